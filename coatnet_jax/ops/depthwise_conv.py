@@ -5,84 +5,111 @@ goes through a naive loop, 20 to 60 times slower than shifted multiply-adds.
 Not here: 1x1 convolutions (a `Dense`) and the stem's full convolutions.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 
-@jax.custom_vjp
-def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Convolves each channel with its own kernel: stride 1, 'SAME' padding.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def depthwise_conv(
+  x: jax.Array, kernel: jax.Array, stride: int = 1
+) -> jax.Array:
+  """Convolves each channel with its own kernel.
+
+  Pads by half the kernel on each side, whatever the stride, as PyTorch does.
+  XLA's 'SAME' does not: at stride 2 it pads an even size by one row less, and
+  at the end only.
 
   The formulation is chosen by platform when the program is lowered, so that
   one program can be exported or compiled ahead of time for another platform.
-  Reverse-mode differentiable in both arguments; forward mode is not.
+  Reverse-mode differentiable in x and kernel; forward mode is not.
 
   Args:
     x: [B, H, W, C], any float dtype.
     kernel: [kh, kw, 1, C], both sides odd; the layout of a grouped
       `lax.conv_general_dilated` in HWIO.
+    stride: along H and W.
 
   Returns:
-    [B, H, W, C] in x's dtype; products are summed in float32.
+    [B, ceil(H/stride), ceil(W/stride), C] in x's dtype; products are summed in
+    float32.
   """
-  return lax.platform_dependent(x, kernel, cpu=_shifted_conv, default=_xla_conv)
-
-
-def _forward(x, kernel):
-  return depthwise_conv(x, kernel), (x, kernel)
-
-
-def _backward(residuals, grad):
   return lax.platform_dependent(
-    *residuals, grad, cpu=_shifted_gradients, default=_xla_gradients
+    x,
+    kernel,
+    cpu=functools.partial(_shifted_conv, stride=stride),
+    default=functools.partial(_xla_conv, stride=stride),
+  )
+
+
+def _forward(x, kernel, stride):
+  return depthwise_conv(x, kernel, stride), (x, kernel)
+
+
+def _backward(stride, residuals, grad):
+  return lax.platform_dependent(
+    *residuals,
+    grad,
+    cpu=functools.partial(_shifted_gradients, stride=stride),
+    default=functools.partial(_xla_gradients, stride=stride),
   )
 
 
 depthwise_conv.defvjp(_forward, _backward)
 
 
-def _xla_conv(x, kernel):
+def _xla_conv(x, kernel, *, stride):
+  kh, kw = kernel.shape[:2]
   return lax.conv_general_dilated(
     x,
     kernel.astype(x.dtype),
-    window_strides=(1, 1),
-    padding='SAME',
+    window_strides=(stride, stride),
+    padding=((kh // 2, kh // 2), (kw // 2, kw // 2)),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     feature_group_count=x.shape[-1],
   )
 
 
-def _xla_gradients(x, kernel, grad):
-  _, pullback = jax.vjp(_xla_conv, x, kernel)
+def _xla_gradients(x, kernel, grad, *, stride):
+  conv = functools.partial(_xla_conv, stride=stride)
+  _, pullback = jax.vjp(conv, x, kernel)
   return pullback(grad)
 
 
-def _shifts(x, kernel_size):
-  """Returns one view of the zero-padded x per tap: kh*kw of [B, H, W, C]."""
+def _shifts(x, kernel_size, stride):
+  """Returns what each tap sees of x: kh*kw of [B, H/stride, W/stride, C]."""
   kh, kw = kernel_size
   _, height, width, _ = x.shape
   padded = jnp.pad(x, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
   return [
-    padded[:, i : i + height, j : j + width]
+    padded[:, i : i + height : stride, j : j + width : stride]
     for i in range(kh)
     for j in range(kw)
   ]
 
 
-def _shifted_conv(x, kernel):
+def _shifted_conv(x, kernel, *, stride):
   taps = kernel.reshape(-1, x.shape[-1]).astype(jnp.float32)  # [kh*kw, C]
-  total = sum(
-    shift * tap for shift, tap in zip(_shifts(x, kernel.shape[:2]), taps)
-  )
+  shifts = _shifts(x, kernel.shape[:2], stride)
+  total = sum(shift * tap for shift, tap in zip(shifts, taps))
   return total.astype(x.dtype)
 
 
-def _shifted_gradients(x, kernel, grad):
-  grad_x = _shifted_conv(grad, kernel[::-1, ::-1])
-  products = [
-    shift.astype(jnp.float32) * grad for shift in _shifts(x, kernel.shape[:2])
+def _shifted_gradients(x, kernel, grad, *, stride):
+  # Striding keeps every stride-th output of the convolution with stride 1:
+  # the others have gradient 0.
+  dilation = [
+    (0, size - (stride * (count - 1) + 1), stride - 1)
+    for size, count in zip(x.shape[1:3], grad.shape[1:3])
   ]
+  dilated = lax.pad(
+    grad, jnp.zeros((), grad.dtype), [(0, 0, 0), *dilation, (0, 0, 0)]
+  )  # [B, H, W, C]
+  grad_x = _shifted_conv(dilated, kernel[::-1, ::-1], stride=1)
+  shifts = _shifts(x, kernel.shape[:2], stride)
+  products = [shift.astype(jnp.float32) * grad for shift in shifts]
   # All taps are summed along W in one pass over x and grad; without the
   # barrier XLA:CPU would fuse the rest in and make a pass for each tap.
   sums = lax.reduce(
@@ -90,7 +117,7 @@ def _shifted_gradients(x, kernel, grad):
     [jnp.float32(0)] * len(products),
     lambda left, right: [a + b for a, b in zip(left, right)],
     dimensions=(2,),
-  )  # kh*kw of [B, H, C]
+  )  # kh*kw of [B, H/stride, C]
   sums = lax.optimization_barrier(sums)
   grad_kernel = jnp.stack([s.sum((0, 1)) for s in sums])  # [kh*kw, C]
   return grad_x, grad_kernel.reshape(kernel.shape).astype(kernel.dtype)
