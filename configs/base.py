@@ -76,9 +76,12 @@ def get_config() -> ConfigDict:
   # Per-channel mean and standard deviation, of pixels in 0..1: ImageNet's.
   config.preprocessing.mean = (0.485, 0.456, 0.406)
   config.preprocessing.std = (0.229, 0.224, 0.225)
-  # Evaluation resizes the short side to image_size / this, then crops the
-  # centre: 224 / 0.875 = 256. Ours.
+  # Evaluation resizes to image_size / this, then crops the centre: 224 / 0.875
+  # = 256. Ours.
   config.preprocessing.eval_crop_fraction = 0.875
+  # What is resized to that: 'cover', the short side, in proportion; 'squash',
+  # both sides, ignoring the proportions. Ours.
+  config.preprocessing.eval_resize = 'cover'
   # 'nearest', 'bilinear' or 'bicubic'; reduction is always antialiased
   # ('area'). Ours.
   config.preprocessing.interpolation = 'bicubic'

@@ -315,6 +315,7 @@ def _predict(images, kind, top, std=0.4):
     mean=(0.2,) * 3,
     std=(std,) * 3,
     eval_crop_fraction=1.0,
+    eval_resize='cover',
     interpolation='bicubic',
   )
   return predict_top_classes(

@@ -23,6 +23,9 @@ _INTERPOLATIONS = types.MappingProxyType(
   }
 )
 
+# How evaluation makes an image of any shape one of image_size.
+_EVAL_RESIZES = ('cover', 'squash')
+
 # Draws of a random crop before the centre is taken instead.
 _CROP_ATTEMPTS = 10
 
@@ -35,6 +38,7 @@ class PreprocessingOptions:
   mean: tuple[float, float, float]
   std: tuple[float, float, float]
   eval_crop_fraction: float
+  eval_resize: str
   interpolation: str
 
   def __post_init__(self):
@@ -59,6 +63,11 @@ class PreprocessingOptions:
       raise UserError(
         'config.preprocessing.eval_crop_fraction is '
         f'{self.eval_crop_fraction}; it must be above 0 and at most 1.'
+      )
+    if self.eval_resize not in _EVAL_RESIZES:
+      raise UserError(
+        f'config.preprocessing.eval_resize is {self.eval_resize!r}; it must '
+        f'be one of {", ".join(_EVAL_RESIZES)}.'
       )
     if self.interpolation not in _INTERPOLATIONS:
       raise UserError(
@@ -213,24 +222,27 @@ def evaluation_crop(
 ) -> np.ndarray:
   """Resizes an image and cuts out its centre, as evaluation and prediction do.
 
-  The image is scaled, in proportion, until it just covers image_size /
-  eval_crop_fraction: for 224 and 0.875, until its short side is 256.
+  With 'cover' the image is scaled, in proportion, until it just covers
+  image_size / eval_crop_fraction: for 224 and 0.875, until its short side is
+  256. With 'squash' it becomes of that size, whatever its proportions are.
 
   Args:
     image: [h, w, 3] uint8.
-    preprocessing: size, fraction and interpolation.
+    preprocessing: size, fraction, kind of resizing and interpolation.
 
   Returns:
     [H, W, 3] uint8 of `preprocessing.image_size`.
   """
   height, width = preprocessing.image_size
-  scale = max(
+  scales = (
     height / preprocessing.eval_crop_fraction / image.shape[0],
     width / preprocessing.eval_crop_fraction / image.shape[1],
   )
+  if preprocessing.eval_resize == 'cover':
+    scales = (max(scales),) * 2
   resized = (
-    max(height, round(image.shape[0] * scale)),
-    max(width, round(image.shape[1] * scale)),
+    max(height, round(image.shape[0] * scales[0])),
+    max(width, round(image.shape[1] * scales[1])),
   )
   image = resize_image(image, resized, preprocessing.interpolation)
   top, left = (resized[0] - height) // 2, (resized[1] - width) // 2

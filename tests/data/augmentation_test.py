@@ -157,12 +157,40 @@ def test_evaluation_resizes_the_short_side_to_256_for_224(preprocessing):
   np.testing.assert_array_equal(crop, scaled[16:240, 58:282])
 
 
+@pytest.mark.parametrize(
+  ('image_size', 'fraction', 'columns', 'rows'),
+  [
+    # 80 columns to 60 and 60 rows to 60: all of them.
+    ((60, 60), 1.0, (0, 79), (0, 59)),
+    # To 60x60 of 48 / 0.8: the middle 48 of each, 1 1/3 columns a pixel.
+    ((48, 48), 0.8, (8.2, 70.8), (6, 53)),
+    ((30, 40), 1.0, (0.5, 78.5), (0.5, 58.5)),
+    ((20, 80), 1.0, (0, 79), (1, 58)),
+  ],
+)
+def test_squashing_ignores_the_proportions(
+  gradient, preprocessing, image_size, fraction, columns, rows
+):
+  options = preprocessing(
+    image_size=image_size, eval_crop_fraction=fraction, eval_resize='squash'
+  )
+  image = evaluation_crop(gradient, options)
+  assert image.shape == (*image_size, 3)
+  assert image[0, [0, -1], 0].tolist() == pytest.approx(
+    [3 * column for column in columns], abs=1.5
+  )
+  assert image[[0, -1], 0, 1].tolist() == pytest.approx(
+    [4 * row for row in rows], abs=1.5
+  )
+
+
 @pytest.mark.parametrize('size', [(1, 1), (3, 700), (499, 2), (2000, 31)])
+@pytest.mark.parametrize('eval_resize', ['cover', 'squash'])
 def test_any_image_becomes_one_of_the_image_size(
-  preprocessing, augmentation, size
+  preprocessing, augmentation, size, eval_resize
 ):
   image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-  options = preprocessing(image_size=(32, 48))
+  options = preprocessing(image_size=(32, 48), eval_resize=eval_resize)
   assert evaluation_crop(image, options).shape == (32, 48, 3)
   for seed in range(10):
     rng = np.random.default_rng(seed)
@@ -219,6 +247,7 @@ def test_a_generator_determines_the_image(
     ('std', (0.5, 0.0, 0.5), 'positive'),
     ('eval_crop_fraction', 0.0, 'above 0 and at most 1'),
     ('eval_crop_fraction', 1.2, 'above 0 and at most 1'),
+    ('eval_resize', 'stretch', "'stretch'.* one of cover, squash"),
     ('interpolation', 'cubic', "'cubic'.* one of nearest, bilinear, bicubic"),
   ],
 )
