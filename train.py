@@ -24,6 +24,7 @@ from coatnet_jax.data import batching
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.training import accumulation, reporting
 from coatnet_jax.training import metrics as metrics_lib
@@ -36,7 +37,7 @@ from coatnet_jax.training.losses import (
 )
 from coatnet_jax.training.mixup import apply_mixup
 from coatnet_jax.training.stop_signal import StopSignal
-from coatnet_jax.training.train_state import TrainState, create_train_state
+from coatnet_jax.training.train_state import TrainState
 
 
 def train_step(
@@ -184,41 +185,6 @@ def _jit_eval_step(model, loss, preprocessing, mesh):
     ),
     out_shardings=mesh_lib.replicated_sharding(mesh),
   )
-
-
-def abstract_train_state(run: Run):
-  """Returns a function that creates the state, and what it will create.
-
-  Args:
-    run: from `create_run`.
-
-  Returns:
-    A function without arguments that makes the state on the mesh, no array of
-    it ever whole on one device; and its tree of `jax.ShapeDtypeStruct` with
-    shardings.
-
-  Raises:
-    UserError: the image size does not fit the model.
-  """
-  create = functools.partial(
-    create_train_state,
-    model=run.model,
-    tx=run.tx,
-    image_size=run.preprocessing.image_size,
-    use_ema=run.training.ema_decay > 0,
-  )
-  key = jax.random.key(run.seed)
-  shapes = jax.eval_shape(create, key)
-  shardings = mesh_lib.compute_state_shardings(shapes, run.mesh)
-  abstract_state = jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    shapes,
-    shardings,
-  )
-  jitted = jax.jit(create, out_shardings=shardings)
-  return functools.partial(jitted, key), abstract_state
 
 
 def compile_train_step(run: Run, abstract_state: TrainState):

@@ -14,9 +14,11 @@ ALLOWED = {
     'checkpoint',
     'data',
     'distributed',
+    'initial_state',
     'run',
     'training',
   },
+  'initial_state': {'distributed', 'run', 'training'},
   'run': {'checkpoint', 'data', 'distributed', 'errors', 'models', 'training'},
   'trained_model': {
     'checkpoint',
