@@ -11,6 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+# How many taps' gradients XLA:CPU sums in one pass over x and the output's
+# gradient: 3x3 takes one pass, 7x7 six. One for all 49 takes twice as long.
+_TAPS_PER_PASS = 9
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise_conv(
@@ -110,14 +114,20 @@ def _shifted_gradients(x, kernel, grad, *, stride):
   grad_x = _shifted_conv(dilated, kernel[::-1, ::-1], stride=1)
   shifts = _shifts(x, kernel.shape[:2], stride)
   products = [shift.astype(jnp.float32) * grad for shift in shifts]
-  # All taps are summed along W in one pass over x and grad; without the
-  # barrier XLA:CPU would fuse the rest in and make a pass for each tap.
+  sums = []  # kh*kw of [B, H/stride, C]
+  for start in range(0, len(products), _TAPS_PER_PASS):
+    sums += _sum_along_w(products[start : start + _TAPS_PER_PASS])
+  grad_kernel = jnp.stack([s.sum((0, 1)) for s in sums])  # [kh*kw, C]
+  return grad_x, grad_kernel.reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _sum_along_w(products):
+  """Sums several [B, H, W, C] to [B, H, C] in one pass over what is in them."""
   sums = lax.reduce(
     products,
     [jnp.float32(0)] * len(products),
     lambda left, right: [a + b for a, b in zip(left, right)],
     dimensions=(2,),
-  )  # kh*kw of [B, H/stride, C]
-  sums = lax.optimization_barrier(sums)
-  grad_kernel = jnp.stack([s.sum((0, 1)) for s in sums])  # [kh*kw, C]
-  return grad_x, grad_kernel.reshape(kernel.shape).astype(kernel.dtype)
+  )
+  # Without it XLA:CPU would fuse the rest in and make a pass for each.
+  return lax.optimization_barrier(sums)
