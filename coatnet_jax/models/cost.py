@@ -1,0 +1,188 @@
+"""What a model costs: its parameters, and its multiply-adds for one image.
+
+Both come from tracing: nothing is computed and no array is made. Multiply-adds
+are those of convolutions and matrix products, as the field counts them; the
+paper's FLOPs are multiply-adds too, and a few percent more, for the elementwise
+work. Not here: time and memory, which only a compiled program has.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+  """What a model costs at one image size.
+
+  Attributes:
+    parameters: trainable numbers, without the running statistics.
+    multiply_adds: of convolutions and matrix products, for one image.
+  """
+
+  parameters: int
+  multiply_adds: int
+
+
+def count_parameters(model: nn.Module, image_size: tuple[int, int]) -> int:
+  """Counts the trainable parameters.
+
+  Args:
+    model: takes images [B, H, W, 3], as `create_model` makes them.
+    image_size: (height, width); tables of relative positions grow with it.
+
+  Raises:
+    UserError: a size that the model does not take.
+  """
+  images = _one_image(image_size)
+  _, variables = jax.eval_shape(_init_with_output(model), images)
+  return _count_parameters(variables)
+
+
+def count_multiply_adds(model: nn.Module, image_size: tuple[int, int]) -> int:
+  """Counts the multiply-adds of the forward pass on one image.
+
+  See `count_cost` for the arguments and what is counted.
+  """
+  return count_cost(model, image_size).multiply_adds
+
+
+def count_cost(model: nn.Module, image_size: tuple[int, int]) -> Cost:
+  """Counts parameters and multiply-adds, tracing once.
+
+  A convolution counts as a dense sliding window: output positions x kernel
+  taps x input channels of its group x output channels, with taps on the
+  padding. What does not depend on the image, such as expanding a table of
+  relative positions, does not count: it can be done once for all images.
+
+  Args:
+    model: takes images [B, H, W, 3], as `create_model` makes them.
+    image_size: (height, width).
+
+  Raises:
+    UserError: a size that the model does not take.
+  """
+  images = _one_image(image_size)
+  program, (_, variables) = jax.make_jaxpr(
+    _init_with_output(model), return_shape=True
+  )(images)
+  return Cost(
+    parameters=_count_parameters(variables),
+    multiply_adds=count_program_multiply_adds(program.jaxpr),
+  )
+
+
+def _one_image(image_size):
+  return jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+
+
+def _init_with_output(model):
+  """Returns the function images -> (outputs, variables).
+
+  The images are its only argument, so what is drawn for the parameters does
+  not depend on an argument, and is not counted.
+  """
+  return lambda images: model.init_with_output(
+    jax.random.key(0), images, train=False
+  )
+
+
+def _count_parameters(variables):
+  leaves = jax.tree.leaves(variables['params'])
+  return sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+def count_program_multiply_adds(
+  program: core.Jaxpr, varies: Sequence[bool] | None = None
+) -> int:
+  """Counts the multiply-adds of a traced program and all that it calls.
+
+  Where a program has several forms, one per platform, that with most products
+  counts: on a CPU, a depthwise convolution is written without any.
+
+  Args:
+    program: the `jaxpr` of what `jax.make_jaxpr` returns.
+    varies: of each argument, whether what depends on it counts; all if None.
+  """
+  if varies is None:
+    varies = [True] * len(program.invars)
+  varying = {v for v, is_varying in zip(program.invars, varies) if is_varying}
+  total = 0
+  for equation in program.eqns:
+    inputs = [
+      not isinstance(v, core.Literal) and v in varying for v in equation.invars
+    ]
+    if any(inputs):
+      varying.update(equation.outvars)
+      total += _count_equation(equation, inputs)
+  return total
+
+
+def _count_equation(equation, inputs):
+  """Counts one operation; `inputs` says which of its operands vary."""
+  match equation.primitive.name:
+    case 'dot_general':
+      return _count_dot_general(equation)
+    case 'conv_general_dilated':
+      return _count_convolution(equation)
+    case 'cond':
+      # The first operand says which branch is taken.
+      return max(
+        count_program_multiply_adds(branch, inputs[1:])
+        for branch in _called_programs(equation)
+      )
+    case 'scan':
+      # What is carried can come to vary, whatever it starts from.
+      first = equation.params['num_consts']
+      last = first + equation.params['num_carry']
+      inputs = [*inputs[:first], *[True] * (last - first), *inputs[last:]]
+      times = equation.params['length']
+    case 'shard_map':
+      # The program of one device, on its shard.
+      mesh = equation.params['mesh']
+      axes = equation.params['manual_axes']
+      times = math.prod(mesh.shape[axis] for axis in axes)
+    case _:
+      times = 1
+  total = 0
+  for program in _called_programs(equation):
+    aligned = len(program.invars) == len(inputs)
+    total += count_program_multiply_adds(program, inputs if aligned else None)
+  if total and equation.primitive.name in _TIMES_UNKNOWN:
+    raise NotImplementedError(
+      f'Products in a {equation.primitive.name} cannot be counted: how often'
+      ' they are computed is not part of the program.'
+    )
+  return times * total
+
+
+# Operations that call programs a number of times that cannot be read off.
+_TIMES_UNKNOWN = ('while', 'pallas_call')
+
+
+def _count_dot_general(equation):
+  (contracted, _), _ = equation.params['dimension_numbers']
+  left = equation.invars[0].aval.shape
+  return equation.outvars[0].aval.size * math.prod(left[i] for i in contracted)
+
+
+def _count_convolution(equation):
+  kernel = equation.invars[1].aval
+  out_axis = equation.params['dimension_numbers'].rhs_spec[0]
+  # The kernel's input channels are those of one group already.
+  window = kernel.size // kernel.shape[out_axis]
+  return equation.outvars[0].aval.size * window
+
+
+def _called_programs(equation) -> Iterator[core.Jaxpr]:
+  """Yields the programs among an operation's parameters."""
+  for leaf in jax.tree.leaves(list(equation.params.values())):
+    if isinstance(leaf, core.ClosedJaxpr):
+      yield leaf.jaxpr
+    elif isinstance(leaf, core.Jaxpr):
+      yield leaf

@@ -1,0 +1,148 @@
+"""The trained CoAtNet weights that exist, as data.
+
+The paper's authors published none. Not here: reading the files, which a user
+downloads.
+"""
+
+import dataclasses
+from typing import Any
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_HALF = (0.5, 0.5, 0.5)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PublishedWeights:
+  """One file of trained weights, and what images it was trained for.
+
+  The last six fields are those of `PreprocessingOptions`.
+
+  Attributes:
+    tag: what its publisher calls it.
+    variant: the variant of ours that it fits.
+    num_classes: 1000 are ImageNet-1k's; 11821 are ImageNet-12k's, timm's part
+      of ImageNet-21k.
+    top1: in percent, of ImageNet-1k's validation images at `image_size`; None
+      where the classes are others.
+    top1_source: who measured it.
+    url: where it is.
+    image_size: (height, width) that `top1` is for.
+    mean: per channel, of pixels in 0..1.
+    std: likewise.
+    eval_crop_fraction: see configs/base.py.
+    eval_resize: see configs/base.py.
+    interpolation: see configs/base.py.
+  """
+
+  tag: str
+  variant: str
+  num_classes: int
+  top1: float | None
+  top1_source: str
+  url: str
+  image_size: tuple[int, int]
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+  eval_crop_fraction: float
+  eval_resize: str
+  interpolation: str
+
+  @property
+  def preprocessing(self) -> dict[str, Any]:
+    """Returns the arguments of `PreprocessingOptions`."""
+    names = (
+      'image_size',
+      'mean',
+      'std',
+      'eval_crop_fraction',
+      'eval_resize',
+      'interpolation',
+    )
+    return {name: getattr(self, name) for name in names}
+
+
+def _timm(
+  tag,
+  top1=None,
+  *,
+  size=224,
+  mean=_HALF,
+  std=_HALF,
+  eval_crop_fraction=0.95,
+  eval_resize='cover',
+):
+  """Weights of timm 1.0; its default configurations, its table of results."""
+  variant, training = tag.split('.')
+  return PublishedWeights(
+    tag=tag,
+    variant=variant,
+    num_classes=11821 if training == 'sw_in12k' else 1000,
+    top1=top1,
+    top1_source='' if top1 is None else 'timm, results-imagenet.csv',
+    url=f'https://huggingface.co/timm/{tag}',
+    image_size=(size, size),
+    mean=mean,
+    std=std,
+    eval_crop_fraction=eval_crop_fraction,
+    eval_resize=eval_resize,
+    interpolation='bicubic',
+  )
+
+
+def _keras_cv(size, top1):
+  """Weights of keras_cv_attention_models; as its evaluation's defaults."""
+  tag = f'coatnet0_{size}_imagenet'
+  return PublishedWeights(
+    tag=tag,
+    variant='coatnet_0_keras_cv',
+    num_classes=1000,
+    top1=top1,
+    top1_source='keras_cv_attention_models, README',
+    url='https://github.com/leondgarse/keras_cv_attention_models/releases/'
+    f'download/coatnet/{tag}.h5',
+    image_size=(size, size),
+    mean=_IMAGENET_MEAN,
+    std=_IMAGENET_STD,
+    eval_crop_fraction=1.0,
+    eval_resize='cover',
+    interpolation='bicubic',
+  )
+
+
+PUBLISHED_WEIGHTS: tuple[PublishedWeights, ...] = (
+  _timm('coatnet_nano_rw_224.sw_in1k', 81.70, eval_crop_fraction=0.9),
+  _timm('coatnet_0_rw_224.sw_in1k', 82.40),
+  _timm('coatnet_1_rw_224.sw_in1k', 83.62),
+  _timm('coatnet_2_rw_224.sw_in12k'),
+  _timm('coatnet_2_rw_224.sw_in12k_ft_in1k', 86.58),
+  _timm('coatnet_3_rw_224.sw_in12k'),
+  _timm(
+    'coatnet_bn_0_rw_224.sw_in1k',
+    82.39,
+    mean=_IMAGENET_MEAN,
+    std=_IMAGENET_STD,
+  ),
+  _timm('coatnet_rmlp_nano_rw_224.sw_in1k', 82.06, eval_crop_fraction=0.9),
+  _timm('coatnet_rmlp_1_rw_224.sw_in1k', 83.35),
+  _timm('coatnet_rmlp_1_rw2_224.sw_in12k'),
+  _timm('coatnet_rmlp_1_rw2_224.sw_in12k_ft_in1k', 84.94),
+  _timm('coatnet_rmlp_2_rw_224.sw_in1k', 84.61),
+  _timm('coatnet_rmlp_2_rw_224.sw_in12k'),
+  _timm('coatnet_rmlp_2_rw_224.sw_in12k_ft_in1k', 86.54),
+  _timm(
+    'coatnet_rmlp_2_rw_384.sw_in12k_ft_in1k',
+    87.39,
+    size=384,
+    eval_crop_fraction=1.0,
+    eval_resize='squash',
+  ),
+  _timm('coatnext_nano_rw_224.sw_in1k', 82.00, eval_crop_fraction=0.9),
+  _keras_cv(160, 80.48),
+  _keras_cv(224, 82.79),
+)
+
+
+def list_published_weights(variant: str) -> list[PublishedWeights]:
+  """Returns the weights that fit a variant; none for most."""
+  return [w for w in PUBLISHED_WEIGHTS if w.variant == variant]
