@@ -7,7 +7,8 @@
 with normalised images [B, H, W, 3].
 """
 
-from coatnet_jax.models.coatnet import CoAtNet, create_model
+from coatnet_jax.models.coatnet import CoAtNet
+from coatnet_jax.models.factory import create_model
 from coatnet_jax.models.variants import list_variants
 from coatnet_jax.ops.relative_attention import relative_attention
 

@@ -21,7 +21,7 @@ from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
-from coatnet_jax.models.coatnet import create_model
+from coatnet_jax.models.factory import create_model
 from coatnet_jax.training import reporting, schedules
 from coatnet_jax.training.losses import LossOptions
 from coatnet_jax.training.mixup import MixupOptions

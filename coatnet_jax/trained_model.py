@@ -4,8 +4,9 @@
     logits = trained.model.apply(trained.variables, images, train=False)
 
 with images from `evaluation_crop` and `normalize_images`. The checkpoint says
-itself what model it is of and what preprocessing its images need. Going on
-with a run is `checkpoint.py`'s, and so is the format.
+itself what model it is of and what preprocessing its images need. With
+`image_size` it is used at another one. Going on with a run is
+`checkpoint.py`'s, and so is the format.
 """
 
 import dataclasses
@@ -29,14 +30,13 @@ from coatnet_jax.checkpoint import (
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
-from coatnet_jax.models.coatnet import create_model
+from coatnet_jax.models.factory import create_model
 from coatnet_jax.training.image_normalization import normalize_images
 from coatnet_jax.training.losses import LossOptions
+from coatnet_jax.weights.adaptation import adapt_variables, check_variables
 
 # loss.kind -> what makes probabilities [B, K] of its logits.
 PROBABILITIES = {'softmax': jax.nn.softmax, 'sigmoid': jax.nn.sigmoid}
-# How many differences to another model an error lists.
-_MAX_DIFFERENCES = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,15 @@ class TrainedModel:
     model: for `model.apply(variables, images, train=False)`.
     variables: 'params' and 'batch_stats', on `mesh`; the averages where the
       run kept any.
-    preprocessing: of the images.
+    preprocessing: of the images, with the size they are used at.
     loss: what it was trained with; its kind says what the logits mean.
     class_names: a name per class.
     config: of the run, whole.
     step: optimizer steps taken.
     path: the directory of the checkpoint.
     mesh: the devices.
+    changes: what was done to the variables for another image size, a sentence
+      each.
   """
 
   model: nn.Module
@@ -65,10 +67,38 @@ class TrainedModel:
   step: int
   path: pathlib.Path
   mesh: Mesh
+  changes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavedModel:
+  """What a checkpoint says of itself; its arrays are not read yet.
+
+  Attributes:
+    path: the directory of the checkpoint.
+    model: for the variables, at the image size of `preprocessing`.
+    preprocessing: of the images.
+    loss: what it was trained with.
+    metadata: all that was saved with it.
+    shapes: {'params', 'batch_stats'} of `jax.ShapeDtypeStruct`: the averages
+      where the run kept any.
+    has_ema: whether there are averages.
+  """
+
+  path: pathlib.Path
+  model: nn.Module
+  preprocessing: PreprocessingOptions
+  loss: LossOptions
+  metadata: Metadata
+  shapes: Any
+  has_ema: bool
 
 
 def load_trained_model(
-  path: str | pathlib.Path, mesh: Mesh | None = None
+  path: str | pathlib.Path,
+  mesh: Mesh | None = None,
+  *,
+  image_size: tuple[int, int] | None = None,
 ) -> TrainedModel:
   """Reads the model of a checkpoint.
 
@@ -76,36 +106,36 @@ def load_trained_model(
     path: see `find_checkpoint`.
     mesh: where to put the variables; all devices, each with the whole model,
       if None.
+    image_size: (height, width) in pixels to use it at; as it was saved if
+      None. At another size its relative position tables are resized.
 
   Raises:
     UserError: there is no checkpoint, it is damaged, or it is of another
-      version of the code.
+      version of the code; or the image size does not fit the model.
   """
-  directory = find_checkpoint(path)
-  metadata = restore_metadata(directory)
+  saved = open_saved_model(path)
+  preprocessing = saved.preprocessing
+  if image_size is not None:
+    preprocessing = dataclasses.replace(preprocessing, image_size=image_size)
   mesh = mesh or mesh_lib.create_mesh(data=-1, fsdp=1)
-  try:
-    model = create_model(**metadata.model)
-    preprocessing = PreprocessingOptions(**metadata.preprocessing)
-    loss = LossOptions(**metadata.config['loss'])
-  except (KeyError, TypeError, UserError) as error:
-    raise UserError(
-      f'The checkpoint {directory} is of another version of the code:'
-      f' {describe_failure(error)}'
-    ) from error
-  step, variables = restore_variables(
-    directory, abstract_variables(model, preprocessing.image_size, mesh)
-  )
+  target = abstract_variables(saved.model, preprocessing.image_size, mesh)
+  source = f'the checkpoint {saved.path}'
+  check_variables(saved.shapes, target, source=source)
+  step, variables = restore_variables(saved, mesh)
+  variables, changes = adapt_variables(variables, target, source=source)
   return TrainedModel(
-    model=model,
-    variables=variables,
+    model=saved.model,
+    variables=jax.device_put(
+      variables, jax.tree.map(lambda leaf: leaf.sharding, target)
+    ),
     preprocessing=preprocessing,
-    loss=loss,
-    class_names=metadata.class_names,
-    config=ConfigDict(metadata.config),
+    loss=saved.loss,
+    class_names=saved.metadata.class_names,
+    config=ConfigDict(saved.metadata.config),
     step=step,
-    path=directory,
+    path=saved.path,
     mesh=mesh,
+    changes=tuple(changes),
   )
 
 
@@ -143,6 +173,54 @@ def predict_top_classes(
   _, classes = jax.lax.top_k(logits, top)
   probabilities = PROBABILITIES[loss.kind](logits)
   return classes, jnp.take_along_axis(probabilities, classes, axis=-1)
+
+
+def open_saved_model(path: str | pathlib.Path) -> SavedModel:
+  """Reads all of a checkpoint but its arrays.
+
+  Args:
+    path: see `find_checkpoint`.
+
+  Raises:
+    UserError: there is no checkpoint, it is damaged, or it is of another
+      version of the code.
+  """
+  directory = find_checkpoint(path)
+  metadata = restore_metadata(directory)
+  try:
+    model = create_model(**metadata.model)
+    preprocessing = PreprocessingOptions(**metadata.preprocessing)
+    loss = LossOptions(**metadata.config['loss'])
+  except (KeyError, TypeError, UserError) as error:
+    raise UserError(
+      f'The checkpoint {directory} is of another version of the code:'
+      f' {describe_failure(error)}'
+    ) from error
+  try:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+      state = checkpointer.metadata(directory / 'state').item_metadata
+    if state is None:  # Orbax logs why.
+      raise ValueError('the list of its arrays is missing or damaged')
+    has_ema = state.tree['ema'] is not None
+    variables = state.tree['ema'] if has_ema else state.tree
+    shapes = {
+      name: jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+        variables[name],
+      )
+      for name in ('params', 'batch_stats')
+    }
+  except Exception as error:  # Orbax raises many kinds for missing files.
+    raise _unreadable(directory, error) from error
+  return SavedModel(
+    path=directory,
+    model=model,
+    preprocessing=preprocessing,
+    loss=loss,
+    metadata=metadata,
+    shapes=shapes,
+    has_ema=has_ema,
+  )
 
 
 def find_checkpoint(path: str | pathlib.Path) -> pathlib.Path:
@@ -256,85 +334,52 @@ def abstract_variables(
     jax.random.key(0),
     jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32),
   )
+  # A model without BatchNorm has no statistics.
+  shapes = {'batch_stats': {}, **shapes}
+  return _place(shapes, mesh)
+
+
+def _place(shapes: Any, mesh: Mesh) -> Any:
+  """Returns shapes with the shardings of a run's state."""
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=sharding
     ),
-    dict(shapes),
-    mesh_lib.compute_state_shardings(dict(shapes), mesh),
+    shapes,
+    mesh_lib.compute_state_shardings(shapes, mesh),
   )
 
 
-def restore_variables(
-  directory: pathlib.Path, abstract_variables: Any
-) -> tuple[int, Any]:
+def restore_variables(saved: SavedModel, mesh: Mesh) -> tuple[int, Any]:
   """Reads the variables to evaluate with: averages where there are any.
 
   Optimizer state is not read.
 
   Args:
-    directory: of the checkpoint.
-    abstract_variables: {'params', 'batch_stats'} of `jax.ShapeDtypeStruct`
-      with shardings.
+    saved: from `open_saved_model`.
+    mesh: where to put them.
 
   Returns:
-    The number of optimizer steps taken, and the variables.
+    The number of optimizer steps taken, and {'params', 'batch_stats'} as they
+    were saved.
 
   Raises:
-    UserError: it cannot be read, or is of another model (every difference is
-      listed).
+    UserError: they cannot be read.
   """
-  path = directory / 'state'
+  item = _place(saved.shapes, mesh)
+  item = {'ema': item} if saved.has_ema else item
+  item = {'step': jax.ShapeDtypeStruct((), jnp.int32), **item}
   try:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-      saved = checkpointer.metadata(path).item_metadata
-      if saved is None:  # Orbax logs why.
-        raise ValueError('the list of its arrays is missing or damaged')
-      saved = saved.tree
-      has_ema = saved['ema'] is not None
-      _check_shapes(directory, saved['ema'] or saved, abstract_variables)
-      item = {'ema': abstract_variables} if has_ema else abstract_variables
-      item = {'step': jax.ShapeDtypeStruct((), jnp.int32), **item}
       restored = checkpointer.restore(
-        path,
+        saved.path / 'state',
         args=ocp.args.PyTreeRestore(
           item=item,
           restore_args=ocp.checkpoint_utils.construct_restore_args(item),
           partial_restore=True,
         ),
       )
-  except UserError:
-    raise
   except Exception as error:  # Orbax raises many kinds for missing files.
-    raise _unreadable(directory, error) from error
+    raise _unreadable(saved.path, error) from error
   step = int(restored.pop('step'))
-  return step, restored['ema'] if has_ema else restored
-
-
-def _check_shapes(
-  directory: pathlib.Path, saved: Any, abstract_variables: Any
-) -> None:
-  """Raises a UserError that lists where two trees differ."""
-  saved = {name: saved[name] for name in abstract_variables}
-  found, expected = (
-    {
-      jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
-      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-    for tree in (saved, abstract_variables)
-  )
-  missing = 'none'
-  differences = [
-    f'  {name}: {found.get(name, missing)} saved,'
-    f' {expected.get(name, missing)} in the model'
-    for name in sorted(found.keys() | expected.keys())
-    if found.get(name) != expected.get(name)
-  ]
-  if differences:
-    more = len(differences) - _MAX_DIFFERENCES
-    listed = differences[:_MAX_DIFFERENCES]
-    listed += [f'  and {more} more'] * (more > 0)
-    raise UserError(
-      f'The checkpoint {directory} is of another model. The difference in'
-      ' shapes:\n' + '\n'.join(listed)
-    )
+  return step, restored['ema'] if saved.has_ema else restored

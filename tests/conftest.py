@@ -37,7 +37,7 @@ def tiny_variant():
 
   transformer = [variants.Blocks('transformer', 1, 32)]
   variants.VARIANTS['tiny'] = variants.Variant(
-    stem_width=8,
+    stem=variants.StemOptions(widths=(8, 8)),
     stages=(
       variants.Stage((variants.Blocks('mbconv', 1, 8),), 1),
       variants.Stage((variants.Blocks('mbconv', 1, 16),)),

@@ -1,18 +1,78 @@
 """The layers that the blocks are made of, as one model wants them."""
 
 import dataclasses
+import functools
+import types
+from collections.abc import Collection
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from coatnet_jax.errors import UserError
 from coatnet_jax.ops.depthwise_conv import depthwise_conv
 
+ACTIVATIONS = types.MappingProxyType(
+  {
+    'gelu': functools.partial(nn.gelu, approximate=False),
+    'gelu_tanh': functools.partial(nn.gelu, approximate=True),
+    'relu': nn.relu,
+    'silu': nn.silu,
+  }
+)
+# 'max', 'avg': windows as large as the stride; the others overlap, padded by 1.
+POOLS = ('max', 'avg', 'max_3x3', 'avg_3x3')
+# 'batch' normalises over all axes but the last, 'layer' over the last.
+NORMS = ('batch', 'layer')
+# Which shortcuts have a 1x1 convolution: those that change the width, or those
+# of the first block of every run of equal blocks too.
+SHORTCUT_PROJECTIONS = ('width_changes', 'first_block')
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+  """Raises a UserError that lists the choices if `value` is none of them."""
+  if value not in choices:
+    raise UserError(f'{name} is {value!r}; it can be {", ".join(choices)}.')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KernelInits:
+  """How kernels start, by where they are.
+
+  Attributes:
+    convolution: of the stem's, MBConv's and ConvNeXt's convolutions.
+    depthwise: of depthwise convolutions, [k, k, 1, C].
+    transformer: in Transformer blocks.
+    head: in the head.
+  """
+
+  convolution: nn.initializers.Initializer
+  depthwise: nn.initializers.Initializer
+  transformer: nn.initializers.Initializer
+  head: nn.initializers.Initializer
+
+
+def _everywhere(init: nn.initializers.Initializer) -> KernelInits:
+  return KernelInits(
+    convolution=init, depthwise=init, transformer=init, head=init
+  )
+
+
 # By name, as `Variant.kernel_init`.
-KERNEL_INITS = {
-  'normal_0.02': nn.initializers.normal(0.02),
-  'lecun_normal': nn.initializers.lecun_normal(),
-}
+KERNEL_INITS = types.MappingProxyType(
+  {
+    'normal_0.02': _everywhere(nn.initializers.normal(0.02)),
+    'lecun_normal': _everywhere(nn.initializers.lecun_normal()),
+    # What timm trained its CoAtNets from ('vit_eff').
+    'timm': KernelInits(
+      convolution=nn.initializers.variance_scaling(2, 'fan_out', 'normal'),
+      # One output channel each: its fan-out is what is fan-in here.
+      depthwise=nn.initializers.variance_scaling(2, 'fan_in', 'normal'),
+      transformer=nn.initializers.xavier_uniform(),
+      head=nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform'),
+    ),
+  }
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,17 +81,15 @@ class Layers:
 
   Attributes:
     dtype: compute dtype; parameters and statistics are float32.
-    kernel_init: how kernels start; one of `KERNEL_INITS`.
+    kernel_init: how kernels start.
+    depthwise_init: how those of depthwise convolutions do.
     batch_norm_momentum: part of the running statistics kept at a step.
-    batch_norm_epsilon: added to the variance.
-    layer_norm_epsilon: added to the variance.
   """
 
   dtype: jnp.dtype
-  kernel_init: str
+  kernel_init: nn.initializers.Initializer
+  depthwise_init: nn.initializers.Initializer
   batch_norm_momentum: float
-  batch_norm_epsilon: float
-  layer_norm_epsilon: float
 
   def dense(self, width: int, *, name: str, use_bias: bool = True) -> nn.Dense:
     """A product over the last axis: of a map [B, H, W, C], a 1x1 conv."""
@@ -39,71 +97,112 @@ class Layers:
       width,
       use_bias=use_bias,
       dtype=self.dtype,
-      kernel_init=KERNEL_INITS[self.kernel_init],
+      kernel_init=self.kernel_init,
       name=name,
     )
 
-  def dense_to_heads(self, shape: tuple[int, ...], *, name: str):
+  def dense_to_heads(
+    self, shape: tuple[int, ...], *, name: str, use_bias: bool
+  ) -> nn.DenseGeneral:
     """A product over the last axis, whose result has `shape` in its place."""
     return nn.DenseGeneral(
       shape,
+      use_bias=use_bias,
       dtype=self.dtype,
-      kernel_init=KERNEL_INITS[self.kernel_init],
+      kernel_init=self.kernel_init,
       name=name,
     )
 
-  def conv3x3(self, width: int, *, stride: int, name: str) -> nn.Conv:
-    """A full convolution without bias, padded by one on each side."""
+  def conv(
+    self,
+    width: int,
+    *,
+    kernel_size: int,
+    stride: int,
+    use_bias: bool,
+    name: str,
+  ) -> nn.Conv:
+    """A full convolution: patches, or padded by half a kernel on each side."""
+    padding = 0 if kernel_size == stride else kernel_size // 2
     return nn.Conv(
       width,
-      (3, 3),
+      (kernel_size, kernel_size),
       strides=stride,
-      padding=((1, 1), (1, 1)),
-      use_bias=False,
+      padding=padding,
+      use_bias=use_bias,
       dtype=self.dtype,
-      kernel_init=KERNEL_INITS[self.kernel_init],
+      kernel_init=self.kernel_init,
       name=name,
     )
 
-  def depthwise_conv(self, *, name: str) -> nn.Module:
-    """A 3x3 depthwise convolution without bias, stride 1."""
-    return DepthwiseConv(kernel_init=self.kernel_init, name=name)
+  def depthwise_conv(
+    self,
+    *,
+    stride: int,
+    name: str,
+    kernel_size: int = 3,
+    use_bias: bool = False,
+  ) -> nn.Module:
+    """A depthwise convolution, padded by half a kernel on each side."""
+    return DepthwiseConv(
+      kernel_size=kernel_size,
+      stride=stride,
+      use_bias=use_bias,
+      kernel_init=self.depthwise_init,
+      name=name,
+    )
 
-  def batch_norm(self, *, train: bool, name: str) -> nn.BatchNorm:
-    """Normalises over all axes but the last.
+  def norm(
+    self, kind: str, epsilon: float, *, train: bool, name: str
+  ) -> nn.Module:
+    """Normalises [B, H, W, C] or [B, C]; one of `NORMS`.
 
-    Under `jit` the statistics are those of the global batch, on any mesh.
+    Under `jit` a BatchNorm's statistics are those of the global batch, on any
+    mesh.
+
+    Args:
+      kind: 'batch' or 'layer'.
+      epsilon: added to the variance.
+      train: whether a BatchNorm uses the statistics of the batch.
+      name: of the module.
     """
+    if kind == 'layer':
+      return nn.LayerNorm(epsilon=epsilon, dtype=self.dtype, name=name)
     return nn.BatchNorm(
       use_running_average=not train,
       momentum=self.batch_norm_momentum,
-      epsilon=self.batch_norm_epsilon,
+      epsilon=epsilon,
       dtype=self.dtype,
       name=name,
-    )
-
-  def layer_norm(self, *, name: str) -> nn.LayerNorm:
-    """Normalises over the last axis."""
-    return nn.LayerNorm(
-      epsilon=self.layer_norm_epsilon, dtype=self.dtype, name=name
     )
 
 
 class DepthwiseConv(nn.Module):
-  """A 3x3 depthwise convolution without bias, stride 1.
+  """A depthwise convolution, padded by half a kernel on each side.
 
   Attributes:
-    kernel_init: one of `KERNEL_INITS`.
+    kernel_size: of both axes, odd.
+    stride: of both axes.
+    use_bias: whether a bias is added.
+    kernel_init: how the kernel starts.
   """
 
-  kernel_init: str
+  kernel_size: int
+  stride: int
+  use_bias: bool
+  kernel_init: nn.initializers.Initializer
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to the same."""
-    shape = (3, 3, 1, x.shape[-1])
-    kernel = self.param('kernel', KERNEL_INITS[self.kernel_init], shape)
-    return depthwise_conv(x, kernel)
+    """Maps [B, H, W, C] to [B, H/stride, W/stride, C]."""
+    channels = x.shape[-1]
+    shape = (self.kernel_size, self.kernel_size, 1, channels)
+    kernel = self.param('kernel', self.kernel_init, shape)
+    x = depthwise_conv(x, kernel, self.stride)
+    if self.use_bias:
+      bias = self.param('bias', nn.initializers.zeros, (channels,))
+      x += bias.astype(x.dtype)
+    return x
 
 
 class SqueezeExcite(nn.Module):
@@ -111,17 +210,20 @@ class SqueezeExcite(nn.Module):
 
   Attributes:
     width: of the squeezed layer.
+    activation: after the squeezed layer; one of `ACTIVATIONS`.
     layers: makes the layers.
   """
 
   width: int
+  activation: str
   layers: Layers
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, H, W, C] to the same."""
     gate = x.mean((1, 2), keepdims=True)  # [B, 1, 1, C]
-    gate = nn.swish(self.layers.dense(self.width, name='squeeze')(gate))
+    gate = self.layers.dense(self.width, name='squeeze')(gate)
+    gate = ACTIVATIONS[self.activation](gate)
     gate = self.layers.dense(x.shape[-1], name='excite')(gate)
     return x * nn.sigmoid(gate)
 
@@ -146,6 +248,24 @@ class StochasticDepth(nn.Module):
     )
 
 
+class LayerScale(nn.Module):
+  """Multiplies each channel by a learned factor (arXiv 2103.17239).
+
+  Attributes:
+    initial_value: of the factors; 0 for no such layer.
+  """
+
+  initial_value: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [..., C] to the same."""
+    if not self.initial_value:
+      return x
+    init = nn.initializers.constant(self.initial_value)
+    return x * self.param('gamma', init, x.shape[-1:]).astype(x.dtype)
+
+
 class Shortcut(nn.Module):
   """The identity branch of a residual block: Proj(Pool(x)) where needed.
 
@@ -154,32 +274,54 @@ class Shortcut(nn.Module):
   Attributes:
     width: output channels.
     stride: of the block.
+    pool: one of `POOLS`.
+    always_project: whether it projects even where the width stays.
+    use_bias: of the projection.
     layers: makes the layers.
   """
 
   width: int
   stride: int
+  pool: str
+  always_project: bool
+  use_bias: bool
   layers: Layers
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, H, W, C] to [B, H/stride, W/stride, width]."""
-    x = max_pool(x, self.stride)
-    if x.shape[-1] == self.width:
+    x = pool(x, self.pool, self.stride)
+    if x.shape[-1] == self.width and not self.always_project:
       return x
-    return self.layers.dense(self.width, name='project')(x)
+    dense = self.layers.dense(
+      self.width, use_bias=self.use_bias, name='project'
+    )
+    return dense(x)
 
 
-def max_pool(x: jax.Array, stride: int) -> jax.Array:
-  """Takes the largest of each stride x stride window.
+def pool(x: jax.Array, kind: str, stride: int) -> jax.Array:
+  """Reduces each window to its largest value or its mean.
 
   Args:
     x: [B, H, W, C]; the stride divides H and W.
-    stride: 1 returns x.
+    kind: one of `POOLS`. At the border means are of what is in the image.
+    stride: of both axes; 1 returns x.
 
   Returns:
     [B, H/stride, W/stride, C].
   """
   if stride == 1:
     return x
-  return nn.max_pool(x, (stride, stride), (stride, stride))
+  batch, height, width, channels = x.shape
+  strides = (stride, stride)
+  padding = ((1, 1), (1, 1))
+  if kind == 'max':
+    return nn.max_pool(x, strides, strides)
+  if kind == 'avg':
+    windows = x.reshape(
+      batch, height // stride, stride, width // stride, stride, channels
+    )
+    return windows.mean((2, 4))
+  if kind == 'max_3x3':
+    return nn.max_pool(x, (3, 3), strides, padding)
+  return nn.avg_pool(x, (3, 3), strides, padding, count_include_pad=False)

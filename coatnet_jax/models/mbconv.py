@@ -6,35 +6,108 @@ import flax.linen as nn
 import jax
 
 from coatnet_jax.models.layers import (
+  ACTIVATIONS,
+  NORMS,
+  POOLS,
+  SHORTCUT_PROJECTIONS,
   Layers,
   Shortcut,
   SqueezeExcite,
   StochasticDepth,
+  check_choice,
+  pool,
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MBConvOptions:
-  """What an MBConv block is made of.
+  """What an MBConv block is made of; the defaults are the reconstruction.
 
   Attributes:
-    expansion_ratio: hidden width, as a multiple of the output width. The
-      paper's reported costs fit the output width, not the input width.
-    se_ratio: squeezed width, as a part of the output width.
+    expansion_ratio: hidden width, as a multiple of another one.
+    expand_from: which one, 'output' or 'input'. The paper's reported costs fit
+      the output width.
+    stride_in: what of the branch strides: 'expand', the first 1x1 convolution
+      (Eq. 5); 'depthwise' (the paper's Table 9); or 'pool', before the first.
+    branch_pool: one of `POOLS`, for 'pool'.
+    norm: 'batch', or 'layer' (the paper's Table 8).
+    norm_epsilon: added to the variance.
+    activation: one of `ACTIVATIONS`.
+    pre_norm_activation: whether it follows the first norm too.
+    se_ratio: squeezed width, as a part of another one; 0 for no
+      squeeze-and-excitation.
+    se_basis: which one, 'output', 'input' or 'expanded'.
+    se_multiple_of: what the squeezed width is rounded to.
+    se_position: 'after_activation' or 'before_norm', of the depthwise part.
+    se_activation: one of `ACTIVATIONS`.
+    shrink_bias: whether the last 1x1 convolution has a bias.
+    shortcut_bias: whether the shortcut's has.
+    shortcut_pool: one of `POOLS`.
+    shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
   """
 
   expansion_ratio: int = 4
+  expand_from: str = 'output'
+  stride_in: str = 'expand'
+  branch_pool: str = 'avg'
+  norm: str = 'batch'
+  norm_epsilon: float = 1e-3
+  activation: str = 'gelu_tanh'
+  pre_norm_activation: bool = False
   se_ratio: float = 0.25
+  se_basis: str = 'output'
+  se_multiple_of: int = 1
+  se_position: str = 'after_activation'
+  se_activation: str = 'silu'
+  shrink_bias: bool = True
+  shortcut_bias: bool = True
+  shortcut_pool: str = 'max'
+  shortcut_projection: str = 'width_changes'
+
+  def __post_init__(self):
+    """Raises UserError for a value that is none of the choices."""
+    for name, choices in (
+      ('expand_from', ('output', 'input')),
+      ('stride_in', ('expand', 'depthwise', 'pool')),
+      ('branch_pool', POOLS),
+      ('norm', NORMS),
+      ('activation', ACTIVATIONS),
+      ('se_basis', ('output', 'input', 'expanded')),
+      ('se_position', ('after_activation', 'before_norm')),
+      ('se_activation', ACTIVATIONS),
+      ('shortcut_pool', POOLS),
+      ('shortcut_projection', SHORTCUT_PROJECTIONS),
+    ):
+      check_choice(f'mbconv.{name}', getattr(self, name), choices)
+
+  def hidden_width(self, in_width: int, width: int) -> int:
+    """Returns the channels between the 1x1 convolutions."""
+    basis = {'output': width, 'input': in_width}
+    return self.expansion_ratio * basis[self.expand_from]
+
+  def squeezed_width(self, in_width: int, width: int) -> int:
+    """Returns the channels of the squeezed layer."""
+    basis = {
+      'output': width,
+      'input': in_width,
+      'expanded': self.hidden_width(in_width, width),
+    }
+    exact = self.se_ratio * basis[self.se_basis]
+    if self.se_multiple_of == 1:
+      return max(1, int(exact))
+    multiple = self.se_multiple_of
+    rounded = max(multiple, int(exact + multiple / 2) // multiple * multiple)
+    # Rounding down by over a tenth loses too much (MobileNet's rule).
+    return rounded + multiple if rounded < 0.9 * exact else rounded
 
 
 class MBConvBlock(nn.Module):
-  """x + MBConv(BatchNorm(x)), pre-activation, with squeeze-and-excitation.
-
-  Strides in its first 1x1 convolution (Eq. 5).
+  """x + MBConv(Norm(x)), pre-activation, with squeeze-and-excitation.
 
   Attributes:
     width: output channels.
     stride: of both axes.
+    first: whether it is the first of a run of equal blocks.
     stochastic_depth_rate: probability of dropping the residual branch.
     options: what the block is made of.
     layers: makes the layers.
@@ -42,6 +115,7 @@ class MBConvBlock(nn.Module):
 
   width: int
   stride: int
+  first: bool
   stochastic_depth_rate: float
   options: MBConvOptions
   layers: Layers
@@ -49,19 +123,50 @@ class MBConvBlock(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, H, W, C] to [B, H/stride, W/stride, width]."""
-    layers = self.layers
-    hidden_width = self.options.expansion_ratio * self.width
-    squeezed_width = max(1, int(self.options.se_ratio * self.width))
-    shortcut = Shortcut(self.width, self.stride, layers, name='shortcut')(x)
+    layers, options = self.layers, self.options
+    hidden_width = options.hidden_width(x.shape[-1], self.width)
+    squeezed_width = options.squeezed_width(x.shape[-1], self.width)
+    activation = ACTIVATIONS[options.activation]
 
-    x = layers.batch_norm(train=train, name='pre_norm')(x)
+    def norm(x, name):
+      return layers.norm(
+        options.norm, options.norm_epsilon, train=train, name=name
+      )(x)
+
+    def stride_in(part):
+      return self.stride if options.stride_in == part else 1
+
+    def squeeze_excite(x, position):
+      if not options.se_ratio or options.se_position != position:
+        return x
+      return SqueezeExcite(
+        squeezed_width, options.se_activation, layers, name='se'
+      )(x)
+
+    shortcut = Shortcut(
+      width=self.width,
+      stride=self.stride,
+      pool=options.shortcut_pool,
+      always_project=self.first
+      and options.shortcut_projection == 'first_block',
+      use_bias=options.shortcut_bias,
+      layers=layers,
+      name='shortcut',
+    )(x)
+
+    x = norm(x, 'pre_norm')
+    x = activation(x) if options.pre_norm_activation else x
+    x = pool(x, options.branch_pool, stride_in('pool'))
     # A strided 1x1 convolution reads one position of each window.
-    x = x[:, :: self.stride, :: self.stride]
+    x = x[:, :: stride_in('expand'), :: stride_in('expand')]
     x = layers.dense(hidden_width, use_bias=False, name='expand')(x)
-    x = nn.gelu(layers.batch_norm(train=train, name='expand_norm')(x))
-    x = layers.depthwise_conv(name='depthwise')(x)
-    x = nn.gelu(layers.batch_norm(train=train, name='depthwise_norm')(x))
-    x = SqueezeExcite(squeezed_width, layers, name='se')(x)
-    x = layers.dense(self.width, name='shrink')(x)
+    x = activation(norm(x, 'expand_norm'))
+    x = layers.depthwise_conv(stride=stride_in('depthwise'), name='depthwise')(
+      x
+    )
+    x = squeeze_excite(x, 'before_norm')
+    x = activation(norm(x, 'depthwise_norm'))
+    x = squeeze_excite(x, 'after_activation')
+    x = layers.dense(self.width, use_bias=options.shrink_bias, name='shrink')(x)
     x = StochasticDepth(self.stochastic_depth_rate)(x, train)
     return shortcut + x

@@ -4,70 +4,167 @@ import dataclasses
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.layers import (
-  KERNEL_INITS,
+  ACTIVATIONS,
+  NORMS,
+  POOLS,
+  SHORTCUT_PROJECTIONS,
   Layers,
+  LayerScale,
   Shortcut,
   StochasticDepth,
-  max_pool,
+  check_choice,
+  pool,
 )
 from coatnet_jax.ops.relative_attention import relative_attention
+
+RELATIVE_POSITIONS = ('table', 'table_key_minus_query', 'mlp', 'none')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerOptions:
-  """What a Transformer block is made of.
+  """What a Transformer block is made of; the defaults are the reconstruction.
 
   Attributes:
-    head_dim: channels of one attention head; the heads fill the block's width.
+    head_dim: channels of one attention head.
+    num_heads: how many; 0 for as many as fill the attention's width.
+    attention_width: of queries, keys and values in a block that changes the
+      width: its 'output' or 'input' width. The paper's sizes fit 'output'.
+    relative_position: where the bias of a pair of tokens comes from: a 'table'
+      by query - key (the paper); one by key - query (Google's MaxViT,
+      'table_key_minus_query'); an 'mlp' of the logarithm of the offset (Swin
+      V2's, as in timm's rmlp models), which fits every image size; or 'none'
+      (the paper's Table 6).
+    relative_position_mlp_width: hidden width of that MLP.
+    relative_position_mlp_dropout: of its hidden layer.
     expansion_ratio: hidden width of the feed-forward part, as a multiple of
       the block's width.
+    norm: 'layer' or 'batch'.
+    norm_epsilon: added to the variance.
+    activation: one of `ACTIVATIONS`.
+    layer_scale: how both branches' factors start; 0 for none.
+    qkv_bias: whether queries, keys and values have biases.
+    out_bias: whether the attention's last product has.
+    ffn_bias: whether the feed-forward part's products have.
+    shortcut_bias: whether the shortcut's 1x1 convolution has.
+    shortcut_pool: one of `POOLS`, where the block strides.
+    branch_pool: the same of the branch, after the norm (Eq. 4).
+    shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
   """
 
   head_dim: int = 32
+  num_heads: int = 0
+  attention_width: str = 'output'
+  relative_position: str = 'table'
+  relative_position_mlp_width: int = 512
+  relative_position_mlp_dropout: float = 0.125
   expansion_ratio: int = 4
+  norm: str = 'layer'
+  norm_epsilon: float = 1e-5
+  activation: str = 'gelu_tanh'
+  layer_scale: float = 0.0
+  qkv_bias: bool = True
+  out_bias: bool = True
+  ffn_bias: bool = True
+  shortcut_bias: bool = True
+  shortcut_pool: str = 'max'
+  branch_pool: str = 'max'
+  shortcut_projection: str = 'width_changes'
+
+  def __post_init__(self):
+    """Raises UserError for a value that is none of the choices."""
+    for name, choices in (
+      ('attention_width', ('output', 'input')),
+      ('relative_position', RELATIVE_POSITIONS),
+      ('norm', NORMS),
+      ('activation', ACTIVATIONS),
+      ('shortcut_pool', POOLS),
+      ('branch_pool', POOLS),
+      ('shortcut_projection', SHORTCUT_PROJECTIONS),
+    ):
+      check_choice(f'transformer.{name}', getattr(self, name), choices)
+
+  def resolve_num_heads(self, in_width: int, width: int) -> int:
+    """Returns the number of heads of a block.
+
+    Args:
+      in_width: input channels of the block.
+      width: output channels.
+
+    Raises:
+      UserError: heads do not fill the attention's width.
+    """
+    if self.num_heads:
+      return self.num_heads
+    attention_width = {'output': width, 'input': in_width}[self.attention_width]
+    if attention_width % self.head_dim:
+      raise UserError(
+        f'Heads of {self.head_dim} channels do not fill a Transformer block of'
+        f' width {attention_width}.'
+      )
+    return attention_width // self.head_dim
 
 
 class RelativeAttention(nn.Module):
   """Multi-head self-attention with one relative bias table per head.
 
   Attributes:
-    width: output channels; queries, keys and values have it too.
-    head_dim: channels of one head.
+    width: output channels.
+    num_heads: of attention.
+    options: what the block is made of.
     layers: makes the layers; the softmax is float32.
   """
 
   width: int
-  head_dim: int
+  num_heads: int
+  options: TransformerOptions
   layers: Layers
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, H, W, C] to [B, H, W, width].
 
     Raises:
       UserError: the table was initialised for another grid.
     """
+    options, layers = self.options, self.layers
     batch, height, width, _ = x.shape
-    num_heads = self.width // self.head_dim
     x = x.reshape(batch, height * width, -1)  # [B, N, C]
-    qkv = self.layers.dense_to_heads((3, num_heads, self.head_dim), name='qkv')(
-      x
-    )  # [B, N, 3, heads, head_dim]
+    qkv = layers.dense_to_heads(
+      (3, self.num_heads, options.head_dim),
+      use_bias=options.qkv_bias,
+      name='qkv',
+    )(x)  # [B, N, 3, heads, head_dim]
     q, k, v = (qkv[:, :, i] for i in range(3))
-    table = self.relative_position_bias_table(num_heads, (height, width))
+    table = self.bias_table((height, width), train)
     x = relative_attention(q, k, v, table, grid=(height, width))
-    x = x.reshape(batch, height, width, self.width)
-    return self.layers.dense(self.width, name='out')(x)
+    x = x.reshape(batch, height, width, -1)  # [B, H, W, heads * head_dim]
+    return layers.dense(self.width, use_bias=options.out_bias, name='out')(x)
 
-  def relative_position_bias_table(
-    self, num_heads: int, grid: tuple[int, int]
-  ) -> jax.Array:
-    """Returns the table [heads, 2H-1, 2W-1] of a grid (H, W)."""
+  def bias_table(self, grid: tuple[int, int], train: bool) -> jax.Array | None:
+    """Returns the bias by query - key, [heads, 2H-1, 2W-1], or None."""
+    kind = self.options.relative_position
+    if kind == 'none':
+      return None
+    if kind == 'mlp':
+      return RelativePositionMLP(
+        num_heads=self.num_heads,
+        hidden_width=self.options.relative_position_mlp_width,
+        dropout_rate=self.options.relative_position_mlp_dropout,
+        kernel_init=self.layers.kernel_init,
+        name='relative_position_mlp',
+      )(grid, train)
+    table = self.table_parameter(grid)
+    return table[:, ::-1, ::-1] if kind == 'table_key_minus_query' else table
+
+  def table_parameter(self, grid: tuple[int, int]) -> jax.Array:
+    """Returns the learned table [heads, 2H-1, 2W-1] of a grid (H, W)."""
     name = 'relative_position_bias_table'
-    shape = (num_heads, 2 * grid[0] - 1, 2 * grid[1] - 1)
+    shape = (self.num_heads, 2 * grid[0] - 1, 2 * grid[1] - 1)
     if self.has_variable('params', name):
       found = self.get_variable('params', name).shape
       if found != shape:
@@ -77,17 +174,51 @@ class RelativeAttention(nn.Module):
           f' {made_for[0]}x{made_for[1]}, the images give {grid[0]}x{grid[1]}:'
           f' use images of the size that the parameters were made for.'
         )
-    return self.param(name, KERNEL_INITS['normal_0.02'], shape)
+    return self.param(name, nn.initializers.normal(0.02), shape)
+
+
+class RelativePositionMLP(nn.Module):
+  """A bias per head and relative offset, from the offset's logarithm.
+
+  Fits every grid with the same parameters. Computed in float32.
+
+  Attributes:
+    num_heads: of attention.
+    hidden_width: between its two layers.
+    dropout_rate: of the hidden layer.
+    kernel_init: how kernels start.
+  """
+
+  num_heads: int
+  hidden_width: int
+  dropout_rate: float
+  kernel_init: nn.initializers.Initializer
+
+  @nn.compact
+  def __call__(self, grid: tuple[int, int], train: bool) -> jax.Array:
+    """Returns the bias by query - key, [heads, 2H-1, 2W-1] float32."""
+    rows, columns = (np.arange(1 - length, length) for length in grid)
+    offsets = np.stack(np.meshgrid(rows, columns, indexing='ij'), axis=-1)
+    x = jnp.asarray(
+      np.sign(offsets) * np.log1p(np.abs(offsets)), jnp.float32
+    )  # [2H-1, 2W-1, 2]
+    x = nn.Dense(
+      self.hidden_width, kernel_init=self.kernel_init, name='hidden'
+    )(x)
+    x = nn.Dropout(self.dropout_rate)(nn.relu(x), deterministic=not train)
+    x = nn.Dense(self.num_heads, kernel_init=self.kernel_init, name='out')(x)
+    return x.transpose(2, 0, 1)  # [heads, 2H-1, 2W-1]
 
 
 class TransformerBlock(nn.Module):
-  """x + Attention(LN(x)), then x + FFN(LN(x)).
+  """x + Attention(Norm(x)), then x + FFN(Norm(x)).
 
   A block that strides pools the input of both branches (Eq. 4).
 
   Attributes:
-    width: output channels, and those of the attention.
+    width: output channels.
     stride: of both axes.
+    first: whether it is the first of a run of equal blocks.
     stochastic_depth_rate: probability of dropping either residual branch.
     options: what the block is made of.
     layers: makes the layers.
@@ -95,6 +226,7 @@ class TransformerBlock(nn.Module):
 
   width: int
   stride: int
+  first: bool
   stochastic_depth_rate: float
   options: TransformerOptions
   layers: Layers
@@ -102,18 +234,42 @@ class TransformerBlock(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, H, W, C] to [B, H/stride, W/stride, width]."""
-    layers = self.layers
+    layers, options = self.layers, self.options
     drop = StochasticDepth(self.stochastic_depth_rate)
-    shortcut = Shortcut(self.width, self.stride, layers, name='shortcut')(x)
-    x = max_pool(layers.layer_norm(name='attention_norm')(x), self.stride)
-    x = RelativeAttention(
-      self.width, self.options.head_dim, layers, name='attention'
+
+    def norm(x, name):
+      return layers.norm(
+        options.norm, options.norm_epsilon, train=train, name=name
+      )(x)
+
+    def scale(x, name):
+      return LayerScale(options.layer_scale, name=name)(x)
+
+    shortcut = Shortcut(
+      width=self.width,
+      stride=self.stride,
+      pool=options.shortcut_pool,
+      always_project=self.first
+      and options.shortcut_projection == 'first_block',
+      use_bias=options.shortcut_bias,
+      layers=layers,
+      name='shortcut',
     )(x)
-    x = shortcut + drop(x, train)
+    num_heads = options.resolve_num_heads(x.shape[-1], self.width)
+    x = pool(norm(x, 'attention_norm'), options.branch_pool, self.stride)
+    x = RelativeAttention(
+      self.width, num_heads, options, layers, name='attention'
+    )(x, train)
+    x = shortcut + drop(scale(x, 'attention_layer_scale'), train)
 
     shortcut = x
-    hidden_width = self.options.expansion_ratio * self.width
-    x = layers.layer_norm(name='ffn_norm')(x)
-    x = nn.gelu(layers.dense(hidden_width, name='ffn_expand')(x))
-    x = layers.dense(self.width, name='ffn_shrink')(x)
-    return shortcut + drop(x, train)
+    hidden_width = options.expansion_ratio * self.width
+    x = norm(x, 'ffn_norm')
+    x = layers.dense(
+      hidden_width, use_bias=options.ffn_bias, name='ffn_expand'
+    )(x)
+    x = ACTIVATIONS[options.activation](x)
+    x = layers.dense(self.width, use_bias=options.ffn_bias, name='ffn_shrink')(
+      x
+    )
+    return shortcut + drop(scale(x, 'ffn_layer_scale'), train)

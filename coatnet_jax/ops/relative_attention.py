@@ -13,7 +13,7 @@ def relative_attention(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
-  bias_table: jax.Array,
+  bias_table: jax.Array | None,
   *,
   grid: tuple[int, int],
   scale: float | None = None,
@@ -26,7 +26,7 @@ def relative_attention(
     v: [B, N, heads, head_dim].
     bias_table: [heads, 2H-1, 2W-1], one scalar per head and relative offset:
       entry (i - i' + H-1, j - j' + W-1) is added to the logit of query (i, j)
-      and key (i', j'). It is not scaled.
+      and key (i', j'). It is not scaled. None for no bias.
     grid: (H, W).
     scale: factor of q k^T; 1 / sqrt(head_dim) if None.
 
@@ -43,7 +43,8 @@ def relative_attention(
   logits = jnp.einsum(
     'bhqd,bhkd->bhqk', q * scale, k, preferred_element_type=jnp.float32
   )
-  logits += expand_bias_table(bias_table, grid)
+  if bias_table is not None:
+    logits += expand_bias_table(bias_table, grid)
   weights = jax.nn.softmax(logits).astype(v.dtype)
   return jnp.swapaxes(weights @ v, 1, 2)
 
@@ -91,6 +92,8 @@ def _check_shapes(q, k, v, bias_table, grid):
     raise ValueError(
       f'q, k and v must have one shape, not {q.shape}, {k.shape}, {v.shape}.'
     )
+  if bias_table is None:
+    return
   expected = (q.shape[2], 2 * height - 1, 2 * width - 1)
   if bias_table.shape != expected:
     raise ValueError(

@@ -1,5 +1,6 @@
 """Blocks against plain NumPy, written from the paper's equations."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +12,9 @@ from coatnet_jax.models.transformer import TransformerBlock, TransformerOptions
 
 LAYERS = Layers(
   dtype=jnp.float32,
-  kernel_init='normal_0.02',
+  kernel_init=nn.initializers.normal(0.02),
+  depthwise_init=nn.initializers.normal(0.02),
   batch_norm_momentum=0.9,
-  batch_norm_epsilon=1e-3,
-  layer_norm_epsilon=1e-5,
 )
 
 
@@ -70,6 +70,7 @@ def test_mbconv_is_equation_5(stride, width):
   block = MBConvBlock(
     width=width,
     stride=stride,
+    first=True,
     stochastic_depth_rate=0.5,
     options=MBConvOptions(),
     layers=LAYERS,
@@ -108,6 +109,7 @@ def test_transformer_is_equations_3_and_4(stride, width):
   block = TransformerBlock(
     width=width,
     stride=stride,
+    first=True,
     stochastic_depth_rate=0.5,
     options=TransformerOptions(head_dim=3),
     layers=LAYERS,

@@ -11,8 +11,7 @@ from coatnet_jax.models.variants import Blocks, Stage
 
 # Two stages of each kind, 8 px of stride, small enough to run many times.
 TINY = {
-  'stem_width': 8,
-  'stem_stride': 2,
+  'stem': {'widths': (8, 8)},
   'stages': (
     Stage((Blocks('mbconv', 2, 8),), 1),
     Stage((Blocks('mbconv', 1, 16),), 2),
@@ -217,11 +216,11 @@ def test_bad_arguments(kwargs, message):
 
 
 def test_misspelt_argument():
-  with pytest.raises(TypeError, match='stem_widht'):
-    coatnet_jax.create_model('coatnet_0', stem_widht=8)
+  with pytest.raises(TypeError, match='stmes'):
+    coatnet_jax.create_model('coatnet_0', stmes=8)
 
 
 def test_variants_are_frozen():
   variant = _create().variant
   with pytest.raises(dataclasses.FrozenInstanceError):
-    variant.stem_width = 1
+    variant.kernel_init = 'timm'

@@ -1,0 +1,221 @@
+"""What a CoAtNet is made of: the data that `CoAtNet` is built from.
+
+The named architectures are in `variants.py` and the modules beside it.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from coatnet_jax.errors import UserError
+from coatnet_jax.models.convnext import ConvNeXtOptions
+from coatnet_jax.models.layers import (
+  ACTIVATIONS,
+  KERNEL_INITS,
+  NORMS,
+  check_choice,
+)
+from coatnet_jax.models.mbconv import MBConvOptions
+from coatnet_jax.models.transformer import TransformerOptions
+
+BLOCK_KINDS = ('mbconv', 'transformer', 'convnext')
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+  """A run of equal blocks.
+
+  Attributes:
+    kind: one of `BLOCK_KINDS`.
+    num_blocks: how many.
+    width: output channels of each.
+  """
+
+  kind: str
+  num_blocks: int
+  width: int
+
+  def __post_init__(self):
+    """Raises UserError for an unknown kind or a number that is not positive."""
+    check_choice('The kind of a block', self.kind, BLOCK_KINDS)
+    if self.num_blocks < 1 or self.width < 1:
+      raise UserError(
+        f'{self.num_blocks} blocks of {self.width} channels are not possible:'
+        ' both numbers must be positive.'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """Blocks at one resolution.
+
+  Attributes:
+    runs: the blocks, in order; CoAtNet-6 and -7 mix two kinds in S3.
+    stride: of the first block.
+  """
+
+  runs: tuple[Blocks, ...]
+  stride: int = 2
+
+  @property
+  def width(self) -> int:
+    """Output channels."""
+    return self.runs[-1].width
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StemOptions:
+  """S0: convolutions, with a norm and an activation between them.
+
+  Nothing follows the last: the first block of S1 begins with a norm.
+
+  Attributes:
+    widths: output channels of each.
+    kernel_size: of each; padded by half of it, or patches if it is the stride.
+    stride: of the first.
+    use_bias: whether they have biases.
+    norm: 'batch' or 'layer'.
+    norm_epsilon: added to the variance.
+    activation: one of `ACTIVATIONS`.
+  """
+
+  widths: tuple[int, ...]
+  kernel_size: int = 3
+  stride: int = 2
+  use_bias: bool = False
+  norm: str = 'batch'
+  norm_epsilon: float = 1e-3
+  activation: str = 'gelu_tanh'
+
+  def __post_init__(self):
+    """Raises UserError for a value that is none of the choices."""
+    check_choice('stem.norm', self.norm, NORMS)
+    check_choice('stem.activation', self.activation, ACTIVATIONS)
+    if not self.widths or min(self.widths) < 1:
+      raise UserError(f'stem.widths are {self.widths}; all must be positive.')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadOptions:
+  """From the last map to the logits.
+
+  Attributes:
+    norm: 'layer', 'batch' or 'none'.
+    norm_epsilon: added to the variance.
+    norm_before_pool: whether it is of the map, not of the map's mean.
+    pre_logits: whether a tanh layer comes before the logits. The paper's sizes
+      say so (its text does not); narrow models learn far slower with it.
+    use_bias: whether the logits have biases.
+  """
+
+  norm: str = 'layer'
+  norm_epsilon: float = 1e-5
+  norm_before_pool: bool = False
+  pre_logits: bool = True
+  use_bias: bool = True
+
+  def __post_init__(self):
+    """Raises UserError for a value that is none of the choices."""
+    check_choice('head.norm', self.norm, (*NORMS, 'none'))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant:
+  """An architecture, without its number of classes.
+
+  Attributes:
+    stem: S0.
+    stages: S1 to S4.
+    mbconv: what MBConv blocks are made of.
+    transformer: what Transformer blocks are made of.
+    convnext: what ConvNeXt blocks are made of.
+    head: from the last map to the logits.
+    kernel_init: how kernels start: 'normal_0.02' (the paper does not say; the
+      closest Google code), 'lecun_normal', with which narrow models learn
+      faster, or 'timm'.
+    image_size: (height, width) in pixels that it is for; others are possible.
+    in_channels: of the images.
+  """
+
+  stem: StemOptions
+  stages: tuple[Stage, ...]
+  mbconv: MBConvOptions = MBConvOptions()
+  transformer: TransformerOptions = TransformerOptions()
+  convnext: ConvNeXtOptions = ConvNeXtOptions()
+  head: HeadOptions = HeadOptions()
+  kernel_init: str = 'normal_0.02'
+  image_size: tuple[int, int] = (224, 224)
+  in_channels: int = 3
+
+  def __post_init__(self):
+    """Checks what the fields' types don't.
+
+    Raises:
+      UserError: attention heads that don't fill the width, an unknown
+        initialisation.
+    """
+    check_choice('kernel_init', self.kernel_init, KERNEL_INITS)
+    in_width = self.stem.widths[-1]
+    for stage in self.stages:
+      for run in stage.runs:
+        for width in (in_width, run.width)[: run.num_blocks]:
+          if run.kind == 'transformer':
+            self.transformer.resolve_num_heads(width, run.width)
+        in_width = run.width
+
+  @property
+  def total_stride(self) -> int:
+    """How much smaller the last stage's grid is than the image."""
+    return self.strides[-1]
+
+  @property
+  def strides(self) -> tuple[int, ...]:
+    """How much smaller each stage's grid is than the image, S0 to the last."""
+    strides = [self.stem.stride]
+    for stage in self.stages:
+      strides.append(strides[-1] * stage.stride)
+    return tuple(strides)
+
+  @property
+  def widths(self) -> tuple[int, ...]:
+    """Output channels of each stage, S0 to the last."""
+    return (self.stem.widths[-1], *(stage.width for stage in self.stages))
+
+  @property
+  def num_blocks(self) -> int:
+    """How many blocks there are in all stages."""
+    return sum(run.num_blocks for stage in self.stages for run in stage.runs)
+
+  def stage_blocks(self, number: int) -> Iterator[tuple[str, Blocks, bool]]:
+    """Yields the blocks of a stage, counted from 1.
+
+    Yields:
+      The block's name, its run, and whether it is the run's first.
+    """
+    position = 0
+    for run in self.stages[number - 1].runs:
+      for index in range(run.num_blocks):
+        yield f's{number}_block_{position}', run, index == 0
+        position += 1
+
+
+def replace(variant: Any, changes: Mapping[str, Any]) -> Any:
+  """Returns a frozen dataclass with other values.
+
+  Args:
+    variant: the dataclass.
+    changes: by name of the field. What is a dataclass itself may be given
+      whole, or as a mapping of what changes in it:
+      `{'transformer': {'head_dim': 64}}`.
+
+  Raises:
+    TypeError: no such field.
+    UserError: a value that is not possible.
+  """
+  values = {
+    name: replace(getattr(variant, name), value)
+    if isinstance(value, Mapping) and hasattr(variant, name)
+    else value
+    for name, value in changes.items()
+  }
+  return dataclasses.replace(variant, **values)

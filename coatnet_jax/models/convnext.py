@@ -1,0 +1,128 @@
+"""The convolution block of CoAtNeXt: ConvNeXt's (arXiv 2201.03545)."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from coatnet_jax.errors import UserError
+from coatnet_jax.models.layers import (
+  ACTIVATIONS,
+  NORMS,
+  POOLS,
+  SHORTCUT_PROJECTIONS,
+  Layers,
+  LayerScale,
+  Shortcut,
+  StochasticDepth,
+  check_choice,
+  pool,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvNeXtOptions:
+  """What a ConvNeXt block is made of; the defaults are timm's CoAtNeXt's.
+
+  Attributes:
+    kernel_size: of the depthwise convolution, odd.
+    expansion_ratio: hidden width, as a multiple of the output width.
+    stride_in: what of the branch strides: 'depthwise', or 'pool' before it.
+    branch_pool: one of `POOLS`, for 'pool'.
+    norm: 'layer' or 'batch'.
+    norm_epsilon: added to the variance.
+    activation: one of `ACTIVATIONS`.
+    layer_scale: how the branch's factors start; 0 for none.
+    shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
+    shortcut_pool: one of `POOLS`.
+    shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
+  """
+
+  kernel_size: int = 7
+  expansion_ratio: int = 4
+  stride_in: str = 'depthwise'
+  branch_pool: str = 'avg'
+  norm: str = 'layer'
+  norm_epsilon: float = 1e-6
+  activation: str = 'gelu'
+  layer_scale: float = 1e-5
+  shortcut_bias: bool = True
+  shortcut_pool: str = 'avg'
+  shortcut_projection: str = 'width_changes'
+
+  def __post_init__(self):
+    """Raises UserError for a value that is none of the choices."""
+    for name, choices in (
+      ('stride_in', ('depthwise', 'pool')),
+      ('branch_pool', POOLS),
+      ('norm', NORMS),
+      ('activation', ACTIVATIONS),
+      ('shortcut_pool', POOLS),
+      ('shortcut_projection', SHORTCUT_PROJECTIONS),
+    ):
+      check_choice(f'convnext.{name}', getattr(self, name), choices)
+
+
+class ConvNeXtBlock(nn.Module):
+  """x + FFN(Norm(DepthwiseConv(x))).
+
+  Attributes:
+    width: output channels, a multiple of the input's.
+    stride: of both axes.
+    first: whether it is the first of a run of equal blocks.
+    stochastic_depth_rate: probability of dropping the residual branch.
+    options: what the block is made of.
+    layers: makes the layers.
+  """
+
+  width: int
+  stride: int
+  first: bool
+  stochastic_depth_rate: float
+  options: ConvNeXtOptions
+  layers: Layers
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Maps [B, H, W, C] to [B, H/stride, W/stride, width].
+
+    Raises:
+      UserError: the width is no multiple of C.
+    """
+    layers, options = self.layers, self.options
+    if self.width % x.shape[-1]:
+      raise UserError(
+        f'A ConvNeXt block cannot go from {x.shape[-1]} to {self.width}'
+        ' channels: each channel is convolved with a whole number of kernels.'
+      )
+    shortcut = Shortcut(
+      width=self.width,
+      stride=self.stride,
+      pool=options.shortcut_pool,
+      always_project=self.first
+      and options.shortcut_projection == 'first_block',
+      use_bias=options.shortcut_bias,
+      layers=layers,
+      name='shortcut',
+    )(x)
+
+    if options.stride_in == 'pool':
+      x = pool(x, options.branch_pool, self.stride)
+    # width / C kernels for each channel.
+    x = jnp.repeat(x, self.width // x.shape[-1], axis=-1)
+    x = layers.depthwise_conv(
+      kernel_size=options.kernel_size,
+      stride=self.stride if options.stride_in == 'depthwise' else 1,
+      use_bias=True,
+      name='depthwise',
+    )(x)
+    x = layers.norm(
+      options.norm, options.norm_epsilon, train=train, name='norm'
+    )(x)
+    x = layers.dense(options.expansion_ratio * self.width, name='ffn_expand')(x)
+    x = ACTIVATIONS[options.activation](x)
+    x = layers.dense(self.width, name='ffn_shrink')(x)
+    x = LayerScale(options.layer_scale, name='layer_scale')(x)
+    x = StochasticDepth(self.stochastic_depth_rate)(x, train)
+    return shortcut + x

@@ -1,0 +1,81 @@
+"""Models by the names of their variants."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from coatnet_jax.errors import UserError
+from coatnet_jax.models import variants
+from coatnet_jax.models.architecture import replace
+from coatnet_jax.models.coatnet import CoAtNet
+
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+def create_model(
+  name: str,
+  *,
+  num_classes: int = 1000,
+  stochastic_depth_rate: float = 0.0,
+  dtype: str = 'float32',
+  batch_norm_momentum: float = 0.99,
+  feature_maps: Sequence[str] = (),
+  **overrides: Any,
+) -> CoAtNet:
+  """Creates a model by the name of its variant.
+
+      create_model('coatnet_2', transformer={'head_dim': 64})
+      create_model('coatnet_0', feature_maps=('s2', 's3', 's4'))
+
+  Args:
+    name: one of `list_variants()`, or 'coatnet' for one made from arguments:
+      those of `variants.custom_coatnet`, as overrides.
+    num_classes: width of the logits; 0 for pooled features instead.
+    stochastic_depth_rate: probability, in training, of dropping the residual
+      branch of the block after the last; grows linearly from 0 at the first.
+    dtype: of the computation, 'float32' or 'bfloat16'. Parameters, softmax
+      and normalisation statistics are float32 in either case.
+    batch_norm_momentum: part of the running statistics kept at a step.
+    feature_maps: names of stages, 's0' to 's4', whose outputs are the result,
+      instead of logits; `model.feature_info` has their strides and widths.
+      What comes after the last of them, the head too, is not in the model.
+    **overrides: fields of `Variant` to replace; of its parts, such as
+      `transformer`, a mapping of what changes.
+
+  Returns:
+    A module for `model.init(key, images, train=False)` and
+    `model.apply(variables, images, train=False)`.
+
+  Raises:
+    UserError: an unknown variant, dtype or stage (with those there are), or a
+      number out of its range.
+    TypeError: an override that is no field of the variant.
+  """
+  if dtype not in DTYPES:
+    raise UserError(f'dtype is {dtype!r}; it can be {" or ".join(DTYPES)}.')
+  if not 0 <= stochastic_depth_rate < 1:
+    raise UserError(
+      f'stochastic_depth_rate is {stochastic_depth_rate}; it must be at least'
+      ' 0 and less than 1.'
+    )
+  if num_classes < 0:
+    raise UserError(f'num_classes is {num_classes}; it must not be negative.')
+  if name == variants.CUSTOM:
+    variant = variants.custom_coatnet(**overrides)
+  else:
+    variant = replace(variants.get_variant(name), overrides)
+  stages = [f's{number}' for number in range(len(variant.strides))]
+  if unknown := set(feature_maps) - set(stages):
+    raise UserError(
+      f'feature_maps has {", ".join(sorted(unknown))}; the stages of {name} are'
+      f' {", ".join(stages)}.'
+    )
+  return CoAtNet(
+    variant=variant,
+    num_classes=num_classes,
+    stochastic_depth_rate=stochastic_depth_rate,
+    batch_norm_momentum=batch_norm_momentum,
+    dtype=DTYPES[dtype],
+    feature_maps=tuple(feature_maps),
+  )

@@ -1,0 +1,173 @@
+"""The paper's models, its ablations, and small models of ours.
+
+`coatnet_0` to `coatnet_7` are Tables 3, 11 and 12 of the paper. CoAtNet-6's
+printed S4 width of 2048 contradicts its reported 1.47B parameters, which a
+width of 3072 gives: `coatnet_6` is as printed, `coatnet_6_d3072` as reported.
+"""
+
+import dataclasses
+
+from coatnet_jax.models.architecture import (
+  Blocks,
+  HeadOptions,
+  Stage,
+  StemOptions,
+  Variant,
+  replace,
+)
+from coatnet_jax.models.transformer import TransformerOptions
+
+_KINDS = {'c': 'mbconv', 't': 'transformer'}
+
+
+def _paper(stem_width, num_blocks, widths, *, s3_mbconv=None, head_dim=32):
+  """A column of the paper's Tables 3, 11 or 12, S1 to S4.
+
+  `s3_mbconv` is (number, width) of the MBConv blocks that open S3.
+  """
+  kinds = ('mbconv', 'mbconv', 'transformer', 'transformer')
+  runs = [(Blocks(*run),) for run in zip(kinds, num_blocks, widths)]
+  if s3_mbconv:
+    runs[2] = (Blocks('mbconv', *s3_mbconv), *runs[2])
+  return Variant(
+    stem=StemOptions(widths=(stem_width, stem_width)),
+    stages=tuple(Stage(r) for r in runs),
+    transformer=TransformerOptions(head_dim=head_dim),
+  )
+
+
+def _small(image_size, stem_width, strides, num_blocks, widths):
+  """A variant of ours for small pictures: S1 to S4 with their own strides."""
+  kinds = ('mbconv', 'mbconv', 'transformer', 'transformer')
+  return Variant(
+    stem=StemOptions(widths=(stem_width, stem_width)),
+    stages=tuple(
+      Stage((Blocks(kind, number, width),), stride)
+      for kind, number, width, stride in zip(kinds, num_blocks, widths, strides)
+    ),
+    head=HeadOptions(pre_logits=False),
+    kernel_init='lecun_normal',
+    image_size=(image_size, image_size),
+  )
+
+
+def with_layout(variant: Variant, layout: str) -> Variant:
+  """Returns a variant with other kinds of blocks, as in the paper's 2.2.
+
+  Args:
+    variant: each of its stages has one kind of block.
+    layout: 'c' (MBConv) or 't' (Transformer) for each stage, as in 'ccct'.
+  """
+  return dataclasses.replace(
+    variant,
+    stages=tuple(
+      dataclasses.replace(
+        stage, runs=(dataclasses.replace(stage.runs[0], kind=_KINDS[letter]),)
+      )
+      for stage, letter in zip(variant.stages, layout, strict=True)
+    ),
+  )
+
+
+def _with_depths(variant, num_blocks):
+  """Returns a variant with other numbers of blocks in its stages."""
+  return dataclasses.replace(
+    variant,
+    stages=tuple(
+      dataclasses.replace(
+        stage, runs=(dataclasses.replace(stage.runs[0], num_blocks=number),)
+      )
+      for stage, number in zip(variant.stages, num_blocks, strict=True)
+    ),
+  )
+
+
+_FAMILY = {
+  'coatnet_0': _paper(64, (2, 3, 5, 2), (96, 192, 384, 768)),
+  'coatnet_1': _paper(64, (2, 6, 14, 2), (96, 192, 384, 768)),
+  'coatnet_2': _paper(128, (2, 6, 14, 2), (128, 256, 512, 1024)),
+  'coatnet_3': _paper(192, (2, 6, 14, 2), (192, 384, 768, 1536)),
+  'coatnet_4': _paper(192, (2, 12, 28, 2), (192, 384, 768, 1536)),
+  'coatnet_5': _paper(192, (2, 12, 28, 2), (256, 512, 1280, 2048), head_dim=64),
+  'coatnet_6': _paper(
+    192,
+    (2, 4, 42, 2),
+    (192, 384, 1536, 2048),
+    s3_mbconv=(8, 768),
+    head_dim=128,
+  ),
+  'coatnet_6_d3072': _paper(
+    192,
+    (2, 4, 42, 2),
+    (192, 384, 1536, 3072),
+    s3_mbconv=(8, 768),
+    head_dim=128,
+  ),
+  'coatnet_7': _paper(
+    192,
+    (2, 4, 42, 2),
+    (256, 512, 2048, 3072),
+    s3_mbconv=(8, 1024),
+    head_dim=128,
+  ),
+}
+
+# Those with one kind of block in each stage.
+_UNMIXED = [f'coatnet_{number}' for number in range(6)]
+
+# Section 2.2: S1 to S4 convolutions or attention, S0 always convolutions.
+_LAYOUTS = {
+  f'{name}_{layout}': with_layout(_FAMILY[name], layout)
+  for name in _UNMIXED
+  for layout in ('cccc', 'ccct', 'cctt', 'cttt')
+}
+
+# The control of section 2.2: patches of 16x16 pixels, then relative Transformer
+# blocks. The paper does not give its size; this one is near CoAtNet-0's.
+_VIT_REL = {
+  'vit_rel': Variant(
+    stem=StemOptions(widths=(384,), kernel_size=16, stride=16, use_bias=True),
+    stages=(Stage((Blocks('transformer', 14, 384),), stride=1),),
+  )
+}
+
+_ABLATIONS = {
+  # Table 6.
+  'no_relative_attention': {'transformer': {'relative_position': 'none'}},
+  # Table 8.
+  'head64': {'transformer': {'head_dim': 64}},
+  'mbconv_layer_norm': {'mbconv': {'norm': 'layer', 'norm_epsilon': 1e-5}},
+  # Table 9, and Table 5's CoAtNet-3.
+  'strided_depthwise': {'mbconv': {'stride_in': 'depthwise'}},
+}
+# Table 7: blocks moved between S2 and S3.
+_SPLITS = {
+  f'{name}_s2_{s2}_s3_{s3}': _with_depths(_FAMILY[name], (2, s2, s3, 2))
+  for name, s2, s3 in (
+    ('coatnet_2', 2, 18),
+    ('coatnet_2', 8, 12),
+    ('coatnet_3', 2, 18),
+  )
+}
+
+_SMALL = {
+  # At 28 px: 14x14 in S1, 7x7 from S2 on; at 32 px 16x16 and 8x8.
+  'coatnet_mini': _small(28, 12, (1, 2, 1, 1), (1, 3, 1, 1), (16, 48, 64, 64)),
+  # At 64 px: 32x32 in S1, 16x16 in S2 and S3, 8x8 in S4.
+  'coatnet_small': _small(
+    64, 24, (1, 2, 1, 2), (2, 3, 3, 1), (32, 64, 128, 256)
+  ),
+}
+
+VARIANTS = {
+  **_FAMILY,
+  **_LAYOUTS,
+  **_VIT_REL,
+  **{
+    f'{name}_{ablation}': replace(_FAMILY[name], changes)
+    for name in _UNMIXED[:5]  # CoAtNet-5 has heads of 64 anyway.
+    for ablation, changes in _ABLATIONS.items()
+  },
+  **_SPLITS,
+  **_SMALL,
+}
