@@ -1,0 +1,281 @@
+"""A ViT on the map of a small CNN, instead of on patches: a baseline.
+
+Three 3x3 convolutions of stride 2 make the tokens; a class token, learned
+absolute positions and pre-norm encoder blocks follow (arXiv 2010.11929; a
+convolutional stem: arXiv 2106.14881). Made for CIFAR-100 enlarged to 56 px.
+Not here: relative attention, which is CoAtNet's.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from coatnet_jax.errors import UserError
+from coatnet_jax.models.layers import StochasticDepth
+
+# Of BatchNorm and LayerNorm.
+_NORM_EPSILON = 1e-5
+# Of the encoder, as ViT's; the stem and the logits have Flax's default.
+_ENCODER_INIT = nn.initializers.xavier_uniform()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CNNStemViTVariant:
+  """An architecture, without its number of classes.
+
+  Attributes:
+    stem_widths: output channels of the stem's convolutions before the last,
+      whose are `width`.
+    width: channels of a token.
+    depth: how many encoder blocks.
+    num_heads: of attention.
+    mlp_ratio: hidden width of the MLP, as a multiple of `width`.
+    dropout_rate: of tokens with their positions, the attention's output and
+      the MLP's two layers.
+    image_size: (height, width) in pixels that it is for; others are possible.
+    in_channels: of the images.
+  """
+
+  stem_widths: tuple[int, ...] = (64, 128)
+  width: int = 512
+  depth: int = 6
+  num_heads: int = 8
+  mlp_ratio: int = 4
+  dropout_rate: float = 0.1
+  image_size: tuple[int, int] = (56, 56)
+  in_channels: int = 3
+
+  def __post_init__(self):
+    """Checks what the fields' types don't.
+
+    Raises:
+      UserError: a number that is not positive, heads that don't fill the
+        width, or a dropout rate out of its range.
+    """
+    for name in ('width', 'depth', 'num_heads', 'mlp_ratio', 'in_channels'):
+      if getattr(self, name) < 1:
+        raise UserError(
+          f'{name} is {getattr(self, name)}; it must be positive.'
+        )
+    if min(self.stem_widths, default=1) < 1:
+      raise UserError(
+        f'stem_widths are {self.stem_widths}; all must be positive.'
+      )
+    if self.width % self.num_heads:
+      raise UserError(
+        f'{self.num_heads} attention heads do not divide a width of'
+        f' {self.width}.'
+      )
+    if not 0 <= self.dropout_rate < 1:
+      raise UserError(
+        f'dropout_rate is {self.dropout_rate}; it must be at least 0 and less'
+        ' than 1.'
+      )
+
+  @property
+  def total_stride(self) -> int:
+    """How much smaller the grid of tokens is than the image."""
+    return 2 ** (len(self.stem_widths) + 1)
+
+
+class CNNStemViT(nn.Module):
+  """A network of one variant; has the interface of `CoAtNet`.
+
+  The stem's map `s0` and the head's `pre_logits` are sown as 'intermediates'.
+
+  Attributes:
+    variant: the architecture.
+    num_classes: width of the logits; 0 for features instead.
+    stochastic_depth_rate: probability, in training, of dropping either
+      residual branch of the block after the last; grows linearly from 0 at
+      the first.
+    batch_norm_momentum: part of the running statistics kept at a step.
+    dtype: compute dtype; parameters, softmax, statistics and head are float32.
+  """
+
+  variant: CNNStemViTVariant
+  num_classes: int
+  stochastic_depth_rate: float
+  batch_norm_momentum: float
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+    """Classifies images.
+
+    Args:
+      images: [B, H, W, in_channels], normalised, any float dtype. The stem's
+        stride divides H and W.
+      train: with batch statistics (mutable 'batch_stats'), dropout and
+        stochastic depth (the 'dropout' stream of keys), or with running
+        statistics and without.
+
+    Returns:
+      Logits [B, num_classes] float32, or, if num_classes is 0, the normalised
+      class token, [B, width] float32.
+
+    Raises:
+      UserError: an image size that the stride doesn't divide, or that the
+        parameters were not made for.
+    """
+    self.check_image_size(images.shape)
+    variant = self.variant
+    x = self.stem(images.astype(self.dtype), train)
+    self.sow_array('s0', x)
+
+    x = self.add_positions(x)  # [B, 1+N, width]
+    x = nn.Dropout(variant.dropout_rate)(x, deterministic=not train)
+    for index in range(variant.depth):
+      x = EncoderBlock(
+        num_heads=variant.num_heads,
+        mlp_ratio=variant.mlp_ratio,
+        dropout_rate=variant.dropout_rate,
+        stochastic_depth_rate=self.drop_rate(index),
+        dtype=self.dtype,
+        name=f'block_{index}',
+      )(x, train)
+
+    x = nn.LayerNorm(epsilon=_NORM_EPSILON, name='head_norm')(
+      x[:, 0].astype(jnp.float32)
+    )  # [B, width]
+    self.sow_array('pre_logits', x)
+    if not self.num_classes:
+      return x
+    return nn.Dense(self.num_classes, name='head_logits')(x)
+
+  def check_image_size(self, shape: tuple[int, ...]) -> None:
+    """Raises UserError for a shape of images that the model cannot take."""
+    total, channels = self.variant.total_stride, self.variant.in_channels
+    if (
+      len(shape) != 4
+      or any(s % total or not s for s in shape[1:3])
+      or shape[3] != channels
+    ):
+      raise UserError(
+        f'Images of shape {shape} do not fit: the model takes [B, H, W,'
+        f' {channels}] with height and width divisible by {total}, the stride'
+        ' of its stem.'
+      )
+
+  def drop_rate(self, index: int) -> float:
+    """Returns the stochastic-depth rate of a block, counted from 0."""
+    return self.stochastic_depth_rate * index / self.variant.depth
+
+  def stem(self, x: jax.Array, train: bool) -> jax.Array:
+    """S0: [B, H, W, C] to [B, H/stride, W/stride, width]."""
+    widths = (*self.variant.stem_widths, self.variant.width)
+    for index, width in enumerate(widths):
+      x = nn.Conv(
+        width,
+        (3, 3),
+        strides=2,
+        padding=1,
+        use_bias=False,
+        dtype=self.dtype,
+        name=f's0_conv_{index}',
+      )(x)
+      x = nn.BatchNorm(
+        use_running_average=not train,
+        momentum=self.batch_norm_momentum,
+        epsilon=_NORM_EPSILON,
+        dtype=self.dtype,
+        name=f's0_norm_{index}',
+      )(x)
+      x = nn.gelu(x, approximate=False)
+    return x
+
+  def add_positions(self, x: jax.Array) -> jax.Array:
+    """Makes tokens of a map, behind a class token, and adds their positions.
+
+    Args:
+      x: [B, H, W, width].
+
+    Returns:
+      [B, 1 + H * W, width]; rows of the map one after the other.
+
+    Raises:
+      UserError: the positions were initialised for another grid.
+    """
+    batch, height, width, channels = x.shape
+    normal = nn.initializers.normal(0.02)
+    class_token = self.param('class_token', nn.initializers.zeros, (channels,))
+    # ViT's token has a position too. It is apart, so that those of the map keep
+    # their grid.
+    class_token += self.param('class_position_embedding', normal, (channels,))
+    class_tokens = jnp.broadcast_to(
+      class_token.astype(x.dtype), (batch, 1, channels)
+    )
+
+    name, shape = 'position_embedding', (height, width, channels)
+    if self.has_variable('params', name):
+      found = self.get_variable('params', name).shape
+      if found != shape:
+        raise UserError(
+          f'The learned positions are for a grid of {found[0]}x{found[1]}, the'
+          f' images give {height}x{width}: use images of the size that the'
+          ' parameters were made for.'
+        )
+    x += self.param(name, normal, shape).astype(x.dtype)
+    x = x.reshape(batch, height * width, channels)  # [B, N, width]
+    return jnp.concatenate([class_tokens, x], axis=1)
+
+  def sow_array(self, name: str, x: jax.Array) -> None:
+    """Stores an intermediate as an array, not as a tuple of one."""
+    self.sow(
+      'intermediates', name, x, reduce_fn=lambda _, new: new, init_fn=tuple
+    )
+
+
+class EncoderBlock(nn.Module):
+  """x + Attention(LN(x)), then x + MLP(LN(x)).
+
+  Attributes:
+    num_heads: of attention.
+    mlp_ratio: hidden width of the MLP, as a multiple of the width.
+    dropout_rate: of the attention's output and the MLP's two layers.
+    stochastic_depth_rate: probability of dropping either residual branch.
+    dtype: compute dtype; the softmax is float32.
+  """
+
+  num_heads: int
+  mlp_ratio: int
+  dropout_rate: float
+  stochastic_depth_rate: float
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Maps [B, N, C] to the same."""
+    drop = StochasticDepth(self.stochastic_depth_rate)
+    dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
+    width = x.shape[-1]
+
+    shortcut = x
+    x = self.layer_norm('attention_norm')(x)
+    x = nn.MultiHeadDotProductAttention(
+      self.num_heads,
+      dtype=self.dtype,
+      kernel_init=_ENCODER_INIT,
+      force_fp32_for_softmax=True,
+      name='attention',
+    )(x)
+    x = shortcut + drop(dropout(x), train)
+
+    shortcut = x
+    x = self.layer_norm('ffn_norm')(x)
+    x = self.dense(self.mlp_ratio * width, 'ffn_expand')(x)
+    x = dropout(nn.gelu(x, approximate=False))
+    x = self.dense(width, 'ffn_shrink')(x)
+    return shortcut + drop(dropout(x), train)
+
+  def layer_norm(self, name: str) -> nn.LayerNorm:
+    """Normalises over the channels."""
+    return nn.LayerNorm(epsilon=_NORM_EPSILON, dtype=self.dtype, name=name)
+
+  def dense(self, width: int, name: str) -> nn.Dense:
+    """A product over the channels."""
+    return nn.Dense(
+      width, dtype=self.dtype, kernel_init=_ENCODER_INIT, name=name
+    )
