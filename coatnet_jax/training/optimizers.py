@@ -28,9 +28,11 @@ WEIGHT_DECAY_RULES: tuple[tuple[str, bool], ...] = (
   # BatchNorm and LayerNorm.
   (r'(^|/)scale$', False),
   (r'(^|/)relative_position_bias_table$', False),
+  # The network that makes such a table: timm does not decay it either.
+  (r'(^|/)relative_position_mlp/', False),
   # LayerScale.
   (r'(^|/)gamma$', False),
-  (r'(^|/)position_embedding$', False),
+  (r'(^|/)(class_)?position_embedding$', False),
   (r'(^|/)class_token$', False),
   (r'(^|/)kernel$', True),
 )
