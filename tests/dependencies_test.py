@@ -18,7 +18,15 @@ ALLOWED = {
     'run',
     'training',
   },
-  'initial_state': {'distributed', 'run', 'training'},
+  'initial_state': {
+    'checkpoint',
+    'distributed',
+    'errors',
+    'run',
+    'trained_model',
+    'training',
+    'weights',
+  },
   'run': {'checkpoint', 'data', 'distributed', 'errors', 'models', 'training'},
   'trained_model': {
     'checkpoint',
@@ -27,9 +35,10 @@ ALLOWED = {
     'errors',
     'models',
     'training',
+    'weights',
   },
   'checkpoint': {'errors'},
-  'coatnet_jax': {'models', 'ops'},
+  'coatnet_jax': {'models', 'ops', 'weights'},
   'data': {'errors'},
   'distributed': {'errors'},
   'errors': set(),
@@ -37,6 +46,7 @@ ALLOWED = {
   'models': {'errors', 'ops'},
   'ops': set(),
   'training': {'errors'},
+  'weights': {'errors', 'models'},
   'configs': set(),
 }
 

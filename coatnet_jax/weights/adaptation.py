@@ -1,0 +1,253 @@
+"""Fitting trained variables to another image size or number of classes.
+
+What evaluation, prediction, finetuning and loading in code share. What depends
+on the grid of tokens is resized; a head for other classes starts anew, where
+the caller asks for it; anything else that differs is an error. Reading files
+is not done here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from coatnet_jax.errors import UserError
+
+_TABLE = 'relative_position_bias_table'
+_POSITIONS = 'position_embedding'
+_HEAD = 'head_logits'
+# What is resized -> what a sentence calls it.
+_NOUNS = {_TABLE: 'relative position table', _POSITIONS: 'position embedding'}
+
+
+def adapt_variables(
+  variables: Any,
+  target: Any,
+  *,
+  new_head: Mapping[str, jax.Array] | None = None,
+  source: str = 'the weights',
+) -> tuple[Any, list[str]]:
+  """Fits trained variables to the model they are to be used with.
+
+  Can be called under `jit`.
+
+  Args:
+    variables: {'params', 'batch_stats'} of arrays.
+    target: the same of `jax.ShapeDtypeStruct`, or of arrays: what the model's
+      `init` gives at the image size to be used.
+    new_head: what replaces a 'head_logits' of another number of classes, from
+      `initialize_head`; None to have such a head refused.
+    source: what the variables are called in an error.
+
+  Returns:
+    A tree like the target's, with its dtypes; and what was changed, a sentence
+    each.
+
+  Raises:
+    UserError: anything else differs; every difference is listed.
+  """
+  changes = check_variables(
+    variables, target, new_head=new_head is not None, source=source
+  )
+  found = _leaves_by_name(variables)
+
+  def adapt(path, leaf):
+    name = _name(path)
+    value = found[name]
+    if value.shape != leaf.shape:
+      kind = _kind(name)
+      if kind == _HEAD:
+        value = new_head[path[-1].key]
+      else:
+        resize = {
+          _TABLE: resize_relative_position_bias_table,
+          _POSITIONS: resize_position_embedding,
+        }[kind]
+        value = resize(value, _grid(kind, leaf.shape))
+    return value if value.dtype == leaf.dtype else value.astype(leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(adapt, target), changes
+
+
+def check_variables(
+  variables: Any,
+  target: Any,
+  *,
+  new_head: bool = False,
+  source: str = 'the weights',
+) -> list[str]:
+  """Checks by shapes alone that `adapt_variables` will do.
+
+  Args:
+    variables: {'params', 'batch_stats'} of anything with a shape.
+    target: see `adapt_variables`.
+    new_head: whether a head for other classes may be replaced.
+    source: see `adapt_variables`.
+
+  Returns:
+    What will be changed, a sentence each.
+
+  Raises:
+    UserError: as `adapt_variables`.
+  """
+  found, expected = (
+    {name: tuple(leaf.shape) for name, leaf in _leaves_by_name(tree).items()}
+    for tree in (variables, target)
+  )
+  resized, heads, differences = [], [], []
+  for name in sorted(found.keys() | expected.keys()):
+    old, new = found.get(name), expected.get(name)
+    if old == new:
+      continue
+    kind = _kind(name)
+    if old and new and kind == _HEAD and old[:-1] == new[:-1]:
+      heads.append((old[-1], new[-1]))
+      if new_head:
+        continue
+    elif old and new and _are_resizable(kind, old, new):
+      resized.append((kind, _grid(kind, old), _grid(kind, new)))
+      continue
+    differences.append(
+      f'  {name}: {"none" if old is None else old} saved,'
+      f' {"none" if new is None else new} in the model'
+    )
+  if differences:
+    listed = '\n'.join(differences)
+    advice = ''
+    if heads and not new_head:
+      advice = (
+        f'\nA head of {heads[0][0]:,} classes is replaced by one of'
+        f' {heads[0][1]:,} only where a new head is asked for.'
+      )
+    raise UserError(
+      f'The model does not fit {source}. The difference in shapes:\n{listed}'
+      + advice
+    )
+  return _describe_resized(resized) + _describe_head(heads)
+
+
+def resize_relative_position_bias_table(
+  table: jax.Array, grid: tuple[int, int]
+) -> jax.Array:
+  """Resizes the biases of one attention layer to another grid (paper, A.1).
+
+  Bilinear with half-pixel centres, so offset 0 stays in the middle. Without
+  antialiasing, for smaller grids too: the paper says no more than bilinear,
+  and TensorFlow's resizing, which it will have used, does not antialias
+  unless asked to.
+
+  Args:
+    table: [heads, 2H-1, 2W-1].
+    grid: (H', W') of the tokens.
+
+  Returns:
+    [heads, 2H'-1, 2W'-1] float32; the table itself if it is of that size.
+  """
+  shape = (table.shape[0], 2 * grid[0] - 1, 2 * grid[1] - 1)
+  if table.shape == shape:
+    return table
+  return jax.image.resize(
+    jnp.asarray(table, jnp.float32), shape, 'bilinear', antialias=False
+  )
+
+
+def resize_position_embedding(
+  embedding: jax.Array, grid: tuple[int, int]
+) -> jax.Array:
+  """Resizes learned absolute positions to another grid, in the same way.
+
+  Args:
+    embedding: [H, W, C].
+    grid: (H', W') of the tokens.
+
+  Returns:
+    [H', W', C] float32; the embedding itself if it is of that size.
+  """
+  shape = (*grid, embedding.shape[2])
+  if embedding.shape == shape:
+    return embedding
+  return jax.image.resize(
+    jnp.asarray(embedding, jnp.float32), shape, 'bilinear', antialias=False
+  )
+
+
+def initialize_head(
+  model: nn.Module, image_size: tuple[int, int], key: jax.Array
+) -> dict[str, jax.Array]:
+  """Returns a newly initialised 'head_logits', and computes nothing else.
+
+  Args:
+    model: from `create_model`.
+    image_size: (height, width) in pixels.
+    key: for the random numbers.
+
+  Returns:
+    'kernel' [width, classes] and 'bias' [classes], as `model.init` gives them.
+  """
+
+  @jax.jit
+  def initialize(key):
+    images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+    return model.lazy_init(key, images, train=False)['params'][_HEAD]
+
+  return initialize(key)
+
+
+def _name(path) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def _leaves_by_name(tree: Any) -> dict[str, Any]:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {_name(path): leaf for path, leaf in leaves}
+
+
+def _kind(name: str) -> str | None:
+  """Returns which of what can be changed a leaf is, if any."""
+  parts = name.split('/')
+  if _HEAD in parts:
+    return _HEAD
+  return parts[-1] if parts[-1] in _NOUNS else None
+
+
+def _are_resizable(kind: str | None, *shapes: tuple[int, ...]) -> bool:
+  """Returns whether shapes differ in their grids only."""
+  if kind not in _NOUNS or any(len(shape) != 3 for shape in shapes):
+    return False
+  if kind == _POSITIONS:
+    return len({shape[2] for shape in shapes}) == 1
+  return len({shape[0] for shape in shapes}) == 1 and all(
+    shape[1] % 2 and shape[2] % 2 for shape in shapes
+  )
+
+
+def _grid(kind: str, shape: tuple[int, int, int]) -> tuple[int, int]:
+  """Returns (H, W) of a table [heads, 2H-1, 2W-1] or positions [H, W, C]."""
+  if kind == _POSITIONS:
+    return shape[:2]
+  return (shape[1] + 1) // 2, (shape[2] + 1) // 2
+
+
+def _describe_resized(
+  resized: list[tuple[str, tuple[int, int], tuple[int, int]]],
+) -> list[str]:
+  sentences = []
+  for kind, noun in _NOUNS.items():
+    grids = [(old, new) for found, old, new in resized if found == kind]
+    if grids:
+      sizes = ' and '.join(
+        f'{old[0]}x{old[1]} to {new[0]}x{new[1]}'
+        for old, new in dict.fromkeys(grids)
+      )
+      plural = 's' * (len(grids) > 1)
+      sentences.append(f'resized {len(grids)} {noun}{plural}, {sizes}')
+  return sentences
+
+
+def _describe_head(replaced: list[tuple[int, int]]) -> list[str]:
+  if not replaced:
+    return []
+  old, new = replaced[0]
+  return [f'{_HEAD}: {old:,} classes replaced by {new:,}, newly initialised']
