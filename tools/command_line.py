@@ -1,6 +1,7 @@
 """What tools share that read a checkpoint: start-up, arguments, errors."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -54,6 +55,34 @@ def create_parser(name: str, description: str) -> argparse.ArgumentParser:
     '--json', action='store_true', help='print JSON, and nothing else'
   )
   return parser
+
+
+def add_image_size(parser: argparse.ArgumentParser) -> None:
+  """Adds --image_size, for `parse_image_size`."""
+  parser.add_argument(
+    '--image_size',
+    metavar='N|HxW',
+    help='pixels, square or HEIGHTxWIDTH, instead of those it was saved with;'
+    ' relative position tables are resized',
+  )
+
+
+def parse_image_size(text: str | None) -> tuple[int, int] | None:
+  """Returns --image_size as (height, width); None if it was not given.
+
+  Raises:
+    UserError: it is not one or two positive numbers.
+  """
+  if text is None:
+    return None
+  found = re.fullmatch(r'(\d{1,6})(?:x(\d{1,6}))?', text, re.ASCII)
+  size = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+  if min(size) < 1:
+    raise UserError(
+      f'--image_size is {text!r}; it must be pixels, 384, or'
+      ' HEIGHTxWIDTH, 384x256.'
+    )
+  return size
 
 
 def resolve_batch_size(batch_size: int, mesh: Mesh) -> int:

@@ -8,9 +8,12 @@ have the same classes, are named by what differs from the run's config.data:
     --data.name=fashion_mnist --data.data_dir=DIR
     --data.source=folder --data.data_dir=DIR --data.eval_split=val
 
-With --json: one object with checkpoint, step, model, data, image_size, top1,
-top5, loss, count (of images), undecodable (images that are left out) and
-images_per_second.
+At another image size, --image_size=384 or --image_size=384x256 (height x
+width), the relative position tables are resized.
+
+With --json: one object with checkpoint, step, model, data, image_size, changes
+(what was done to the weights for that size), top1, top5, loss, count (of
+images), undecodable (images that are left out) and images_per_second.
 """
 
 import os
@@ -43,6 +46,7 @@ from tools import command_line
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_parser('evaluate', __doc__)
+  command_line.add_image_size(parser)
   parser.add_argument(
     '--batch_size',
     type=int,
@@ -70,10 +74,14 @@ def main(arguments: list[str]) -> int:
     The exit status, 0.
 
   Raises:
-    UserError: the checkpoint or the data cannot be used.
+    UserError: the checkpoint or the data cannot be used, or a number is out of
+      range.
   """
   options = vars(create_parser().parse_args(arguments))
-  trained = load_trained_model(options['checkpoint'])
+  trained = load_trained_model(
+    options['checkpoint'],
+    image_size=command_line.parse_image_size(options['image_size']),
+  )
   data = resolve_data(
     trained,
     {
@@ -90,6 +98,7 @@ def main(arguments: list[str]) -> int:
     'model': trained.config.model.name,
     'data': source.description,
     'image_size': trained.preprocessing.image_size,
+    'changes': trained.changes,
   }
   if not options['json']:
     print(describe_subject(subject), flush=True)
@@ -250,7 +259,8 @@ def describe_subject(subject: Mapping[str, Any]) -> str:
   return (
     f'model       {subject["model"]} at {size} px, step {subject["step"]:,}\n'
     f'checkpoint  {subject["checkpoint"]}\n'
-    f'data        {subject["data"]}'
+    + ''.join(f'            {change}\n' for change in subject['changes'])
+    + f'data        {subject["data"]}'
   )
 
 

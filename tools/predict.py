@@ -2,10 +2,12 @@
 
     python -m tools.predict --checkpoint=WORKDIR IMAGE...
 
-Images go through the preprocessing that the checkpoint was evaluated with. A
-directory stands for the images in it and below. An image that cannot be read
-is reported on stderr; the others are still predicted, and the exit status is
-1 at the end. With --json: a list of
+Images go through the preprocessing that the checkpoint was evaluated with, at
+another size with --image_size=384 or --image_size=384x256 (height x width);
+what that does to the weights is said on stderr. A directory stands for the
+images in it and below. An image that cannot be read is reported on stderr; the
+others are still predicted, and the exit status is 1 at the end. With --json: a
+list of
   {"image": PATH, "predictions": [{"class", "label", "probability"}, ...]}
 """
 
@@ -38,6 +40,7 @@ _DEFAULT_TOP = 5
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_parser('predict', __doc__)
+  command_line.add_image_size(parser)
   parser.add_argument(
     'images',
     nargs='+',
@@ -73,7 +76,13 @@ def main(arguments: list[str]) -> int:
     UserError: the checkpoint cannot be used, or a number is out of range.
   """
   options = create_parser().parse_args(arguments)
-  trained = load_trained_model(options.checkpoint)
+  trained = load_trained_model(
+    options.checkpoint,
+    image_size=command_line.parse_image_size(options.image_size),
+  )
+  top = check_top(options.top, len(trained.class_names))
+  for change in trained.changes:
+    print(change, file=sys.stderr)
   failures = []
 
   def report_failure(path: pathlib.Path, problem: str) -> None:
@@ -83,7 +92,7 @@ def main(arguments: list[str]) -> int:
   results = predict_files(
     trained,
     find_images(map(pathlib.Path, options.images), report_failure),
-    top=check_top(options.top, len(trained.class_names)),
+    top=top,
     batch_size=options.batch_size,
     report_failure=report_failure,
   )

@@ -47,6 +47,7 @@ def test_a_workdir_alone_gives_what_training_saw(workdir, best, run_tool):
   )
   assert report['model'] == 'coatnet_mini'
   assert report['image_size'] == [28, 28]
+  assert report['changes'] == []
   assert 'fashion_mnist_12k' in report['data']
   assert report['count'] == 100
   assert report['undecodable'] == 0
@@ -86,6 +87,21 @@ def test_any_batch_size_counts_every_image_once(
   assert report['top1'] == best['top1']
   assert report['top5'] == best['top5']
   assert report['loss'] == pytest.approx(best['loss'], rel=1e-5)
+
+
+def test_another_image_size_is_used_and_said(workdir, best, capsys):
+  report = _evaluate(capsys, f'--checkpoint={workdir}', '--image_size=32x28')
+  assert report['image_size'] == [32, 28]
+  assert report['changes'] == ['resized 2 relative position tables, 7x7 to 8x7']
+  assert report['count'] == 100
+  # Nearly the same pictures, to nearly the same model.
+  assert report['loss'] == pytest.approx(best['loss'], rel=0.3)
+  assert report['loss'] != best['loss']
+  text = evaluate.describe_subject(report)
+  assert 'coatnet_mini at 32x28 px' in text
+  assert (
+    '\n            resized 2 relative position tables, 7x7 to 8x7\n' in text
+  )
 
 
 def test_other_data_can_be_named(workdir, best, idx_dir, capsys):
@@ -179,6 +195,9 @@ def test_an_image_that_cannot_be_decoded_is_named_and_left_out(workdir, capsys):
   ('arguments', 'message'),
   [
     (['--batch_size=0'], r'--batch_size is 0'),
+    (['--image_size=abc'], r"--image_size is 'abc'; .*384, or HEIGHTxWIDTH"),
+    (['--image_size=0'], r"--image_size is '0'; it must be pixels"),
+    (['--image_size=30'], r'divisible by 4'),
     (['--data.source=web'], r"'web'; it must be one of tfds, folder"),
     (['--data.name=fashion_mnist_12'], r'Did you mean fashion_mnist_12k'),
     (['--data.eval_split=validation'], r"split 'validation'.* test, train"),

@@ -58,6 +58,18 @@ def test_all_classes_together_are_certain(workdir, image_dir, capsys):
   assert total == pytest.approx(1, rel=1e-5)
 
 
+def test_another_image_size_is_used_and_said(workdir, image_dir, capsys):
+  status, results, err = _predict(
+    capsys,
+    f'--checkpoint={workdir}',
+    '--image_size=32',
+    '--batch_size=1',
+    image_dir / '000_9.png',
+  )
+  assert (status, len(results)) == (0, 1)
+  assert err == 'resized 2 relative position tables, 7x7 to 8x8\n'
+
+
 def test_what_cannot_be_read_is_named_and_the_rest_predicted(
   workdir, image_dir, run_tool, tmp_path
 ):
@@ -177,6 +189,14 @@ def test_more_top_classes_than_there_are_is_an_error(workdir, image_dir, top):
 def test_a_batch_size_of_none_is_an_error(workdir, image_dir):
   with pytest.raises(UserError, match=r'--batch_size is 0'):
     predict.main([f'--checkpoint={workdir}', str(image_dir), '--batch_size=0'])
+
+
+@pytest.mark.parametrize('size', ['30', '0', 'abc', '28x30', '-28', '28x'])
+def test_an_image_size_that_does_not_fit_is_an_error(workdir, image_dir, size):
+  with pytest.raises(UserError, match=r'^(--image_size is|.*divisible by 4)'):
+    predict.main(
+      [f'--checkpoint={workdir}', str(image_dir), f'--image_size={size}']
+    )
 
 
 def test_no_image_is_a_usage_error(workdir, capsys):
