@@ -11,5 +11,12 @@ from coatnet_jax.models.coatnet import CoAtNet
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.models.variants import list_variants
 from coatnet_jax.ops.relative_attention import relative_attention
+from coatnet_jax.weights.loading import load_weights
 
-__all__ = ['CoAtNet', 'create_model', 'list_variants', 'relative_attention']
+__all__ = [
+  'CoAtNet',
+  'create_model',
+  'list_variants',
+  'load_weights',
+  'relative_attention',
+]

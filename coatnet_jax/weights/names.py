@@ -15,6 +15,8 @@ import numpy as np
 from coatnet_jax.errors import UserError
 
 Shape = tuple[int, ...]
+# The last part of our name of a relative position table.
+TABLE = 'relative_position_bias_table'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,5 +177,5 @@ def _fits(path: str, found: Shape, expected: Shape) -> bool:
   # Classes and image size are a choice of the user's.
   if '/head_logits/' in path:
     return found[:-1] == expected[:-1]
-  is_table = path.endswith('/relative_position_bias_table')
+  is_table = path.endswith(f'/{TABLE}')
   return is_table and found[0] == expected[0]

@@ -98,8 +98,8 @@ def naming(variant: Variant) -> names.Naming:
       module = 'norm' if variant.head.norm_before_pool else 'head.norm'
     else:
       module = _MODULES[block]
-    if leaf == 'relative_position_bias_table':
-      name = f'{module}.rel_pos.relative_position_bias_table'
+    if leaf == names.TABLE:
+      name = f'{module}.rel_pos.{names.TABLE}'
     else:
       name = f'{module}.{_LEAVES.get(leaf, leaf)}'
     return names.Tensor(name, _layout(modules, leaf))
@@ -123,7 +123,7 @@ def _part(variant, kind, block, modules):
 
 
 def _layout(modules, leaf):
-  if leaf == 'relative_position_bias_table':
+  if leaf == names.TABLE:
     return names.bias_table(heads_last=True)
   if modules[-1] == 'qkv':
     return _QKV_KERNEL if leaf == 'kernel' else _QKV_BIAS
