@@ -29,30 +29,37 @@ class Cost:
   multiply_adds: int
 
 
-def count_parameters(model: nn.Module, image_size: tuple[int, int]) -> int:
+def count_parameters(
+  model: nn.Module, image_size: tuple[int, int], *, in_channels: int = 3
+) -> int:
   """Counts the trainable parameters.
 
   Args:
-    model: takes images [B, H, W, 3], as `create_model` makes them.
+    model: takes images [B, H, W, in_channels], as `create_model` makes them.
     image_size: (height, width); tables of relative positions grow with it.
+    in_channels: of the images.
 
   Raises:
     UserError: a size that the model does not take.
   """
-  images = _one_image(image_size)
+  images = _one_image(image_size, in_channels)
   _, variables = jax.eval_shape(_init_with_output(model), images)
   return _count_parameters(variables)
 
 
-def count_multiply_adds(model: nn.Module, image_size: tuple[int, int]) -> int:
+def count_multiply_adds(
+  model: nn.Module, image_size: tuple[int, int], *, in_channels: int = 3
+) -> int:
   """Counts the multiply-adds of the forward pass on one image.
 
   See `count_cost` for the arguments and what is counted.
   """
-  return count_cost(model, image_size).multiply_adds
+  return count_cost(model, image_size, in_channels=in_channels).multiply_adds
 
 
-def count_cost(model: nn.Module, image_size: tuple[int, int]) -> Cost:
+def count_cost(
+  model: nn.Module, image_size: tuple[int, int], *, in_channels: int = 3
+) -> Cost:
   """Counts parameters and multiply-adds, tracing once.
 
   A convolution counts as a dense sliding window: output positions x kernel
@@ -61,13 +68,14 @@ def count_cost(model: nn.Module, image_size: tuple[int, int]) -> Cost:
   relative positions, does not count: it can be done once for all images.
 
   Args:
-    model: takes images [B, H, W, 3], as `create_model` makes them.
+    model: takes images [B, H, W, in_channels], as `create_model` makes them.
     image_size: (height, width).
+    in_channels: of the images.
 
   Raises:
     UserError: a size that the model does not take.
   """
-  images = _one_image(image_size)
+  images = _one_image(image_size, in_channels)
   program, (_, variables) = jax.make_jaxpr(
     _init_with_output(model), return_shape=True
   )(images)
@@ -77,8 +85,8 @@ def count_cost(model: nn.Module, image_size: tuple[int, int]) -> Cost:
   )
 
 
-def _one_image(image_size):
-  return jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+def _one_image(image_size, in_channels):
+  return jax.ShapeDtypeStruct((1, *image_size, in_channels), jnp.float32)
 
 
 def _init_with_output(model):
@@ -145,7 +153,7 @@ def _count_equation(equation, inputs):
     case 'shard_map':
       # The program of one device, on its shard.
       mesh = equation.params['mesh']
-      axes = equation.params['manual_axes']
+      axes = equation.params['newly_manual_axes']
       times = math.prod(mesh.shape[axis] for axis in axes)
     case _:
       times = 1
