@@ -33,28 +33,38 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
 
 
 def create_parser(name: str, description: str) -> argparse.ArgumentParser:
-  """Returns a parser of what every such tool takes, --checkpoint and --json.
+  """Returns a parser of what most tools take, --checkpoint and --json.
 
   Args:
     name: of the tool's module.
     description: its docstring.
   """
-  parser = argparse.ArgumentParser(
+  parser = create_bare_parser(name, description)
+  add_checkpoint(parser)
+  parser.add_argument(
+    '--json', action='store_true', help='print JSON, and nothing else'
+  )
+  return parser
+
+
+def create_bare_parser(name: str, description: str) -> argparse.ArgumentParser:
+  """Returns a parser without arguments; see `create_parser`."""
+  return argparse.ArgumentParser(
     prog=f'python -m tools.{name}',
     description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+  """Adds --checkpoint, for `trained_model.find_checkpoint`."""
   parser.add_argument(
     '--checkpoint',
     required=True,
     metavar='DIR',
     help='a workdir, for its best checkpoint, or WORKDIR/checkpoints/STEP',
   )
-  parser.add_argument(
-    '--json', action='store_true', help='print JSON, and nothing else'
-  )
-  return parser
 
 
 def add_image_size(parser: argparse.ArgumentParser) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.weights import adaptation, names, native, timm
-from coatnet_jax.weights.files import read_weights
+from coatnet_jax.models.architecture import Variant
+from coatnet_jax.weights import adaptation, keras_cv, names, native, timm
+from coatnet_jax.weights.files import WeightsFile, read_weights
 
 _FIRST_NAMES = 3
 
@@ -51,46 +51,75 @@ def load_weights(
     UserError: the file cannot be used, or is of another model (all differences
       are listed).
   """
-  path = pathlib.Path(path)
-  own_size = image_size or model.variant.image_size
-  target = abstract_variables(model, own_size)
-  variables = read_variables(model, path)
-  # What a model without a head, or of the first stages, does not have.
-  variables = _select(variables, target)
-  if image_size is None:
-    _check_grids(variables, target, path, own_size)
-  head = None
-  if new_head is not None:
-    head = adaptation.initialize_head(model, own_size, new_head)
-  variables, changes = adaptation.adapt_variables(
-    variables, target, new_head=head, source=str(path)
+  return fit_variables(
+    read_variables(model, read_weights(path)),
+    model,
+    image_size=image_size,
+    new_head=new_head,
+    report=report,
+    source=str(path),
   )
-  for change in changes:
-    report(f'{path.name}: {change}.')
-  return variables
 
 
-def read_variables(model: nn.Module, path: str | pathlib.Path) -> Any:
-  """Reads the variables of a whole model, in the sizes that the file has.
+def read_variables(model: nn.Module, weights: WeightsFile) -> Any:
+  """Takes the variables of a whole model from a file, in the file's sizes.
 
   Args:
     model: of the variant that the file is of, with any number of classes.
-    path: see `load_weights`.
+    weights: from `read_weights`.
 
   Returns:
     {'params', 'batch_stats'} of arrays: those of the model with a head, which
     has the file's number of classes; relative position tables have its grids.
 
   Raises:
-    UserError: as `load_weights`.
+    UserError: the file is of another model; all differences are listed.
   """
-  weights = read_weights(path)
   whole = model.clone(num_classes=model.num_classes or 1, feature_maps=())
-  target = abstract_variables(whole, model.variant.image_size)
-  naming, ignored = _find_naming(weights.tensors, model, path)
+  naming, ignored = _find_naming(weights, model)
   return names.to_variables(
-    weights.tensors, target, naming, source=str(path), ignored=ignored
+    weights.tensors,
+    abstract_variables(whole, model.variant.image_size),
+    naming,
+    source=str(weights.path),
+    ignored=ignored,
   )
+
+
+def fit_variables(
+  variables: Any,
+  model: nn.Module,
+  *,
+  image_size: tuple[int, int] | None,
+  new_head: jax.Array | None,
+  report: Callable[[str], None],
+  source: str,
+) -> dict[str, Any]:
+  """Makes the variables of a file those of a model; see `load_weights`.
+
+  Args:
+    variables: from `read_variables`.
+    model: that they are for.
+    image_size: see `load_weights`.
+    new_head: see `load_weights`.
+    report: see `load_weights`.
+    source: what the file is called in an error.
+  """
+  own_size = model.variant.image_size
+  target = abstract_variables(model, image_size or own_size)
+  # What a model without a head, or of the first stages only, does not have.
+  variables = _select(variables, target)
+  if image_size is None:
+    _check_grids(variables, target, own_size, source)
+  head = None
+  if new_head is not None:
+    head = adaptation.initialize_head(model, image_size or own_size, new_head)
+  variables, changes = adaptation.adapt_variables(
+    variables, target, new_head=head, source=source
+  )
+  for change in changes:
+    report(f'{source}: {change}.')
+  return variables
 
 
 def abstract_variables(model: nn.Module, image_size: tuple[int, int]) -> Any:
@@ -105,21 +134,27 @@ def abstract_variables(model: nn.Module, image_size: tuple[int, int]) -> Any:
     jax.random.key(0),
     jax.ShapeDtypeStruct(shape, jnp.float32),
   )
-  return dict(variables)
+  # A model without BatchNorm has no statistics.
+  return {'batch_stats': {}, **variables}
 
 
 def _find_naming(
-  tensors: Mapping[str, np.ndarray], model: nn.Module, path: pathlib.Path
+  weights: WeightsFile, model: nn.Module
 ) -> tuple[names.Naming, tuple[str, ...]]:
   """Returns how a file names its tensors, and endings that are no variables."""
-  if native.MARK in tensors:
+  if native.MARK in weights.tensors:
     return native.naming, ()
-  if timm.MARK in tensors:
-    return timm.naming(model.variant), timm.IGNORED
-  first = ', '.join(list(tensors)[:_FIRST_NAMES]) or 'none'
+  if isinstance(model.variant, Variant):
+    if timm.MARK in weights.tensors:
+      return timm.naming(model.variant), timm.IGNORED
+    if keras_cv.MARK in weights.tensors:
+      return keras_cv.naming(model.variant), ()
+  first = ', '.join(list(weights.tensors)[:_FIRST_NAMES])
   raise UserError(
-    f'{path} holds no CoAtNet of timm, keras_cv or this project: none of its'
-    f' {len(tensors):,} tensors ({first}, ...) is the first convolution.'
+    f'{weights.path} holds no weights for this model, of timm, keras_cv or this'
+    f' project: none of its {len(weights.tensors):,} tensors'
+    + f' ({first}, ...)' * bool(first)
+    + " is the model's first convolution."
   )
 
 
@@ -135,14 +170,14 @@ def _select(variables: Any, target: Any) -> Any:
 
 
 def _check_grids(
-  variables: Any, target: Any, path: pathlib.Path, image_size: tuple[int, int]
+  variables: Any, target: Any, image_size: tuple[int, int], source: str
 ) -> None:
-  """Raises UserError if tables are for another size than nobody chose."""
+  """Raises UserError for tables of another image size, which nobody chose."""
   expected = names.flatten(target)
   for name, leaf in names.flatten(variables).items():
     if name.endswith(names.TABLE) and leaf.shape != expected[name].shape:
       raise UserError(
-        f'{path} is for another image size than {image_size[0]}x{image_size[1]}'
-        ' px, which its variant is for: say which one with image_size, and its'
-        ' relative position tables are resized.'
+        f'{source} is not for images of {image_size[0]}x{image_size[1]} px, the'
+        ' size that its variant is for: say with image_size which one you want,'
+        ' and its relative position tables are resized to it.'
       )

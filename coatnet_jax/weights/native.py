@@ -1,9 +1,10 @@
 """Our own weights files: safetensors under the names of our variables.
 
-The file says itself what model it is of: its metadata hold the arguments of
-`create_model` as JSON.
+A file that this project writes, under timm's names too, says itself what it is
+of: its metadata hold a `Description` as JSON.
 """
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
@@ -13,11 +14,26 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from coatnet_jax.weights import names
+from coatnet_jax.weights.files import WeightsFile
 
-# In the metadata: the arguments of `create_model`.
-MODEL_KEY = 'coatnet_jax_model'
-# Is in every file.
+# Is in every file under our names.
 MARK = 'params/s0_conv_0/kernel'
+_METADATA_KEY = 'coatnet_jax'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Description:
+  """What a file's weights are of, as JSON values.
+
+  Attributes:
+    model: arguments of `create_model`.
+    preprocessing: fields of `PreprocessingOptions`.
+    class_names: a name per class.
+  """
+
+  model: Mapping[str, Any]
+  preprocessing: Mapping[str, Any]
+  class_names: tuple[str, ...]
 
 
 def naming(path: str) -> names.Tensor:
@@ -26,16 +42,32 @@ def naming(path: str) -> names.Tensor:
 
 
 def write_tensors(
-  path: str | pathlib.Path,
+  path: pathlib.Path,
   tensors: Mapping[str, np.ndarray],
-  model: Mapping[str, Any],
+  description: Description,
 ) -> None:
   """Writes a safetensors file.
 
   Args:
     path: of the file.
     tensors: by the names they have in the file.
-    model: arguments of `create_model`.
+    description: of the model.
   """
-  metadata = {MODEL_KEY: json.dumps(dict(model)), 'format': 'pt'}
-  save_file(dict(tensors), path, metadata=metadata)
+  text = json.dumps(dataclasses.asdict(description))
+  # 'format' is what other readers of safetensors want to know.
+  save_file(dict(tensors), path, metadata={_METADATA_KEY: text, 'format': 'pt'})
+
+
+def read_description(weights: WeightsFile) -> Description | None:
+  """Returns what a file says of its weights; None if it is not of ours."""
+  if _METADATA_KEY not in weights.metadata:
+    return None
+  found = json.loads(weights.metadata[_METADATA_KEY])
+  return Description(
+    model=found['model'],
+    preprocessing={
+      name: tuple(value) if isinstance(value, list) else value
+      for name, value in found['preprocessing'].items()
+    },
+    class_names=tuple(found['class_names']),
+  )

@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -163,6 +164,22 @@ _QKV_KERNEL = names.Layout(_qkv_to_ours, _qkv_kernel_to_theirs)
 _QKV_BIAS = names.Layout(
   _qkv_to_ours, lambda ours: ours.transpose(1, 0, 2).reshape(-1)
 )
+
+
+def to_state_dict(variables: Any, variant: Variant) -> dict[str, np.ndarray]:
+  """Returns timm's state dict of our variables, by its names.
+
+  Args:
+    variables: {'params', 'batch_stats'} of a variant that timm has.
+    variant: theirs.
+  """
+  tensors = names.to_tensors(variables, naming(variant))
+  # PyTorch counts the batches of each BatchNorm; nothing here depends on it.
+  for name in list(tensors):
+    if name.endswith('.running_var'):
+      counter = name.replace('.running_var', '.num_batches_tracked')
+      tensors[counter] = np.zeros((), np.int64)
+  return tensors
 
 
 def check_exportable(name: str, variants: Mapping[str, Variant]) -> None:

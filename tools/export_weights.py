@@ -1,0 +1,92 @@
+"""Writes the weights of a checkpoint as a safetensors file.
+
+    python -m tools.export_weights --checkpoint=WORKDIR --out=FILE.safetensors
+
+Where timm has the variant, the tensors have timm's names and layouts, and
+`timm.create_model(NAME, checkpoint_path=FILE)` takes the file; elsewhere, or
+with --names=native, they have ours, and `coatnet_jax.load_weights` takes it (it
+takes both). The averages are written where the run kept any.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from coatnet_jax.errors import UserError
+from coatnet_jax.models import timm_variants
+from coatnet_jax.trained_model import TrainedModel, load_trained_model
+from coatnet_jax.weights import names, native, timm
+from tools import command_line
+
+
+def create_parser() -> argparse.ArgumentParser:
+  """Returns the parser of the command line."""
+  parser = command_line.create_bare_parser('export_weights', __doc__)
+  command_line.add_checkpoint(parser)
+  parser.add_argument('--out', required=True, metavar='FILE', help='a new file')
+  parser.add_argument(
+    '--names',
+    choices=('timm', 'native'),
+    help="timm's, or ours; timm's where it has the variant",
+  )
+  return parser
+
+
+def main(arguments: list[str]) -> int:
+  """Runs the command line.
+
+  Args:
+    arguments: after the program's name.
+
+  Returns:
+    The exit status, 0.
+
+  Raises:
+    UserError: the checkpoint cannot be read, timm does not have the variant, or
+      the file exists; nothing was written.
+  """
+  options = create_parser().parse_args(arguments)
+  out = pathlib.Path(options.out)
+  if out.exists():
+    raise UserError(f'--out={out} exists already: give a new file.')
+  if not out.parent.is_dir():
+    raise UserError(f'--out={out}: there is no directory {out.parent}.')
+  trained = load_trained_model(options.checkpoint)
+  variant = trained.config.model.name
+  naming = options.names
+  if naming is None:
+    naming = 'timm' if variant in timm_variants.VARIANTS else 'native'
+  tensors = make_tensors(trained, naming)
+  description = native.Description(
+    model={**trained.config.model, 'num_classes': trained.model.num_classes},
+    preprocessing=dataclasses.asdict(trained.preprocessing),
+    class_names=trained.class_names,
+  )
+  native.write_tensors(out, tensors, description)
+  print(
+    f'{out}: {len(tensors):,} tensors of {variant}, step {trained.step:,}, by'
+    f' {"timm" if naming == "timm" else "our own"} names.'
+  )
+  return 0
+
+
+def make_tensors(trained: TrainedModel, naming: str) -> dict[str, np.ndarray]:
+  """Returns the tensors of a file.
+
+  Args:
+    trained: the model.
+    naming: 'timm' or 'native'.
+
+  Raises:
+    UserError: timm does not have the variant.
+  """
+  if naming == 'native':
+    return names.to_tensors(trained.variables, native.naming)
+  timm.check_exportable(trained.config.model.name, timm_variants.VARIANTS)
+  return timm.to_state_dict(trained.variables, trained.model.variant)
+
+
+if __name__ == '__main__':
+  command_line.run(main)

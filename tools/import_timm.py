@@ -1,0 +1,264 @@
+r"""Makes a checkpoint of trained weights from elsewhere.
+
+    python -m tools.import_timm --variant=coatnet_0_rw_224 \
+        --weights=coatnet_0_rw_224.sw_in1k.safetensors --out=DIR
+
+reads a file of timm's (safetensors, or .pth as torch.save writes it), the Keras
+file (.h5) of keras_cv_attention_models' CoAtNet0, for coatnet_0_keras_cv, or a
+file that tools.export_weights wrote. No file can run code, and torch is not
+needed. `python -m tools.variants` lists what exists, and where.
+
+DIR is then used like the workdir of a run, with the preprocessing that the
+weights were trained with:
+
+    python -m tools.evaluate --checkpoint=DIR --data.data_dir=IMAGENET
+    python -m tools.predict --checkpoint=DIR IMAGE...
+    python main.py --config=configs/image_folder.py --config.init_from=DIR ...
+"""
+
+import argparse
+import dataclasses
+import importlib.resources
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from coatnet_jax import checkpoint
+from coatnet_jax.data.augmentation import PreprocessingOptions
+from coatnet_jax.errors import UserError
+from coatnet_jax.models.factory import create_model
+from coatnet_jax.training.train_state import TrainState
+from coatnet_jax.weights.files import read_weights
+from coatnet_jax.weights.loading import fit_variables, read_variables
+from coatnet_jax.weights.native import Description, read_description
+from coatnet_jax.weights.published import list_published_weights
+from configs import imagenet1k
+from tools import command_line
+
+_IMAGENET_CLASSES = 1000
+# Of timm's variants without published weights.
+_TIMM_PREPROCESSING = {
+  'mean': (0.5, 0.5, 0.5),
+  'std': (0.5, 0.5, 0.5),
+  'eval_crop_fraction': 0.95,
+  'eval_resize': 'cover',
+  'interpolation': 'bicubic',
+}
+
+
+def create_parser() -> argparse.ArgumentParser:
+  """Returns the parser of the command line."""
+  parser = command_line.create_bare_parser('import_timm', __doc__)
+  parser.add_argument('--variant', required=True, metavar='NAME')
+  parser.add_argument('--weights', required=True, metavar='FILE')
+  parser.add_argument(
+    '--out', required=True, metavar='DIR', help='a new directory'
+  )
+  command_line.add_image_size(parser)
+  parser.add_argument(
+    '--num_classes',
+    type=int,
+    metavar='N',
+    help="instead of the file's, with a newly initialised head",
+  )
+  parser.add_argument(
+    '--class_names',
+    metavar='FILE',
+    help="a name per line; ImageNet's for 1,000 classes, else numbers",
+  )
+  return parser
+
+
+def main(arguments: list[str]) -> int:
+  """Runs the command line.
+
+  Args:
+    arguments: after the program's name.
+
+  Returns:
+    The exit status, 0.
+
+  Raises:
+    UserError: the file cannot be used, or the directory is in use; nothing was
+      written.
+  """
+  options = create_parser().parse_args(arguments)
+  out = pathlib.Path(options.out)
+  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    raise UserError(f'--out={out} exists already: give a new directory.')
+  image_size = command_line.parse_image_size(options.image_size)
+
+  weights = read_weights(options.weights)
+  description = read_description(weights)
+  whole = create_model(options.variant)
+  variables = read_variables(whole, weights)
+  num_classes = variables['params']['head_logits']['kernel'].shape[-1]
+  new_head = None
+  if options.num_classes not in (None, num_classes):
+    num_classes = options.num_classes
+    new_head = jax.random.key(0)
+    description = None
+    if num_classes < 1:
+      raise UserError(f'--num_classes is {num_classes}; it must be positive.')
+  class_names = find_class_names(options.class_names, num_classes, description)
+  model = whole.clone(num_classes=num_classes)
+  variables = fit_variables(
+    variables,
+    model,
+    image_size=image_size,
+    new_head=new_head,
+    report=print,
+    source=options.weights,
+  )
+  preprocessing = find_preprocessing(
+    options.variant, image_size or model.variant.image_size, description
+  )
+  write_checkpoint(
+    out,
+    variables,
+    variant=options.variant,
+    class_names=class_names,
+    preprocessing=preprocessing,
+  )
+  print(describe(options.variant, class_names, preprocessing, out))
+  return 0
+
+
+def find_class_names(
+  path: str | None, num_classes: int, description: Description | None
+) -> tuple[str, ...]:
+  """Returns a name for each class.
+
+  Args:
+    path: of a file with a name per line, or None.
+    num_classes: how many there must be.
+    description: what the weights file says of itself, if it does.
+
+  Returns:
+    Those of the path; else those of the description; else ImageNet-1k's, in the
+    order that all weights of it have, for 1,000 classes; else numbers.
+
+  Raises:
+    UserError: the file cannot be read, or has another number of names.
+  """
+  if path is not None:
+    try:
+      text = pathlib.Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+      raise UserError(
+        f'--class_names={path} cannot be read: {error}'
+      ) from error
+    found = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if len(found) != num_classes:
+      raise UserError(
+        f'--class_names={path} has {len(found):,} names; the weights have'
+        f' {num_classes:,} classes.'
+      )
+    return found
+  if description is not None:
+    return description.class_names
+  if num_classes == _IMAGENET_CLASSES:
+    package = importlib.resources.files('tensorflow_datasets')
+    labels = package / 'datasets' / 'imagenet2012' / 'labels.txt'
+    return tuple(labels.read_text().split())
+  return tuple(str(label) for label in range(num_classes))
+
+
+def find_preprocessing(
+  variant: str,
+  image_size: tuple[int, int],
+  description: Description | None,
+) -> PreprocessingOptions:
+  """Returns what images of a variant's trained weights go through.
+
+  Args:
+    variant: its name.
+    image_size: (height, width) in pixels to use it at.
+    description: what the weights file says of itself, if it does.
+  """
+  published = list_published_weights(variant)
+  of_size = [w for w in published if w.image_size == image_size]
+  if description is not None:
+    known = description.preprocessing
+  elif published:
+    known = (of_size or published)[0].preprocessing
+  else:
+    known = _TIMM_PREPROCESSING
+  return PreprocessingOptions(**{**known, 'image_size': image_size})
+
+
+def write_checkpoint(
+  out: pathlib.Path,
+  variables,
+  *,
+  variant: str,
+  class_names: tuple[str, ...],
+  preprocessing: PreprocessingOptions,
+) -> None:
+  """Writes a checkpoint of step 0, as a run does.
+
+  Args:
+    out: the workdir.
+    variables: {'params', 'batch_stats'}.
+    variant: its name.
+    class_names: a name per class.
+    preprocessing: of images.
+  """
+  config = imagenet1k.get_config()
+  config.model.name = variant
+  config.model.dtype = 'float32'
+  config.preprocessing.update(dataclasses.asdict(preprocessing))
+  metadata = checkpoint.Metadata(
+    model={**config.model, 'num_classes': len(class_names)},
+    preprocessing=dataclasses.asdict(preprocessing),
+    class_names=class_names,
+    config=config.to_dict(),
+  )
+  state = TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=variables['params'],
+    batch_stats=variables['batch_stats'],
+    opt_state=(),
+    ema=None,
+    key=jax.random.key(0),
+  )
+  manager = checkpoint.open_checkpoints(
+    str(out), checkpoint.CheckpointOptions(**config.checkpoint), report=print
+  )
+  with manager:
+    checkpoint.save_checkpoint(
+      manager,
+      jax.tree.map(jnp.asarray, state),
+      step=0,
+      progress=checkpoint.Progress(),
+      metadata=metadata,
+    )
+
+
+def describe(
+  variant: str,
+  class_names: tuple[str, ...],
+  preprocessing: PreprocessingOptions,
+  out: pathlib.Path,
+) -> str:
+  """Returns what was written, in lines for people."""
+  height, width = preprocessing.image_size
+  mean, std = (
+    ', '.join(f'{value:g}' for value in values)
+    for values in (preprocessing.mean, preprocessing.std)
+  )
+  return (
+    f'model          {variant}, {len(class_names):,} classes\n'
+    f'preprocessing  {height}x{width} px, {preprocessing.eval_resize}, crop'
+    f' {preprocessing.eval_crop_fraction:g}, {preprocessing.interpolation},'
+    f' mean {mean}, std {std}\n'
+    f'checkpoint     {out}\n'
+    f'evaluate       python -m tools.evaluate --checkpoint={out}\n'
+    f'predict        python -m tools.predict --checkpoint={out} IMAGE...\n'
+    f'finetune       python main.py --config=CONFIG --config.init_from={out}'
+  )
+
+
+if __name__ == '__main__':
+  command_line.run(main)
