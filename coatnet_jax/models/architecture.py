@@ -199,6 +199,31 @@ class Variant:
         position += 1
 
 
+@dataclasses.dataclass(frozen=True)
+class FeatureMap:
+  """What a stage's output is like.
+
+  Attributes:
+    name: 's0' to 's4'.
+    stride: how much smaller than the image.
+    width: channels.
+  """
+
+  name: str
+  stride: int
+  width: int
+
+
+def list_feature_maps(variant: Any) -> tuple[FeatureMap, ...]:
+  """Returns what the stages of a variant put out, from the stem on."""
+  return tuple(
+    FeatureMap(f's{number}', stride, width)
+    for number, (stride, width) in enumerate(
+      zip(variant.strides, variant.widths, strict=True)
+    )
+  )
+
+
 def replace(variant: Any, changes: Mapping[str, Any]) -> Any:
   """Returns a frozen dataclass with other values.
 

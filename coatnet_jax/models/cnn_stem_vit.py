@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.models.architecture import FeatureMap, list_feature_maps
 from coatnet_jax.models.layers import StochasticDepth
 
 # Of BatchNorm and LayerNorm.
@@ -79,6 +80,16 @@ class CNNStemViTVariant:
     """How much smaller the grid of tokens is than the image."""
     return 2 ** (len(self.stem_widths) + 1)
 
+  @property
+  def strides(self) -> tuple[int]:
+    """How much smaller each stage's grid is than the image: the stem's."""
+    return (self.total_stride,)
+
+  @property
+  def widths(self) -> tuple[int]:
+    """Output channels of each stage: the stem's."""
+    return (self.width,)
+
 
 class CNNStemViT(nn.Module):
   """A network of one variant; has the interface of `CoAtNet`.
@@ -93,6 +104,7 @@ class CNNStemViT(nn.Module):
       the first.
     batch_norm_momentum: part of the running statistics kept at a step.
     dtype: compute dtype; parameters, softmax, statistics and head are float32.
+    feature_maps: ('s0',) for the stem's map instead of logits.
   """
 
   variant: CNNStemViTVariant
@@ -100,9 +112,17 @@ class CNNStemViT(nn.Module):
   stochastic_depth_rate: float
   batch_norm_momentum: float
   dtype: jnp.dtype
+  feature_maps: tuple[str, ...] = ()
+
+  @property
+  def feature_info(self) -> tuple[FeatureMap, ...]:
+    """Describes the stem's map."""
+    return list_feature_maps(self.variant)
 
   @nn.compact
-  def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+  def __call__(
+    self, images: jax.Array, *, train: bool
+  ) -> jax.Array | dict[str, jax.Array]:
     """Classifies images.
 
     Args:
@@ -114,7 +134,8 @@ class CNNStemViT(nn.Module):
 
     Returns:
       Logits [B, num_classes] float32, or, if num_classes is 0, the normalised
-      class token, [B, width] float32.
+      class token, [B, width] float32; with `feature_maps` {'s0': the stem's
+      map [B, H/stride, W/stride, width]} in the compute dtype.
 
     Raises:
       UserError: an image size that the stride doesn't divide, or that the
@@ -124,6 +145,8 @@ class CNNStemViT(nn.Module):
     variant = self.variant
     x = self.stem(images.astype(self.dtype), train)
     self.sow_array('s0', x)
+    if self.feature_maps:
+      return {'s0': x}
 
     x = self.add_positions(x)  # [B, 1+N, width]
     x = nn.Dropout(variant.dropout_rate)(x, deterministic=not train)

@@ -7,26 +7,16 @@ import jax
 import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.models.architecture import Blocks, Variant
+from coatnet_jax.models.architecture import (
+  Blocks,
+  FeatureMap,
+  Variant,
+  list_feature_maps,
+)
 from coatnet_jax.models.convnext import ConvNeXtBlock
 from coatnet_jax.models.layers import ACTIVATIONS, KERNEL_INITS, Layers
 from coatnet_jax.models.mbconv import MBConvBlock
 from coatnet_jax.models.transformer import TransformerBlock
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureMap:
-  """What a stage's output is like.
-
-  Attributes:
-    name: 's0' to 's4'.
-    stride: how much smaller than the image.
-    width: channels.
-  """
-
-  name: str
-  stride: int
-  width: int
 
 
 class CoAtNet(nn.Module):
@@ -56,11 +46,9 @@ class CoAtNet(nn.Module):
   def feature_info(self) -> tuple[FeatureMap, ...]:
     """Describes the stages in `feature_maps`, or all if there are none."""
     return tuple(
-      FeatureMap(f's{number}', stride, width)
-      for number, (stride, width) in enumerate(
-        zip(self.variant.strides, self.variant.widths)
-      )
-      if not self.feature_maps or f's{number}' in self.feature_maps
+      stage
+      for stage in list_feature_maps(self.variant)
+      if stage.name in self.feature_maps or not self.feature_maps
     )
 
   @nn.compact

@@ -7,8 +7,16 @@ import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.models import variants
-from coatnet_jax.models.architecture import replace
+from coatnet_jax.models.architecture import (
+  Variant,
+  list_feature_maps,
+  replace,
+)
+from coatnet_jax.models.cnn_stem_vit import CNNStemViT, CNNStemViTVariant
 from coatnet_jax.models.coatnet import CoAtNet
+
+# What a variant is data of.
+_MODULES = {Variant: CoAtNet, CNNStemViTVariant: CNNStemViT}
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -22,7 +30,7 @@ def create_model(
   batch_norm_momentum: float = 0.99,
   feature_maps: Sequence[str] = (),
   **overrides: Any,
-) -> CoAtNet:
+) -> CoAtNet | CNNStemViT:
   """Creates a model by the name of its variant.
 
       create_model('coatnet_2', transformer={'head_dim': 64})
@@ -65,13 +73,13 @@ def create_model(
     variant = variants.custom_coatnet(**overrides)
   else:
     variant = replace(variants.get_variant(name), overrides)
-  stages = [f's{number}' for number in range(len(variant.strides))]
+  stages = [stage.name for stage in list_feature_maps(variant)]
   if unknown := set(feature_maps) - set(stages):
     raise UserError(
       f'feature_maps has {", ".join(sorted(unknown))}; the stages of {name} are'
       f' {", ".join(stages)}.'
     )
-  return CoAtNet(
+  return _MODULES[type(variant)](
     variant=variant,
     num_classes=num_classes,
     stochastic_depth_rate=stochastic_depth_rate,

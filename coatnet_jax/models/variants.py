@@ -15,10 +15,12 @@ from coatnet_jax.models.architecture import (
   StemOptions,
   Variant,
 )
+from coatnet_jax.models.cnn_stem_vit import CNNStemViTVariant
 from coatnet_jax.models.layers import check_choice
 from coatnet_jax.models.transformer import TransformerOptions
 
-VARIANTS: dict[str, Variant] = {
+VARIANTS: dict[str, Variant | CNNStemViTVariant] = {
+  'cnn_stem_vit': CNNStemViTVariant(),
   **paper_variants.VARIANTS,
   **timm_variants.VARIANTS,
   **keras_cv_variants.VARIANTS,
@@ -33,7 +35,7 @@ def list_variants(pattern: str = '*') -> list[str]:
   return sorted(fnmatch.filter(VARIANTS, pattern))
 
 
-def get_variant(name: str) -> Variant:
+def get_variant(name: str) -> Variant | CNNStemViTVariant:
   """Returns a variant by name.
 
   Raises:
