@@ -24,7 +24,7 @@ from coatnet_jax.data import batching
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.distributed import mesh as mesh_lib
-from coatnet_jax.initial_state import abstract_train_state
+from coatnet_jax.initial_state import prepare_train_state
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.training import accumulation, reporting
 from coatnet_jax.training import metrics as metrics_lib
@@ -77,7 +77,7 @@ def train_step(
       rngs={'dropout': jax.random.fold_in(dropout_key, index)},
     )
     loss = compute_loss(logits, part['targets'], options=run.loss).mean()
-    return loss, updates['batch_stats']
+    return loss, updates.get('batch_stats', {})
 
   def gradient_fn(*args):
     (loss, batch_stats), grads = loss_and_gradients(*args)
@@ -197,17 +197,6 @@ def compile_train_step(run: Run, abstract_state: TrainState):
   Returns:
     (state, batch) -> (state, metrics).
   """
-  batch_size = run.training.global_batch_size
-  shapes = {
-    'image': ((batch_size, *run.preprocessing.image_size, 3), jnp.uint8),
-    'label': ((batch_size,), jnp.int32),
-  }
-  batch = {
-    name: jax.ShapeDtypeStruct(
-      shape, dtype, sharding=mesh_lib.batch_sharding(run.mesh)
-    )
-    for name, (shape, dtype) in shapes.items()
-  }
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state)
   return (
     jax.jit(
@@ -218,7 +207,7 @@ def compile_train_step(run: Run, abstract_state: TrainState):
       ),
       donate_argnums=0,
     )
-    .lower(abstract_state, batch)
+    .lower(abstract_state, run.abstract_batch)
     .compile()
   )
 
@@ -260,7 +249,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
       it is known by then.
   """
   run = create_run(config)
-  create_state, abstract_state = abstract_train_state(run)
+  create_state, abstract_state, origin = prepare_train_state(run, workdir)
   workdir_lib.claim_workdir(workdir, config)
   reporting.write_log_file(workdir)
   terminal = reporting.Terminal()
@@ -269,6 +258,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
     f'model       {config.model.name}, {num_parameters:,} parameters\n'
     f'{run.describe()}\nworkdir     {workdir}'
   )
+  if origin:
+    terminal.line('init_from   ' + '\n            '.join(origin))
 
   with contextlib.ExitStack() as stack:
     manager = checkpoint.open_checkpoints(

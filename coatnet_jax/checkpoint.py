@@ -102,6 +102,12 @@ def checkpoint_directory(workdir: str | pathlib.Path) -> pathlib.Path:
   return pathlib.Path(workdir).absolute() / 'checkpoints'
 
 
+def has_checkpoint(workdir: str | pathlib.Path) -> bool:
+  """Returns whether a run has saved one, to its end, in a workdir."""
+  directory = checkpoint_directory(workdir)
+  return directory.is_dir() and bool(ocp.utils.checkpoint_steps(directory))
+
+
 def open_checkpoints(
   workdir: str, options: CheckpointOptions, report: Callable[[str], None]
 ) -> ocp.CheckpointManager:

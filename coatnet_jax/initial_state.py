@@ -1,16 +1,51 @@
-"""How the state of a new run starts, on its mesh."""
+"""How the state of a new run starts, on its mesh: anew, or from a checkpoint.
 
+Going on with a run is `checkpoint.py`'s.
+"""
+
+import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
+import flax.linen as nn
 import jax
 
+from coatnet_jax import checkpoint
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.errors import UserError
 from coatnet_jax.run import Run
-from coatnet_jax.training.train_state import create_train_state
+from coatnet_jax.trained_model import (
+  SavedModel,
+  open_saved_model,
+  restore_variables,
+)
+from coatnet_jax.training.train_state import TrainState, create_train_state
+from coatnet_jax.weights.adaptation import adapt_variables, check_variables
+
+# Options of models and their variants that variables don't depend on: how they
+# start, how they are trained, and what the shapes have told already.
+_FREE_OPTIONS = frozenset(
+  {
+    'batch_norm_momentum',
+    'dropout_rate',
+    'dtype',
+    'image_size',
+    'kernel_init',
+    'layer_scale',
+    'name',
+    'num_classes',
+    'parent',
+    'relative_position_mlp_dropout',
+    'stochastic_depth_rate',
+  }
+)
 
 
-def abstract_train_state(run: Run):
-  """Returns a function that creates the state, and what it will create.
+def abstract_train_state(
+  run: Run,
+) -> tuple[Callable[[], TrainState], TrainState]:
+  """Returns a function that initialises the state, and what it will create.
 
   Args:
     run: from `create_run`.
@@ -23,13 +58,7 @@ def abstract_train_state(run: Run):
   Raises:
     UserError: the image size does not fit the model.
   """
-  create = functools.partial(
-    create_train_state,
-    model=run.model,
-    tx=run.tx,
-    image_size=run.preprocessing.image_size,
-    use_ema=run.training.ema_decay > 0,
-  )
+  create = _state_creator(run)
   key = jax.random.key(run.seed)
   shapes = jax.eval_shape(create, key)
   shardings = mesh_lib.compute_state_shardings(shapes, run.mesh)
@@ -42,3 +71,127 @@ def abstract_train_state(run: Run):
   )
   jitted = jax.jit(create, out_shardings=shardings)
   return functools.partial(jitted, key), abstract_state
+
+
+def prepare_train_state(
+  run: Run, workdir: str
+) -> tuple[Callable[[], TrainState], TrainState, list[str]]:
+  """Checks how a run's state will start; nothing is written, or read whole.
+
+  Args:
+    run: from `create_run`; its `init_from` is used where the workdir has no
+      checkpoint of its own.
+    workdir: of the run.
+
+  Returns:
+    As `abstract_train_state`; and what is taken from where, a line each, none
+    where everything is initialised.
+
+  Raises:
+    UserError: the image size does not fit the model; `init_from` is no
+      checkpoint, or one of another model (every difference is listed).
+  """
+  create_state, abstract_state = abstract_train_state(run)
+  if not run.init_from or checkpoint.has_checkpoint(workdir):
+    return create_state, abstract_state, []
+  saved = open_saved_model(run.init_from)
+  source = f'the checkpoint {saved.path} of init_from'
+  changes = check_variables(
+    saved.shapes, abstract_state.variables, new_head=True, source=source
+  )
+  check_same_architecture(saved.model, run.model, source)
+  kinds = 'averaged parameters' if saved.has_ema else 'parameters'
+  lines = [
+    str(saved.path),
+    f'{kinds} and batch statistics of {saved.metadata.model["name"]}',
+    *changes,
+  ]
+  before, now = saved.metadata.class_names, run.train_source.class_names
+  if len(before) == len(now) and before != now:
+    lines.append(
+      f'head_logits: kept, though the {len(now):,} classes have other names'
+    )
+  create_state = functools.partial(
+    _create_from_checkpoint, run, saved, abstract_state
+  )
+  return create_state, abstract_state, lines
+
+
+def check_same_architecture(
+  saved: nn.Module, model: nn.Module, source: str
+) -> None:
+  """Checks what shapes don't tell: activations, say, or where the stride is.
+
+  Args:
+    saved: the model whose variables there are.
+    model: the one they are for, with variables of the same shapes.
+    source: what the variables are called in an error.
+
+  Raises:
+    UserError: an option differs that the variables' meaning depends on; every
+      difference is listed.
+  """
+  before, now = _flatten_options(saved), _flatten_options(model)
+  missing = '(not there)'
+  differences = [
+    f'  {name}: {before.get(name, missing)} saved,'
+    f' {now.get(name, missing)} in the model'
+    for name in sorted(before.keys() | now.keys())
+    if before.get(name, missing) != now.get(name, missing)
+  ]
+  if differences:
+    raise UserError(
+      f'The model is built otherwise than that of {source}. The'
+      ' difference:\n' + '\n'.join(differences)
+    )
+
+
+def _flatten_options(options: Any, prefix: str = '') -> dict[str, Any]:
+  """Returns the fields of nested dataclasses by their dotted names."""
+  if not dataclasses.is_dataclass(options):
+    return {prefix: options}
+  flat = {'type' if not prefix else f'{prefix}.type': type(options).__name__}
+  for field in dataclasses.fields(options):
+    if field.name not in _FREE_OPTIONS:
+      name = f'{prefix}.{field.name}' if prefix else field.name
+      flat.update(_flatten_options(getattr(options, field.name), name))
+  return flat
+
+
+def _create_from_checkpoint(
+  run: Run, saved: SavedModel, abstract_state: TrainState
+) -> TrainState:
+  """Returns a new run's state with the variables of a checkpoint."""
+  create = jax.jit(
+    _state_creator(run),
+    out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract_state),
+  )
+  _, variables = restore_variables(saved, run.mesh)
+  return create(jax.random.key(run.seed), variables)
+
+
+def _state_creator(run: Run) -> Callable[..., TrainState]:
+  """Returns a function of the run's key and, perhaps, trained variables."""
+
+  def create(key, trained=None):
+    state = create_train_state(
+      key,
+      model=run.model,
+      tx=run.tx,
+      image_size=run.preprocessing.image_size,
+      use_ema=run.training.ema_decay > 0,
+    )
+    if trained is None:
+      return state
+    # Of what was initialised only a new head is used; the compiler leaves the
+    # rest out.
+    variables, _ = adapt_variables(
+      trained, state.variables, new_head=state.params['head_logits']
+    )
+    return state.replace(
+      **variables,
+      opt_state=run.tx.init(variables['params']),
+      ema=None if state.ema is None else variables,
+    )
+
+  return create

@@ -8,6 +8,7 @@ import dataclasses
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -72,6 +73,7 @@ class Run:
   """What a config resolves to: checked, with nothing written yet."""
 
   seed: int
+  init_from: str
   data: DataOptions
   preprocessing: PreprocessingOptions
   augmentation: AugmentationOptions
@@ -89,6 +91,22 @@ class Run:
   tx: optax.GradientTransformation
   model: nn.Module
   mesh: Mesh
+
+  @property
+  def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of a training batch, with their sharding."""
+    batch_size = self.training.global_batch_size
+    sharding = mesh_lib.batch_sharding(self.mesh)
+    return {
+      'image': jax.ShapeDtypeStruct(
+        (batch_size, *self.preprocessing.image_size, 3),
+        jnp.uint8,
+        sharding=sharding,
+      ),
+      'label': jax.ShapeDtypeStruct(
+        (batch_size,), jnp.int32, sharding=sharding
+      ),
+    }
 
   def create_metadata(self, config: ConfigDict) -> checkpoint.Metadata:
     """Returns what every checkpoint of the run says of itself."""
@@ -141,6 +159,7 @@ def create_run(config: ConfigDict) -> Run:
   )
   return Run(
     seed=config.seed,
+    init_from=config.init_from,
     data=data,
     preprocessing=PreprocessingOptions(**config.preprocessing),
     augmentation=AugmentationOptions(**config.augmentation),

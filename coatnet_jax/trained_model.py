@@ -201,7 +201,7 @@ def open_saved_model(path: str | pathlib.Path) -> SavedModel:
       state = checkpointer.metadata(directory / 'state').item_metadata
     if state is None:  # Orbax logs why.
       raise ValueError('the list of its arrays is missing or damaged')
-    has_ema = state.tree['ema'] is not None
+    has_ema = state.tree.get('ema') is not None
     variables = state.tree['ema'] if has_ema else state.tree
     shapes = {
       name: jax.tree.map(

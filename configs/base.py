@@ -19,6 +19,14 @@ def get_config() -> ConfigDict:
   # Seeds initialisation, the data order, augmentation and dropout.
   config.seed = 0
 
+  # What a new run starts from, to finetune it: a workdir, for its best
+  # checkpoint, a directory of one step, or an imported checkpoint; empty
+  # initialises everything. Parameters and batch statistics are taken (the
+  # averages where it has any), relative position tables resized to this run's
+  # image size, and the head initialised if the number of classes differs. The
+  # model must otherwise be the same. A run that goes on takes nothing.
+  config.init_from = ''
+
   # coatnet_jax.create_model; the number of classes comes from the data.
   config.model = ConfigDict()
   # One of coatnet_jax.list_variants().

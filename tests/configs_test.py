@@ -8,6 +8,7 @@ import pytest
 
 import train
 from coatnet_jax.errors import UserError
+from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
 from configs import base
 
@@ -89,7 +90,7 @@ def test_table_10_imagenet_1k(name, stochastic_depth_rate):
 @pytest.mark.parametrize('name', [f'coatnet_{i}' for i in range(6)])
 def test_large_configs_resolve_to_their_model(name):
   run = create_run(on_synthetic_data(load(name)))
-  _, abstract_state = train.abstract_train_state(run)
+  _, abstract_state = abstract_train_state(run)
   params = abstract_state.params
   assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {'float32'}
   sizes = [leaf.size for leaf in jax.tree.leaves(params)]

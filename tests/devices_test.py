@@ -17,6 +17,7 @@ import jax
 import train
 from coatnet_jax.data import batching
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
 from configs import quickstart
 
@@ -35,7 +36,7 @@ config.training.gradient_accumulation_steps = parts
 config.evaluation.global_batch_size = eval_batch_size
 config.sharding.fsdp = fsdp
 run = create_run(config)
-create_state, abstract_state = train.abstract_train_state(run)
+create_state, abstract_state = abstract_train_state(run)
 take_step = train.compile_train_step(run, abstract_state)
 batches = batching.create_train_batches(
   run.train_source, data=run.data, preprocessing=run.preprocessing,

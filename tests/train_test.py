@@ -10,6 +10,7 @@ import train
 from coatnet_jax import checkpoint
 from coatnet_jax.data import batching
 from coatnet_jax.errors import UserError
+from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
 from coatnet_jax.training.reporting import DivergenceError
 from configs import quickstart
@@ -52,7 +53,7 @@ def test_fits_a_fixed_batch_of_32():
   config.schedule.decay = 'constant'
   config.loss.label_smoothing = 0.0
   run = create_run(config)
-  create_state, abstract_state = train.abstract_train_state(run)
+  create_state, abstract_state = abstract_train_state(run)
   take_step = train.compile_train_step(run, abstract_state)
   state, batch = create_state(), jax.device_put(first_batch(run))
   losses = []
@@ -65,7 +66,7 @@ def test_fits_a_fixed_batch_of_32():
 
 def test_a_step_changes_every_parameter_and_counts():
   run = create_run(short_config(ema_decay=0.9))
-  create_state, _ = train.abstract_train_state(run)
+  create_state, _ = abstract_train_state(run)
   state = create_state()
   step = jax.jit(lambda s, b: train.train_step(s, b, run=run))
   batch = first_batch(run)
@@ -94,7 +95,7 @@ def test_evaluation_counts_every_example_once(batch_size):
   config = short_config()
   config.evaluation.global_batch_size = batch_size
   run = create_run(config)
-  create_state, _ = train.abstract_train_state(run)
+  create_state, _ = abstract_train_state(run)
   metrics = train.evaluate_run(run, create_state())
   assert metrics['count'] == 200
   # Untrained, the model's answer does not depend on the batch.

@@ -78,11 +78,13 @@ def create_train_state(
     jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32),
     train=False,
   )
+  # A model without BatchNorm has no statistics.
+  variables = {'batch_stats': {}, **variables}
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=variables['params'],
     batch_stats=variables['batch_stats'],
     opt_state=tx.init(variables['params']),
-    ema=dict(variables) if use_ema else None,
+    ema=variables if use_ema else None,
     key=run_key,
   )

@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,3 +70,24 @@ def test_initialisation_is_that_of_the_model():
   jax.tree.map(assert_close, state.variables, dict(expected))
   jax.tree.map(np.testing.assert_array_equal, state.ema, state.variables)
   assert int(state.step) == 0
+
+
+class _NoBatchNorm(nn.Module):
+  @nn.compact
+  def __call__(self, images, *, train):
+    return nn.Dense(2)(images.mean((1, 2)))
+
+
+def test_a_model_without_batch_norm_has_no_statistics():
+  state = jax.eval_shape(
+    lambda key: create_train_state(
+      key,
+      model=_NoBatchNorm(),
+      tx=optax.sgd(0.1),
+      image_size=(4, 4),
+      use_ema=True,
+    ),
+    jax.random.key(0),
+  )
+  assert state.batch_stats == {}
+  assert state.ema == state.variables

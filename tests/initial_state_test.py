@@ -1,0 +1,195 @@
+"""How a new run starts, and that a run that goes on does not start anew."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+import train
+from coatnet_jax import checkpoint
+from coatnet_jax.errors import UserError
+from coatnet_jax.initial_state import (
+  abstract_train_state,
+  check_same_architecture,
+  prepare_train_state,
+)
+from coatnet_jax.models.factory import create_model
+from coatnet_jax.run import create_run
+from coatnet_jax.trained_model import load_trained_model
+from configs import quickstart
+
+pytestmark = pytest.mark.usefixtures('tiny_variant')
+
+
+def _config(num_steps, image_size, classes, init_from=''):
+  """A run on synthetic pictures, whose classes have numbers for names."""
+  config = quickstart.get_config()
+  config.init_from = str(init_from)
+  config.model.name = 'tiny'
+  config.data.source = 'synthetic'
+  config.data.synthetic_examples = 64
+  config.data.synthetic_classes = classes
+  config.data.synthetic_image_size = (30, 30)
+  config.preprocessing.image_size = image_size
+  config.schedule.warmup_epochs = 0.0
+  config.training.num_steps = num_steps
+  config.training.global_batch_size = 16
+  config.training.ema_decay = 0.9
+  config.evaluation.every_epochs = 0.0
+  config.evaluation.every_steps = 0
+  config.evaluation.global_batch_size = 64
+  return config
+
+
+@pytest.fixture(scope='module')
+def pretrained(tiny_variant, tmp_path_factory):
+  """A workdir with a checkpoint at 28 px of 10 classes, and averages."""
+  workdir = tmp_path_factory.mktemp('pretrained') / 'run'
+  config = _config(2, (28, 28), 10)
+  run = create_run(config)
+  create_state, _ = abstract_train_state(run)
+  state = create_state()
+  averages = jax.tree.map(lambda x: x + 1, state.variables)
+  with checkpoint.open_checkpoints(
+    workdir, run.checkpoint, pytest.fail
+  ) as manager:
+    checkpoint.save_checkpoint(
+      manager,
+      state.replace(step=state.step + 2, ema=averages),
+      step=2,
+      progress=checkpoint.Progress(),
+      metadata=run.create_metadata(config),
+    )
+  return workdir
+
+
+def test_finetuning_at_another_size_on_other_classes(
+  pretrained, tmp_path, capsys
+):
+  config = _config(2, (32, 24), 7, pretrained)
+  workdir = tmp_path / 'run'
+
+  create_state, abstract_state, _ = prepare_train_state(
+    create_run(config), str(workdir)
+  )
+  state = create_state()
+  trained = load_trained_model(pretrained, image_size=(32, 24))
+  expected = jax.tree.map(np.asarray, trained.variables)
+  head = state.params['head_logits']
+  assert head['kernel'].shape == (32, 7)
+  assert np.std(head['kernel']) > 0.05
+  expected['params']['head_logits'] = head
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6),
+    state.variables,
+    expected,
+  )
+  jax.tree.map(np.testing.assert_array_equal, state.ema, state.variables)
+  assert int(state.step) == 0
+  moments = [x for x in jax.tree.leaves(state.opt_state) if x.ndim]
+  assert moments
+  assert not any(np.any(x) for x in moments)
+  for leaf, abstract in zip(
+    jax.tree.leaves(state), jax.tree.leaves(abstract_state), strict=True
+  ):
+    assert (leaf.shape, leaf.sharding) == (abstract.shape, abstract.sharding)
+
+  capsys.readouterr()
+  train.train_and_evaluate(config, str(workdir))
+  printed = capsys.readouterr().out
+  assert (
+    f'init_from   {pretrained}/checkpoints/2\n'
+    '            averaged parameters and batch statistics of tiny\n'
+    '            resized 2 relative position tables, 7x7 to 8x6\n'
+    '            head_logits: 10 classes replaced by 7, newly initialised\n'
+  ) in printed
+  finetuned = load_trained_model(workdir)
+  assert finetuned.model.num_classes == 7
+  assert finetuned.config.init_from == str(pretrained)
+
+  # Started again, it goes on, and needs no more what it started from.
+  elsewhere = pretrained.with_name('elsewhere')
+  pretrained.rename(elsewhere)
+  try:
+    again = train.train_and_evaluate(config, str(workdir))
+  finally:
+    elsewhere.rename(pretrained)
+  printed = capsys.readouterr().out
+  assert 'Going on from the checkpoint of step 2.' in printed
+  assert 'init_from' not in printed
+  jax.tree.map(np.testing.assert_array_equal, again.ema, finetuned.variables)
+
+
+def _prepare(config, workdir):
+  return prepare_train_state(create_run(config), str(workdir))
+
+
+def test_the_head_is_kept_for_as_many_classes(pretrained, tmp_path):
+  config = _config(2, (28, 28), 10, pretrained)
+  create_state, _, lines = _prepare(config, tmp_path)
+  assert lines == [
+    f'{pretrained}/checkpoints/2',
+    'averaged parameters and batch statistics of tiny',
+  ]
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    create_state().variables,
+    load_trained_model(pretrained).variables,
+  )
+  # Ten classes, too, but of clothes.
+  config.data = quickstart.get_config().data
+  _, _, lines = _prepare(config, tmp_path)
+  assert lines[2:] == [
+    'head_logits: kept, though the 10 classes have other names'
+  ]
+
+
+@pytest.mark.parametrize('problem', ['missing', 'empty', 'file'])
+def test_what_is_no_checkpoint_is_refused(tmp_path, problem):
+  path = tmp_path / 'weights'
+  if problem == 'empty':
+    path.mkdir()
+  if problem == 'file':
+    path.write_text('weights')
+  config = _config(2, (28, 28), 10, path)
+  with pytest.raises(UserError, match=f'{path} .*give the workdir') as info:
+    train.train_and_evaluate(config, str(tmp_path / 'run'))
+  assert '\n' not in str(info.value)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_another_architecture_is_refused_with_every_difference(
+  pretrained, tmp_path
+):
+  config = _config(2, (32, 32), 7, pretrained)
+  config.model.name = 'coatnet_mini'
+  with pytest.raises(UserError) as info:
+    train.train_and_evaluate(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+  message, *differences = str(info.value).splitlines()
+  assert 'does not fit the checkpoint' in message
+  assert 'of init_from' in message
+  assert len(differences) > 30
+  assert any('s2_block_2' in line for line in differences)
+  assert not any('head_logits/bias' in line for line in differences)
+
+
+def test_what_shapes_do_not_tell_is_compared():
+  def check(**changes):
+    check_same_architecture(
+      create_model('tiny', num_classes=10),
+      create_model('tiny', **changes),
+      'FILE',
+    )
+
+  check(num_classes=7, stochastic_depth_rate=0.3, dtype='bfloat16')
+  check(image_size=(64, 64), kernel_init='normal_0.02')
+  with pytest.raises(UserError) as info:
+    check(transformer={'activation': 'relu', 'norm_epsilon': 0.5})
+  assert str(info.value).splitlines() == [
+    'The model is built otherwise than that of FILE. The difference:',
+    '  variant.transformer.activation: gelu_tanh saved, relu in the model',
+    '  variant.transformer.norm_epsilon: 1e-05 saved, 0.5 in the model',
+  ]
+  with pytest.raises(UserError, match='  type: CoAtNet saved, Dense in the'):
+    check_same_architecture(create_model('tiny'), nn.Dense(3), 'FILE')
