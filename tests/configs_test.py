@@ -31,6 +31,7 @@ def on_synthetic_data(config):
 
 def test_the_configs_are_known_here():
   assert [
+    'cnn_stem_vit',
     *(f'coatnet_{i}' for i in range(6)),
     'fashion_mnist',
     'image_folder',
