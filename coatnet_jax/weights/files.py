@@ -1,0 +1,193 @@
+"""Reading other people's weights files, whatever framework wrote them.
+
+    weights = read_weights('coatnet_0_rw_224.safetensors')
+    weights.tensors['stem.conv1.weight']  # [64, 3, 3, 3] float32
+
+Neither torch nor TensorFlow is needed, and no file can run code. What the names
+mean for a model of ours is decided elsewhere.
+"""
+
+import dataclasses
+import pathlib
+from typing import Literal
+
+import ml_dtypes
+import numpy as np
+from safetensors import safe_open
+
+from coatnet_jax.errors import UserError
+from coatnet_jax.weights.keras_file import read_keras_file
+from coatnet_jax.weights.torch_file import LEGACY_MAGIC, read_torch_file
+
+Format = Literal['safetensors', 'torch', 'keras']
+
+_KINDS = 'a safetensors file, a PyTorch file or a Keras HDF5 file'
+# Of safetensors' names of types, those that become float32 or stay integers.
+_SAFETENSORS_DTYPES = frozenset(
+  ('F64', 'F32', 'F16', 'BF16', 'BOOL')
+  + ('I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'U8')
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsFile:
+  """What a weights file holds.
+
+  Attributes:
+    tensors: name -> array; float32, an integer type or bool. The arrays cannot
+      be written to: two names may share one.
+    metadata: what else the file says in strings or numbers.
+    format: of the file.
+    path: the file.
+  """
+
+  tensors: dict[str, np.ndarray]
+  metadata: dict[str, str]
+  format: Format
+  path: pathlib.Path
+
+
+def read_weights(path: str | pathlib.Path) -> WeightsFile:
+  """Reads all tensors of a weights file.
+
+  What the file is follows from its content, not its name. Of a PyTorch
+  checkpoint this reads the state dict; see `read_torch_file`. Names of a Keras
+  file are '<layer>/<weight>'; see `read_keras_file`.
+
+  Args:
+    path: a safetensors file, what `torch.save` writes, or Keras' HDF5.
+
+  Returns:
+    The tensors; floating point of any width as float32.
+
+  Raises:
+    UserError: the file is missing, damaged or no weights file, its weights have
+      no names, or it would run code.
+  """
+  path = pathlib.Path(path)
+  file_format = _find_format(path)
+  try:
+    tensors, metadata = _READERS[file_format](path)
+    tensors = {
+      name: _to_float32(array, name, path) for name, array in tensors.items()
+    }
+  except UserError:
+    raise
+  except MemoryError as error:
+    raise UserError(
+      f'{path} needs more memory than there is, or is damaged.'
+    ) from error
+  # Three libraries parse bytes that may be damaged anywhere, and what they
+  # raise then is documented for none of them.
+  except Exception as error:
+    raise UserError(
+      f'{path} is truncated or damaged ({_first_line(error)}); get it again.'
+    ) from error
+  if not tensors:
+    raise UserError(f'{path} has no tensors in it.')
+  return WeightsFile(
+    tensors=tensors, metadata=metadata, format=file_format, path=path
+  )
+
+
+def _find_format(path: pathlib.Path) -> Format:
+  """The format by the first bytes; a UserError that says what else it is."""
+  try:
+    with path.open('rb') as file:
+      start = file.read(512)
+      size = file.seek(0, 2)
+  except FileNotFoundError as error:
+    raise UserError(f'There is no file {path}.') from error
+  except IsADirectoryError as error:
+    raise UserError(
+      f'{path} is a directory; give the weights file itself.'
+    ) from error
+  # open() raises ValueError for a name with a null character.
+  except (OSError, ValueError) as error:
+    raise UserError(f'{path} cannot be read: {_first_line(error)}.') from error
+  if not size:
+    raise UserError(f'{path} is empty; get it again.')
+  if start.startswith(b'PK\x03\x04'):
+    return 'torch'
+  if start.startswith(b'\x89HDF\r\n\x1a\n'):
+    return 'keras'
+  # The length of the header in 8 bytes, little-endian, then JSON. 2^32 is far
+  # above what the format allows and below what eight letters of a text give.
+  if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < 2**32:
+    return 'safetensors'
+  raise UserError(f'{path} {_describe_foreign(start)}')
+
+
+def _describe_foreign(start: bytes) -> str:
+  """What a file is that starts with these bytes: the rest of a sentence."""
+  text = start.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+  if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
+    return (
+      'is a web page, not a weights file: what it was downloaded from answered'
+      ' with a page; get it again from the address of the file itself.'
+    )
+  if text.startswith(b'version https://git-lfs'):
+    return (
+      'is a pointer of Git LFS, not the weights file itself; get that with'
+      ' `git lfs pull`.'
+    )
+  if LEGACY_MAGIC in start[:32]:
+    return (
+      'is of the format of PyTorch before 1.6, which is not read; convert it'
+      ' with a newer torch: `torch.save(torch.load(FILE), NEW_FILE)`.'
+    )
+  if start[:1] == b'\x80' and start[1:2] in (b'\2', b'\3', b'\4', b'\5'):
+    return (
+      'is a plain Python pickle, which can run code and is not read; save the'
+      ' state dict with torch.save, or as safetensors.'
+    )
+  return f'is not {_KINDS}, or its start is damaged.'
+
+
+def _read_safetensors(
+  path: pathlib.Path,
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+  tensors = {}
+  with safe_open(path, framework='numpy') as file:
+    for name in file.keys():  # noqa: SIM118, safe_open has no __iter__
+      dtype = file.get_slice(name).get_dtype()
+      if dtype not in _SAFETENSORS_DTYPES:
+        raise _unreadable_dtype(path, name, dtype)
+      tensors[name] = file.get_tensor(name)
+    return tensors, dict(file.metadata() or {})
+
+
+_READERS = {
+  'safetensors': _read_safetensors,
+  'torch': read_torch_file,
+  'keras': read_keras_file,
+}
+
+
+def _to_float32(array: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:
+  """Floating point as float32, integers and bool as they are; read-only."""
+  if array.dtype.kind == 'f' or array.dtype == ml_dtypes.bfloat16:
+    with np.errstate(over='ignore'):
+      array = array.astype(np.float32, order='C', copy=False)
+  elif array.dtype.kind in 'iub':
+    # A type of this machine's byte order.
+    array = array.astype(array.dtype.newbyteorder('='), order='C', copy=False)
+  else:
+    raise _unreadable_dtype(path, name, str(array.dtype))
+  array.setflags(write=False)
+  return array
+
+
+def _unreadable_dtype(path: pathlib.Path, name: str, dtype: str) -> UserError:
+  return UserError(
+    f'{path}: {name} is of type {dtype}; only floating point of 16 to 64 bits,'
+    ' integers and bool are read.'
+  )
+
+
+def _first_line(error: Exception) -> str:
+  """What went wrong, in one line."""
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  lines = str(error).splitlines()
+  return lines[0][:200].rstrip('.') if lines else type(error).__name__
