@@ -31,9 +31,9 @@ def one_size(monkeypatch):
 def test_the_paper_and_the_weights_stand_beside_ours(one_size, capsys):
   assert variants.main(['coatnet_0']) == 0
   header, row = capsys.readouterr().out.splitlines()
-  assert ' '.join(header.split()) == 'variant params px G at px G at 224 weights'
-  assert ' '.join(row.split()) == 'coatnet_0 25.04M (25M) 224 4.14 (4.2)'
-  assert row.index('25.04M') > header.index('variant') + len('coatnet_0')
+  assert header.endswith('G at 224  weights')
+  assert row.split() == ['coatnet_0', '25.04M', '(25M)', '224', '4.14', '(4.2)']
+  assert header.index('weights') - len('  ') == len(row)
 
 
 def test_weights_are_listed_by_tag(one_size, monkeypatch, capsys):
@@ -56,7 +56,5 @@ def test_a_size_that_does_not_fit_has_no_number(monkeypatch, capsys):
 
 
 def test_nothing_matches():
-  with pytest.raises(
-    UserError, match=r"matches 'resnet\*'; there are coatnet_"
-  ):
+  with pytest.raises(UserError, match='No variant matches .* coatnet_0, '):
     variants.main(['resnet*'])
