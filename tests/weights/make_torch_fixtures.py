@@ -6,7 +6,9 @@ expected values stand in the test.
 
 import argparse
 import collections
+import io
 import pathlib
+import zipfile
 
 import torch
 
@@ -32,7 +34,16 @@ def main():
   state_dict = model.state_dict()
   _save('state_dict', state_dict)
   _save('legacy', state_dict, _use_new_zipfile_serialization=False)
-  torch.jit.script(model).save(DIRECTORY / 'torchscript.pt')
+  # Without what names the files of the machine that wrote it.
+  program = io.BytesIO()
+  torch.jit.save(torch.jit.script(model), program)
+  with (
+    zipfile.ZipFile(program) as whole,
+    zipfile.ZipFile(DIRECTORY / 'torchscript.pt', 'w') as archive,
+  ):
+    for name in whole.namelist():
+      if not name.endswith('.debug_pkl'):
+        archive.writestr(name, whole.read(name))
   _save('model', model)
 
   averages = {name: 2 * value for name, value in state_dict.items()}
