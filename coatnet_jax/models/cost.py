@@ -145,10 +145,7 @@ def _count_equation(equation, inputs):
         for branch in _called_programs(equation)
       )
     case 'scan':
-      # What is carried can come to vary, whatever it starts from.
-      first = equation.params['num_consts']
-      last = first + equation.params['num_carry']
-      inputs = [*inputs[:first], *[True] * (last - first), *inputs[last:]]
+      inputs = _vary_carry(equation, inputs)
       times = equation.params['length']
     case 'shard_map':
       # The program of one device, on its shard.
@@ -167,6 +164,30 @@ def _count_equation(equation, inputs):
       ' they are computed is not part of the program.'
     )
   return times * total
+
+
+def _vary_carry(equation, inputs):
+  """Returns the inputs of a scan with all that it carries as varying.
+
+  What is carried can come to vary, whatever it starts from. The operands are
+  constants, what is carried, and what is sliced; the results are what is
+  carried and what is stacked. Only what is sliced or stacked has an axis more
+  outside than inside.
+  """
+  (body,) = _called_programs(equation)
+  num_sliced = sum(
+    outer.aval.ndim != inner.aval.ndim
+    for outer, inner in zip(equation.invars, body.invars)
+  )
+  num_carried = sum(
+    outer.aval.ndim == inner.aval.ndim
+    for outer, inner in zip(equation.outvars, body.outvars)
+  )
+  num_constants = len(inputs) - num_sliced - num_carried
+  return [
+    is_varying or num_constants <= index < num_constants + num_carried
+    for index, is_varying in enumerate(inputs)
+  ]
 
 
 # Operations that call programs a number of times that cannot be read off.

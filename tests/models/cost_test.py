@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 import coatnet_jax
 from coatnet_jax.errors import UserError
@@ -166,6 +166,12 @@ def _carried(x, w):
   return jax.lax.scan(step, jnp.zeros(3), x)[0]
 
 
+def _stacked(x, w):
+  """Of each layer's w, w @ w does not depend on x; w is sliced, not carried."""
+  layers = jnp.stack([w, w, w])
+  return jax.lax.scan(lambda x, w: (x @ (w @ w), x), x, layers)
+
+
 def _branched(x, w):
   return jax.lax.cond(w[0, 0] > 0, lambda x: x @ w @ w, lambda x: x @ w, x)
 
@@ -179,6 +185,7 @@ def _branched(x, w):
     (_with_own_gradient, 1),
     (_scanned, 7),
     (_carried, 1),
+    (_stacked, 3),
     (_branched, 2),
     (jax.vmap(lambda x, w: x @ w, in_axes=(0, None)), 1),
     # What does not depend on the image.
@@ -192,7 +199,9 @@ def test_products_that_depend_on_x_count_wherever_they_are(function, products):
 
 
 def test_what_a_device_computes_counts_on_all_of_them():
-  mesh = AbstractMesh((4, 2), ('data', 'model'))
+  mesh = AbstractMesh(
+    (4, 2), ('data', 'model'), axis_types=(AxisType.Auto, AxisType.Auto)
+  )
   rows = PartitionSpec('data')
   function = jax.shard_map(
     lambda x, w: x @ w,

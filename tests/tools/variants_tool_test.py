@@ -56,5 +56,5 @@ def test_a_size_that_does_not_fit_has_no_number(monkeypatch, capsys):
 
 
 def test_nothing_matches():
-  with pytest.raises(UserError, match='No variant matches .* coatnet_0, '):
+  with pytest.raises(UserError, match=r'No variant matches .* coatnet_0, '):
     variants.main(['resnet*'])
