@@ -33,7 +33,7 @@ from coatnet_jax.weights.files import read_weights
 from coatnet_jax.weights.loading import fit_variables, read_variables
 from coatnet_jax.weights.native import Description, read_description
 from coatnet_jax.weights.published import list_published_weights
-from configs import imagenet1k
+from configs import base
 from tools import command_line
 
 _IMAGENET_CLASSES = 1000
@@ -205,9 +205,8 @@ def write_checkpoint(
     class_names: a name per class.
     preprocessing: of images.
   """
-  config = imagenet1k.get_config()
+  config = base.get_config()
   config.model.name = variant
-  config.model.dtype = 'float32'
   config.preprocessing.update(dataclasses.asdict(preprocessing))
   metadata = checkpoint.Metadata(
     model={**config.model, 'num_classes': len(class_names)},

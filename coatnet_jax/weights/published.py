@@ -91,7 +91,7 @@ def _timm(
 
 
 def _keras_cv(size, top1):
-  """Weights of keras_cv_attention_models; as its evaluation's defaults."""
+  """Weights of keras_cv_attention_models; its scripts' defaults."""
   tag = f'coatnet0_{size}_imagenet'
   return PublishedWeights(
     tag=tag,
@@ -104,7 +104,7 @@ def _keras_cv(size, top1):
     image_size=(size, size),
     mean=_IMAGENET_MEAN,
     std=_IMAGENET_STD,
-    eval_crop_fraction=1.0,
+    eval_crop_fraction=0.95,
     eval_resize='cover',
     interpolation='bicubic',
   )

@@ -1,0 +1,242 @@
+"""Weights in, weights out, and what is refused with nothing written."""
+
+import io
+import json
+import pickle
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import coatnet_jax
+import train
+from coatnet_jax.errors import UserError
+from coatnet_jax.trained_model import load_trained_model
+from coatnet_jax.weights import timm
+from coatnet_jax.weights.loading import abstract_variables
+from coatnet_jax.weights.published import PUBLISHED_WEIGHTS
+from configs import quickstart
+from tools import export_weights, import_timm
+
+NAME = 'test_coatnet'
+
+
+@pytest.fixture(scope='module')
+def state_dict():
+  """Returns random weights of test_coatnet with 10 classes, as timm has it."""
+  model = coatnet_jax.create_model(NAME, num_classes=10)
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(
+    lambda leaf: np.abs(rng.normal(size=leaf.shape)).astype(np.float32) / 9,
+    abstract_variables(model, (160, 160)),
+  )
+  return timm.to_state_dict(variables, model.variant)
+
+
+@pytest.fixture(scope='module')
+def weights(state_dict, tmp_path_factory):
+  """Returns a file of them; not to be changed."""
+  path = tmp_path_factory.mktemp('weights') / 'weights.safetensors'
+  save_file(state_dict, path)
+  return path
+
+
+def _import(weights, out, *arguments, variant=NAME):
+  return import_timm.main(
+    [f'--variant={variant}', f'--weights={weights}', f'--out={out}', *arguments]
+  )
+
+
+def _export(checkpoint, out, *arguments):
+  return export_weights.main(
+    [f'--checkpoint={checkpoint}', f'--out={out}', *arguments]
+  )
+
+
+def test_there_and_back(weights, state_dict, tmp_path, capsys):
+  names = tmp_path / 'names.txt'
+  names.write_text('\n'.join('abcdefghij'))
+  assert _import(weights, tmp_path / 'run', f'--class_names={names}') == 0
+  assert '160x160 px, cover, crop 0.95' in capsys.readouterr().out
+
+  trained = load_trained_model(tmp_path / 'run')
+  assert trained.class_names == tuple('abcdefghij')
+  assert trained.preprocessing.image_size == (160, 160)
+  assert trained.preprocessing.mean == (0.5, 0.5, 0.5)
+  assert trained.preprocessing.std == (0.5, 0.5, 0.5)
+  assert trained.preprocessing.interpolation == 'bicubic'
+
+  # timm's names.
+  assert _export(tmp_path / 'run', tmp_path / 'timm.safetensors') == 0
+  exported = load_file(tmp_path / 'timm.safetensors')
+  assert exported.keys() == state_dict.keys()
+  for name, tensor in state_dict.items():
+    np.testing.assert_array_equal(exported[name], tensor)
+
+  # Ours: what the file says of itself comes with it.
+  native = tmp_path / 'native.safetensors'
+  assert _export(tmp_path / 'run', native, '--names=native') == 0
+  assert _import(native, tmp_path / 'again') == 0
+  again = load_trained_model(tmp_path / 'again')
+  assert again.class_names == trained.class_names
+  assert again.preprocessing == trained.preprocessing
+  jax.tree.map(
+    np.testing.assert_array_equal, again.variables, trained.variables
+  )
+
+
+def test_another_size_and_other_classes(weights, tmp_path, capsys):
+  arguments = ('--image_size=64x96', '--num_classes=3')
+  _import(weights, tmp_path / 'run', *arguments)
+  said = capsys.readouterr().out
+  assert 'resized 3 relative position tables, 10x10 to 4x6' in said
+  assert '10 classes replaced by 3, newly initialised' in said
+  trained = load_trained_model(tmp_path / 'run')
+  assert trained.preprocessing.image_size == (64, 96)
+  assert trained.class_names == ('0', '1', '2')
+
+
+@pytest.mark.parametrize('published', PUBLISHED_WEIGHTS, ids=lambda p: p.tag)
+def test_published_weights_get_their_own_preprocessing(published):
+  found = import_timm.find_preprocessing(
+    published.variant, published.image_size, None
+  )
+  for name, value in published.preprocessing.items():
+    assert getattr(found, name) == value
+  names = import_timm.find_class_names(None, published.num_classes, None)
+  assert len(names) == published.num_classes
+  assert names[0] == ('n01440764' if published.num_classes == 1000 else '0')
+
+
+class _RunsCode:
+  def __reduce__(self):
+    return print, ('this code ran',)
+
+
+def _write_pickled_code(path):
+  buffer = io.BytesIO()
+  pickle.dump({'stem.conv1.weight': _RunsCode()}, buffer)
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('archive/data.pkl', buffer.getvalue())
+    archive.writestr('archive/version', '3')
+
+
+def _write_truncated(path, weights):
+  path.write_bytes(weights.read_bytes()[:100_000])
+
+
+def _write_vit(path):
+  save_file({'cls_token': np.zeros((1, 1, 8), np.float32)}, path)
+
+
+@pytest.mark.parametrize(
+  ('write', 'message'),
+  [
+    (lambda path, _: path.write_bytes(b''), 'is empty'),
+    (_write_truncated, 'truncated'),
+    (lambda path, _: _write_pickled_code(path), 'print'),
+    (lambda path, _: _write_vit(path), 'holds no weights for this model'),
+    (lambda path, _: None, 'does not exist|no such file|There is no file'),
+  ],
+  ids=['empty', 'truncated', 'pickled code', 'wrong architecture', 'missing'],
+)
+def test_a_bad_file_is_one_sentence_and_nothing_is_written(
+  write, message, weights, tmp_path, capsys
+):
+  path = tmp_path / 'bad.safetensors'
+  write(path, weights)
+  with pytest.raises(UserError, match=message) as error:
+    _import(path, tmp_path / 'run')
+  assert str(path) in str(error.value)
+  assert not (tmp_path / 'run').exists()
+  assert 'this code ran' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (('--image_size=100',), 'divisible by 32'),
+    (('--image_size=big',), "--image_size is 'big'"),
+    (('--num_classes=0',), '--num_classes is 0; it must be positive'),
+    (('--class_names=nowhere',), 'nowhere cannot be read'),
+    (('--class_names={weights}',), 'cannot be read'),
+    (('--class_names={names}',), 'has 2 names; the weights have 10 classes'),
+  ],
+)
+def test_bad_arguments(arguments, message, weights, tmp_path):
+  names = tmp_path / 'names.txt'
+  names.write_text('cat\ndog\n')
+  arguments = [a.format(weights=weights, names=names) for a in arguments]
+  with pytest.raises(UserError, match=message):
+    _import(weights, tmp_path / 'run', *arguments)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_the_wrong_variant(weights, tmp_path):
+  with pytest.raises(UserError, match='does not fit the model') as error:
+    _import(weights, tmp_path / 'run', variant='coatnet_pico_rw_224')
+  assert '  stem.conv1.weight: (16, 3, 3, 3) in the file' in str(error.value)
+  with pytest.raises(UserError, match="no variant 'coatnet_8'"):
+    _import(weights, tmp_path / 'run', variant='coatnet_8')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_what_exists_is_not_overwritten(weights, tmp_path):
+  with pytest.raises(UserError, match='exists already'):
+    _import(weights, weights.parent)
+  with pytest.raises(UserError, match='exists already'):
+    _export(tmp_path, weights)
+  with pytest.raises(UserError, match='there is no directory'):
+    _export(tmp_path, tmp_path / 'nowhere' / 'file.safetensors')
+  with pytest.raises(UserError, match='has no checkpoint'):
+    _export(tmp_path, tmp_path / 'file.safetensors')
+
+
+def test_only_what_timm_has_gets_timms_names(workdir, tmp_path):
+  out = tmp_path / 'mini.safetensors'
+  with pytest.raises(UserError, match='timm has no coatnet_mini'):
+    _export(workdir, out, '--names=timm')
+  assert not out.exists()
+  assert _export(workdir, out) == 0
+  model = coatnet_jax.create_model('coatnet_mini', num_classes=10)
+  variables = coatnet_jax.load_weights(model, out)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    variables,
+    load_trained_model(workdir).variables,
+  )
+
+
+@pytest.mark.slow
+def test_a_checkpoint_like_any_other(
+  weights, image_dir, run_tool, tmp_path, capsys
+):
+  run = tmp_path / 'run'
+  _import(weights, run, '--image_size=32')
+  config = quickstart.get_config()
+  data = [
+    f'--data.{name}={config.data[name]}'
+    for name in ('source', 'name', 'data_dir')
+  ]
+  data += ['--data.eval_split=test[:100]', '--batch_size=50']
+  result = run_tool('evaluate', f'--checkpoint={run}', '--json', *data)
+  assert result.returncode == 0, result.stderr
+  assert json.loads(result.stdout)['count'] == 100
+  result = run_tool(
+    'predict', f'--checkpoint={run}', '--json', min(image_dir.iterdir())
+  )
+  assert result.returncode == 0, result.stderr
+  assert len(json.loads(result.stdout)[0]['predictions']) == 5
+
+  config.init_from = str(run)
+  config.model.name = NAME
+  config.preprocessing.image_size = (64, 64)
+  config.data.train_split = 'train[:64]'
+  config.data.eval_split = 'test[:50]'
+  config.training.num_epochs = 0.0
+  config.training.num_steps = 2
+  config.training.global_batch_size = 16
+  train.train_and_evaluate(config, str(tmp_path / 'finetuned'))
+  assert 'resized 3 relative position tables' in capsys.readouterr().out
