@@ -235,7 +235,7 @@ def test_a_checkpoint_like_any_other(
   config.preprocessing.image_size = (64, 64)
   config.data.train_split = 'train[:64]'
   config.data.eval_split = 'test[:50]'
-  config.training.num_epochs = 0.0
+  config.schedule.warmup_epochs = 0.0
   config.training.num_steps = 2
   config.training.global_batch_size = 16
   train.train_and_evaluate(config, str(tmp_path / 'finetuned'))
