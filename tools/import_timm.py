@@ -91,6 +91,8 @@ def main(arguments: list[str]) -> int:
 
   weights = read_weights(options.weights)
   description = read_description(weights)
+  if description is not None:
+    check_variant(options.variant, description, options.weights)
   whole = create_model(options.variant)
   variables = read_variables(whole, weights)
   num_classes = variables['params']['head_logits']['kernel'].shape[-1]
@@ -123,6 +125,16 @@ def main(arguments: list[str]) -> int:
   )
   print(describe(options.variant, class_names, preprocessing, out))
   return 0
+
+
+def check_variant(variant: str, description: Description, path: str) -> None:
+  """Raises UserError if a file says that it is of another variant.
+
+  Those of another that has the same shapes would give wrong results.
+  """
+  found = description.model['name']
+  if found != variant:
+    raise UserError(f'{path} says that it is of {found}, not of {variant}.')
 
 
 def find_class_names(

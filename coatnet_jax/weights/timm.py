@@ -77,8 +77,7 @@ _PARTS: Mapping[str, Mapping[str, str]] = types.MappingProxyType(
 def naming(variant: Variant) -> names.Naming:
   """Returns timm's names for the variables of a variant.
 
-  Args:
-    variant: two convolutions in the stem, no bias that timm has not.
+  What timm's models don't have keeps our name, which no file of its has.
   """
   kinds = {
     name: run.kind
@@ -98,7 +97,7 @@ def naming(variant: Variant) -> names.Naming:
     elif block == 'head_norm':
       module = 'norm' if variant.head.norm_before_pool else 'head.norm'
     else:
-      module = _MODULES[block]
+      module = _MODULES.get(block, block)
     if leaf == names.TABLE:
       name = f'{module}.rel_pos.{names.TABLE}'
     else:
@@ -120,7 +119,7 @@ def _part(variant, kind, block, modules):
     return 'norm1.norm' if block.endswith('_block_0') else 'norm1'
   if part == 'attention':
     return 'attn'
-  return _PARTS[kind][part]
+  return _PARTS[kind].get(part, part)
 
 
 def _layout(modules, leaf):

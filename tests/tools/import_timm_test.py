@@ -82,6 +82,8 @@ def test_there_and_back(weights, state_dict, tmp_path, capsys):
   again = load_trained_model(tmp_path / 'again')
   assert again.class_names == trained.class_names
   assert again.preprocessing == trained.preprocessing
+  with pytest.raises(UserError, match='says that it is of test_coatnet'):
+    _import(native, tmp_path / 'other', variant='coatnet_mini')
   jax.tree.map(
     np.testing.assert_array_equal, again.variables, trained.variables
   )
