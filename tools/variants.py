@@ -60,12 +60,7 @@ PAPER: dict[str, tuple[float, dict[int, float]]] = {
 
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
-  parser = argparse.ArgumentParser(
-    prog='python -m tools.variants',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command_line.create_bare_parser('variants', __doc__)
   parser.add_argument(
     'pattern',
     nargs='?',
