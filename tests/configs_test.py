@@ -100,18 +100,26 @@ def test_large_configs_resolve_to_their_model(name):
 
 
 # The quick start's is what tests/train_test.py runs.
-@pytest.mark.parametrize('name', ['coatnet_2', 'image_folder'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'coatnet_2',
+    'image_folder',
+    pytest.param('cnn_stem_vit', marks=pytest.mark.slow),
+  ],
+)
 @pytest.mark.usefixtures('tiny_variant')
 def test_shrunk_it_trains_two_steps(name, tmp_path):
   config = load(name)
-  config.model.name = 'tiny'
+  if name != 'cnn_stem_vit':
+    config.model.name = 'tiny'
+    config.preprocessing.image_size = (28, 28)
   config.model.batch_norm_momentum = 0.9
   config.data.source = 'synthetic'
   config.data.synthetic_examples = 32
   config.data.synthetic_classes = 4
   config.data.synthetic_image_size = (40, 30)
   config.data.num_workers = 0
-  config.preprocessing.image_size = (28, 28)
   config.schedule.warmup_steps = 0
   config.schedule.warmup_epochs = 0.0
   config.training.num_epochs = 0.0

@@ -273,7 +273,11 @@ def test_a_learning_rate_that_is_far_too_high_diverges(tmp_path):
 @pytest.mark.parametrize(
   ('key', 'value', 'message'),
   [
-    ('model.name', 'coatnet_9', r"'coatnet_9'; there are coatnet_0, "),
+    (
+      'model.name',
+      'coatnet_9',
+      "'coatnet_9'; there are cnn_stem_vit, ",
+    ),
     ('model.dtype', 'half', 'float32 or bfloat16'),
     ('data.name', 'fashion_mnist_12', r'fashion_mnist_12k'),
     ('data.source', 'web', 'folder'),

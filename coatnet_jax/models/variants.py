@@ -1,5 +1,6 @@
 """Architectures by name."""
 
+import difflib
 import fnmatch
 from collections.abc import Sequence
 
@@ -39,11 +40,13 @@ def get_variant(name: str) -> Variant | CNNStemViTVariant:
   """Returns a variant by name.
 
   Raises:
-    UserError: no such name; lists those there are.
+    UserError: no such name; lists those there are, and those most like it.
   """
   if name not in VARIANTS:
+    similar = difflib.get_close_matches(name, list_variants())
     raise UserError(
       f'There is no variant {name!r}; there are {", ".join(list_variants())}.'
+      + f' Did you mean {" or ".join(similar)}?' * bool(similar)
     )
   return VARIANTS[name]
 

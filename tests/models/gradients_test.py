@@ -63,8 +63,19 @@ def test_every_variant_has_a_form_here():
   assert sorted(found) == variants.list_variants()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', FORMS)
+# Between them, every kind of block and of relative position.
+QUICK = ('coatnet_0', 'coatnet_3_rw_224', 'coatnet_rmlp_0_rw_224')
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    name
+    if set(found) & set(QUICK)
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name, (_, found) in FORMS.items()
+  ],
+)
 def test_every_parameter_gets_a_gradient(name, monkeypatch):
   form, _ = FORMS[name]
   monkeypatch.setitem(variants.VARIANTS, name, form)

@@ -14,7 +14,7 @@ import coatnet_jax
 import train
 from coatnet_jax.errors import UserError
 from coatnet_jax.trained_model import load_trained_model
-from coatnet_jax.weights import timm
+from coatnet_jax.weights import names, native, timm
 from coatnet_jax.weights.loading import abstract_variables
 from coatnet_jax.weights.published import PUBLISHED_WEIGHTS
 from configs import quickstart
@@ -56,9 +56,9 @@ def _export(checkpoint, out, *arguments):
 
 
 def test_there_and_back(weights, state_dict, tmp_path, capsys):
-  names = tmp_path / 'names.txt'
-  names.write_text('\n'.join('abcdefghij'))
-  assert _import(weights, tmp_path / 'run', f'--class_names={names}') == 0
+  listed = tmp_path / 'names.txt'
+  listed.write_text('\n'.join('abcdefghij'))
+  assert _import(weights, tmp_path / 'run', f'--class_names={listed}') == 0
   assert '160x160 px, cover, crop 0.95' in capsys.readouterr().out
 
   trained = load_trained_model(tmp_path / 'run')
@@ -107,9 +107,9 @@ def test_published_weights_get_their_own_preprocessing(published):
   )
   for name, value in published.preprocessing.items():
     assert getattr(found, name) == value
-  names = import_timm.find_class_names(None, published.num_classes, None)
-  assert len(names) == published.num_classes
-  assert names[0] == ('n01440764' if published.num_classes == 1000 else '0')
+  found = import_timm.find_class_names(None, published.num_classes, None)
+  assert len(found) == published.num_classes
+  assert found[0] == ('n01440764' if published.num_classes == 1000 else '0')
 
 
 class _RunsCode:
@@ -168,9 +168,9 @@ def test_a_bad_file_is_one_sentence_and_nothing_is_written(
   ],
 )
 def test_bad_arguments(arguments, message, weights, tmp_path):
-  names = tmp_path / 'names.txt'
-  names.write_text('cat\ndog\n')
-  arguments = [a.format(weights=weights, names=names) for a in arguments]
+  listed = tmp_path / 'names.txt'
+  listed.write_text('cat\ndog\n')
+  arguments = [a.format(weights=weights, names=listed) for a in arguments]
   with pytest.raises(UserError, match=message):
     _import(weights, tmp_path / 'run', *arguments)
   assert not (tmp_path / 'run').exists()
@@ -196,18 +196,26 @@ def test_what_exists_is_not_overwritten(weights, tmp_path):
     _export(tmp_path, tmp_path / 'file.safetensors')
 
 
-def test_only_what_timm_has_gets_timms_names(workdir, tmp_path):
-  out = tmp_path / 'mini.safetensors'
-  with pytest.raises(UserError, match='timm has no coatnet_mini'):
-    _export(workdir, out, '--names=timm')
-  assert not out.exists()
-  assert _export(workdir, out) == 0
+def test_only_what_timm_has_gets_timms_names(tmp_path):
   model = coatnet_jax.create_model('coatnet_mini', num_classes=10)
-  variables = coatnet_jax.load_weights(model, out)
+  variables = jax.tree.map(
+    lambda leaf: np.ones(leaf.shape, leaf.dtype),
+    abstract_variables(model, (28, 28)),
+  )
+  first, second = (
+    tmp_path / 'first.safetensors',
+    tmp_path / 'second.safetensors',
+  )
+  save_file(names.to_tensors(variables, native.naming), first)
+  _import(first, tmp_path / 'run', variant='coatnet_mini')
+  with pytest.raises(UserError, match='timm has no coatnet_mini'):
+    _export(tmp_path / 'run', second, '--names=timm')
+  assert not second.exists()
+  assert _export(tmp_path / 'run', second) == 0
   jax.tree.map(
     np.testing.assert_array_equal,
+    coatnet_jax.load_weights(model, second),
     variables,
-    load_trained_model(workdir).variables,
   )
 
 
