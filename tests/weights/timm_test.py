@@ -17,29 +17,18 @@ from safetensors.numpy import load_file, save_file
 
 import coatnet_jax
 from coatnet_jax.models.architecture import Blocks, Stage
-from coatnet_jax.models.variants import get_variant
+from coatnet_jax.models.variants import get_variant, list_variants
+from coatnet_jax.weights import names, timm
+from coatnet_jax.weights.loading import abstract_variables
 from tests.golden import timm_cases, timm_training
 from tests.golden.timm_comparison import (
   assert_close,
+  assert_running_statistics_close,
 )
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden'
 # As a part of the range: ten times finer than what is asked.
 TOLERANCE = 1e-5
-# Together they have nearly every option and every kind of block; the others are
-# slow. test_coatnet has tests of its own, of its full size.
-QUICK = (
-  'coatnet_bn_0_rw_224',
-  'coatnet_rmlp_1_rw_224',
-  'coatnet_rmlp_3_rw_224',
-  'coatnet_nano_cc_224',
-  'coatnext_nano_rw_224',
-  'coatnet_0_224',
-)
-EVERY_FORM = [
-  name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-  for name in timm_cases.NAMES
-]
 
 
 @functools.cache
@@ -111,6 +100,95 @@ def run(model, *file):
     return logits, sown['intermediates'], updates
 
   return jax.device_get(run_model(load(model, *file), create_small_images()))
+
+
+@pytest.fixture(scope='module')
+def small(tmp_path_factory):
+  """A function of a name: what `load` and `run` take."""
+  folder = tmp_path_factory.mktemp('timm')
+
+  def create(name):
+    shapes = state_dicts()[name]['small_shapes'].items()
+    shapes = tuple((key, tuple(shape)) for key, shape in shapes)
+    return create_small_model(name), shapes, folder
+
+  return create
+
+
+def test_all_of_timms_models_are_variants():
+  assert len(timm_cases.NAMES) == 23
+  assert set(timm_cases.NAMES) == set(state_dicts())
+  assert set(timm_cases.NAMES) <= set(list_variants())
+
+
+@pytest.mark.parametrize('name', timm_cases.NAMES)
+def test_names_shapes_and_sizes_are_timms(name):
+  model = coatnet_jax.create_model(name)
+  size = timm_cases.get_image_size(name)
+  assert model.variant.image_size == size
+  variables = abstract_variables(model, size)
+  golden = state_dicts()[name]
+  assert (
+    sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+    == golden['num_parameters']
+  )
+  naming = timm.naming(model.variant)
+  tensors = {path: naming(path) for path in names.flatten(variables)}
+  ours = {
+    tensors[path].name: names.their_shape(tensors[path], leaf.shape)
+    for path, leaf in names.flatten(variables).items()
+  }
+  assert len(ours) == len(tensors)
+  assert ours == {
+    key: tuple(shape)
+    for key, shape in golden['shapes'].items()
+    if not key.endswith(timm.IGNORED)
+  }
+
+
+@pytest.mark.parametrize('name', timm_cases.NAMES)
+def test_logits_and_maps_are_timms(small, name):
+  logits, maps, _ = run(*small(name))
+  expected = expected_outputs()
+  assert_close(logits, expected[f'{name}/logits'], name, tolerance=TOLERANCE)
+  for map_name in timm_cases.MAP_NAMES:
+    parts = timm_cases.summarise_map(maps[map_name])
+    for part, ours in parts.items():
+      key = f'{name}/maps/{map_name}/{part}'
+      assert_close(ours, expected[key], key, tolerance=TOLERANCE)
+
+
+@pytest.mark.parametrize('name', timm_cases.NAMES)
+def test_running_statistics_of_a_step_are_timms(small, name):
+  model, *file = small(name)
+  _, _, updates = run(model, *file)
+  prefix = f'{name}/'
+  expected = {
+    key.removeprefix(prefix): array
+    for key, array in expected_outputs().items()
+    if key.startswith(prefix)
+  }
+  assert_running_statistics_close(
+    updates,
+    load(model, *file),
+    expected,
+    timm.naming(model.variant),
+    tolerance=TOLERANCE,
+  )
+  # CoAtNeXt has no BatchNorm.
+  norms = [key for key in expected if key.startswith('counts/')]
+  assert bool(norms) == (name != 'coatnext_nano_rw_224')
+
+
+@pytest.mark.parametrize('name', timm_cases.NAMES)
+def test_what_is_written_is_what_was_read(small, name):
+  model, shapes, folder = small(name)
+  variables = load(model, shapes, folder)
+  written = names.to_tensors(variables, timm.naming(model.variant))
+  state = timm_cases.randomise_state(dict(shapes))
+  assert set(written) == {k for k in state if not k.endswith(timm.IGNORED)}
+  for key, array in written.items():
+    np.testing.assert_array_equal(array, state[key], err_msg=key)
 
 
 def test_a_file_of_timms_gives_its_logits():
