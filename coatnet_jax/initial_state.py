@@ -111,6 +111,13 @@ def prepare_train_state(
     lines.append(
       f'head_logits: kept, though the {len(now):,} classes have other names'
     )
+  for name in ('mean', 'std'):
+    theirs = getattr(saved.preprocessing, name)
+    ours = getattr(run.preprocessing, name)
+    if theirs != ours:
+      lines.append(
+        f'preprocessing.{name}: {ours} here, it was trained with {theirs}'
+      )
   create_state = functools.partial(
     _create_from_checkpoint, run, saved, abstract_state
   )

@@ -138,9 +138,12 @@ def test_the_head_is_kept_for_as_many_classes(pretrained, tmp_path):
   )
   # Ten classes, too, but of clothes.
   config.data = quickstart.get_config().data
+  config.preprocessing.mean = (0.5, 0.5, 0.5)
   _, _, lines = _prepare(config, tmp_path)
   assert lines[2:] == [
-    'head_logits: kept, though the 10 classes have other names'
+    'head_logits: kept, though the 10 classes have other names',
+    'preprocessing.mean: (0.5, 0.5, 0.5) here, it was trained with'
+    ' (0.286, 0.286, 0.286)',
   ]
 
 
