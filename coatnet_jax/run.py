@@ -111,7 +111,7 @@ class Run:
   def create_metadata(self, config: ConfigDict) -> checkpoint.Metadata:
     """Returns what every checkpoint of the run says of itself."""
     return checkpoint.Metadata(
-      model={**config.model, 'num_classes': self.model.num_classes},
+      model={**config.model.to_dict(), 'num_classes': self.model.num_classes},
       preprocessing=dataclasses.asdict(self.preprocessing),
       class_names=self.train_source.class_names,
       config=config.to_dict(),
@@ -145,7 +145,9 @@ def create_run(config: ConfigDict) -> Run:
   evaluation = EvaluationOptions(**config.evaluation)
   train_source = create_source(data, 'train')
   eval_source = create_source(data, 'eval')
-  model = create_model(num_classes=train_source.num_classes, **config.model)
+  model = create_model(
+    num_classes=train_source.num_classes, **config.model.to_dict()
+  )
 
   steps_per_epoch = len(train_source) / training.global_batch_size
   num_steps = schedules.resolve_steps(

@@ -27,7 +27,9 @@ def get_config() -> ConfigDict:
   # model must otherwise be the same. A run that goes on takes nothing.
   config.init_from = ''
 
-  # coatnet_jax.create_model; the number of classes comes from the data.
+  # coatnet_jax.create_model; the number of classes comes from the data. A
+  # config file may add options of the variant, such as
+  # config.model.transformer = ConfigDict({'head_dim': 64}).
   config.model = ConfigDict()
   # One of coatnet_jax.list_variants().
   config.model.name = 'coatnet_0'

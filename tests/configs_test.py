@@ -1,14 +1,17 @@
 """Every shipped config: its keys, its numbers, and that it trains."""
 
 import importlib
+import json
 import pathlib
 
 import jax
 import pytest
+from ml_collections import ConfigDict
 
 import train
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
+from coatnet_jax.models.factory import create_model
 from coatnet_jax.run import create_run
 from configs import base
 
@@ -97,6 +100,16 @@ def test_large_configs_resolve_to_their_model(name):
   sizes = [leaf.size for leaf in jax.tree.leaves(params)]
   millions = {0: 25, 1: 42, 2: 75, 3: 167, 4: 275, 5: 687}[int(name[-1])]
   assert round(sum(sizes) / 1e6) == millions
+
+
+def test_a_config_may_change_options_of_the_variant():
+  config = on_synthetic_data(load('coatnet_0'))
+  with config.unlocked():
+    config.model.transformer = ConfigDict({'head_dim': 64})
+  run = create_run(config)
+  assert run.model.variant.transformer.head_dim == 64
+  metadata = json.loads(json.dumps(run.create_metadata(config).model))
+  assert create_model(**metadata) == run.model
 
 
 # The quick start's is what tests/train_test.py runs.

@@ -15,7 +15,6 @@ import pathlib
 import numpy as np
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.models import timm_variants
 from coatnet_jax.trained_model import TrainedModel, load_trained_model
 from coatnet_jax.weights import names, native, timm
 from tools import command_line
@@ -54,38 +53,43 @@ def main(arguments: list[str]) -> int:
   if not out.parent.is_dir():
     raise UserError(f'--out={out}: there is no directory {out.parent}.')
   trained = load_trained_model(options.checkpoint)
-  variant = trained.config.model.name
-  naming = options.names
-  if naming is None:
-    naming = 'timm' if variant in timm_variants.VARIANTS else 'native'
-  tensors = make_tensors(trained, naming)
+  name = trained.config.model.name
+  in_timm = timm.has_model(name, trained.model.variant)
+  if options.names == 'timm' and not in_timm:
+    raise UserError(
+      f'timm has no model of the form of this {name}: leave --names=timm out,'
+      ' for our own names.'
+    )
+  as_timm = in_timm and options.names != 'native'
+  tensors = make_tensors(trained, as_timm=as_timm)
   description = native.Description(
-    model={**trained.config.model, 'num_classes': trained.model.num_classes},
+    model={
+      **trained.config.model.to_dict(),
+      'num_classes': trained.model.num_classes,
+    },
     preprocessing=dataclasses.asdict(trained.preprocessing),
     class_names=trained.class_names,
   )
   native.write_tensors(out, tensors, description)
   print(
-    f'{out}: {len(tensors):,} tensors of {variant}, step {trained.step:,}, by'
-    f' {"timm" if naming == "timm" else "our own"} names.'
+    f'{out}: {len(tensors):,} tensors of {name}, step {trained.step:,}, by'
+    f' {"timm" if as_timm else "our own"} names.'
   )
   return 0
 
 
-def make_tensors(trained: TrainedModel, naming: str) -> dict[str, np.ndarray]:
+def make_tensors(
+  trained: TrainedModel, *, as_timm: bool
+) -> dict[str, np.ndarray]:
   """Returns the tensors of a file.
 
   Args:
     trained: the model.
-    naming: 'timm' or 'native'.
-
-  Raises:
-    UserError: timm does not have the variant.
+    as_timm: whether by timm's names, which must have the model, or by ours.
   """
-  if naming == 'native':
-    return names.to_tensors(trained.variables, native.naming)
-  timm.check_exportable(trained.config.model.name, timm_variants.VARIANTS)
-  return timm.to_state_dict(trained.variables, trained.model.variant)
+  if as_timm:
+    return timm.to_state_dict(trained.variables, trained.model.variant)
+  return names.to_tensors(trained.variables, native.naming)
 
 
 if __name__ == '__main__':

@@ -20,6 +20,8 @@ import argparse
 import dataclasses
 import importlib.resources
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -91,9 +93,12 @@ def main(arguments: list[str]) -> int:
 
   weights = read_weights(options.weights)
   description = read_description(weights)
+  model_arguments = {'name': options.variant}
   if description is not None:
     check_variant(options.variant, description, options.weights)
-  whole = create_model(options.variant)
+    model_arguments = dict(description.model)
+    del model_arguments['num_classes']
+  whole = create_model(**model_arguments)
   variables = read_variables(whole, weights)
   num_classes = variables['params']['head_logits']['kernel'].shape[-1]
   new_head = None
@@ -119,7 +124,7 @@ def main(arguments: list[str]) -> int:
   write_checkpoint(
     out,
     variables,
-    variant=options.variant,
+    model_arguments=model_arguments,
     class_names=class_names,
     preprocessing=preprocessing,
   )
@@ -204,7 +209,7 @@ def write_checkpoint(
   out: pathlib.Path,
   variables,
   *,
-  variant: str,
+  model_arguments: Mapping[str, Any],
   class_names: tuple[str, ...],
   preprocessing: PreprocessingOptions,
 ) -> None:
@@ -213,15 +218,16 @@ def write_checkpoint(
   Args:
     out: the workdir.
     variables: {'params', 'batch_stats'}.
-    variant: its name.
+    model_arguments: of `create_model`, but for the number of classes.
     class_names: a name per class.
     preprocessing: of images.
   """
   config = base.get_config()
-  config.model.name = variant
+  with config.unlocked():
+    config.model.update(model_arguments)
   config.preprocessing.update(dataclasses.asdict(preprocessing))
   metadata = checkpoint.Metadata(
-    model={**config.model, 'num_classes': len(class_names)},
+    model={**config.model.to_dict(), 'num_classes': len(class_names)},
     preprocessing=dataclasses.asdict(preprocessing),
     class_names=class_names,
     config=config.to_dict(),

@@ -1,12 +1,13 @@
 """The names and layouts of timm's CoAtNets, as in its state dicts."""
 
+import dataclasses
 import types
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.models import timm_variants
 from coatnet_jax.models.architecture import Variant
 from coatnet_jax.weights import names
 
@@ -181,9 +182,14 @@ def to_state_dict(variables: Any, variant: Variant) -> dict[str, np.ndarray]:
   return tensors
 
 
-def check_exportable(name: str, variants: Mapping[str, Variant]) -> None:
-  """Raises UserError for a variant that timm does not have."""
-  if name not in variants:
-    raise UserError(
-      f'timm has no {name}; it has {", ".join(variants)}. Use --names=native.'
-    )
+def has_model(name: str, variant: Variant) -> bool:
+  """Returns whether timm has a model, for images of any size.
+
+  Args:
+    name: of the variant.
+    variant: what it is, which may have other options than the name says.
+  """
+  known = timm_variants.VARIANTS.get(name)
+  return known is not None and known == dataclasses.replace(
+    variant, image_size=known.image_size
+  )

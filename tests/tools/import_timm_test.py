@@ -208,7 +208,9 @@ def test_only_what_timm_has_gets_timms_names(tmp_path):
   )
   save_file(names.to_tensors(variables, native.naming), first)
   _import(first, tmp_path / 'run', variant='coatnet_mini')
-  with pytest.raises(UserError, match='timm has no coatnet_mini'):
+  with pytest.raises(
+    UserError, match='timm has no model of the form of this co'
+  ):
     _export(tmp_path / 'run', second, '--names=timm')
   assert not second.exists()
   assert _export(tmp_path / 'run', second) == 0
@@ -217,6 +219,33 @@ def test_only_what_timm_has_gets_timms_names(tmp_path):
     coatnet_jax.load_weights(model, second),
     variables,
   )
+
+
+def test_options_of_a_variant_come_along(tmp_path):
+  options = {'transformer': {'activation': 'gelu_tanh'}}
+  model = coatnet_jax.create_model(NAME, num_classes=2, **options)
+  variables = jax.tree.map(
+    lambda leaf: np.ones(leaf.shape, leaf.dtype),
+    abstract_variables(model, (160, 160)),
+  )
+  first, second = tmp_path / '1.safetensors', tmp_path / '2.safetensors'
+  native.write_tensors(
+    first,
+    names.to_tensors(variables, native.naming),
+    native.Description(
+      model={'name': NAME, 'num_classes': 2, **options},
+      preprocessing=PUBLISHED_WEIGHTS[0].preprocessing,
+      class_names=('cat', 'dog'),
+    ),
+  )
+  _import(first, tmp_path / 'run')
+  trained = load_trained_model(tmp_path / 'run')
+  assert trained.model.variant.transformer.activation == 'gelu_tanh'
+  # Not what timm's model computes, though its shapes are the same.
+  with pytest.raises(UserError, match='timm has no model of the form of this'):
+    _export(tmp_path / 'run', second, '--names=timm')
+  assert _export(tmp_path / 'run', second) == 0
+  assert 'params/s0_conv_0/kernel' in load_file(second)
 
 
 @pytest.mark.slow
