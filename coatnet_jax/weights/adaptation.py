@@ -189,7 +189,8 @@ def initialize_head(
 
   @jax.jit
   def initialize(key):
-    images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+    shape = (1, *image_size, model.variant.in_channels)
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
     return model.lazy_init(key, images, train=False)['params'][_HEAD]
 
   return initialize(key)
