@@ -97,14 +97,7 @@ class ConvNeXtBlock(nn.Module):
         ' channels: each channel is convolved with a whole number of kernels.'
       )
     shortcut = Shortcut(
-      width=self.width,
-      stride=self.stride,
-      pool=options.shortcut_pool,
-      always_project=self.first
-      and options.shortcut_projection == 'first_block',
-      use_bias=options.shortcut_bias,
-      layers=layers,
-      name='shortcut',
+      self.width, self.stride, self.first, options, layers, name='shortcut'
     )(x)
 
     if options.stride_in == 'pool':

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import types
 from collections.abc import Collection
+from typing import Protocol
 
 import flax.linen as nn
 import jax
@@ -266,6 +267,20 @@ class LayerScale(nn.Module):
     return x * self.param('gamma', init, x.shape[-1:]).astype(x.dtype)
 
 
+class ShortcutOptions(Protocol):
+  """What the options of every kind of block say of its shortcut.
+
+  Attributes:
+    shortcut_pool: one of `POOLS`, where the block strides.
+    shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
+    shortcut_bias: whether its 1x1 convolution has a bias.
+  """
+
+  shortcut_pool: str
+  shortcut_projection: str
+  shortcut_bias: bool
+
+
 class Shortcut(nn.Module):
   """The identity branch of a residual block: Proj(Pool(x)) where needed.
 
@@ -274,29 +289,28 @@ class Shortcut(nn.Module):
   Attributes:
     width: output channels.
     stride: of the block.
-    pool: one of `POOLS`.
-    always_project: whether it projects even where the width stays.
-    use_bias: of the projection.
+    first: whether the block is the first of a run of equal blocks.
+    options: of the block.
     layers: makes the layers.
   """
 
   width: int
   stride: int
-  pool: str
-  always_project: bool
-  use_bias: bool
+  first: bool
+  options: ShortcutOptions
   layers: Layers
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, H, W, C] to [B, H/stride, W/stride, width]."""
-    x = pool(x, self.pool, self.stride)
-    if x.shape[-1] == self.width and not self.always_project:
+    options = self.options
+    x = pool(x, options.shortcut_pool, self.stride)
+    always = self.first and options.shortcut_projection == 'first_block'
+    if x.shape[-1] == self.width and not always:
       return x
-    dense = self.layers.dense(
-      self.width, use_bias=self.use_bias, name='project'
-    )
-    return dense(x)
+    return self.layers.dense(
+      self.width, use_bias=options.shortcut_bias, name='project'
+    )(x)
 
 
 def pool(x: jax.Array, kind: str, stride: int) -> jax.Array:

@@ -144,14 +144,7 @@ class MBConvBlock(nn.Module):
       )(x)
 
     shortcut = Shortcut(
-      width=self.width,
-      stride=self.stride,
-      pool=options.shortcut_pool,
-      always_project=self.first
-      and options.shortcut_projection == 'first_block',
-      use_bias=options.shortcut_bias,
-      layers=layers,
-      name='shortcut',
+      self.width, self.stride, self.first, options, layers, name='shortcut'
     )(x)
 
     x = norm(x, 'pre_norm')

@@ -246,14 +246,7 @@ class TransformerBlock(nn.Module):
       return LayerScale(options.layer_scale, name=name)(x)
 
     shortcut = Shortcut(
-      width=self.width,
-      stride=self.stride,
-      pool=options.shortcut_pool,
-      always_project=self.first
-      and options.shortcut_projection == 'first_block',
-      use_bias=options.shortcut_bias,
-      layers=layers,
-      name='shortcut',
+      self.width, self.stride, self.first, options, layers, name='shortcut'
     )(x)
     num_heads = options.resolve_num_heads(x.shape[-1], self.width)
     x = pool(norm(x, 'attention_norm'), options.branch_pool, self.stride)

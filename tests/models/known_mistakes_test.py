@@ -96,8 +96,8 @@ def test_a_mistake_in_the_shortcut_shows(change, monkeypatch):
       project = self.layers.dense(self.width, name='project')
       if change == 'normalised':
         x = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
-        return project(layers.pool(x, self.pool, self.stride))
-      return layers.pool(project(x), self.pool, self.stride)
+        return project(layers.pool(x, self.options.shortcut_pool, self.stride))
+      return layers.pool(project(x), self.options.shortcut_pool, self.stride)
 
   for module, check in (
     (transformer, lambda: check_transformer(12, 2)),
