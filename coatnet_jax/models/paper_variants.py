@@ -6,6 +6,7 @@ width of 3072 gives: `coatnet_6` is as printed, `coatnet_6_d3072` as reported.
 """
 
 import dataclasses
+import types
 
 from coatnet_jax.models.architecture import (
   Blocks,
@@ -20,18 +21,56 @@ from coatnet_jax.models.transformer import TransformerOptions
 _KINDS = {'c': 'mbconv', 't': 'transformer'}
 
 
-def _paper(stem_width, num_blocks, widths, *, s3_mbconv=None, head_dim=32):
-  """A column of the paper's Tables 3, 11 or 12, S1 to S4.
+# S0's width; how many blocks S1 to S4 have and how wide they are; what else.
+SIZES = types.MappingProxyType(
+  {
+    'coatnet_0': (64, (2, 3, 5, 2), (96, 192, 384, 768), {}),
+    'coatnet_1': (64, (2, 6, 14, 2), (96, 192, 384, 768), {}),
+    'coatnet_2': (128, (2, 6, 14, 2), (128, 256, 512, 1024), {}),
+    'coatnet_3': (192, (2, 6, 14, 2), (192, 384, 768, 1536), {}),
+    'coatnet_4': (192, (2, 12, 28, 2), (192, 384, 768, 1536), {}),
+    'coatnet_5': (
+      192,
+      (2, 12, 28, 2),
+      (256, 512, 1280, 2048),
+      {'head_dim': 64},
+    ),
+    'coatnet_6': (
+      192,
+      (2, 4, 42, 2),
+      (192, 384, 1536, 2048),
+      {'s3_mbconv': (8, 768), 'head_dim': 128},
+    ),
+    'coatnet_7': (
+      192,
+      (2, 4, 42, 2),
+      (256, 512, 2048, 3072),
+      {'s3_mbconv': (8, 1024), 'head_dim': 128},
+    ),
+  }
+)
 
-  `s3_mbconv` is (number, width) of the MBConv blocks that open S3.
+
+def create_stages(num_blocks, widths, *, s3_mbconv=None):
+  """Returns S1 to S4 of the paper's kinds of blocks.
+
+  Args:
+    num_blocks: of each stage.
+    widths: of each stage.
+    s3_mbconv: (number, width) of the MBConv blocks that open S3, if any.
   """
   kinds = ('mbconv', 'mbconv', 'transformer', 'transformer')
   runs = [(Blocks(*run),) for run in zip(kinds, num_blocks, widths)]
   if s3_mbconv:
     runs[2] = (Blocks('mbconv', *s3_mbconv), *runs[2])
+  return tuple(Stage(r) for r in runs)
+
+
+def _paper(stem_width, num_blocks, widths, *, s3_mbconv=None, head_dim=32):
+  """A column of the paper's Tables 3, 11 or 12."""
   return Variant(
     stem=StemOptions(widths=(stem_width, stem_width)),
-    stages=tuple(Stage(r) for r in runs),
+    stages=create_stages(num_blocks, widths, s3_mbconv=s3_mbconv),
     transformer=TransformerOptions(head_dim=head_dim),
   )
 
@@ -83,34 +122,16 @@ def _with_depths(variant, num_blocks):
 
 
 _FAMILY = {
-  'coatnet_0': _paper(64, (2, 3, 5, 2), (96, 192, 384, 768)),
-  'coatnet_1': _paper(64, (2, 6, 14, 2), (96, 192, 384, 768)),
-  'coatnet_2': _paper(128, (2, 6, 14, 2), (128, 256, 512, 1024)),
-  'coatnet_3': _paper(192, (2, 6, 14, 2), (192, 384, 768, 1536)),
-  'coatnet_4': _paper(192, (2, 12, 28, 2), (192, 384, 768, 1536)),
-  'coatnet_5': _paper(192, (2, 12, 28, 2), (256, 512, 1280, 2048), head_dim=64),
-  'coatnet_6': _paper(
-    192,
-    (2, 4, 42, 2),
-    (192, 384, 1536, 2048),
-    s3_mbconv=(8, 768),
-    head_dim=128,
-  ),
-  'coatnet_6_d3072': _paper(
-    192,
-    (2, 4, 42, 2),
-    (192, 384, 1536, 3072),
-    s3_mbconv=(8, 768),
-    head_dim=128,
-  ),
-  'coatnet_7': _paper(
-    192,
-    (2, 4, 42, 2),
-    (256, 512, 2048, 3072),
-    s3_mbconv=(8, 1024),
-    head_dim=128,
-  ),
+  name: _paper(stem_width, num_blocks, widths, **others)
+  for name, (stem_width, num_blocks, widths, others) in SIZES.items()
 }
+_FAMILY['coatnet_6_d3072'] = dataclasses.replace(
+  _FAMILY['coatnet_6'],
+  stages=(
+    *_FAMILY['coatnet_6'].stages[:3],
+    Stage((Blocks('transformer', 2, 3072),)),
+  ),
+)
 
 # Those with one kind of block in each stage.
 _UNMIXED = [f'coatnet_{number}' for number in range(6)]

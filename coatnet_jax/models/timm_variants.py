@@ -14,6 +14,7 @@ from coatnet_jax.models.architecture import (
   replace,
 )
 from coatnet_jax.models.mbconv import MBConvOptions
+from coatnet_jax.models.paper_variants import SIZES, create_stages
 from coatnet_jax.models.transformer import TransformerOptions
 
 _NANO = (64, 128, 256, 512)
@@ -21,7 +22,6 @@ _BASE = (96, 192, 384, 768)
 _WIDE = (128, 256, 512, 1024)
 _WIDEST = (192, 384, 768, 1536)
 
-_CCTT = ('mbconv', 'mbconv', 'transformer', 'transformer')
 # What those that follow the paper share.
 _PAPER_MBCONV = MBConvOptions(
   stride_in='depthwise',
@@ -56,16 +56,12 @@ _RW_HEAD = HeadOptions(
 )
 
 
-def _stages(kinds, num_blocks, widths):
-  return tuple(Stage((Blocks(*run),)) for run in zip(kinds, num_blocks, widths))
-
-
 def _paper(stem_width, num_blocks, widths):
   return Variant(
     stem=StemOptions(
       widths=(stem_width, stem_width), norm_epsilon=1e-5, activation='gelu'
     ),
-    stages=_stages(_CCTT, num_blocks, widths),
+    stages=create_stages(num_blocks, widths),
     mbconv=_PAPER_MBCONV,
     transformer=_PAPER_TRANSFORMER,
     head=HeadOptions(norm_epsilon=1e-6),
@@ -81,7 +77,7 @@ def _rw(num_blocks, widths, *, mbconv, transformer, image_size=224):
       norm_epsilon=1e-5,
       activation='silu',
     ),
-    stages=_stages(_CCTT, num_blocks, widths),
+    stages=create_stages(num_blocks, widths),
     mbconv=replace(_RW_MBCONV, mbconv),
     transformer=replace(_RW_TRANSFORMER, transformer),
     head=_RW_HEAD,
@@ -184,20 +180,19 @@ VARIANTS = {
     stem=StemOptions(
       widths=(32, 64), norm='layer', norm_epsilon=1e-6, activation='gelu'
     ),
-    stages=_stages(
-      ('convnext', 'convnext', 'transformer', 'transformer'),
-      (3, 4, 6, 3),
-      _NANO,
+    stages=(
+      Stage((Blocks('convnext', 3, 64),)),
+      Stage((Blocks('convnext', 4, 128),)),
+      *create_stages((3, 4, 6, 3), _NANO)[2:],
     ),
     transformer=_RW_TRANSFORMER,
     head=_RW_HEAD,
   ),
-  'coatnet_0_224': _paper(64, (2, 3, 5, 2), _BASE),
-  'coatnet_1_224': _paper(64, (2, 6, 14, 2), _BASE),
-  'coatnet_2_224': _paper(128, (2, 6, 14, 2), _WIDE),
-  'coatnet_3_224': _paper(192, (2, 6, 14, 2), _WIDEST),
-  'coatnet_4_224': _paper(192, (2, 12, 28, 2), _WIDEST),
-  'coatnet_5_224': _paper(192, (2, 12, 28, 2), (256, 512, 1280, 2048)),
+  # Heads of 32 in the last, too, where the paper has 64.
+  **{
+    f'coatnet_{number}_224': _paper(*SIZES[f'coatnet_{number}'][:3])
+    for number in range(6)
+  },
   'test_coatnet': _rw(
     (1, 1, 2, 1),
     (32, 64, 96, 128),
