@@ -1,12 +1,25 @@
 """Self-attention over a 2-D grid with a learned bias per relative offset.
 
-Equation 3 of the paper, pre-normalisation form. This plain form is the
-definition that every other implementation is compared with.
+Equation 3 of the paper, pre-normalisation form: one function, several
+implementations of it, and the choice between them. The plain form is here and
+is the definition that every other one is compared with. Not here: the others
+(`relative_attention_xla.py`, `relative_attention_pallas.py`), and the
+projections around it (`models/transformer.py`).
 """
+
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
+from jax.extend import core
+from jax.interpreters import mlir
+
+from coatnet_jax.ops import relative_attention_pallas, relative_attention_xla
+from coatnet_jax.ops.relative_bias import expand_bias_table
+
+IMPLEMENTATIONS = ('auto', 'reference', 'xla', 'pallas', 'cudnn')
 
 
 def relative_attention(
@@ -17,28 +30,67 @@ def relative_attention(
   *,
   grid: tuple[int, int],
   scale: float | None = None,
+  implementation: str = 'auto',
+  interpret: bool = False,
 ) -> jax.Array:
   """Computes softmax(scale * q k^T + bias) v, for each head.
 
+  Equation 3 of the paper. Differentiable in q, k, v and bias_table, in reverse
+  mode; 'reference' in forward mode, too.
+
   Args:
-    q: [B, N, heads, head_dim], N = H*W tokens in row-major order.
-    k: [B, N, heads, head_dim].
-    v: [B, N, heads, head_dim].
-    bias_table: [heads, 2H-1, 2W-1], one scalar per head and relative offset:
-      entry (i - i' + H-1, j - j' + W-1) is added to the logit of query (i, j)
-      and key (i', j'). It is not scaled. None for no bias.
+    q: [B, N, heads, head_dim], N = H*W tokens in row-major order; float32,
+      bfloat16 or float16.
+    k: [B, N, heads, head_dim] in q's dtype.
+    v: [B, N, heads, head_dim] in q's dtype.
+    bias_table: [heads, 2H-1, 2W-1], any float dtype, one scalar per head and
+      relative offset: entry (i - i' + H-1, j - j' + W-1) is added to the logit
+      of query (i, j) and key (i', j'). It is not scaled. None for no bias.
     grid: (H, W).
     scale: factor of q k^T; 1 / sqrt(head_dim) if None.
+    implementation: which form of the function is computed:
+      'auto': 'pallas' on a TPU if it takes the head size and dtype, 'xla'
+        elsewhere. Chosen by the platform that the program is lowered for, so
+        that one program can be exported for several.
+      'reference': the definition, differentiated by JAX.
+      'xla': products and a softmax with their own backward pass, which keeps
+        nothing of size N*N.
+      'pallas': the TPU kernel. Head sizes 32, 64 and 128, float32 and bfloat16.
+      'cudnn': `jax.nn.dot_product_attention` with the expanded bias, on an
+        NVIDIA GPU; bfloat16 and float16. This project has not run it.
+    interpret: interprets the kernel of 'pallas' on any platform, slowly; for
+      tests.
 
   Returns:
     [B, N, heads, head_dim] in q's dtype. Logits and softmax are float32.
 
   Raises:
-    ValueError: shapes that disagree with each other or with the grid.
+    ValueError: shapes that disagree with each other or with the grid; a dtype,
+      a head size or an implementation that is not among the above; 'pallas' or
+      'cudnn' for a platform that has none. All of it when traced, but that of
+      'pallas', when lowered: only then is the platform known.
   """
+  q, k, v = (jnp.asarray(x) for x in (q, k, v))
+  grid = (int(grid[0]), int(grid[1]))
   _check_shapes(q, k, v, bias_table, grid)
+  _check_dtypes(q, k, v, bias_table)
+  _check_implementation(q, implementation, interpret)
   if scale is None:
     scale = q.shape[-1] ** -0.5
+  if bias_table is not None:
+    bias_table = jnp.asarray(bias_table, jnp.float32)
+  with jax.named_scope('relative_attention'):
+    if implementation == 'reference':
+      return _reference(q, k, v, bias_table, grid, scale)
+    if implementation == 'cudnn':
+      return _cudnn(q, k, v, bias_table, grid, scale)
+    if implementation == 'auto' and not relative_attention_pallas.supports(q):
+      implementation = 'xla'
+    options = _Options(implementation, grid, float(scale), interpret)
+    return _attend(q, k, v, bias_table, options)
+
+
+def _reference(q, k, v, bias_table, grid, scale):
   q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # [B, heads, N, d]
   logits = jnp.einsum(
     'bhqd,bhkd->bhqk', q * scale, k, preferred_element_type=jnp.float32
@@ -49,36 +101,103 @@ def relative_attention(
   return jnp.swapaxes(weights @ v, 1, 2)
 
 
-def expand_bias_table(
-  bias_table: jax.Array, grid: tuple[int, int]
-) -> jax.Array:
-  """Looks the bias of every pair of tokens up, by two one-hot products.
-
-  The paper's TPU form (appendix A.1): no gather forward, no scatter backward.
-
-  Args:
-    bias_table: [heads, 2H-1, 2W-1].
-    grid: (H, W).
-
-  Returns:
-    [heads, H*W, H*W] float32, query by key.
-  """
-  height, width = grid
-  bias = jnp.einsum(
-    'hxy,xik,yjl->hijkl',
-    bias_table.astype(jnp.float32),
-    _offset_one_hot(height),
-    _offset_one_hot(width),
-    precision=jax.lax.Precision.HIGHEST,
-  )  # [heads, H, W, H, W]
-  return bias.reshape(-1, height * width, height * width)
+def _cudnn(q, k, v, bias_table, grid, scale):
+  bias = None
+  if bias_table is not None:
+    bias = expand_bias_table(bias_table, grid).astype(q.dtype)[None]
+  try:
+    return jax.nn.dot_product_attention(
+      q, k, v, bias, scale=scale, implementation='cudnn'
+    )
+  except RuntimeError as error:  # no cuDNN, or one that does not take these
+    raise ValueError(
+      "implementation='cudnn' does not work here; use implementation='auto' or"
+      f" 'xla'. The reason: {error}"
+    ) from error
 
 
-def _offset_one_hot(length: int) -> np.ndarray:
-  """Returns [2L-1, L, L]: 1 where query - key is the offset, else 0."""
-  position = np.arange(length)
-  offset = position[:, None] - position[None, :] + length - 1
-  return (np.arange(2 * length - 1)[:, None, None] == offset).astype(np.float32)
+class _Options(NamedTuple):
+  """What is known of an attention when it is traced, beside its arrays."""
+
+  implementation: str
+  grid: tuple[int, int]
+  scale: float
+  interpret: bool
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(q, k, v, bias_table, options):
+  return _forward(q, k, v, bias_table, options)[0]
+
+
+def _forward(q, k, v, bias_table, options):
+  """Returns the output and the residuals, the same in all implementations."""
+  out, logsumexp = _run(
+    options,
+    relative_attention_xla.forward,
+    relative_attention_pallas.forward,
+    q,
+    k,
+    v,
+    bias_table,
+  )
+  return out, (q, k, v, bias_table, out, logsumexp)
+
+
+def _backward(options, residuals, grad):
+  return _run(
+    options,
+    relative_attention_xla.backward,
+    relative_attention_pallas.backward,
+    *residuals,
+    grad,
+  )
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _run(options, xla, pallas, *operands):
+  """Runs one of two functions, by implementation and platform."""
+  xla = functools.partial(xla, grid=options.grid, scale=options.scale)
+  pallas = functools.partial(
+    pallas,
+    grid=options.grid,
+    scale=options.scale,
+    interpret=options.interpret,
+  )
+  if options.implementation == 'xla':
+    return xla(*operands)
+  if options.interpret:
+    return pallas(*operands)
+
+  def refuse(*operands):
+    # The other branch's results, so that shapes and types agree.
+    return jax.tree.map(
+      lambda x: x + _no_kernel.bind().astype(x.dtype), xla(*operands)
+    )
+
+  default = xla if options.implementation == 'auto' else refuse
+  return lax.platform_dependent(*operands, tpu=pallas, default=default)
+
+
+# A scalar that no platform can compute: lowering it is the error.
+_no_kernel = core.Primitive('relative_attention_kernel')
+_no_kernel.def_abstract_eval(
+  lambda: jax.core.ShapedArray((), jnp.dtype(jnp.float32))
+)
+
+
+def _raise_no_kernel(*_):
+  raise ValueError(
+    "implementation='pallas' is for TPUs, and this program is for another"
+    " platform; use implementation='auto' or 'xla', or interpret=True to"
+    ' interpret the kernel.'
+  )
+
+
+_no_kernel.def_impl(_raise_no_kernel)
+mlir.register_lowering(_no_kernel, _raise_no_kernel)
 
 
 def _check_shapes(q, k, v, bias_table, grid):
@@ -95,8 +214,48 @@ def _check_shapes(q, k, v, bias_table, grid):
   if bias_table is None:
     return
   expected = (q.shape[2], 2 * height - 1, 2 * width - 1)
-  if bias_table.shape != expected:
+  if jnp.shape(bias_table) != expected:
     raise ValueError(
-      f'The bias table has shape {bias_table.shape}; {q.shape[2]} heads on a'
-      f' grid of {height}x{width} need {expected}.'
+      f'The bias table has shape {jnp.shape(bias_table)}; {q.shape[2]} heads'
+      f' on a grid of {height}x{width} need {expected}.'
+    )
+
+
+def _check_dtypes(q, k, v, bias_table):
+  if q.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16):
+    raise ValueError(
+      f'q, k and v must be float32, bfloat16 or float16, not {q.dtype}.'
+    )
+  if k.dtype != q.dtype or v.dtype != q.dtype:
+    raise ValueError(
+      f'q, k and v must have one dtype, not {q.dtype}, {k.dtype}, {v.dtype}.'
+    )
+  if bias_table is None:
+    return
+  if not jnp.issubdtype(jnp.result_type(bias_table), jnp.floating):
+    raise ValueError(
+      f'The bias table must be of a float dtype, not {bias_table.dtype}.'
+    )
+
+
+def _check_implementation(q, implementation, interpret):
+  if implementation not in IMPLEMENTATIONS:
+    raise ValueError(
+      f'There is no implementation {implementation!r}; there are'
+      f' {", ".join(IMPLEMENTATIONS)}.'
+    )
+  if interpret and implementation != 'pallas':
+    raise ValueError(
+      f"interpret=True is for implementation='pallas', not {implementation!r}."
+    )
+  if implementation == 'pallas' and not relative_attention_pallas.supports(q):
+    raise ValueError(
+      "implementation='pallas' takes head sizes 32, 64 and 128 in float32 or"
+      f' bfloat16, not {q.shape[-1]} in {q.dtype}; use implementation='
+      "'auto' or 'xla'."
+    )
+  if implementation == 'cudnn' and q.dtype == jnp.float32:
+    raise ValueError(
+      "implementation='cudnn' takes bfloat16 and float16, not float32; use"
+      " implementation='auto' or 'xla'."
     )
