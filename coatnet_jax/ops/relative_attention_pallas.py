@@ -13,7 +13,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AxisType, PartitionSpec
@@ -28,7 +27,7 @@ from coatnet_jax.ops.relative_attention_kernels import (
   backward_kernel,
   forward_kernel,
 )
-from coatnet_jax.ops.relative_bias import offset_one_hot
+from coatnet_jax.ops.relative_bias import _offset_one_hot as offset_one_hot
 
 HEAD_DIMS = (32, 64, 128)
 DTYPES = ('float32', 'bfloat16')
@@ -221,9 +220,7 @@ def _forward(q, k, v, table, *, grid, scale, interpret):
   return specs.from_lanes(out, q), specs.unpack_statistics(logsumexp, q)
 
 
-def _backward(
-  q, k, v, table, out, logsumexp, grad, *, grid, scale, interpret
-):
+def _backward(q, k, v, table, out, logsumexp, grad, *, grid, scale, interpret):
   """`backward` of one shard."""
   blocks = choose_blocks(grid, q.shape[-1])
   specs = _Specs(q, blocks)
@@ -231,9 +228,7 @@ def _backward(
     specs.to_lanes(x, blocks.num_queries) for x in (q, out, grad)
   )
   k_lanes, v_lanes = (specs.to_lanes(x, blocks.num_tokens) for x in (k, v))
-  pack = functools.partial(
-    pack_bias, blocks=blocks, num_heads=specs.num_heads
-  )
+  pack = functools.partial(pack_bias, blocks=blocks, num_heads=specs.num_heads)
   bias, fold = jax.vjp(pack, table)
   dq, dk, dv, dbias = pl.pallas_call(
     functools.partial(backward_kernel, blocks=blocks, scale=scale),
@@ -375,7 +370,10 @@ class _Specs:
       ),
     )
     x = x.reshape(
-      batch, -1, blocks.heads_per_group, blocks.num_tiles,
+      batch,
+      -1,
+      blocks.heads_per_group,
+      blocks.num_tiles,
       blocks.tile_rows * blocks.width,
     )
     x = x.transpose(0, 1, 3, 2, 4)
@@ -383,9 +381,7 @@ class _Specs:
     return jnp.pad(x, (*[(0, 0)] * 4, (0, padding)))
 
 
-def pack_bias(
-  table: jax.Array, blocks: Blocks, num_heads: int
-) -> jax.Array:
+def pack_bias(table: jax.Array, blocks: Blocks, num_heads: int) -> jax.Array:
   """Expands a table to the bias blocks that the kernels read.
 
   By a product with a one-hot array and slices: no gather, nor a scatter in the
@@ -459,9 +455,7 @@ def _pin(interpret, *arrays):
   """
   if interpret:
     return arrays
-  return tuple(
-    pltpu.with_memory_space_constraint(x, pltpu.HBM) for x in arrays
-  )
+  return tuple(pltpu.with_memory_space_constraint(x, pltpu.HBM) for x in arrays)
 
 
 def _in_hbm(like, interpret):
