@@ -79,9 +79,8 @@ def forward_kernel(
   def multiply_q_k(i, tile, head, chunk):
     q = masks[head](q_tiles[i, tile])
     s = _dot(k_rows[i, blocks.chunk_rows(chunk)], q, _NT)
-    logits[i, tile, head, chunk] = s + _bias(
-      bias_ref, blocks, tile, head, chunk
-    )
+    bias = bias_ref[head, _bias_rows(blocks, tile, chunk)]
+    logits[i, tile, head, chunk] = s + bias.reshape(s.shape)
 
   def normalise(i, tile, head, chunk):
     s = logits.pop((i, tile, head, chunk))  # [chunk, tile]
@@ -226,11 +225,10 @@ def backward_kernel(
   def differentiate(i, tile, head, chunk):
     s, dp = products.pop((i, tile, head, chunk))  # [chunk, tile]
     logsumexp = logsumexp_ref[i, tile, head : head + 1] * LOG2_E
-    bias = _bias(bias_ref, blocks, tile, head, chunk)
-    p = jnp.exp2(s + bias - logsumexp)
+    rows = _bias_rows(blocks, tile, chunk)
+    p = jnp.exp2(s + bias_ref[head, rows].reshape(s.shape) - logsumexp)
     ds = p * (dp - deltas[i, tile][head])
-    for index, rows in _bias_blocks(blocks, tile, chunk):
-      dbias_ref[head, index] += ds[rows]
+    dbias_ref[head, rows] += ds.reshape(-1, blocks.key_block, blocks.tile)
     weights[i, tile, head, chunk] = p.astype(dtype), ds.astype(dtype)
 
   def multiply_back(i, tile, head, chunk):
@@ -321,31 +319,15 @@ def _load_queries(q_ref, q_tiles, blocks, scale):
       q_tiles[i, tile] = _pad_rows(q, blocks.tile)
 
 
-def _bias_blocks(blocks, tile, chunk):
-  """Returns which bias block is for which rows of a unit's logits.
-
-  Returns:
-    Pairs of an index in [0, bias_depth) and a slice of [0, chunk).
-  """
-  if blocks.single_tile:
-    return [(0, slice(0, blocks.num_keys))]
-  height, rows = blocks.grid[0], blocks.tile_rows
-  first_key_row = chunk * blocks.chunk_blocks
-  num_key_rows = min(blocks.chunk_blocks, height - first_key_row)
-  distance = tile * rows - first_key_row + height - 1
+def _bias_rows(blocks, tile, chunk):
+  """Returns which blocks of the bias a unit's rows of keys have."""
+  first = chunk * blocks.chunk_blocks
+  size = min(blocks.chunk_blocks, blocks.num_key_blocks - first)
+  # Block 0 is of the last tile and the first row of keys.
+  start = (blocks.num_tiles - 1 - tile) * blocks.tile_rows + first
   if blocks.num_steps > 1:
-    distance += pl.program_id(2) * (blocks.tiles_per_step * rows)
-  return [
-    (distance - i, slice(i * blocks.key_block, (i + 1) * blocks.key_block))
-    for i in range(num_key_rows)
-  ]
-
-
-def _bias(bias_ref, blocks, tile, head, chunk):
-  """Returns the bias of a unit, [chunk, tile]."""
-  return jnp.concatenate(
-    [bias_ref[head, index] for index, _ in _bias_blocks(blocks, tile, chunk)]
-  )
+    start -= pl.program_id(2) * (blocks.tiles_per_step * blocks.tile_rows)
+  return pl.ds(start, size)
 
 
 def _join_heads(columns, tile, blocks):

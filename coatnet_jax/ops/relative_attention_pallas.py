@@ -420,9 +420,10 @@ def pack_bias(table: jax.Array, blocks: Blocks, num_heads: int) -> jax.Array:
   tiles = jnp.concatenate(
     [rows[:, i : i + num_distances] for i in range(blocks.tile_rows)], axis=-1
   )  # [heads, distances, W, tile_rows * W]
+  # The distance falls as the row of the keys rises.
+  tiles = tiles[:, ::-1]
   if blocks.single_tile:
-    # The distance falls as the row of the keys rises.
-    tiles = tiles[:, ::-1].reshape(num_heads, 1, height * width, -1)
+    tiles = tiles.reshape(num_heads, 1, height * width, -1)
     padding = blocks.key_block - height * width
     tiles = jnp.pad(
       tiles, ((0, 0), (0, 0), (0, padding), (0, 0)), constant_values=_MASKED
