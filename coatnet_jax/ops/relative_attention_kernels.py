@@ -12,7 +12,7 @@ Logits are kept transposed, keys on sublanes and queries on lanes. So the
 softmax reduces over sublanes, which is plain vector arithmetic, the statistics
 of a row are one row of lanes, and both products with a head of 32 channels
 have the probabilities as their stationary operand. The softmax is computed in
-powers of 2: log2(e) is folded into the scale of q and into the bias.
+powers of 2: log2(e) is folded into the scale and into the bias.
 
 Not here: anything of size N x N outside VMEM, or a mask for padding. Queries
 and keys are padded with zeros; the bias of padded keys is -1e30.
@@ -58,7 +58,7 @@ def forward_kernel(
     out_ref: [images, queries, LANES], written.
     logsumexp_ref: [images, tiles, heads, tile] float32, written; of the
       natural logarithm.
-    q_tiles: [images, tiles, tile, LANES], scratch: q times scale and log2(e).
+    q_tiles: [images, tiles, tile, LANES], scratch.
     k_rows: [images, keys, LANES], scratch.
     v_columns: [images, LANES, keys], scratch: v transposed.
     blocks: how the arrays are divided.
@@ -72,7 +72,7 @@ def forward_kernel(
       k_rows[i] = _pad_rows(k_ref[i], blocks.num_keys)
       v_columns[i] = _pad_rows(v_ref[i], blocks.num_keys).T
 
-  _load_queries(q_ref, q_tiles, blocks, scale)
+  _load_tiles(q_ref, q_tiles, blocks)
   masks = _head_masks(blocks, q_ref.dtype)
   logits, weights, statistics, outputs = {}, {}, {}, {}
 
@@ -80,7 +80,9 @@ def forward_kernel(
     q = masks[head](q_tiles[i, tile])
     s = _dot(k_rows[i, blocks.chunk_rows(chunk)], q, _NT)
     bias = bias_ref[head, _bias_rows(blocks, tile, chunk)]
-    logits[i, tile, head, chunk] = s + bias.reshape(s.shape)
+    # Scaling q instead rounds it once more, in bfloat16.
+    s = s * (scale * LOG2_E) + bias.reshape(s.shape)
+    logits[i, tile, head, chunk] = s
 
   def normalise(i, tile, head, chunk):
     s = logits.pop((i, tile, head, chunk))  # [chunk, tile]
@@ -162,7 +164,7 @@ def backward_kernel(
     dv_ref: [images, tokens, LANES], likewise.
     dbias_ref: [heads, depth, key_block, tile] float32: the gradient of the
       bias, not times log2(e); summed over all images and tiles.
-    q_tiles: [images, tiles, tile, LANES], scratch: q times scale and log2(e).
+    q_tiles: [images, tiles, tile, LANES], scratch.
     grad_tiles: [images, tiles, tile, LANES], scratch.
     k_rows: [images, keys, LANES], scratch.
     k_columns: [images, LANES, keys], scratch: k transposed.
@@ -189,11 +191,8 @@ def backward_kernel(
       dk_columns[...] = jnp.zeros_like(dk_columns)
       dv_columns[...] = jnp.zeros_like(dv_columns)
 
-  _load_queries(q_ref, q_tiles, blocks, scale)
-  for i in images:
-    for tile in range(blocks.tiles_per_step):
-      rows = grad_ref[i, blocks.query_rows(tile)]
-      grad_tiles[i, tile] = _pad_rows(rows, blocks.tile)
+  _load_tiles(q_ref, q_tiles, blocks)
+  _load_tiles(grad_ref, grad_tiles, blocks)
   masks = _head_masks(blocks, dtype)
   products, weights = {}, {}
   q_columns, grad_columns, deltas = {}, {}, {}
@@ -226,7 +225,8 @@ def backward_kernel(
     s, dp = products.pop((i, tile, head, chunk))  # [chunk, tile]
     logsumexp = logsumexp_ref[i, tile, head : head + 1] * LOG2_E
     rows = _bias_rows(blocks, tile, chunk)
-    p = jnp.exp2(s + bias_ref[head, rows].reshape(s.shape) - logsumexp)
+    s = s * (scale * LOG2_E) + bias_ref[head, rows].reshape(s.shape)
+    p = jnp.exp2(s - logsumexp)
     ds = p * (dp - deltas[i, tile][head])
     dbias_ref[head, rows] += ds.reshape(-1, blocks.key_block, blocks.tile)
     weights[i, tile, head, chunk] = p.astype(dtype), ds.astype(dtype)
@@ -258,8 +258,7 @@ def backward_kernel(
       @_after_last_tile(blocks)
       def _():
         tokens = dk_ref.shape[1]
-        # q had the factor log2(e).
-        dk_ref[i] = (dk_columns[i] * (1 / LOG2_E)).T[:tokens].astype(dtype)
+        dk_ref[i] = (dk_columns[i] * scale).T[:tokens].astype(dtype)
         dv_ref[i] = dv_columns[i].T[:tokens].astype(dtype)
 
   _pipeline(
@@ -311,12 +310,12 @@ def _after_last_tile(blocks: Blocks):
   return pl.when(pl.program_id(2) == blocks.num_steps - 1)
 
 
-def _load_queries(q_ref, q_tiles, blocks, scale):
-  for i in range(q_ref.shape[0]):
+def _load_tiles(ref, tiles, blocks):
+  """Cuts [images, queries, LANES] into padded tiles."""
+  for i in range(ref.shape[0]):
     for tile in range(blocks.tiles_per_step):
-      q = q_ref[i, blocks.query_rows(tile)].astype(jnp.float32)
-      q = (q * (scale * LOG2_E)).astype(q_tiles.dtype)
-      q_tiles[i, tile] = _pad_rows(q, blocks.tile)
+      rows = ref[i, blocks.query_rows(tile)]
+      tiles[i, tile] = _pad_rows(rows, blocks.tile)
 
 
 def _bias_rows(blocks, tile, chunk):
