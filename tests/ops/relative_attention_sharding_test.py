@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# Prints, for each mesh, the errors of the output and the four gradients, whether
+# Prints, for each mesh, the errors of the output and four gradients, whether
 # they lie where the inputs do, and the collectives of the compiled program.
 SCRIPT = """
 import functools, json, re
