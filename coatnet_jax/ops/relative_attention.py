@@ -17,7 +17,11 @@ from jax.extend import core
 from jax.interpreters import mlir
 
 from coatnet_jax.ops import relative_attention_pallas, relative_attention_xla
-from coatnet_jax.ops.relative_bias import expand_bias_table
+from coatnet_jax.ops.relative_bias import (
+  ExpandedBias,
+  collapse_bias,
+  expand_bias_table,
+)
 
 IMPLEMENTATIONS = ('auto', 'reference', 'xla', 'pallas', 'cudnn')
 
@@ -26,7 +30,7 @@ def relative_attention(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
-  bias_table: jax.Array | None,
+  bias_table: jax.Array | ExpandedBias | None,
   *,
   grid: tuple[int, int],
   scale: float | None = None,
@@ -45,7 +49,8 @@ def relative_attention(
     v: [B, N, heads, head_dim] in q's dtype.
     bias_table: [heads, 2H-1, 2W-1], any float dtype, one scalar per head and
       relative offset: entry (i - i' + H-1, j - j' + W-1) is added to the logit
-      of query (i, j) and key (i', j'). It is not scaled. None for no bias.
+      of query (i, j) and key (i', j'). It is not scaled. None for no bias; an
+      `ExpandedBias` for a table that many calls use without changing it.
     grid: (H, W).
     scale: factor of q k^T; 1 / sqrt(head_dim) if None.
     implementation: which form of the function is computed:
@@ -77,7 +82,7 @@ def relative_attention(
   _check_implementation(q, implementation, interpret)
   if scale is None:
     scale = q.shape[-1] ** -0.5
-  if bias_table is not None:
+  if not (bias_table is None or isinstance(bias_table, ExpandedBias)):
     bias_table = jnp.asarray(bias_table, jnp.float32)
   with jax.named_scope('relative_attention'):
     if implementation == 'reference':
@@ -145,6 +150,13 @@ def _forward(q, k, v, bias_table, options):
 
 
 def _backward(options, residuals, grad):
+  *inputs, _, _ = residuals
+  if isinstance(inputs[-1], ExpandedBias):
+    # For inference: its gradient is right, and not fast.
+    definition = functools.partial(
+      _reference, grid=options.grid, scale=options.scale
+    )
+    return jax.vjp(definition, *inputs)[1](grad)
   return _run(
     options,
     relative_attention_xla.backward,
@@ -160,16 +172,23 @@ _attend.defvjp(_forward, _backward)
 def _run(options, xla, pallas, *operands):
   """Runs one of two functions, by implementation and platform."""
   xla = functools.partial(xla, grid=options.grid, scale=options.scale)
-  pallas = functools.partial(
-    pallas,
-    grid=options.grid,
-    scale=options.scale,
-    interpret=options.interpret,
-  )
+
+  def kernel(*operands):
+    # It reads a form of its own, made of the table.
+    q, k, v, bias, *others = operands
+    if isinstance(bias, ExpandedBias):
+      bias = collapse_bias(bias, options.grid)
+    return pallas(
+      *(q, k, v, bias, *others),
+      grid=options.grid,
+      scale=options.scale,
+      interpret=options.interpret,
+    )
+
   if options.implementation == 'xla':
     return xla(*operands)
   if options.interpret:
-    return pallas(*operands)
+    return kernel(*operands)
 
   def refuse(*operands):
     # The other branch's results, so that shapes and types agree.
@@ -178,7 +197,7 @@ def _run(options, xla, pallas, *operands):
     )
 
   default = xla if options.implementation == 'auto' else refuse
-  return lax.platform_dependent(*operands, tpu=pallas, default=default)
+  return lax.platform_dependent(*operands, tpu=kernel, default=default)
 
 
 # A scalar that no platform can compute: lowering it is the error.
@@ -213,6 +232,14 @@ def _check_shapes(q, k, v, bias_table, grid):
     )
   if bias_table is None:
     return
+  if isinstance(bias_table, ExpandedBias):
+    expected = (q.shape[2], height * width, height * width)
+    if jnp.shape(bias_table.values) != expected:
+      raise ValueError(
+        f'The expanded bias has shape {jnp.shape(bias_table.values)};'
+        f' {q.shape[2]} heads on a grid of {height}x{width} need {expected}.'
+      )
+    return
   expected = (q.shape[2], 2 * height - 1, 2 * width - 1)
   if jnp.shape(bias_table) != expected:
     raise ValueError(
@@ -230,12 +257,11 @@ def _check_dtypes(q, k, v, bias_table):
     raise ValueError(
       f'q, k and v must have one dtype, not {q.dtype}, {k.dtype}, {v.dtype}.'
     )
-  if bias_table is None:
-    return
-  if not jnp.issubdtype(jnp.result_type(bias_table), jnp.floating):
-    raise ValueError(
-      f'The bias table must be of a float dtype, not {bias_table.dtype}.'
-    )
+  for bias in jax.tree.leaves(bias_table):
+    if not jnp.issubdtype(jnp.result_type(bias), jnp.floating):
+      raise ValueError(
+        f'The bias must be of a float dtype, not {jnp.result_type(bias)}.'
+      )
 
 
 def _check_implementation(q, implementation, interpret):

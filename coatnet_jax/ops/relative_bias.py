@@ -5,23 +5,39 @@ A.1): no gather forward, no scatter backward. Not here: what learns the table,
 and resizing it to another grid.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ExpandedBias:
+  """A table that was expanded once, to be used many times.
+
+  Attributes:
+    values: [heads, H*W, H*W] float32, query by key: `expand_bias_table`.
+  """
+
+  values: jax.Array
+
+
 def expand_bias_table(
-  bias_table: jax.Array, grid: tuple[int, int]
+  bias_table: jax.Array | ExpandedBias, grid: tuple[int, int]
 ) -> jax.Array:
-  """Looks the bias of every pair of tokens up.
+  """Looks the bias of every pair of tokens up, if that was not done before.
 
   Args:
-    bias_table: [heads, 2H-1, 2W-1].
+    bias_table: [heads, 2H-1, 2W-1], or expanded already.
     grid: (H, W).
 
   Returns:
     [heads, H*W, H*W] float32, query by key.
   """
+  if isinstance(bias_table, ExpandedBias):
+    return bias_table.values
   height, width = grid
   bias = jnp.einsum(
     'hxy,xik,yjl->hijkl',
@@ -53,6 +69,25 @@ def fold_bias_gradient(
     _offset_one_hot(width),
     precision=jax.lax.Precision.HIGHEST,
   )
+
+
+def collapse_bias(bias: ExpandedBias, grid: tuple[int, int]) -> jax.Array:
+  """Returns the table that was expanded, [heads, 2H-1, 2W-1], by slices.
+
+  Args:
+    bias: of a grid.
+    grid: (H, W).
+  """
+  height, width = grid
+  values = bias.values.reshape(-1, height, width, height, width)
+  # The first row of queries has the offsets up to 0, the last those from 0 on.
+  rows = jnp.concatenate(
+    [values[:, 0, :, ::-1], values[:, -1, :, -2::-1]], axis=2
+  )  # [heads, W, 2H-1, W]
+  columns = jnp.concatenate(
+    [rows[:, 0, :, ::-1], rows[:, -1, :, -2::-1]], axis=-1
+  )
+  return columns  # [heads, 2H-1, 2W-1]
 
 
 def _offset_one_hot(length: int) -> np.ndarray:
