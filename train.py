@@ -179,10 +179,11 @@ def evaluate(
 
 @functools.cache
 def _jit_eval_step(model, loss, preprocessing, mesh):
-  return jax.jit(
+  return mesh_lib.jit(
     functools.partial(
       eval_step, model=model, loss=loss, preprocessing=preprocessing
     ),
+    mesh,
     out_shardings=mesh_lib.replicated_sharding(mesh),
   )
 
@@ -199,8 +200,9 @@ def compile_train_step(run: Run, abstract_state: TrainState):
   """
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state)
   return (
-    jax.jit(
+    mesh_lib.jit(
       functools.partial(train_step, run=run),
+      run.mesh,
       out_shardings=(
         state_shardings,
         mesh_lib.replicated_sharding(run.mesh),

@@ -8,6 +8,7 @@ with normalised images [B, H, W, 3].
 """
 
 from coatnet_jax.models.coatnet import CoAtNet
+from coatnet_jax.models.expanded_bias import expand_bias_tables
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.models.variants import list_variants
 from coatnet_jax.ops.relative_attention import relative_attention
@@ -16,6 +17,7 @@ from coatnet_jax.weights.loading import load_weights
 __all__ = [
   'CoAtNet',
   'create_model',
+  'expand_bias_tables',
   'list_variants',
   'load_weights',
   'relative_attention',

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from coatnet_jax.errors import UserError
@@ -84,7 +85,7 @@ class Metadata:
   """What it takes to use the variables of a checkpoint, as JSON values.
 
   Attributes:
-    model: arguments of `create_model`.
+    model: arguments of `create_model`: `model_arguments`.
     preprocessing: fields of `PreprocessingOptions`: image size, mean, standard
       deviation, crop, interpolation.
     class_names: a name per class.
@@ -95,6 +96,19 @@ class Metadata:
   preprocessing: dict[str, Any]
   class_names: tuple[str, ...]
   config: dict[str, Any]
+
+
+def model_arguments(config: ConfigDict, num_classes: int) -> dict[str, Any]:
+  """Returns the arguments of `create_model` that make a run's model again.
+
+  Args:
+    config: `config.model` of the run.
+    num_classes: of its data.
+  """
+  arguments = {**config.to_dict(), 'num_classes': num_classes}
+  # How attention is computed is up to the machine that loads the model.
+  arguments.pop('attention', None)
+  return arguments
 
 
 def checkpoint_directory(workdir: str | pathlib.Path) -> pathlib.Path:

@@ -24,9 +24,11 @@ from coatnet_jax.training.train_state import TrainState, create_train_state
 from coatnet_jax.weights.adaptation import adapt_variables, check_variables
 
 # Options of models and their variants that variables don't depend on: how they
-# start, how they are trained, and what the shapes have told already.
+# start, how they are trained and computed with, and what the shapes have told
+# already.
 _FREE_OPTIONS = frozenset(
   {
+    'attention',
     'batch_norm_momentum',
     'dropout_rate',
     'dtype',
@@ -69,7 +71,7 @@ def abstract_train_state(
     shapes,
     shardings,
   )
-  jitted = jax.jit(create, out_shardings=shardings)
+  jitted = mesh_lib.jit(create, run.mesh, out_shardings=shardings)
   return functools.partial(jitted, key), abstract_state
 
 
@@ -169,8 +171,9 @@ def _create_from_checkpoint(
   run: Run, saved: SavedModel, abstract_state: TrainState
 ) -> TrainState:
   """Returns a new run's state with the variables of a checkpoint."""
-  create = jax.jit(
+  create = mesh_lib.jit(
     _state_creator(run),
+    run.mesh,
     out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract_state),
   )
   _, variables = restore_variables(saved, run.mesh)

@@ -28,6 +28,9 @@ from coatnet_jax.training.losses import LossOptions
 from coatnet_jax.training.mixup import MixupOptions
 from coatnet_jax.training.optimizers import create_optimizer
 
+# What computes attention on one platform only.
+_ATTENTION_PLATFORMS = {'pallas': 'tpu', 'cudnn': 'gpu'}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
@@ -111,7 +114,7 @@ class Run:
   def create_metadata(self, config: ConfigDict) -> checkpoint.Metadata:
     """Returns what every checkpoint of the run says of itself."""
     return checkpoint.Metadata(
-      model={**config.model.to_dict(), 'num_classes': self.model.num_classes},
+      model=checkpoint.model_arguments(config.model, self.model.num_classes),
       preprocessing=dataclasses.asdict(self.preprocessing),
       class_names=self.train_source.class_names,
       config=config.to_dict(),
@@ -148,6 +151,8 @@ def create_run(config: ConfigDict) -> Run:
   model = create_model(
     num_classes=train_source.num_classes, **config.model.to_dict()
   )
+  mesh = mesh_lib.create_mesh(**config.sharding)
+  check_attention(config.model.attention, mesh)
 
   steps_per_epoch = len(train_source) / training.global_batch_size
   num_steps = schedules.resolve_steps(
@@ -184,5 +189,24 @@ def create_run(config: ConfigDict) -> Run:
     schedule=schedule,
     tx=create_optimizer(schedule, **config.optimizer),
     model=model,
-    mesh=mesh_lib.create_mesh(**config.sharding),
+    mesh=mesh,
   )
+
+
+def check_attention(attention: str, mesh: Mesh) -> None:
+  """Checks that a mesh's devices can compute attention as they are to.
+
+  Args:
+    attention: `config.model.attention`.
+    mesh: the devices.
+
+  Raises:
+    UserError: it is for another platform.
+  """
+  platform = mesh.devices.flat[0].platform
+  wanted = _ATTENTION_PLATFORMS.get(attention, platform)
+  if platform != wanted:
+    raise UserError(
+      f'model.attention is {attention!r}, which is for {wanted.upper()}s, and'
+      f" this machine has {platform.upper()}s; 'auto' is for any machine."
+    )

@@ -38,6 +38,11 @@ def get_config() -> ConfigDict:
   config.model.stochastic_depth_rate = 0.2
   # Compute dtype: 'float32' or 'bfloat16'. Parameters are always float32.
   config.model.dtype = 'float32'
+  # How relative attention is computed; one of
+  # coatnet_jax.ops.relative_attention.IMPLEMENTATIONS. 'auto' is right: the
+  # kernel on a TPU, XLA's operations elsewhere. Not in a checkpoint's model:
+  # what is loaded from one runs on any machine. Ours.
+  config.model.attention = 'auto'
   # How much of the running BatchNorm statistics a step keeps. Ours: the
   # paper does not say; 0.99 is what the closest Google code uses.
   config.model.batch_norm_momentum = 0.99

@@ -112,6 +112,16 @@ def test_a_config_may_change_options_of_the_variant():
   assert create_model(**metadata) == run.model
 
 
+def test_a_checkpoint_does_not_say_how_attention_is_computed():
+  """What was trained with a kernel is used where there is none."""
+  config = on_synthetic_data(load('coatnet_0'))
+  config.model.attention = 'reference'
+  run = create_run(config)
+  assert run.model.attention == 'reference'
+  metadata = run.create_metadata(config).model
+  assert create_model(**metadata) == run.model.clone(attention='auto')
+
+
 # The quick start's is what tests/train_test.py runs.
 @pytest.mark.parametrize(
   'name',

@@ -281,6 +281,8 @@ def test_a_learning_rate_that_is_far_too_high_diverges(tmp_path):
       "'coatnet_9'; there are cnn_stem_vit, ",
     ),
     ('model.dtype', 'half', 'float32 or bfloat16'),
+    ('model.attention', 'flash', 'auto, reference, xla, pallas, cudnn'),
+    ('model.attention', 'pallas', 'for TPUs, and this machine has CPUs'),
     ('data.name', 'fashion_mnist_12', r'fashion_mnist_12k'),
     ('data.source', 'web', 'folder'),
     ('preprocessing.image_size', (30, 28), r'divisible by \d+'),

@@ -14,6 +14,7 @@ import pathlib
 
 import numpy as np
 
+from coatnet_jax.checkpoint import model_arguments
 from coatnet_jax.errors import UserError
 from coatnet_jax.trained_model import TrainedModel, load_trained_model
 from coatnet_jax.weights import names, native, timm
@@ -63,10 +64,7 @@ def main(arguments: list[str]) -> int:
   as_timm = in_timm and options.names != 'native'
   tensors = make_tensors(trained, as_timm=as_timm)
   description = native.Description(
-    model={
-      **trained.config.model.to_dict(),
-      'num_classes': trained.model.num_classes,
-    },
+    model=model_arguments(trained.config.model, trained.model.num_classes),
     preprocessing=dataclasses.asdict(trained.preprocessing),
     class_names=trained.class_names,
   )

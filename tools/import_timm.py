@@ -227,7 +227,7 @@ def write_checkpoint(
     config.model.update(model_arguments)
   config.preprocessing.update(dataclasses.asdict(preprocessing))
   metadata = checkpoint.Metadata(
-    model={**config.model.to_dict(), 'num_classes': len(class_names)},
+    model=checkpoint.model_arguments(config.model, len(class_names)),
     preprocessing=dataclasses.asdict(preprocessing),
     class_names=class_names,
     config=config.to_dict(),

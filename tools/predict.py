@@ -177,14 +177,15 @@ def predict_files(
     UserError: the batch size is not positive.
   """
   batch_size = command_line.resolve_batch_size(batch_size, trained.mesh)
-  predict = jax.jit(
+  predict = mesh_lib.jit(
     functools.partial(
       predict_top_classes,
       model=trained.model,
       loss=trained.loss,
       preprocessing=trained.preprocessing,
       top=top,
-    )
+    ),
+    trained.mesh,
   )
   images = read_images(paths, trained.preprocessing, report_failure)
   while part := list(itertools.islice(images, batch_size)):

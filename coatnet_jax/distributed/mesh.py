@@ -4,7 +4,7 @@ Two axes: the batch is divided over both, parameters (with optimizer state and
 averages) over `fsdp` alone. Everything runs under `jit` with `NamedSharding`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -58,6 +58,31 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated_sharding(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of an array that every device holds whole."""
   return NamedSharding(mesh, PartitionSpec())
+
+
+def jit(
+  function: Callable[..., Any], mesh: Mesh, **options: Any
+) -> jax.stages.Wrapped:
+  """Returns `jax.jit` of a function whose arrays lie on a mesh.
+
+  The compiler divides XLA's operations over the mesh by itself; a kernel has to
+  be told. So the mesh is the ambient one while the function is traced, as
+  `jax.set_mesh` has it, and nowhere else: what is around a call, and where the
+  arrays made there are placed, does not change.
+
+  Args:
+    function: to be compiled.
+    mesh: from `create_mesh`.
+    **options: of `jax.jit`.
+  """
+
+  def on_mesh(*args, **kwargs):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return function(*args, **kwargs)
+
+  # What the compiled program is called, in a profile.
+  on_mesh.__name__ = getattr(function, 'func', function).__name__
+  return jax.jit(on_mesh, **options)
 
 
 def compute_state_shardings(abstract_state: Any, mesh: Mesh) -> Any:

@@ -33,6 +33,7 @@ class CoAtNet(nn.Module):
     batch_norm_momentum: see `create_model`.
     dtype: compute dtype.
     feature_maps: see `create_model`.
+    attention: see `create_model`.
   """
 
   variant: Variant
@@ -41,6 +42,7 @@ class CoAtNet(nn.Module):
   batch_norm_momentum: float
   dtype: jnp.dtype
   feature_maps: tuple[str, ...] = ()
+  attention: str = 'auto'
 
   @property
   def feature_info(self) -> tuple[FeatureMap, ...]:
@@ -118,6 +120,7 @@ class CoAtNet(nn.Module):
     by_kind = {'transformer': inits.transformer, 'head': inits.head}
     return Layers(
       dtype=self.dtype,
+      attention=self.attention,
       kernel_init=by_kind.get(kind, inits.convolution),
       depthwise_init=inits.depthwise,
       batch_norm_momentum=self.batch_norm_momentum,

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from coatnet_jax.models.coatnet import CoAtNet
+
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
@@ -67,6 +69,10 @@ def count_cost(
   padding. What does not depend on the image, such as expanding a table of
   relative positions, does not count: it can be done once for all images.
 
+  Relative attention counts as its definition computes it, however the model
+  does: a kernel pads and tiles, and how often its products are computed cannot
+  be read off a program.
+
   Args:
     model: takes images [B, H, W, in_channels], as `create_model` makes them.
     image_size: (height, width).
@@ -74,7 +80,10 @@ def count_cost(
 
   Raises:
     UserError: a size that the model does not take.
+    NotImplementedError: there are products that cannot be counted.
   """
+  if isinstance(model, CoAtNet):
+    model = model.clone(attention='reference')
   images = _one_image(image_size, in_channels)
   program, (_, variables) = jax.make_jaxpr(
     _init_with_output(model), return_shape=True
@@ -116,6 +125,10 @@ def count_program_multiply_adds(
   Args:
     program: the `jaxpr` of what `jax.make_jaxpr` returns.
     varies: of each argument, whether what depends on it counts; all if None.
+
+  Raises:
+    NotImplementedError: there are products, in a loop or a kernel, of which the
+      program does not say how often they are computed.
   """
   if varies is None:
     varies = [True] * len(program.invars)

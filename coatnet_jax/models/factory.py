@@ -1,5 +1,6 @@
 """Models by the names of their variants."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,15 +9,13 @@ import jax.numpy as jnp
 from coatnet_jax.errors import UserError
 from coatnet_jax.models import variants
 from coatnet_jax.models.architecture import (
-  Variant,
   list_feature_maps,
   replace,
 )
 from coatnet_jax.models.cnn_stem_vit import CNNStemViT, CNNStemViTVariant
 from coatnet_jax.models.coatnet import CoAtNet
-
-# What a variant is data of.
-_MODULES = {Variant: CoAtNet, CNNStemViTVariant: CNNStemViT}
+from coatnet_jax.models.layers import check_choice
+from coatnet_jax.ops.relative_attention import IMPLEMENTATIONS
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -29,6 +28,7 @@ def create_model(
   dtype: str = 'float32',
   batch_norm_momentum: float = 0.99,
   feature_maps: Sequence[str] = (),
+  attention: str = 'auto',
   **overrides: Any,
 ) -> CoAtNet | CNNStemViT:
   """Creates a model by the name of its variant.
@@ -48,6 +48,9 @@ def create_model(
     feature_maps: names of stages, 's0' to 's4', whose outputs are the result,
       instead of logits; `model.feature_info` has their strides and widths.
       What comes after the last of them, the head too, is not in the model.
+    attention: how relative attention is computed, an `implementation` of
+      `coatnet_jax.relative_attention`. Does not change what is computed, nor
+      the variables. Only 'auto' where a model has none.
     **overrides: fields of `Variant` to replace; of its parts, such as
       `transformer`, a mapping of what changes.
 
@@ -56,12 +59,13 @@ def create_model(
     `model.apply(variables, images, train=False)`.
 
   Raises:
-    UserError: an unknown variant, dtype or stage (with those there are), or a
-      number out of its range.
+    UserError: an unknown variant, dtype, stage or implementation (with those
+      there are), or a number out of its range.
     TypeError: an override that is no field of the variant.
   """
   if dtype not in DTYPES:
     raise UserError(f'dtype is {dtype!r}; it can be {" or ".join(DTYPES)}.')
+  check_choice('attention', attention, IMPLEMENTATIONS)
   if not 0 <= stochastic_depth_rate < 1:
     raise UserError(
       f'stochastic_depth_rate is {stochastic_depth_rate}; it must be at least'
@@ -79,7 +83,16 @@ def create_model(
       f'feature_maps has {", ".join(sorted(unknown))}; the stages of {name} are'
       f' {", ".join(stages)}.'
     )
-  return _MODULES[type(variant)](
+  if isinstance(variant, CNNStemViTVariant):
+    if attention != 'auto':
+      raise UserError(
+        f'attention is {attention!r}; {name} has no relative attention, so it'
+        " can only be 'auto'."
+      )
+    module = CNNStemViT
+  else:
+    module = functools.partial(CoAtNet, attention=attention)
+  return module(
     variant=variant,
     num_classes=num_classes,
     stochastic_depth_rate=stochastic_depth_rate,

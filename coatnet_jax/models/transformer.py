@@ -17,11 +17,15 @@ from coatnet_jax.models.layers import (
   LayerScale,
   Shortcut,
   StochasticDepth,
+  add_bias,
   check_choice,
   pool,
 )
 from coatnet_jax.ops.relative_attention import relative_attention
+from coatnet_jax.ops.relative_bias import ExpandedBias, expand_bias_table
 
+# The collection of variables that `expand_bias_tables` adds.
+EXPANDED_BIAS = 'expanded_bias'
 RELATIVE_POSITIONS = ('table', 'table_key_minus_query', 'mlp', 'none')
 
 
@@ -125,24 +129,30 @@ class RelativeAttention(nn.Module):
   layers: Layers
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    """Maps [B, H, W, C] to [B, H, W, width].
+  def __call__(
+    self, x: jax.Array, grid: tuple[int, int], train: bool
+  ) -> jax.Array:
+    """Maps [B, N, C] to [B, N, width].
+
+    Args:
+      x: tokens of a grid, row by row.
+      grid: (H, W), with N = H*W.
+      train: whether to train.
 
     Raises:
       UserError: the table was initialised for another grid.
     """
     options, layers = self.options, self.layers
-    batch, height, width, _ = x.shape
-    x = x.reshape(batch, height * width, -1)  # [B, N, C]
-    qkv = layers.dense_to_heads(
-      (3, self.num_heads, options.head_dim),
-      use_bias=options.qkv_bias,
-      name='qkv',
-    )(x)  # [B, N, 3, heads, head_dim]
-    q, k, v = (qkv[:, :, i] for i in range(3))
-    table = self.bias_table((height, width), train)
-    x = relative_attention(q, k, v, table, grid=(height, width))
-    x = x.reshape(batch, height, width, -1)  # [B, H, W, heads * head_dim]
+    q, k, v = QKVProjection(
+      self.num_heads, options.head_dim, options.qkv_bias, layers, name='qkv'
+    )(x)
+    bias = self.bias_table(grid, train)
+    if not train:
+      bias = self.expanded_bias(bias, grid)
+    x = relative_attention(
+      q, k, v, bias, grid=grid, implementation=layers.attention
+    )
+    x = x.reshape(*x.shape[:2], -1)  # [B, N, heads * head_dim]
     return layers.dense(self.width, use_bias=options.out_bias, name='out')(x)
 
   def bias_table(self, grid: tuple[int, int], train: bool) -> jax.Array | None:
@@ -161,6 +171,21 @@ class RelativeAttention(nn.Module):
     table = self.table_parameter(grid)
     return table[:, ::-1, ::-1] if kind == 'table_key_minus_query' else table
 
+  def expanded_bias(
+    self, table: jax.Array | None, grid: tuple[int, int]
+  ) -> jax.Array | ExpandedBias | None:
+    """Returns the bias that was expanded for the grid, or the table.
+
+    Expands it where that is asked for: see `expand_bias_tables`.
+    """
+    name = 'grid_{}x{}'.format(*grid)
+    asked_for = self.is_mutable_collection(EXPANDED_BIAS)
+    if table is not None and asked_for and not self.is_initializing():
+      self.put_variable(EXPANDED_BIAS, name, expand_bias_table(table, grid))
+    if not self.has_variable(EXPANDED_BIAS, name):
+      return table
+    return ExpandedBias(self.get_variable(EXPANDED_BIAS, name))
+
   def table_parameter(self, grid: tuple[int, int]) -> jax.Array:
     """Returns the learned table [heads, 2H-1, 2W-1] of a grid (H, W)."""
     name = 'relative_position_bias_table'
@@ -175,6 +200,44 @@ class RelativeAttention(nn.Module):
           f' use images of the size that the parameters were made for.'
         )
     return self.param(name, nn.initializers.normal(0.02), shape)
+
+
+class QKVProjection(nn.Module):
+  """Makes queries, keys and values of tokens.
+
+  One product each, of all heads side by side in the last axis: what the TPU
+  kernel reads, so that nothing is copied or transposed between them.
+
+  Attributes:
+    num_heads: of attention.
+    head_dim: channels of a head.
+    use_bias: whether there are biases.
+    layers: says how kernels start, and the compute dtype.
+  """
+
+  num_heads: int
+  head_dim: int
+  use_bias: bool
+  layers: Layers
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> list[jax.Array]:
+    """Maps [B, N, C] to three arrays [B, N, heads, head_dim]."""
+    x = x.astype(self.layers.dtype)
+    in_width, width = x.shape[-1], self.num_heads * self.head_dim
+    heads = (3, self.num_heads, self.head_dim)
+
+    def init_kernel(key, shape):
+      # As of one product.
+      return self.layers.kernel_init(key, (in_width, 3 * width)).reshape(shape)
+
+    kernels = self.param('kernel', init_kernel, (in_width, *heads))
+    kernels = kernels.reshape(in_width, 3, width).astype(x.dtype)
+    products = [x @ kernels[:, i] for i in range(3)]  # [B, N, width]
+    if self.use_bias:
+      biases = self.param('bias', nn.initializers.zeros, heads)
+      products = map(add_bias, products, biases.reshape(3, width))
+    return [product.reshape(*x.shape[:2], *heads[1:]) for product in products]
 
 
 class RelativePositionMLP(nn.Module):
@@ -235,6 +298,8 @@ class TransformerBlock(nn.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, H, W, C] to [B, H/stride, W/stride, width]."""
     layers, options = self.layers, self.options
+    batch = x.shape[0]
+    grid = tuple(length // self.stride for length in x.shape[1:3])
     drop = StochasticDepth(self.stochastic_depth_rate)
 
     def norm(x, name):
@@ -245,6 +310,13 @@ class TransformerBlock(nn.Module):
     def scale(x, name):
       return LayerScale(options.layer_scale, name=name)(x)
 
+    def to_tokens(x):
+      return x.reshape(batch, grid[0] * grid[1], -1)  # [B, N, C]
+
+    # All that can be is computed of tokens, also between one block and the
+    # next: on a TPU a map [B, H, W, C] lies in memory otherwise.
+    if self.stride == 1:
+      x = to_tokens(x)
     shortcut = Shortcut(
       self.width, self.stride, self.first, options, layers, name='shortcut'
     )(x)
@@ -252,8 +324,8 @@ class TransformerBlock(nn.Module):
     x = pool(norm(x, 'attention_norm'), options.branch_pool, self.stride)
     x = RelativeAttention(
       self.width, num_heads, options, layers, name='attention'
-    )(x, train)
-    x = shortcut + drop(scale(x, 'attention_layer_scale'), train)
+    )(to_tokens(x), grid, train)
+    x = to_tokens(shortcut) + drop(scale(x, 'attention_layer_scale'), train)
 
     shortcut = x
     hidden_width = options.expansion_ratio * self.width
@@ -265,4 +337,5 @@ class TransformerBlock(nn.Module):
     x = layers.dense(self.width, use_bias=options.ffn_bias, name='ffn_shrink')(
       x
     )
-    return shortcut + drop(scale(x, 'ffn_layer_scale'), train)
+    x = shortcut + drop(scale(x, 'ffn_layer_scale'), train)
+    return x.reshape(batch, *grid, -1)  # [B, H/stride, W/stride, width]

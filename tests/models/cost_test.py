@@ -131,7 +131,9 @@ def test_depthwise_convolution_counts_on_every_platform():
 
 def test_attention_counts_without_its_bias():
   tokens = (2, 4 * 6, 5, 8)  # [B, N, heads, head_dim]
-  attend = functools.partial(relative_attention, grid=(4, 6))
+  attend = functools.partial(
+    relative_attention, grid=(4, 6), implementation='reference'
+  )
   shapes = (tokens, tokens, tokens, (5, 2 * 4 - 1, 2 * 6 - 1))
   varies = [True, True, True, False]
   # q k^T and weights v.
@@ -219,6 +221,28 @@ def test_products_repeated_an_unknown_number_of_times_are_refused():
 
   with pytest.raises(NotImplementedError, match='in a while cannot be counted'):
     _count(repeat, (2, 3), (3, 3))
+
+
+def test_a_model_counts_alike_however_its_attention_is_computed():
+  counts = {
+    count_multiply_adds(
+      coatnet_jax.create_model(
+        'coatnet_mini', transformer={'head_dim': 32}, attention=attention
+      ),
+      (28, 28),
+    )
+    for attention in ('reference', 'auto', 'pallas')
+  }
+  assert len(counts) == 1
+
+
+def test_a_kernel_is_refused():
+  tokens = (2, 4 * 6, 5, 32)
+  attend = functools.partial(
+    relative_attention, grid=(4, 6), implementation='pallas'
+  )
+  with pytest.raises(NotImplementedError, match='in a pallas_call cannot be'):
+    _count(attend, *[tokens] * 3, (5, 2 * 4 - 1, 2 * 6 - 1))
 
 
 def test_coatnet_0():

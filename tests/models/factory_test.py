@@ -109,6 +109,7 @@ def test_parts_of_a_variant_are_replaced():
     ({'kernel_init': 'zeros'}, "kernel_init is 'zeros'; it can be normal_0.02"),
     ({'transformer': {'head_dim': 36}}, 'Heads of 36 channels do not fill'),
     ({'feature_maps': ('s5',)}, 'feature_maps has s5; .* s0, s1, s2, s3, s4'),
+    ({'attention': 'flash'}, 'auto, reference, xla, pallas, cudnn'),
   ],
 )
 def test_bad_options(change, message):
@@ -166,6 +167,8 @@ def test_cnn_stem_vit_has_the_same_interface():
   logits, variables = _init_shapes(model, 2, 56, 56, 3)
   assert logits.shape == (2, 100)
   assert 'block_2' not in variables['params']
+  with pytest.raises(UserError, match='has no relative attention'):
+    coatnet_jax.create_model('cnn_stem_vit', attention='xla')
   backbone = coatnet_jax.create_model('cnn_stem_vit', feature_maps=('s0',))
   maps, _ = _init_shapes(backbone, 2, 56, 56, 3)
   assert maps['s0'].shape == (2, 7, 7, 512)

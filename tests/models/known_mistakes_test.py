@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from coatnet_jax.models import architecture, layers, mbconv, transformer
-from coatnet_jax.ops.relative_attention import expand_bias_table
+from coatnet_jax.ops.relative_bias import expand_bias_table
 from tests.models.numpy_blocks import (
   check_drop_rates,
   check_mbconv,
@@ -21,7 +21,8 @@ from tests.models.numpy_blocks import (
 def _attention_with(scale=None, change_logits=None, expand=None):
   """`relative_attention` with one thing wrong."""
 
-  def attention(q, k, v, table, *, grid):
+  def attention(q, k, v, table, *, grid, implementation):
+    del implementation
     head_dim = q.shape[-1]
     logits = jnp.einsum('bqhd,bkhd->bhqk', q, k)
     logits *= head_dim**-0.5 if scale is None else scale(q)

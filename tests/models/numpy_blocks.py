@@ -16,6 +16,7 @@ from coatnet_jax.models.layers import Layers
 
 LAYERS = Layers(
   dtype=jnp.float32,
+  attention='auto',
   kernel_init=nn.initializers.normal(0.02),
   depthwise_init=nn.initializers.normal(0.02),
   batch_norm_momentum=0.9,
