@@ -188,30 +188,29 @@ def _jit_eval_step(model, loss, preprocessing, mesh):
   )
 
 
-def compile_train_step(run: Run, abstract_state: TrainState):
-  """Compiles `train_step` for the run's mesh and batch; the state is donated.
+def jit_train_step(run: Run, abstract_state: TrainState):
+  """Returns `train_step` jitted for the run's mesh; the state is donated.
 
   Args:
     run: from `create_run`.
     abstract_state: with shardings: `abstract_train_state`.
 
   Returns:
-    (state, batch) -> (state, metrics).
+    (state, batch) -> (state, metrics), not yet compiled.
   """
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state)
-  return (
-    mesh_lib.jit(
-      functools.partial(train_step, run=run),
-      run.mesh,
-      out_shardings=(
-        state_shardings,
-        mesh_lib.replicated_sharding(run.mesh),
-      ),
-      donate_argnums=0,
-    )
-    .lower(abstract_state, run.abstract_batch)
-    .compile()
+  return mesh_lib.jit(
+    functools.partial(train_step, run=run),
+    run.mesh,
+    out_shardings=(state_shardings, mesh_lib.replicated_sharding(run.mesh)),
+    donate_argnums=0,
   )
+
+
+def compile_train_step(run: Run, abstract_state: TrainState):
+  """Compiles what `jit_train_step` returns, for the run's batch."""
+  jitted = jit_train_step(run, abstract_state)
+  return jitted.lower(abstract_state, run.abstract_batch).compile()
 
 
 def evaluate_run(run: Run, state: TrainState) -> dict[str, float]:

@@ -1,0 +1,196 @@
+"""Reads the text of a program that the TPU compiler made.
+
+`compiled.as_text()` is the final program of one device: in order, with memory
+spaces, and with the compiler's estimate of every fusion. Here it is read; what
+to make of it is `compiler_report.py`'s.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+
+_COMPUTATION = re.compile(r'(ENTRY )?%(\S+) \(')
+_INSTRUCTION = re.compile(r'\s+(ROOT )?%(\S+) = ')
+_ARRAY = re.compile(r'([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?')
+_BITS = re.compile(r'[a-z]+(\d+)')
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_OP_NAME = re.compile(r'op_name="([^"]*)"')
+_TARGET = re.compile(r'custom_call_target="([^"]*)"')
+_CALLED = {
+  'while': re.compile(r'(?:body|condition)=%([^\s,]+)'),
+  'call': re.compile(r'to_apply=%([^\s,]+)'),
+  'conditional': re.compile(
+    r'(?:true_computation=|false_computation=)%([^\s,]+)'
+  ),
+}
+_BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
+_CONDITION = re.compile(r'condition=%([^\s,]+)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+  """An operand or a result: its type, and where it lies."""
+
+  dtype: str
+  shape: tuple[int, ...]
+  in_hbm: bool
+
+  @property
+  def size(self) -> int:
+    """Returns the number of elements."""
+    return math.prod(self.shape)
+
+  @property
+  def num_bytes(self) -> int:
+    """Returns the bytes of the elements, without what tiling adds."""
+    bits = 8 if self.dtype == 'pred' else int(_BITS.match(self.dtype)[1])
+    return self.size * bits // 8
+
+  def __str__(self) -> str:
+    """Returns it as the compiler writes it: bf16[128,196,384]."""
+    return f'{self.dtype}[{",".join(map(str, self.shape))}]'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Instruction:
+  """One line of a computation.
+
+  Attributes:
+    name: without the percent sign.
+    opcode: 'fusion', 'copy', 'custom-call' ...
+    results: one array, or those of a tuple; nested tuples are flat.
+    operands: names of instructions of the same computation.
+    cycles: the compiler's estimate; 0 where there is none.
+    op_name: where it comes from in the traced function.
+    target: of a custom call.
+    line: the whole of it.
+  """
+
+  name: str
+  opcode: str
+  results: tuple[Array, ...]
+  operands: tuple[str, ...]
+  cycles: int
+  op_name: str
+  target: str
+  line: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """The computations of a program, each a dict of instructions by name."""
+
+  entry: str
+  computations: dict[str, dict[str, Instruction]]
+
+  def walk(self) -> Iterator[tuple[dict[str, Instruction], Instruction, int]]:
+    """Yields what runs: a computation, an instruction of it, and how often.
+
+    Goes into loops, calls and conditionals, not into fusions. A loop's body
+    runs as often as its counter's limit says, which is right for counters that
+    begin at 0, as those of `lax.scan`; one without such a limit counts once.
+    Of a conditional every branch counts.
+    """
+    yield from self._walk(self.entry, 1)
+
+  def _walk(self, name, times):
+    computation = self.computations[name]
+    for instruction in computation.values():
+      yield computation, instruction, times
+      inner = times
+      if instruction.opcode == 'while':
+        inner *= self._count_trips(instruction) or 1
+      for called in _find_called(instruction):
+        yield from self._walk(called, inner)
+
+  def _count_trips(self, loop):
+    """Returns the constant that a loop's counter is compared with, or None."""
+    condition = self.computations[_CONDITION.search(loop.line)[1]]
+    root = list(condition.values())[-1]
+    if root.opcode != 'compare' or 'direction=LT' not in root.line:
+      return None
+    for name in root.operands:
+      found = re.search(r' constant\((\d+)\)', condition[name].line)
+      if found:
+        return int(found[1])
+    return None
+
+
+def parse_program(text: str) -> Program:
+  """Returns the program of `compiled.as_text()`."""
+  entry, computations, current = '', {}, None
+  for line in text.splitlines():
+    if header := _COMPUTATION.match(line):
+      current = computations[header[2]] = {}
+      entry = header[2] if header[1] else entry
+    elif current is not None and (start := _INSTRUCTION.match(line)):
+      instruction = _parse_instruction(line, start)
+      current[instruction.name] = instruction
+  return Program(entry, computations)
+
+
+def _parse_instruction(line, start):
+  rest = line[start.end() :]
+  shape, rest = _split_shape(rest)
+  opcode, _, rest = rest.partition('(')
+  operands = rest[: _find_end(rest)]
+  cycles, op_name, target = (
+    pattern.search(line) for pattern in (_CYCLES, _OP_NAME, _TARGET)
+  )
+  return Instruction(
+    name=start[2],
+    opcode=opcode,
+    results=parse_arrays(shape),
+    operands=tuple(re.findall(r'%([^\s,()]+)', operands)),
+    cycles=int(cycles[1]) if cycles else 0,
+    op_name=op_name[1] if op_name else '',
+    target=target[1] if target else '',
+    line=line.strip(),
+  )
+
+
+def parse_arrays(text: str) -> tuple[Array, ...]:
+  """Returns the arrays of a shape: bf16[2,3]{1,0:T(8,128)S(1)}, or a tuple.
+
+  S(n) is the memory space: none is HBM, 1 is VMEM, others are for scalars and
+  for synchronisation.
+  """
+  return tuple(
+    Array(
+      dtype,
+      tuple(int(n) for n in shape.split(',') if n),
+      in_hbm='S(' not in layout,
+    )
+    for dtype, shape, layout in _ARRAY.findall(text)
+    if _BITS.match(dtype) or dtype == 'pred'
+  )
+
+
+def _split_shape(text):
+  """Returns the shape that a line begins with, and what follows it."""
+  if not text.startswith('('):
+    shape, _, rest = text.partition(' ')
+    return shape, rest
+  end = _find_end(text[1:]) + 2
+  return text[:end], text[end:].lstrip()
+
+
+def _find_end(text):
+  """Returns where the parenthesis closes that was opened before the text."""
+  depth = 1
+  for found in re.finditer(r'[()]', text):
+    depth += 1 if found[0] == '(' else -1
+    if not depth:
+      return found.start()
+  return len(text)
+
+
+def _find_called(instruction):
+  pattern = _CALLED.get(instruction.opcode)
+  if pattern is None:
+    return []
+  called = pattern.findall(instruction.line)
+  if branches := _BRANCHES.search(instruction.line):
+    called += [name.strip(' %') for name in branches[1].split(',')]
+  return called

@@ -1,0 +1,376 @@
+"""What a program costs on a TPU, according to the TPU's compiler.
+
+    devices = topologies.create_abstract_devices('v5e')
+    report = compile_report(jax.jit(f).trace(*abstract_arguments), 'v5e')
+
+Compiler estimates, made without a TPU; nothing here is a measurement.
+
+**Cycles of XLA's operations**: the `estimated_cycles` that the compiler writes
+into the program for every fusion, copy and convolution, of the whole device. It
+is its cost model's, and it is pessimistic for what is bound by HBM: adding two
+arrays on a v5e is estimated at 1.7 times what the bandwidth allows. Loops count
+as often as they run, every branch of a conditional counts. Collectives and
+copies that run in the background have no estimate.
+
+**Cycles of Pallas kernels**: bundles of the final schedule times steps of the
+Pallas grid; `pallas_schedules.py` says what that leaves out.
+
+**HBM bytes**: operands and results that lie in HBM, of every operation that
+runs, each whole and once, without the padding of tiles; of a copy what is
+moved. A kernel's blocks count as often as the grid fetches them: whenever their
+index changes from one step to the next.
+"""
+
+import collections
+import dataclasses
+import itertools
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+
+import jax
+
+from coatnet_jax.distributed import topologies
+from coatnet_jax.distributed.compiled_text import (
+  Array,
+  Instruction,
+  Program,
+  parse_program,
+)
+from coatnet_jax.distributed.pallas_schedules import (
+  KERNEL_TARGET,
+  KernelCall,
+  find_kernel_calls,
+  read_schedules,
+)
+from coatnet_jax.errors import UserError
+
+COLLECTIVES = (
+  'all-gather',
+  'all-reduce',
+  'all-to-all',
+  'collective-permute',
+  'reduce-scatter',
+)
+# They move nothing: names for what is there, or the end of what began before.
+_FREE_OPCODES = frozenset(
+  {
+    'after-all',
+    'bitcast',
+    'call',
+    'conditional',
+    'constant',
+    'get-tuple-element',
+    'parameter',
+    'partition-id',
+    'tuple',
+    'while',
+  }
+)
+
+
+class OutOfMemoryError(UserError):
+  """The program does not fit into HBM.
+
+  Attributes:
+    needed_bytes: what it needs.
+    available_bytes: what the compiler has to give.
+  """
+
+  def __init__(self, needed_bytes: int, available_bytes: int):
+    super().__init__(
+      f'The program needs {needed_bytes / 2**30:.1f} GiB of HBM; there are'
+      f' {available_bytes / 2**30:.2f}.'
+    )
+    self.needed_bytes = needed_bytes
+    self.available_bytes = available_bytes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Operation:
+  """What runs: an operation of XLA, or a kernel, as often as it runs.
+
+  Attributes:
+    name: in the compiled program.
+    op_name: where it comes from, with the names of scopes and modules.
+    is_kernel: whether it is a Pallas kernel.
+    cycles: see the module; 0 where the compiler has no estimate.
+    hbm_bytes: see the module.
+    bundles: of a kernel's schedule.
+    steps: of a kernel's grid.
+  """
+
+  name: str
+  op_name: str
+  is_kernel: bool
+  cycles: int
+  hbm_bytes: int
+  bundles: int = 0
+  steps: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+  """What one device does of a program, by the compiler's estimate.
+
+  Attributes:
+    operations: all with cycles or bytes.
+    temporary_bytes: of HBM, beside arguments and results.
+    argument_bytes: of HBM.
+    output_bytes: of HBM.
+    largest_array: the largest in HBM that the program makes, results included.
+    collectives: how many of each kind run.
+  """
+
+  operations: tuple[Operation, ...]
+  temporary_bytes: int
+  argument_bytes: int
+  output_bytes: int
+  largest_array: Array
+  collectives: Mapping[str, int]
+
+  @property
+  def cycles(self) -> int:
+    """Returns those of all operations."""
+    return sum(operation.cycles for operation in self.operations)
+
+  @property
+  def kernels(self) -> tuple[Operation, ...]:
+    """Returns the Pallas kernels."""
+    return tuple(o for o in self.operations if o.is_kernel)
+
+  @property
+  def kernel_cycles(self) -> int:
+    """Returns those of the Pallas kernels."""
+    return sum(operation.cycles for operation in self.kernels)
+
+  @property
+  def hbm_bytes(self) -> int:
+    """Returns those of all operations."""
+    return sum(operation.hbm_bytes for operation in self.operations)
+
+  @property
+  def needed_bytes(self) -> int:
+    """Returns the HBM of arguments, results and temporaries."""
+    return self.argument_bytes + self.output_bytes + self.temporary_bytes
+
+  def count_cycles(self, scope: str) -> int:
+    """Returns those of operations whose op_name contains `scope`."""
+    return sum(o.cycles for o in self.operations if scope in o.op_name)
+
+
+def compile_report(traced: jax.stages.Traced, chip: str) -> Report:
+  """Compiles a traced function and counts what it costs.
+
+  Args:
+    traced: `jax.jit(f).trace(...)` of `jax.ShapeDtypeStruct`, with shardings
+      on devices of `create_abstract_devices`, in the arguments or in `jit`.
+    chip: of those devices.
+
+  Raises:
+    OutOfMemoryError: it does not fit into HBM.
+    UserError: a kernel has a loop of its own, so that it cannot be counted.
+  """
+  directory = pathlib.Path(topologies.start_compiler())
+  before = set(directory.iterdir())
+  compiled = compile_or_explain(traced.lower())
+  new = set(directory.iterdir()) - before
+  memory = compiled.memory_analysis()
+  program = parse_program(compiled.as_text())
+  try:
+    return Report(
+      operations=tuple(
+        count_operations(
+          program,
+          find_kernel_calls(traced.jaxpr, topologies.get_chip(chip).num_cores),
+          read_schedules(new),
+        )
+      ),
+      temporary_bytes=memory.temp_size_in_bytes,
+      argument_bytes=memory.argument_size_in_bytes,
+      output_bytes=memory.output_size_in_bytes,
+      largest_array=find_largest_array(program),
+      collectives=count_collectives(program),
+    )
+  finally:
+    for path in new:
+      path.unlink()
+
+
+def compile_or_explain(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+  """Compiles; says what is missing where it does not fit.
+
+  Raises:
+    OutOfMemoryError: it does not fit into HBM.
+  """
+  try:
+    return lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    sizes = parse_out_of_memory(str(error))
+    if sizes is None:
+      raise
+    raise OutOfMemoryError(*sizes) from error
+
+
+def parse_out_of_memory(message: str) -> tuple[int, int] | None:
+  """Returns bytes needed and available, of the compiler's message, or None."""
+  found = re.search(
+    r'[Uu]sed ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm', message
+  )
+  if found is None:
+    return None
+  unit = {'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
+  needed, needed_unit, available, available_unit = found.groups()
+  return (
+    int(float(needed) * unit[needed_unit]),
+    int(float(available) * unit[available_unit]),
+  )
+
+
+def count_operations(
+  program: Program,
+  kernel_calls: list[KernelCall],
+  bundles: Mapping[str, int],
+) -> Iterator[Operation]:
+  """Yields everything that runs and has a cost.
+
+  Args:
+    program: the compiled one.
+    kernel_calls: of the traced function.
+    bundles: of the kernels' schedules, by the instruction's name.
+  """
+  for computation, instruction, times in program.walk():
+    if instruction.target == KERNEL_TARGET:
+      call = _match_kernel(instruction, kernel_calls)
+      count = _match_bundles(instruction, program, bundles)
+      yield Operation(
+        name=instruction.name,
+        op_name=instruction.op_name,
+        is_kernel=True,
+        cycles=count * call.steps * times,
+        hbm_bytes=times
+        * sum(
+          num_bytes
+          for array, num_bytes in zip(
+            [*_operands(computation, instruction), *instruction.results],
+            call.fetched_bytes,
+            strict=True,
+          )
+          if array.in_hbm
+        ),
+        bundles=count,
+        steps=call.steps,
+      )
+      continue
+    hbm_bytes = count_hbm_bytes(computation, instruction) * times
+    if instruction.cycles or hbm_bytes:
+      yield Operation(
+        name=instruction.name,
+        op_name=instruction.op_name,
+        is_kernel=False,
+        cycles=instruction.cycles * times,
+        hbm_bytes=hbm_bytes,
+      )
+
+
+def _match_kernel(instruction, kernel_calls):
+  """Returns the call that became an instruction: its name and its results."""
+  results = [(a.dtype, a.shape) for a in instruction.results]
+  found = {
+    call
+    for call in kernel_calls
+    if f'/{call.name}/' in f'/{instruction.op_name}/'
+    and [(_short_dtype(t), shape) for t, shape in call.results] == results
+  }
+  if len({(call.steps, call.fetched_bytes) for call in found}) != 1:
+    raise ValueError(
+      f'{len(found)} kernels of the traced function may be {instruction.name}:'
+      f' {instruction.op_name}.'
+    )
+  return found.pop()
+
+
+def _match_bundles(instruction, program, bundles):
+  """Returns the bundles of a kernel, perhaps of an equal one's schedule.
+
+  The compiler makes one schedule for kernels that differ in nothing.
+  """
+  if instruction.name in bundles:
+    return bundles[instruction.name]
+  body = _kernel_body(instruction)
+  for _, other, _ in program.walk():
+    if other.name in bundles and _kernel_body(other) == body:
+      return bundles[other.name]
+  raise ValueError(f'The compiler wrote no schedule of {instruction.name}.')
+
+
+def _kernel_body(instruction):
+  found = re.search(r'"body":"([^"]*)"', instruction.line)
+  return found and found[1]
+
+
+def _short_dtype(name):
+  """Returns the compiler's name of a NumPy type: 'bf16' of 'bfloat16'."""
+  for long, short in (('bfloat', 'bf'), ('float', 'f'), ('uint', 'u')):
+    if name.startswith(long):
+      return short + name.removeprefix(long)
+  return 's' + name.removeprefix('int')
+
+
+def _operands(computation, instruction) -> list[Array]:
+  return list(
+    itertools.chain.from_iterable(
+      computation[name].results for name in instruction.operands
+    )
+  )
+
+
+def count_hbm_bytes(
+  computation: Mapping[str, Instruction], instruction: Instruction
+) -> int:
+  """Returns the bytes an operation of XLA reads from and writes to HBM.
+
+  Args:
+    computation: the one it is in, by name.
+    instruction: the operation, not a kernel.
+  """
+  opcode = instruction.opcode
+  if opcode in _FREE_OPCODES or opcode.endswith('-done'):
+    return 0
+  if opcode == 'custom-call':  # Puts parts together that lie side by side.
+    return 0
+  operands = _operands(computation, instruction)
+  if opcode in ('copy-start', 'slice-start'):
+    # The result is source, destination and a flag, in some order.
+    source = operands[0]
+    destination = min(instruction.results[:2], key=lambda array: array.size)
+    if opcode == 'copy-start':
+      destination = instruction.results[0]
+    return destination.num_bytes * (source.in_hbm + destination.in_hbm)
+  arrays = [*operands, *instruction.results]
+  return sum(array.num_bytes for array in arrays if array.in_hbm)
+
+
+def count_collectives(program: Program) -> dict[str, int]:
+  """Returns how many collectives of each kind run, of kinds that do."""
+  counts = collections.Counter()
+  for _, instruction, times in program.walk():
+    opcode = instruction.opcode.removesuffix('-start')
+    if opcode in COLLECTIVES:
+      counts[opcode] += times
+  return dict(counts)
+
+
+def find_largest_array(program: Program) -> Array:
+  """Returns the largest array in HBM that is not an argument."""
+  return max(
+    (
+      array
+      for _, instruction, _ in program.walk()
+      if instruction.opcode != 'parameter'
+      for array in instruction.results
+      if array.in_hbm
+    ),
+    key=lambda array: array.num_bytes,
+    default=Array('u8', (0,), in_hbm=True),
+  )

@@ -1,0 +1,461 @@
+"""Compares the relative-attention kernel with XLA's operations, on TPUs.
+
+    python -m tools.benchmark_attention
+    python -m tools.benchmark_attention --chips=v4,v5e,v5p,v6e --grid=24x24
+    python -m tools.benchmark_attention --train_step
+
+Without a TPU it compiles for the chips and prints what their compiler says: no
+number is measured. That needs libtpu: requirements-tpu-compiler.txt. How cycles
+and bytes are counted, coatnet_jax/distributed/compiler_report.py explains. On a
+machine with a TPU it times instead, as --measure does on any machine.
+
+Cycles are millions; 'ms' is cycles at the chip's clock; 'of XLA' is cycles
+relative to the better of the two forms without a kernel, 'xla' and 'reference'.
+'temp' is HBM beside arguments and results. The floors are what no program that
+works head by head can go below: the matrix units' time, with heads padded to
+their size, and the time to read and write queries, keys, values, results and
+their gradients once.
+
+Each implementation has its arguments in the shape and layout that suit it best,
+chosen by the compiler, as the projections around attention can give them:
+[B, N, heads * head_dim] for the kernel, [B, N, heads, head_dim] for XLA.
+
+--train_step compiles the whole train step of CoAtNet-0 (configs/coatnet_0.py,
+224 px, 128 images, one chip) and prints the part of attention in its cycles: of
+all that is computed in `relative_attention`, and of the rest of the attention
+layer but its two projections. It takes 5 to 15 minutes and 6 GB.
+
+With --json: a list of objects with chip, grid, batch, heads, head_dim, dtype,
+direction, implementation, cycles, kernel_cycles, milliseconds, of_xla,
+hbm_bytes, temporary_bytes, largest_array_bytes (of what the program makes),
+needed_bytes, product_floor_cycles and hbm_floor_cycles. Of a program that does
+not fit into HBM, cycles and what follows from them are null. Where times are
+measured: device, the same case, milliseconds (the median) and of_xla.
+"""
+
+import os
+
+# Keeps TensorFlow, which the train step's reporting imports, quiet.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+
+import argparse
+import dataclasses
+import json
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+
+from coatnet_jax.distributed import compiler_report, topologies
+from coatnet_jax.errors import UserError
+from tools import command_line
+from tools.attention_programs import (
+  CASES,
+  DIRECTIONS,
+  Case,
+  measure_interleaved,
+  prepare_program,
+  trace_program,
+  trace_train_step,
+)
+
+IMPLEMENTATIONS = ('pallas', 'xla', 'reference')
+DTYPES = ('bfloat16', 'float32')
+
+
+def create_parser() -> argparse.ArgumentParser:
+  """Returns the parser of the command line."""
+  parser = command_line.create_bare_parser('benchmark_attention', __doc__)
+  parser.add_argument(
+    '--chips',
+    default='v5e',
+    metavar='NAMES',
+    help=f'to compile for (v5e), of {",".join(topologies.CHIPS)}',
+  )
+  parser.add_argument(
+    '--implementations',
+    metavar='NAMES',
+    help=f'of relative attention, of {",".join(IMPLEMENTATIONS)}: all, but'
+    " 'pallas' where times are measured without a TPU",
+  )
+  parser.add_argument(
+    '--directions',
+    default=','.join(DIRECTIONS),
+    metavar='NAMES',
+    help=f'of {",".join(DIRECTIONS)} (both)',
+  )
+  parser.add_argument(
+    '--grid',
+    metavar='HxW',
+    help='of tokens; with it one case of --batch (128), --heads (12) and'
+    " --head_dim (32), without it the five that are CoAtNet-0's",
+  )
+  for name in ('batch', 'heads', 'head_dim'):
+    parser.add_argument(f'--{name}', type=int, metavar='N')
+  parser.add_argument('--dtype', default='bfloat16', choices=DTYPES)
+  parser.add_argument(
+    '--measure',
+    action='store_true',
+    help='time on the devices there are, instead of compiling for others',
+  )
+  parser.add_argument(
+    '--repeats',
+    type=int,
+    default=20,
+    metavar='N',
+    help='runs of each, where times are measured (20)',
+  )
+  parser.add_argument(
+    '--train_step',
+    action='store_true',
+    help="compile CoAtNet-0's train step for the first chip, with each of"
+    " --implementations ('pallas' is what 'auto' chooses)",
+  )
+  parser.add_argument(
+    '--json', action='store_true', help='print JSON, and nothing else'
+  )
+  return parser
+
+
+def main(arguments: list[str]) -> int:
+  """Runs the command line.
+
+  Args:
+    arguments: after the program's name.
+
+  Returns:
+    The exit status, 0.
+
+  Raises:
+    UserError: an argument is out of its range, or libtpu is not installed.
+  """
+  options = create_parser().parse_args(arguments)
+  chips = _split(options.chips)
+  for chip in chips:
+    topologies.get_chip(chip)
+  directions = _split(options.directions)
+  if not set(directions) <= set(DIRECTIONS):
+    raise UserError(
+      f'--directions is {options.directions!r}; there are'
+      f' {" and ".join(DIRECTIONS)}.'
+    )
+  cases = resolve_cases(options)
+  if options.repeats < 1:
+    raise UserError(f'--repeats is {options.repeats}; it must be at least 1.')
+
+  measures = options.measure or (not options.train_step and has_tpu())
+  implementations = resolve_implementations(options, measures=measures)
+
+  if measures:
+    rows = measure_cases(cases, implementations, directions, options.repeats)
+    titles = _MEASURED_COLUMNS
+    header = f'Measured on {jax.devices()[0].device_kind}, one device.'
+  else:
+    compiler = topologies.describe_compiler()
+    header = f'Compiler estimate ({compiler}), not measured on a TPU.'
+    if options.train_step:
+      rows = estimate_train_steps(chips[0], implementations)
+      titles = _TRAIN_STEP_COLUMNS
+    else:
+      rows = estimate_cases(cases, chips, implementations, directions)
+      titles = _ESTIMATED_COLUMNS
+  if options.json:
+    print(json.dumps([*rows], indent=2))
+    return 0
+  print(header)
+  print(format_line(titles, {name: name for name in titles if name != 'note'}))
+  for row in rows:
+    print(format_line(titles, format_row(row)), flush=True)
+  return 0
+
+
+def has_tpu() -> bool:
+  """Returns whether JAX finds a TPU on this machine."""
+  return jax.default_backend() == 'tpu'
+
+
+def resolve_implementations(
+  options: argparse.Namespace, *, measures: bool
+) -> list[str]:
+  """Returns what the command line asks for.
+
+  Args:
+    options: of the command line.
+    measures: whether they are to run on this machine.
+
+  Raises:
+    UserError: there is no such implementation, or it does not run here.
+  """
+  runnable = list(IMPLEMENTATIONS)
+  if measures and not has_tpu():
+    runnable.remove('pallas')
+  if options.implementations is None:
+    return runnable
+  names = _split(options.implementations)
+  for name in names:
+    if name not in IMPLEMENTATIONS:
+      raise UserError(
+        f'--implementations has {name!r}; there are'
+        f' {", ".join(IMPLEMENTATIONS)}.'
+      )
+    if name not in runnable:
+      raise UserError(f'{name!r} runs on TPUs; this machine has none.')
+  return names
+
+
+def resolve_cases(options: argparse.Namespace) -> list[Case]:
+  """Returns what the command line asks for.
+
+  Raises:
+    UserError: a size that is none, or one that needs --grid.
+  """
+  sizes = {name: getattr(options, name) for name in ('batch', 'heads')}
+  sizes['head_dim'] = options.head_dim
+  given = {name: size for name, size in sizes.items() if size is not None}
+  if options.grid is None:
+    if given:
+      raise UserError(f'--{next(iter(given))} needs --grid.')
+    return [dataclasses.replace(case, dtype=options.dtype) for case in CASES]
+  grid = re.fullmatch(r'(\d{1,4})x(\d{1,4})', options.grid, re.ASCII)
+  grid = (int(grid[1]), int(grid[2])) if grid else (0, 0)
+  if min(grid) < 1:
+    raise UserError(
+      f'--grid is {options.grid!r}; it must be HEIGHTxWIDTH, 14x14.'
+    )
+  for name, size in given.items():
+    if size < 1:
+      raise UserError(f'--{name} is {size}; it must be at least 1.')
+  sizes = {'batch': 128, 'heads': 12, 'head_dim': 32, **given}
+  return [Case(grid=grid, dtype=options.dtype, **sizes)]
+
+
+def _split(names):
+  return [name.strip() for name in names.split(',')]
+
+
+def estimate_cases(
+  cases: Sequence[Case],
+  chips: Sequence[str],
+  implementations: Sequence[str],
+  directions: Sequence[str],
+) -> Iterator[dict[str, Any]]:
+  """Yields what --json prints, compiling one program at a time."""
+  for chip in chips:
+    device = topologies.create_abstract_devices(chip)[0]
+    for case in cases:
+      for direction in directions:
+        yield from compare_with_xla(
+          [
+            estimate(case, implementation, direction, chip, device)
+            for implementation in implementations
+          ],
+          'cycles',
+        )
+
+
+def estimate(
+  case: Case, implementation: str, direction: str, chip: str, device: jax.Device
+) -> dict[str, Any]:
+  """Returns one object of --json, without 'of_xla'.
+
+  Args:
+    case: the size.
+    implementation: of attention.
+    direction: one of `DIRECTIONS`.
+    chip: to compile for.
+    device: an abstract one of that chip.
+  """
+  traced = trace_program(case, implementation, direction, device)
+  try:
+    report = compiler_report.compile_report(traced, chip)
+    needed_bytes = report.needed_bytes
+  except compiler_report.OutOfMemoryError as error:
+    report, needed_bytes = None, error.needed_bytes
+  properties = topologies.get_chip(chip)
+  return {
+    'chip': chip,
+    **dataclasses.asdict(case),
+    'direction': direction,
+    'implementation': implementation,
+    'cycles': report and report.cycles,
+    'kernel_cycles': report and report.kernel_cycles,
+    'milliseconds': report and report.cycles / properties.clock_hz * 1e3,
+    'hbm_bytes': report and report.hbm_bytes,
+    'temporary_bytes': report and report.temporary_bytes,
+    'largest_array_bytes': report and report.largest_array.num_bytes,
+    'needed_bytes': needed_bytes,
+    'product_floor_cycles': case.compute_product_floor(properties, direction),
+    'hbm_floor_cycles': case.compute_hbm_floor(properties, direction),
+  }
+
+
+def compare_with_xla(rows: list[dict[str, Any]], key: str) -> list[dict]:
+  """Adds 'of_xla': a row's `key` over the least of what has no kernel.
+
+  Args:
+    rows: of one case, an implementation each.
+    key: of the number to compare.
+  """
+  without_kernel = [
+    row[key]
+    for row in rows
+    if row['implementation'] != 'pallas' and row[key] is not None
+  ]
+  for row in rows:
+    row['of_xla'] = None
+    if without_kernel and row[key] is not None:
+      row['of_xla'] = row[key] / min(without_kernel)
+  return rows
+
+
+def measure_cases(
+  cases: Sequence[Case],
+  implementations: Sequence[str],
+  directions: Sequence[str],
+  repeats: int,
+) -> Iterator[dict[str, Any]]:
+  """Yields what --json prints, timing on the first device there is."""
+  device = jax.devices()[0]
+  for case in cases:
+    for direction in directions:
+      programs = {
+        name: prepare_program(case, name, direction, device)
+        for name in implementations
+      }
+      seconds = measure_interleaved(programs, repeats)
+      yield from compare_with_xla(
+        [
+          {
+            'device': device.device_kind,
+            **dataclasses.asdict(case),
+            'direction': direction,
+            'implementation': name,
+            'milliseconds': statistics.median(seconds[name]) * 1e3,
+          }
+          for name in implementations
+        ],
+        'milliseconds',
+      )
+
+
+def estimate_train_steps(
+  chip: str, implementations: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+  """Yields for each implementation the cycles of CoAtNet-0's train step."""
+  device = topologies.create_abstract_devices(chip)[0]
+  for name in implementations:
+    attention = 'auto' if name == 'pallas' else name
+    report = compiler_report.compile_report(
+      trace_train_step(device, attention), chip
+    )
+    of_attention = report.count_cycles('relative_attention')
+    beside = sum(
+      operation.cycles
+      for operation in report.operations
+      if '/attention/' in operation.op_name
+      and not re.search(r'relative_attention|/(qkv|out)/', operation.op_name)
+    )
+    yield {
+      'chip': chip,
+      'implementation': name,
+      'cycles': report.cycles,
+      'milliseconds': report.cycles / topologies.get_chip(chip).clock_hz * 1e3,
+      'attention_cycles': of_attention,
+      'attention_share': of_attention / report.cycles,
+      'beside_attention_cycles': beside,
+      'kernel_cycles': report.kernel_cycles,
+      'hbm_bytes': report.hbm_bytes,
+      'temporary_bytes': report.temporary_bytes,
+    }
+
+
+_CASE_COLUMNS = {
+  'grid': 6,
+  'batch': 5,
+  'heads': 5,
+  'dim': 3,
+  'direction': -16,
+  'implementation': -14,
+}
+_ESTIMATED_COLUMNS = {
+  'chip': -4,
+  **_CASE_COLUMNS,
+  'Mcycles': 8,
+  'kernels': 8,
+  'ms': 7,
+  'of XLA': 6,
+  'HBM MB': 8,
+  'temp MB': 8,
+  'floors: product': 15,
+  'HBM': 6,
+  'note': -1,
+}
+_MEASURED_COLUMNS = {
+  'device': -12,
+  **_CASE_COLUMNS,
+  'ms': 9,
+  'of XLA': 6,
+}
+_TRAIN_STEP_COLUMNS = {
+  'chip': -4,
+  'implementation': -14,
+  'Mcycles': 8,
+  'ms': 7,
+  'attention': 9,
+  'share': 6,
+  'beside it': 9,
+  'kernels': 8,
+  'HBM MB': 8,
+  'temp MB': 8,
+}
+
+
+def format_line(widths: dict[str, int], columns: dict[str, str]) -> str:
+  """Returns the columns in a line; a negative width is of a left one."""
+  return '  '.join(
+    columns.get(name, '').ljust(-width)
+    if width < 0
+    else columns.get(name, '').rjust(width)
+    for name, width in widths.items()
+  ).rstrip()
+
+
+def format_row(row: dict[str, Any]) -> dict[str, str]:
+  """Returns an object of --json as texts, by the titles of their columns."""
+  formats = {
+    'Mcycles': ('cycles', 1e-6, '.3f'),
+    'kernels': ('kernel_cycles', 1e-6, '.3f'),
+    'ms': ('milliseconds', 1, '.3f'),
+    'of XLA': ('of_xla', 1, '.3f'),
+    'HBM MB': ('hbm_bytes', 1e-6, ',.0f'),
+    'temp MB': ('temporary_bytes', 1e-6, ',.0f'),
+    'floors: product': ('product_floor_cycles', 1e-6, '.3f'),
+    'HBM': ('hbm_floor_cycles', 1e-6, '.3f'),
+    'attention': ('attention_cycles', 1e-6, '.3f'),
+    'share': ('attention_share', 1, '.1%'),
+    'beside it': ('beside_attention_cycles', 1e-6, '.3f'),
+  }
+  texts = {
+    title: format(row[key] * unit, form)
+    for title, (key, unit, form) in formats.items()
+    if row.get(key) is not None
+  }
+  texts |= {
+    name: str(row[name])
+    for name in ('chip', 'device', 'batch', 'heads', 'direction')
+    if name in row
+  }
+  if 'grid' in row:
+    texts['grid'] = 'x'.join(map(str, row['grid']))
+    texts['dim'] = str(row['head_dim'])
+  texts['implementation'] = row['implementation']
+  if row.get('cycles', 0) is None:
+    texts['note'] = f'does not fit: needs {row["needed_bytes"] / 1e9:.1f} GB'
+  return texts
+
+
+if __name__ == '__main__':
+  command_line.run(main)
