@@ -19,7 +19,7 @@ _MAX_SINGLE_TILE = 512
 # Keys of one matrix product; more are worked through in chunks.
 _MAX_CHUNK = 1024
 # Logits of a head, one image and one step; bounds the size of the program.
-_MAX_LOGITS_PER_STEP = 2**20
+_MAX_LOGITS_PER_STEP = 2**19
 # Logits of a head in one step for which images are taken together.
 _LOGITS_PER_STEP = 2**18
 _MAX_IMAGES_PER_STEP = 8
@@ -153,11 +153,17 @@ def choose_blocks(grid: tuple[int, int], head_dim: int) -> Blocks:
   if height * width % _SUBLANES:
     width = _round_up(width, _SUBLANES)
   blocks = _choose_tiles(grid, head_dim, width)
-  per_tile = blocks.num_keys * blocks.tile
-  if per_tile * blocks.num_tiles <= _MAX_LOGITS_PER_STEP:
-    return dataclasses.replace(blocks, tiles_per_step=blocks.num_tiles)
-  blocks = _choose_tiles(grid, head_dim, _round_up(width, _SUBLANES))
-  return blocks
+  logits = blocks.num_keys * blocks.num_tiles * blocks.tile
+  num_steps = -(-logits // _MAX_LOGITS_PER_STEP)
+  if num_steps > 1:
+    # What the Pallas grid cuts must be whole registers of bfloat16.
+    blocks = _choose_tiles(grid, head_dim, _round_up(width, _SUBLANES))
+  tiles_per_step = -(-blocks.num_tiles // num_steps)
+  return dataclasses.replace(
+    blocks,
+    tiles_per_step=tiles_per_step,
+    num_tiles=_round_up(blocks.num_tiles, tiles_per_step),
+  )
 
 
 def _choose_tiles(grid, head_dim, width):

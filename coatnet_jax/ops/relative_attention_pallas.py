@@ -37,7 +37,7 @@ HEADS_AXIS = 'tensor'
 # The bias of padded keys. Finite, so that no row of padding becomes NaN.
 _MASKED = -1e30
 # A larger bias block is fetched once per group of heads and not prefetched.
-_MAX_PREFETCHED_BYTES = 4 * 2**20
+_MAX_PREFETCHED_BYTES = 2**20
 # What the compiler may use of VMEM; it takes what the blocks need.
 _VMEM_LIMIT_BYTES = 100 * 2**20
 
