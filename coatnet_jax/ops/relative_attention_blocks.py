@@ -121,6 +121,10 @@ class Blocks:
     """Returns the lanes of a group's `head`-th head."""
     return slice(head * self.head_dim, (head + 1) * self.head_dim)
 
+  def padded_heads(self, heads: int) -> int:
+    """Returns the number of heads in whole groups."""
+    return _round_up(heads, self.heads_per_group)
+
   def images_per_step(self, batch: int) -> int:
     """Returns how many images of a batch to take in one step."""
     most = _LOGITS_PER_STEP // (self.num_keys * self.num_tiles * self.tile)

@@ -27,15 +27,19 @@ from coatnet_jax.ops.relative_attention_kernels import (
   backward_kernel,
   forward_kernel,
 )
-from coatnet_jax.ops.relative_bias import _offset_one_hot as offset_one_hot
+from coatnet_jax.ops.relative_attention_layout import (
+  from_lanes,
+  pack_bias,
+  pack_statistics,
+  to_lanes,
+  unpack_statistics,
+)
 
 HEAD_DIMS = (32, 64, 128)
 DTYPES = ('float32', 'bfloat16')
 # The mesh axis that divides the heads; every other one divides the batch.
 HEADS_AXIS = 'tensor'
 
-# The bias of padded keys. Finite, so that no row of padding becomes NaN.
-_MASKED = -1e30
 # A larger bias block is fetched once per group of heads and not prefetched.
 _MAX_PREFETCHED_BYTES = 2**20
 # What the compiler may use of VMEM; it takes what the blocks need.
@@ -198,26 +202,24 @@ def _forward(q, k, v, table, *, grid, scale, interpret):
   """`forward` of one shard."""
   blocks = choose_blocks(grid, q.shape[-1])
   specs = _Specs(q, blocks)
-  q_lanes = specs.to_lanes(q, blocks.num_queries)
-  k_lanes, v_lanes = (specs.to_lanes(x, blocks.num_tokens) for x in (k, v))
+  q_lanes = to_lanes(q, blocks, blocks.num_queries)
+  k_lanes, v_lanes = (to_lanes(x, blocks, blocks.num_tokens) for x in (k, v))
+  bias = pack_bias(table, blocks)
   out, logsumexp = pl.pallas_call(
     functools.partial(forward_kernel, blocks=blocks, scale=scale),
     grid=specs.grid,
     in_specs=[specs.queries, specs.keys, specs.keys, specs.bias],
     out_specs=[specs.queries, specs.statistics],
-    out_shape=[
-      _in_hbm(q_lanes, interpret),
-      specs.statistics_shape(q.shape[0]),
-    ],
+    out_shape=[_in_hbm(q_lanes, interpret), specs.statistics_shape],
     scratch_shapes=[specs.tiles, specs.key_rows, specs.key_columns],
     compiler_params=_compiler_params(),
     interpret=interpret,
     name='relative_attention_forward',
-  )(
-    *_pin(interpret, q_lanes, k_lanes, v_lanes),
-    pack_bias(table, blocks, specs.num_heads),
+  )(*_pin(interpret, q_lanes, k_lanes, v_lanes), bias)
+  return (
+    from_lanes(out, blocks, q.shape),
+    unpack_statistics(logsumexp, blocks, q.shape[2]),
   )
-  return specs.from_lanes(out, q), specs.unpack_statistics(logsumexp, q)
 
 
 def _backward(q, k, v, table, out, logsumexp, grad, *, grid, scale, interpret):
@@ -225,11 +227,10 @@ def _backward(q, k, v, table, out, logsumexp, grad, *, grid, scale, interpret):
   blocks = choose_blocks(grid, q.shape[-1])
   specs = _Specs(q, blocks)
   q_lanes, out_lanes, grad_lanes = (
-    specs.to_lanes(x, blocks.num_queries) for x in (q, out, grad)
+    to_lanes(x, blocks, blocks.num_queries) for x in (q, out, grad)
   )
-  k_lanes, v_lanes = (specs.to_lanes(x, blocks.num_tokens) for x in (k, v))
-  pack = functools.partial(pack_bias, blocks=blocks, num_heads=specs.num_heads)
-  bias, fold = jax.vjp(pack, table)
+  k_lanes, v_lanes = (to_lanes(x, blocks, blocks.num_tokens) for x in (k, v))
+  bias, fold = jax.vjp(functools.partial(pack_bias, blocks=blocks), table)
   dq, dk, dv, dbias = pl.pallas_call(
     functools.partial(backward_kernel, blocks=blocks, scale=scale),
     grid=specs.grid,
@@ -265,24 +266,22 @@ def _backward(q, k, v, table, out, logsumexp, grad, *, grid, scale, interpret):
     *_pin(interpret, q_lanes, k_lanes, v_lanes),
     bias,
     *_pin(interpret, out_lanes),
-    specs.pack_statistics(logsumexp),
+    pack_statistics(logsumexp, blocks),
     *_pin(interpret, grad_lanes),
   )
   # The kernel's gradient is that of the bias before its factor.
   (dtable,) = fold(dbias / LOG2_E)
-  dq, dk, dv = (specs.from_lanes(x, q) for x in (dq, dk, dv))
+  dq, dk, dv = (from_lanes(x, blocks, q.shape) for x in (dq, dk, dv))
   return dq, dk, dv, dtable
 
 
 class _Specs:
-  """The arrays of a kernel: their layout, and their blocks in VMEM."""
+  """What the kernels have of each array in VMEM at one step of their grid."""
 
   def __init__(self, q: jax.Array, blocks: Blocks):
     batch, _, heads, _ = q.shape
-    self.blocks = blocks
     per_group = blocks.heads_per_group
-    groups = -(-heads // per_group)
-    self.num_heads = groups * per_group
+    groups = blocks.padded_heads(heads) // per_group
     images = blocks.images_per_step(batch)
     self.grid = (groups, batch // images, blocks.num_steps)
 
@@ -291,6 +290,9 @@ class _Specs:
     )
     self.keys = pl.BlockSpec(
       (images, blocks.num_tokens, LANES), lambda g, b, t: (b, 0, g)
+    )
+    self.statistics_shape = jax.ShapeDtypeStruct(
+      (batch, groups, blocks.num_tiles, per_group, blocks.tile), jnp.float32
     )
     self.statistics = pl.BlockSpec(
       (images, None, blocks.tiles_per_step, per_group, blocks.tile),
@@ -314,122 +316,6 @@ class _Specs:
     self.key_rows = pltpu.VMEM((images, blocks.num_keys, LANES), q.dtype)
     self.key_columns = pltpu.VMEM((images, LANES, blocks.num_keys), q.dtype)
     self.key_sums = pltpu.VMEM((images, LANES, blocks.num_keys), jnp.float32)
-
-  def to_lanes(self, x, rows):
-    """Maps [B, N, heads, head_dim] to [B, rows, heads * head_dim], padded."""
-    batch, _, heads, head_dim = x.shape
-    height, width = self.blocks.grid
-    x = x.reshape(batch, height * width, heads * head_dim)
-    columns = self.num_heads * head_dim
-    if self.blocks.width != width:
-      x = x.reshape(batch, height, width, -1)
-      x = jnp.pad(x, ((0, 0), (0, 0), (0, self.blocks.width - width), (0, 0)))
-      x = x.reshape(batch, height * self.blocks.width, -1)
-    return jnp.pad(
-      x, ((0, 0), (0, rows - x.shape[1]), (0, columns - x.shape[2]))
-    )
-
-  def from_lanes(self, x, like):
-    """Maps what `to_lanes` returns back to the shape of `like`."""
-    batch, _, heads, head_dim = like.shape
-    height, width = self.blocks.grid
-    x = x[:, : self.blocks.num_tokens, : heads * head_dim]
-    x = x.reshape(batch, height, self.blocks.width, -1)[:, :, :width]
-    return x.reshape(like.shape)
-
-  def statistics_shape(self, batch):
-    blocks = self.blocks
-    shape = (self.num_heads // blocks.heads_per_group, blocks.num_tiles)
-    return jax.ShapeDtypeStruct(
-      (batch, *shape, blocks.heads_per_group, blocks.tile), jnp.float32
-    )
-
-  def unpack_statistics(self, x, like):
-    """Maps [B, groups, tiles, heads_per_group, tile] to [B, heads, N]."""
-    batch, tokens, heads, _ = like.shape
-    blocks = self.blocks
-    height, width = blocks.grid
-    x = x[..., : blocks.tile_rows * blocks.width]
-    x = x.transpose(0, 1, 3, 2, 4)
-    x = x.reshape(batch, self.num_heads, -1, blocks.width)  # [B, heads, H, W]
-    return x[:, :heads, :height, :width].reshape(batch, heads, tokens)
-
-  def pack_statistics(self, x):
-    """Maps [B, heads, N] to [B, groups, tiles, heads_per_group, tile]."""
-    batch, heads, _ = x.shape
-    blocks = self.blocks
-    height, width = blocks.grid
-    rows = blocks.num_tiles * blocks.tile_rows
-    x = jnp.pad(
-      x.reshape(batch, heads, height, width),
-      (
-        (0, 0),
-        (0, self.num_heads - heads),
-        (0, rows - height),
-        (0, blocks.width - width),
-      ),
-    )
-    x = x.reshape(
-      batch,
-      -1,
-      blocks.heads_per_group,
-      blocks.num_tiles,
-      blocks.tile_rows * blocks.width,
-    )
-    x = x.transpose(0, 1, 3, 2, 4)
-    padding = blocks.tile - x.shape[-1]
-    return jnp.pad(x, (*[(0, 0)] * 4, (0, padding)))
-
-
-def pack_bias(table: jax.Array, blocks: Blocks, num_heads: int) -> jax.Array:
-  """Expands a table to the bias blocks that the kernels read.
-
-  By a product with a one-hot array and slices: no gather, nor a scatter in the
-  gradient.
-
-  Args:
-    table: [heads, 2H-1, 2W-1].
-    blocks: how the kernels divide the grid.
-    num_heads: heads to pad to.
-
-  Returns:
-    [num_heads, bias_depth, key_block, tile] float32, times log2(e): keys by
-    queries. Padded keys have a large negative bias.
-  """
-  height, width = blocks.grid
-  table = table.astype(jnp.float32) * LOG2_E
-  table = jnp.pad(table, ((0, num_heads - table.shape[0]), (0, 0), (0, 0)))
-  # The half-expanded form: one block [keys, queries] of a row of either for
-  # each distance between the rows.
-  rows = jnp.einsum(
-    'hxy,yqk->hxkq',
-    table,
-    offset_one_hot(width),
-    precision=jax.lax.Precision.HIGHEST,
-  )  # [heads, 2H-1, W, W]
-  padding = blocks.width - width
-  rows = jnp.pad(rows, ((0, 0), (0, 0), (0, 0), (0, padding)))
-  rows = jnp.pad(
-    rows, ((0, 0), (0, 0), (0, padding), (0, 0)), constant_values=_MASKED
-  )
-  # A tile of several rows of queries, side by side: those of the distances
-  # that follow on each other. Those of a last tile beyond the grid are 0.
-  num_distances = (blocks.num_tiles - 1) * blocks.tile_rows + height
-  missing = num_distances + blocks.tile_rows - 1 - rows.shape[1]
-  rows = jnp.pad(rows, ((0, 0), (0, missing), (0, 0), (0, 0)))
-  tiles = jnp.concatenate(
-    [rows[:, i : i + num_distances] for i in range(blocks.tile_rows)], axis=-1
-  )  # [heads, distances, W, tile_rows * W]
-  # The distance falls as the row of the keys rises.
-  tiles = tiles[:, ::-1]
-  if blocks.single_tile:
-    tiles = tiles.reshape(num_heads, 1, height * width, -1)
-    padding = blocks.key_block - height * width
-    tiles = jnp.pad(
-      tiles, ((0, 0), (0, 0), (0, padding), (0, 0)), constant_values=_MASKED
-    )
-  padding = blocks.tile - tiles.shape[-1]
-  return jnp.pad(tiles, ((0, 0), (0, 0), (0, 0), (0, padding)))
 
 
 def _table_or_zeros(table, q, grid):

@@ -42,8 +42,8 @@ def expand_bias_table(
   bias = jnp.einsum(
     'hxy,xik,yjl->hijkl',
     bias_table.astype(jnp.float32),
-    _offset_one_hot(height),
-    _offset_one_hot(width),
+    offset_one_hot(height),
+    offset_one_hot(width),
     precision=jax.lax.Precision.HIGHEST,
   )  # [heads, H, W, H, W]
   return bias.reshape(-1, height * width, height * width)
@@ -65,8 +65,8 @@ def fold_bias_gradient(
   return jnp.einsum(
     'hijkl,xik,yjl->hxy',
     bias_gradient.astype(jnp.float32).reshape(-1, height, width, height, width),
-    _offset_one_hot(height),
-    _offset_one_hot(width),
+    offset_one_hot(height),
+    offset_one_hot(width),
     precision=jax.lax.Precision.HIGHEST,
   )
 
@@ -90,7 +90,7 @@ def collapse_bias(bias: ExpandedBias, grid: tuple[int, int]) -> jax.Array:
   return columns  # [heads, 2H-1, 2W-1]
 
 
-def _offset_one_hot(length: int) -> np.ndarray:
+def offset_one_hot(length: int) -> np.ndarray:
   """Returns [2L-1, L, L]: 1 where query - key is the offset, else 0."""
   position = np.arange(length)
   offset = position[:, None] - position[None, :] + length - 1

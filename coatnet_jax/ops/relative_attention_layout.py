@@ -1,0 +1,145 @@
+"""From relative attention's arrays to those its kernels read, and back.
+
+Heads lie side by side in the lanes, [B, N, heads * head_dim], as a projection
+makes them; what does not fill a block is padded with zeros. Not here: how large
+the blocks are (`relative_attention_blocks.py`).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from coatnet_jax.ops.relative_attention_blocks import Blocks
+from coatnet_jax.ops.relative_attention_kernels import LOG2_E
+from coatnet_jax.ops.relative_bias import offset_one_hot
+
+# The bias of padded keys. Finite, so that no row of padding becomes NaN.
+_MASKED = -1e30
+
+
+def to_lanes(x: jax.Array, blocks: Blocks, rows: int) -> jax.Array:
+  """Lays the heads of q, k, v or an output side by side.
+
+  Args:
+    x: [B, N, heads, head_dim].
+    blocks: of the grid.
+    rows: `blocks.num_queries`, or `blocks.num_tokens` for keys and values.
+
+  Returns:
+    [B, rows, padded heads * head_dim].
+  """
+  batch, _, heads, head_dim = x.shape
+  height, width = blocks.grid
+  x = x.reshape(batch, height * width, heads * head_dim)
+  if blocks.width != width:
+    x = x.reshape(batch, height, width, -1)
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, blocks.width - width), (0, 0)))
+    x = x.reshape(batch, height * blocks.width, -1)
+  channels = blocks.padded_heads(heads) * head_dim
+  return jnp.pad(
+    x, ((0, 0), (0, rows - x.shape[1]), (0, channels - x.shape[2]))
+  )
+
+
+def from_lanes(
+  x: jax.Array, blocks: Blocks, shape: tuple[int, ...]
+) -> jax.Array:
+  """Returns what `to_lanes` was given: [B, N, heads, head_dim], `shape`."""
+  batch, _, heads, head_dim = shape
+  height, width = blocks.grid
+  x = x[:, : blocks.num_tokens, : heads * head_dim]
+  x = x.reshape(batch, height, blocks.width, -1)[:, :, :width]
+  return x.reshape(shape)
+
+
+def pack_statistics(x: jax.Array, blocks: Blocks) -> jax.Array:
+  """Cuts a number per query into tiles.
+
+  Args:
+    x: [B, heads, N].
+    blocks: of the grid.
+
+  Returns:
+    [B, groups, tiles, heads_per_group, tile].
+  """
+  batch, heads, _ = x.shape
+  height, width = blocks.grid
+  x = jnp.pad(
+    x.reshape(batch, heads, height, width),
+    (
+      (0, 0),
+      (0, blocks.padded_heads(heads) - heads),
+      (0, blocks.num_tiles * blocks.tile_rows - height),
+      (0, blocks.width - width),
+    ),
+  )
+  x = x.reshape(
+    batch,
+    -1,
+    blocks.heads_per_group,
+    blocks.num_tiles,
+    blocks.tile_rows * blocks.width,
+  )
+  x = x.transpose(0, 1, 3, 2, 4)
+  return jnp.pad(x, (*[(0, 0)] * 4, (0, blocks.tile - x.shape[-1])))
+
+
+def unpack_statistics(x: jax.Array, blocks: Blocks, heads: int) -> jax.Array:
+  """Returns what `pack_statistics` was given, [B, heads, N]."""
+  height, width = blocks.grid
+  x = x[..., : blocks.tile_rows * blocks.width]
+  x = x.transpose(0, 1, 3, 2, 4)
+  # [B, heads, H, W], all padded
+  x = x.reshape(x.shape[0], blocks.padded_heads(heads), -1, blocks.width)
+  x = x[:, :heads, :height, :width]
+  return x.reshape(*x.shape[:2], height * width)
+
+
+def pack_bias(table: jax.Array, blocks: Blocks) -> jax.Array:
+  """Expands a table to the bias blocks that the kernels read.
+
+  By a product with a one-hot array and slices: no gather, nor a scatter in the
+  gradient.
+
+  Args:
+    table: [heads, 2H-1, 2W-1].
+    blocks: of the grid.
+
+  Returns:
+    [padded heads, bias_depth, key_block, tile] float32, times log2(e): keys by
+    queries. Padded keys have a large negative bias.
+  """
+  height, width = blocks.grid
+  heads = blocks.padded_heads(table.shape[0])
+  table = table.astype(jnp.float32) * LOG2_E
+  table = jnp.pad(table, ((0, heads - table.shape[0]), (0, 0), (0, 0)))
+  # The half-expanded form: one block [keys, queries] of a row of either for
+  # each distance between the rows.
+  rows = jnp.einsum(
+    'hxy,yqk->hxkq',
+    table,
+    offset_one_hot(width),
+    precision=jax.lax.Precision.HIGHEST,
+  )  # [heads, 2H-1, W, W]
+  padding = blocks.width - width
+  rows = jnp.pad(rows, ((0, 0), (0, 0), (0, 0), (0, padding)))
+  rows = jnp.pad(
+    rows, ((0, 0), (0, 0), (0, padding), (0, 0)), constant_values=_MASKED
+  )
+  # A tile of several rows of queries, side by side: those of the distances
+  # that follow on each other. Those of a last tile beyond the grid are 0.
+  num_distances = (blocks.num_tiles - 1) * blocks.tile_rows + height
+  missing = num_distances + blocks.tile_rows - 1 - rows.shape[1]
+  rows = jnp.pad(rows, ((0, 0), (0, missing), (0, 0), (0, 0)))
+  tiles = jnp.concatenate(
+    [rows[:, i : i + num_distances] for i in range(blocks.tile_rows)], axis=-1
+  )  # [heads, distances, W, tile_rows * W]
+  # The distance falls as the row of the keys rises.
+  tiles = tiles[:, ::-1]
+  if blocks.single_tile:
+    tiles = tiles.reshape(heads, 1, height * width, -1)
+    padding = blocks.key_block - height * width
+    tiles = jnp.pad(
+      tiles, ((0, 0), (0, 0), (0, padding), (0, 0)), constant_values=_MASKED
+    )
+  padding = blocks.tile - tiles.shape[-1]
+  return jnp.pad(tiles, ((0, 0), (0, 0), (0, 0), (0, padding)))
