@@ -41,9 +41,12 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import re
 import statistics
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -154,6 +157,8 @@ def main(arguments: list[str]) -> int:
     titles = _MEASURED_COLUMNS
     header = f'Measured on {jax.devices()[0].device_kind}, one device.'
   else:
+    # What is computed beside compiling; a TPU that is there may be busy.
+    jax.config.update('jax_platforms', 'cpu')
     compiler = topologies.describe_compiler()
     header = f'Compiler estimate ({compiler}), not measured on a TPU.'
     if options.train_step:
@@ -173,8 +178,20 @@ def main(arguments: list[str]) -> int:
 
 
 def has_tpu() -> bool:
-  """Returns whether JAX finds a TPU on this machine."""
-  return jax.default_backend() == 'tpu'
+  """Returns whether JAX finds a TPU on this machine.
+
+  Another process looks: this one has to set up the compiler first, before
+  anything loads libtpu.
+  """
+  if importlib.util.find_spec('libtpu') is None:
+    return False
+  process = subprocess.run(
+    [sys.executable, '-c', 'import jax; print(jax.default_backend())'],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  return process.stdout.strip() == 'tpu'
 
 
 def resolve_implementations(

@@ -48,18 +48,20 @@ def test_other_heads_compile(head_dim, dtype, run_benchmark):
 
 
 def test_forward_at_224_px(run_benchmark):
-  (row,) = run_benchmark(
-    '--implementations=pallas',
+  kernel, plain = run_benchmark(
+    '--implementations=pallas,reference',
     '--directions=forward',
     '--grid=14x14',
     *CASES['14x14'],
   )
-  assert row['cycles'] <= 0.5e6
+  assert kernel['cycles'] <= 0.5e6
+  # What writes the logits is seen to.
+  assert plain['largest_array_bytes'] >= _logits_bytes(plain)
 
 
 @pytest.mark.parametrize('grid', ['14x14', '24x24', '32x32'])
 def test_a_quarter_of_xlas_cycles(grid, run_benchmark):
-  kernel, xla = run_benchmark(
+  kernel, _ = run_benchmark(
     '--implementations=pallas,xla',
     '--directions=forward+backward',
     f'--grid={grid}',
@@ -67,7 +69,6 @@ def test_a_quarter_of_xlas_cycles(grid, run_benchmark):
   )
   assert kernel['of_xla'] <= 1 / 4
   assert kernel['temporary_bytes'] < _logits_bytes(kernel) / 4
-  assert xla['largest_array_bytes'] >= _logits_bytes(xla)
 
 
 def test_1024_px_fits_where_xla_does_not(run_benchmark):
