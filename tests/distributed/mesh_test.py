@@ -1,3 +1,4 @@
+import functools
 from unittest import mock
 
 import jax
@@ -72,3 +73,21 @@ def test_batches_must_divide_over_devices(size, parts, message):
     pytest.raises(UserError, match=f'train is {size}.*{message}'),
   ):
     mesh_lib.check_batch_size('train', size, parts)
+
+
+def test_a_mesh_is_ambient_while_a_function_is_traced():
+  mesh = mesh_lib.create_mesh(data=1, fsdp=1)
+  seen = []
+
+  def double(x, *, scale):
+    seen.append(jax.sharding.get_abstract_mesh())
+    return scale * x
+
+  jitted = mesh_lib.jit(
+    functools.partial(double, scale=2), mesh, donate_argnums=0
+  )
+  assert jitted(jnp.ones(3)).tolist() == [2, 2, 2]
+  jitted(jnp.ones(3))
+  assert seen == [mesh.abstract_mesh]
+  assert jax.sharding.get_abstract_mesh().empty
+  assert 'jit_double' in jitted.lower(jnp.ones(3)).as_text()
