@@ -13,8 +13,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend import core
-from jax.interpreters import mlir
 
 from coatnet_jax.ops import relative_attention_pallas, relative_attention_xla
 from coatnet_jax.ops.relative_bias import (
@@ -22,8 +20,15 @@ from coatnet_jax.ops.relative_bias import (
   collapse_bias,
   expand_bias_table,
 )
+from coatnet_jax.ops.tpu_only import call_tpu_only
 
 IMPLEMENTATIONS = ('auto', 'reference', 'xla', 'pallas', 'cudnn')
+
+_NO_KERNEL = (
+  "implementation='pallas' is for TPUs, and this program is for another"
+  " platform; use implementation='auto' or 'xla', or interpret=True to"
+  ' interpret the kernel.'
+)
 
 
 def relative_attention(
@@ -190,33 +195,10 @@ def _run(options, xla, pallas, *operands):
   if options.interpret:
     return kernel(*operands)
 
-  def refuse(*operands):
-    # The other branch's results, so that shapes and types agree.
-    return jax.tree.map(
-      lambda x: x + _no_kernel.bind().astype(x.dtype), xla(*operands)
-    )
-
-  default = xla if options.implementation == 'auto' else refuse
-  return lax.platform_dependent(*operands, tpu=kernel, default=default)
-
-
-# A scalar that no platform can compute: lowering it is the error.
-_no_kernel = core.Primitive('relative_attention_kernel')
-_no_kernel.def_abstract_eval(
-  lambda: jax.core.ShapedArray((), jnp.dtype(jnp.float32))
-)
-
-
-def _raise_no_kernel(*_):
-  raise ValueError(
-    "implementation='pallas' is for TPUs, and this program is for another"
-    " platform; use implementation='auto' or 'xla', or interpret=True to"
-    ' interpret the kernel.'
-  )
-
-
-_no_kernel.def_impl(_raise_no_kernel)
-mlir.register_lowering(_no_kernel, _raise_no_kernel)
+  if options.implementation == 'pallas':
+    return call_tpu_only(kernel, *operands, otherwise=_NO_KERNEL)
+  on_tpu = functools.partial(call_tpu_only, kernel)
+  return lax.platform_dependent(*operands, tpu=on_tpu, default=xla)
 
 
 def _check_shapes(q, k, v, bias_table, grid):

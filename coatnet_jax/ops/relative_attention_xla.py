@@ -1,12 +1,14 @@
 """Relative attention for platforms without a kernel of their own.
 
 Plain products and a softmax that XLA compiles, with a backward pass that
-computes the probabilities anew instead of keeping them. Not here: checking
-arguments and choosing between implementations (`relative_attention.py`).
+computes the probabilities anew instead of keeping them. The products are in
+the forms that are fast on a CPU. Not here: checking arguments and choosing
+between implementations (`relative_attention.py`).
 """
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from coatnet_jax.ops.relative_bias import expand_bias_table, fold_bias_gradient
 
@@ -39,7 +41,7 @@ def forward(
   maximum = logits.max(-1, keepdims=True)
   weights = jnp.exp(logits - maximum)
   denominator = weights.sum(-1, keepdims=True)
-  out = _product('bhqk,bhkd->bhqd', weights.astype(v.dtype), v) / denominator
+  out = _multiply(weights.astype(v.dtype), v) / denominator
   logsumexp = (jnp.log(denominator) + maximum)[..., 0]
   return jnp.swapaxes(out.astype(q.dtype), 1, 2), logsumexp
 
@@ -74,34 +76,63 @@ def backward(
     float32; None without a table.
   """
   dtype = q.dtype
+  # Or the logits of the forward pass were found equal, and kept. (XLA:CPU keeps
+  # them all the same.)
+  q, k, bias_table, grad = lax.optimization_barrier((q, k, bias_table, grad))
+  # On a CPU, a product with the first matrix transposed takes up to four times
+  # as long. So the transposed gradients of k and v are computed.
+  q_transposed, grad_transposed = (
+    lax.optimization_barrier(x.transpose(0, 2, 3, 1)) for x in (q, grad)
+  )  # [B, heads, d, N]
   q, k, v, out, grad = (jnp.swapaxes(x, 1, 2) for x in (q, k, v, out, grad))
   logits = _compute_logits(q, k, bias_table, grid, scale)
   weights = jnp.exp(logits - logsumexp[..., None])
-  grad_v = _product('bhqk,bhqd->bhkd', weights.astype(dtype), grad)
-  # What the softmax subtracts: sum_k weights * grad_weights.
+  grad_v = _multiply(grad_transposed, weights.astype(dtype))  # [B, heads, d, N]
+  # What the softmax subtracts: the sum of weights * grad_weights over the keys.
   delta = (out.astype(jnp.float32) * grad).sum(-1, keepdims=True)
-  grad_weights = _product('bhqd,bhkd->bhqk', grad, v)
+  grad_weights = _multiply_transposed(grad, v)
   grad_logits = weights * (grad_weights - delta)
   grad_table = None
   if bias_table is not None:
-    grad_table = fold_bias_gradient(grad_logits.sum(0), grid)
+    grad_table = fold_bias_gradient(_sum_over_batch(grad_logits), grid)
   grad_logits = grad_logits.astype(dtype)
-  grad_q = scale * _product('bhqk,bhkd->bhqd', grad_logits, k)
-  grad_k = scale * _product('bhqk,bhqd->bhkd', grad_logits, q)
-  gradients = (
-    jnp.swapaxes(x.astype(dtype), 1, 2) for x in (grad_q, grad_k, grad_v)
+  grad_q = scale * _multiply(grad_logits, k)
+  grad_k = scale * _multiply(q_transposed, grad_logits)  # [B, heads, d, N]
+  return (
+    grad_q.astype(dtype).transpose(0, 2, 1, 3),
+    grad_k.astype(dtype).transpose(0, 3, 1, 2),
+    grad_v.astype(dtype).transpose(0, 3, 1, 2),
+    grad_table,
   )
-  return *gradients, grad_table
 
 
 def _compute_logits(q, k, bias_table, grid, scale):
-  """Returns [B, heads, N, N] float32 of transposed q and k."""
-  logits = scale * _product('bhqd,bhkd->bhqk', q, k)
+  """Returns [B, heads, N, N] float32, for q and k: [B, heads, N, d]."""
+  logits = scale * _multiply_transposed(q, k)
   if bias_table is not None:
     logits += expand_bias_table(bias_table, grid)
   return logits
 
 
-def _product(subscripts, left, right):
-  """Multiplies matrices, summing in float32."""
-  return jnp.einsum(subscripts, left, right, preferred_element_type=jnp.float32)
+def _sum_over_batch(x):
+  """Sums [B, heads, N, N] to [heads, N, N], as a product with ones.
+
+  XLA:CPU's sum over the first axis takes 20 to 60 times as long.
+  """
+  return jnp.einsum(
+    'b,bhqk->hqk', jnp.ones(len(x)), x, precision=lax.Precision.HIGHEST
+  )
+
+
+def _multiply(left, right):
+  """Multiplies matrices [B, heads, i, j] and [.., j, k]; float32."""
+  return jnp.einsum(
+    'bhij,bhjk->bhik', left, right, preferred_element_type=jnp.float32
+  )
+
+
+def _multiply_transposed(left, right):
+  """Multiplies matrices [B, heads, i, j] and [.., k, j]; float32."""
+  return jnp.einsum(
+    'bhij,bhkj->bhik', left, right, preferred_element_type=jnp.float32
+  )

@@ -1,35 +1,20 @@
+"""The definition, the choice between implementations, and bad input."""
+
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import coatnet_jax
-from coatnet_jax.ops.relative_attention import expand_bias_table
+from coatnet_jax.ops.relative_attention import IMPLEMENTATIONS
+from tests.ops import attention_reference as reference
 
 
-def _inputs(grid, heads=2, head_dim=4, batch=2):
-  rng = np.random.default_rng(0)
-  tokens = grid[0] * grid[1]
-  q, k, v = (
-    rng.normal(size=(batch, tokens, heads, head_dim)) for _ in range(3)
-  )
-  table = rng.normal(size=(heads, 2 * grid[0] - 1, 2 * grid[1] - 1))
-  return q, k, v, table
-
-
-def _reference(q, k, v, table, grid, scale=None):
-  """Equation 3 in float64, one pair of tokens at a time for the bias."""
-  height, width = grid
-  bias = np.empty((table.shape[0], height * width, height * width))
-  for i, j, x, y in np.ndindex(height, width, height, width):
-    bias[:, i * width + j, x * width + y] = table[
-      :, i - x + height - 1, j - y + width - 1
-    ]
-  scale = q.shape[-1] ** -0.5 if scale is None else scale
-  logits = np.einsum('bqhd,bkhd->bhqk', q, k) * scale + bias
-  weights = np.exp(logits - logits.max(-1, keepdims=True))
-  weights /= weights.sum(-1, keepdims=True)
-  return np.einsum('bhqk,bkhd->bqhd', weights, v), bias
+def _create_inputs(grid, head_dim=4):
+  """Returns q, k, v and the table in float64."""
+  return reference.create_inputs(grid, batch=2, heads=2, head_dim=head_dim)[:4]
 
 
 def _float32(arrays):
@@ -38,51 +23,185 @@ def _float32(arrays):
 
 @pytest.mark.parametrize('grid', [(7, 7), (3, 5), (5, 2), (1, 4)])
 @pytest.mark.parametrize('scale', [None, 0.3])
-def test_is_equation_3(grid, scale):
-  inputs = _inputs(grid)
-  expected, bias = _reference(*inputs, grid, scale)
+@pytest.mark.parametrize('implementation', ['auto', 'reference', 'xla'])
+def test_is_equation_3(grid, scale, implementation):
+  inputs = _create_inputs(grid)
   actual = coatnet_jax.relative_attention(
-    *_float32(inputs), grid=grid, scale=scale
+    *_float32(inputs), grid=grid, scale=scale, implementation=implementation
   )
+  expected = reference.attend(*inputs, grid, scale)
   np.testing.assert_allclose(actual, expected, atol=2e-6)
-  np.testing.assert_allclose(
-    expand_bias_table(_float32(inputs)[3], grid), bias, atol=1e-6
-  )
 
 
-def test_gradient_of_the_table_by_finite_differences():
+@pytest.mark.parametrize('implementation', ['reference', 'xla'])
+def test_gradient_of_the_table_by_finite_differences(implementation):
   grid = (2, 3)
-  inputs = _inputs(grid)
+  inputs = _create_inputs(grid)
   weight = np.random.default_rng(1).normal(size=inputs[0].shape)
   q, k, v, table = _float32(inputs)
-  grad = jax.grad(
-    lambda t: (
-      weight * coatnet_jax.relative_attention(q, k, v, t, grid=grid)
-    ).sum()
-  )(table)
+  attend = functools.partial(
+    coatnet_jax.relative_attention, grid=grid, implementation=implementation
+  )
+  grad = jax.grad(lambda t: (weight * attend(q, k, v, t)).sum())(table)
   step = 1e-5
   for index in np.ndindex(table.shape):
     shifted = []
     for sign in (1, -1):
       moved = inputs[3].copy()
       moved[index] += sign * step
-      shifted.append((weight * _reference(*inputs[:3], moved, grid)[0]).sum())
+      shifted.append(
+        (weight * reference.attend(*inputs[:3], moved, grid)).sum()
+      )
     expected = (shifted[0] - shifted[1]) / (2 * step)
     assert float(grad[index]) == pytest.approx(expected, abs=2e-5)
 
 
-def test_softmax_is_float32_in_bfloat16():
+@pytest.mark.parametrize('implementation', ['reference', 'xla'])
+def test_softmax_is_float32_in_bfloat16(implementation):
   grid = (4, 4)
-  inputs = _inputs(grid)
-  expected, _ = _reference(*inputs, grid)
+  inputs = _create_inputs(grid)
+  expected = reference.attend(*inputs, grid)
   q, k, v = (jnp.asarray(a, jnp.bfloat16) for a in inputs[:3])
   table = jnp.asarray(inputs[3], jnp.float32)
-  actual = coatnet_jax.relative_attention(q, k, v, table, grid=grid)
+  attend = functools.partial(
+    coatnet_jax.relative_attention, grid=grid, implementation=implementation
+  )
+  actual = attend(q, k, v, table)
   assert actual.dtype == jnp.bfloat16
   np.testing.assert_allclose(actual.astype(np.float32), expected, atol=0.03)
   # A bias of 1e4 must neither overflow nor lose the other entries.
-  huge = coatnet_jax.relative_attention(q, k, v, table + 1e4, grid=grid)
+  huge = attend(q, k, v, table + 1e4)
   np.testing.assert_allclose(huge.astype(np.float32), expected, atol=0.03)
+
+
+def test_the_gradient_of_a_table_has_its_dtype():
+  grid = (2, 2)
+  q, k, v, table = _float32(_create_inputs(grid))
+  attend = functools.partial(coatnet_jax.relative_attention, q, k, v, grid=grid)
+  grad = jax.grad(lambda t: attend(t).sum())(table.astype(jnp.bfloat16))
+  assert grad.dtype == jnp.bfloat16
+
+
+def test_forward_mode_of_the_definition():
+  grid = (2, 2)
+  inputs = _float32(_create_inputs(grid))
+  attend = functools.partial(
+    coatnet_jax.relative_attention, grid=grid, implementation='reference'
+  )
+
+  @jax.jit
+  def slopes(weight):
+    """Along the inputs themselves, by forward and by reverse mode."""
+    _, tangent = jax.jvp(attend, inputs, inputs)
+    _, pullback = jax.vjp(attend, *inputs)
+    products = (jnp.vdot(x, y) for x, y in zip(inputs, pullback(weight)))
+    return jnp.vdot(weight, tangent), sum(products)
+
+  forward, reverse = slopes(jnp.cos(inputs[0]))
+  assert abs(float(forward)) > 0.1
+  assert float(forward) == pytest.approx(float(reverse), rel=1e-4)
+
+
+def test_vmap():
+  """Over all arguments, and over all but the table; gradients, too."""
+  grid = (2, 3)
+  arrays = _float32(_create_inputs(grid, head_dim=32))
+  stacks = [jnp.stack([x, x[::-1] + 1]) for x in arrays]
+
+  def differentiate(implementation, *inputs):
+    attend = functools.partial(
+      coatnet_jax.relative_attention, grid=grid, implementation=implementation
+    )
+    out, pullback = jax.vjp(attend, *inputs)
+    return out, *pullback(out)
+
+  for inputs, axes in (
+    (stacks, (0, 0, 0, 0)),
+    ((*stacks[:3], arrays[3]), (0, 0, 0, None)),
+  ):
+    found, expected = (
+      jax.jit(jax.vmap(functools.partial(differentiate, name), axes))(*inputs)
+      for name in ('auto', 'reference')
+    )
+    for x, y in zip(found, expected, strict=True):
+      np.testing.assert_allclose(x, y, atol=2e-5 * float(jnp.abs(y).max()))
+
+
+def _attend_and_differentiate(implementation, grid):
+  attend = functools.partial(
+    coatnet_jax.relative_attention, grid=grid, implementation=implementation
+  )
+
+  def function(*inputs):
+    out, pullback = jax.vjp(attend, *inputs)
+    return out, *pullback(out)
+
+  return jax.jit(function)
+
+
+def test_the_platform_decides_when_lowering():
+  """One exported program is a kernel on a TPU and products on a CPU."""
+  grid = (3, 5)
+  inputs = _float32(_create_inputs(grid, head_dim=32))
+  export = functools.partial(
+    jax.export.export, _attend_and_differentiate('auto', grid)
+  )
+  assert (
+    'tpu_custom_call' not in export(platforms=['cpu'])(*inputs).mlir_module()
+  )
+  both = export(platforms=['tpu', 'cpu'])(*inputs)
+  # Forward and backward.
+  assert both.mlir_module().count('@tpu_custom_call(') == 2
+  expected = _attend_and_differentiate('reference', grid)(*inputs)
+  for x, y in zip(both.call(*inputs), expected, strict=True):
+    np.testing.assert_allclose(x, y, atol=2e-5 * float(jnp.abs(y).max()))
+
+
+@pytest.mark.parametrize(
+  ('head_dim', 'dtype'), [(48, 'float32'), (32, 'float16')]
+)
+def test_auto_on_a_tpu_without_a_kernel_for_it(head_dim, dtype):
+  grid = (2, 3)
+  *qkv, table = _float32(_create_inputs(grid, head_dim=head_dim))
+  qkv = [x.astype(dtype) for x in qkv]
+  exported = jax.export.export(
+    _attend_and_differentiate('auto', grid), platforms=['tpu']
+  )(*qkv, table)
+  assert 'tpu_custom_call' not in exported.mlir_module()
+  with pytest.raises(ValueError, match=f'not {head_dim} in {dtype}; use'):
+    coatnet_jax.relative_attention(
+      *qkv, table, grid=grid, implementation='pallas'
+    )
+
+
+@pytest.mark.parametrize('transform', [lambda f: f, jax.jit])
+def test_pallas_elsewhere_says_what_to_do(transform):
+  grid = (2, 3)
+  inputs = _float32(_create_inputs(grid, head_dim=32))
+  attend = functools.partial(
+    coatnet_jax.relative_attention, grid=grid, implementation='pallas'
+  )
+  with pytest.raises(
+    ValueError, match="use implementation='auto' or 'xla', or"
+  ):
+    transform(attend)(*inputs)
+  for platforms in (['cuda'], ['tpu', 'cpu']):
+    with pytest.raises(ValueError, match='this program is for another'):
+      jax.export.export(jax.jit(attend), platforms=platforms)(*inputs)
+
+
+def test_cudnn_without_one_says_what_to_do():
+  grid = (2, 3)
+  inputs = _float32(_create_inputs(grid, head_dim=32))
+  attend = functools.partial(
+    coatnet_jax.relative_attention, grid=grid, implementation='cudnn'
+  )
+  with pytest.raises(
+    ValueError, match='takes bfloat16 and float16, not float3'
+  ):
+    attend(*inputs)
+  with pytest.raises(ValueError, match="use implementation='auto' or 'xla'"):
+    attend(*(x.astype(jnp.bfloat16) for x in inputs))
 
 
 @pytest.mark.parametrize(
@@ -95,9 +214,46 @@ def test_softmax_is_float32_in_bfloat16():
     ({'table': np.zeros((1, 7, 7))}, r'need \(2, 7, 7\)'),
   ],
 )
-def test_shapes_that_disagree(change, message):
-  arguments = dict(zip(('q', 'k', 'v', 'table'), _inputs((4, 4)), strict=True))
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+def test_shapes_that_disagree(change, message, implementation):
+  arguments = dict(
+    zip(('q', 'k', 'v', 'table'), _create_inputs((4, 4)), strict=True)
+  )
   arguments = {**arguments, 'grid': (4, 4), **change}
   grid = arguments.pop('grid')
   with pytest.raises(ValueError, match=message):
-    coatnet_jax.relative_attention(*_float32(arguments.values()), grid=grid)
+    coatnet_jax.relative_attention(
+      *_float32(arguments.values()), grid=grid, implementation=implementation
+    )
+
+
+@pytest.mark.parametrize(
+  ('dtypes', 'message'),
+  [
+    (('int32', 'int32', 'int32', 'float32'), 'or float16, not int32'),
+    (('float32', 'bfloat16', 'float32', 'float32'), 'must have one dtype'),
+    (('float32', 'float32', 'float16', 'float32'), 'must have one dtype'),
+    (('float32', 'float32', 'float32', 'int32'), 'a float dtype, not int32'),
+  ],
+)
+def test_dtypes(dtypes, message):
+  arrays = [
+    jnp.asarray(a, dtype)
+    for a, dtype in zip(_create_inputs((2, 2)), dtypes, strict=True)
+  ]
+  with pytest.raises(ValueError, match=message):
+    coatnet_jax.relative_attention(*arrays, grid=(2, 2))
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'implementation': 'triton'}, 'there are auto, reference, xla, pallas'),
+    ({'implementation': 'xla', 'interpret': True}, "not 'xla'"),
+    ({'interpret': True}, "is for implementation='pallas', not 'auto'"),
+  ],
+)
+def test_implementations(options, message):
+  arrays = _float32(_create_inputs((2, 2)))
+  with pytest.raises(ValueError, match=message):
+    coatnet_jax.relative_attention(*arrays, grid=(2, 2), **options)
