@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from coatnet_jax.ops.relative_bias import expand_bias_table, fold_bias_gradient
+from coatnet_jax.ops.relative_bias import (
+  expand_bias_table,
+  expand_large_bias_table,
+  fold_bias_gradient,
+)
+
+# Of tokens, from which on the other way to expand the table is faster.
+_LARGE = 100
 
 
 def forward(
@@ -109,9 +116,11 @@ def backward(
 def _compute_logits(q, k, bias_table, grid, scale):
   """Returns [B, heads, N, N] float32, for q and k: [B, heads, N, d]."""
   logits = scale * _multiply_transposed(q, k)
-  if bias_table is not None:
-    logits += expand_bias_table(bias_table, grid)
-  return logits
+  if bias_table is None:
+    return logits
+  is_large = q.shape[2] >= _LARGE
+  expand = expand_large_bias_table if is_large else expand_bias_table
+  return logits + expand(bias_table, grid)
 
 
 def _sum_over_batch(x):
@@ -119,6 +128,8 @@ def _sum_over_batch(x):
 
   XLA:CPU's sum over the first axis takes 20 to 60 times as long.
   """
+  if len(x) == 1:
+    return x[0]
   return jnp.einsum(
     'b,bhqk->hqk', jnp.ones(len(x)), x, precision=lax.Precision.HIGHEST
   )

@@ -1,8 +1,9 @@
 """A table of biases by relative offset, expanded to pairs of tokens and back.
 
-Both ways are products with one-hot matrices, the paper's TPU form (appendix
-A.1): no gather forward, no scatter backward. Not here: what learns the table,
-and resizing it to another grid.
+The definition is products with one-hot matrices, the paper's TPU form
+(appendix A.1): no gather forward, no scatter backward. Beside it are forms that
+move numbers instead of multiplying them, of rows at least. Not here: what
+learns the table, and resizing it to another grid.
 """
 
 import dataclasses
@@ -49,6 +50,36 @@ def expand_bias_table(
   return bias.reshape(-1, height * width, height * width)
 
 
+def expand_large_bias_table(
+  bias_table: jax.Array | ExpandedBias, grid: tuple[int, int]
+) -> jax.Array:
+  """Does what `expand_bias_table` does, with products for the columns only.
+
+  On a CPU it takes a quarter to a half of the time from 10x10 on, and longer
+  on smaller grids. See `expand_bias_table` for arguments and result.
+  """
+  if isinstance(bias_table, ExpandedBias):
+    return bias_table.values
+  height, width = grid
+  by_row = jnp.einsum(
+    'hxy,yjl->hjxl',
+    bias_table.astype(jnp.float32)[:, ::-1],
+    offset_one_hot(width),
+    precision=jax.lax.Precision.HIGHEST,
+  )  # [heads, W, 2H-1, W], by key row - query row
+  # Query row i reads the H rows from H-1-i on. Rows of 2H, written one after
+  # the other and read as rows of 2H-1, are shifted by one more each.
+  padded = jnp.pad(by_row, ((0, 0), (0, 0), (0, 1), (0, 0)))
+  tiled = jnp.broadcast_to(
+    padded[:, :, None], (len(padded), width, height, 2 * height, width)
+  ).reshape(-1, width, height * 2 * height, width)
+  shifted = tiled[:, :, : height * (2 * height - 1)].reshape(
+    -1, width, height, 2 * height - 1, width
+  )
+  bias = shifted[:, :, :, height - 1 :]  # [heads, W, H, H, W]
+  return jnp.swapaxes(bias, 1, 2).reshape(-1, height * width, height * width)
+
+
 def fold_bias_gradient(
   bias_gradient: jax.Array, grid: tuple[int, int]
 ) -> jax.Array:
@@ -62,10 +93,18 @@ def fold_bias_gradient(
     [heads, 2H-1, 2W-1] float32.
   """
   height, width = grid
+  gradient = bias_gradient.astype(jnp.float32)
+  gradient = gradient.reshape(-1, height, width, height, width)
+  # Query row i goes to the H rows from i on. XLA adds all of them in one loop.
+  by_row = sum(
+    jnp.pad(
+      gradient[:, i, :, ::-1], ((0, 0), (0, 0), (i, height - 1 - i), (0, 0))
+    )
+    for i in range(height)
+  )  # [heads, W, 2H-1, W]
   return jnp.einsum(
-    'hijkl,xik,yjl->hxy',
-    bias_gradient.astype(jnp.float32).reshape(-1, height, width, height, width),
-    offset_one_hot(height),
+    'hjxl,yjl->hxy',
+    by_row,
     offset_one_hot(width),
     precision=jax.lax.Precision.HIGHEST,
   )
