@@ -22,8 +22,9 @@ chosen by the compiler, as the projections around attention can give them:
 
 --train_step compiles the whole train step of CoAtNet-0 (configs/coatnet_0.py,
 224 px, 128 images, one chip) and prints the part of attention in its cycles: of
-all that is computed in `relative_attention`, and of the rest of the attention
-layer but its two projections. It takes 5 to 15 minutes and 6 GB.
+all that is computed in `relative_attention`; beside it stands the rest of the
+attention layer but the matrix products of its two projections, so biases, and
+whatever brings arrays into another layout. It takes 5 to 45 minutes and 6 GB.
 
 With --json: a list of objects with chip, grid, batch, heads, head_dim, dtype,
 direction, implementation, cycles, kernel_cycles, milliseconds, of_xla,
@@ -65,6 +66,8 @@ from tools.attention_programs import (
   trace_train_step,
 )
 
+# Of an attention layer: attention itself, and the products of its projections.
+_NOT_BESIDE_ATTENTION = r'relative_attention|/(qkv|out)/dot_general'
 IMPLEMENTATIONS = ('pallas', 'xla', 'reference')
 DTYPES = ('bfloat16', 'float32')
 
@@ -373,7 +376,7 @@ def estimate_train_steps(
       operation.cycles
       for operation in report.operations
       if '/attention/' in operation.op_name
-      and not re.search(r'relative_attention|/(qkv|out)/', operation.op_name)
+      and not re.search(_NOT_BESIDE_ATTENTION, operation.op_name)
     )
     yield {
       'chip': chip,

@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 
 import jax
 import pytest
@@ -146,6 +147,23 @@ def test_json_has_every_chip_and_case(compiler, capsys):
   assert reference['cycles'] is None
   assert reference['needed_bytes'] == int(25.8e9)
   assert {row['chip'] for row in rows} == {'v4', 'v6e'}
+
+
+@pytest.mark.parametrize(
+  ('name', 'counts'),
+  [
+    ('qkv/slice', True),
+    ('qkv/reshape', True),
+    ('reshape', True),
+    ('out/dot_general', False),
+    ('qkv/dot_general', False),
+    ('relative_attention/pallas_call', False),
+  ],
+)
+def test_layouts_around_attention_stand_beside_it(name, counts):
+  name = f'jit(train_step)/jvp(CoAtNet)/s3_block_0/attention/{name}'
+  found = re.search(benchmark_attention._NOT_BESIDE_ATTENTION, name)
+  assert counts == (found is None)
 
 
 def test_the_train_steps_share_of_attention(compiler, capsys):
