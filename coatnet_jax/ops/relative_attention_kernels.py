@@ -18,6 +18,7 @@ Not here: anything of size N x N outside VMEM, or a mask for padding. Queries
 and keys are padded with zeros; the bias of padded keys is -1e30.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -47,6 +48,7 @@ def forward_kernel(
   *,
   blocks: Blocks,
   scale: float,
+  interpret: bool,
 ):
   """Computes the attention of one step of the grid.
 
@@ -63,8 +65,10 @@ def forward_kernel(
     v_columns: [images, LANES, keys], scratch: v transposed.
     blocks: how the arrays are divided.
     scale: of q k^T.
+    interpret: whether XLA runs this, and not the kernel's compiler.
   """
   images = range(q_ref.shape[0])
+  dot = functools.partial(_dot, interpret=interpret)
 
   @_once_per_image(blocks)
   def _():
@@ -78,7 +82,7 @@ def forward_kernel(
 
   def multiply_q_k(i, tile, head, chunk):
     q = masks[head](q_tiles[i, tile])
-    s = _dot(k_rows[i, blocks.chunk_rows(chunk)], q, _NT)
+    s = dot(k_rows[i, blocks.chunk_rows(chunk)], q, _NT)
     bias = bias_ref[head, _bias_rows(blocks, tile, chunk)]
     # Scaling q instead rounds it once more, in bfloat16.
     s = s * (scale * LOG2_E) + bias.reshape(s.shape)
@@ -102,7 +106,7 @@ def forward_kernel(
   def multiply_p_v(i, tile, head, chunk):
     p, decay = weights.pop((i, tile, head, chunk))
     channels = blocks.channels(head)
-    o = _dot(v_columns[i, channels, blocks.chunk_rows(chunk)], p, _NN)
+    o = dot(v_columns[i, channels, blocks.chunk_rows(chunk)], p, _NN)
     if chunk:
       o += decay * outputs[tile, head]
     outputs[tile, head] = o  # [head_dim, tile]
@@ -146,6 +150,7 @@ def backward_kernel(
   *,
   blocks: Blocks,
   scale: float,
+  interpret: bool,
 ):
   """Computes the gradients of one step of the grid.
 
@@ -173,8 +178,10 @@ def backward_kernel(
     dv_columns: [images, LANES, keys] float32, scratch.
     blocks: how the arrays are divided.
     scale: of q k^T.
+    interpret: whether XLA runs this, and not the kernel's compiler.
   """
   images = range(q_ref.shape[0])
+  dot = functools.partial(_dot, interpret=interpret)
   dtype = q_ref.dtype
 
   @pl.when((pl.program_id(1) == 0) & (pl.program_id(2) == 0))
@@ -215,8 +222,8 @@ def backward_kernel(
     q = masks[head](q_tiles[i, tile])
     grad = masks[head](grad_tiles[i, tile])
     products[i, tile, head, chunk] = (
-      _dot(k_rows[i, rows], q, _NT),
-      _dot(v_rows[i, rows], grad, _NT),
+      dot(k_rows[i, rows], q, _NT),
+      dot(v_rows[i, rows], grad, _NT),
     )
     if (i, tile) not in q_columns:
       transpose(i, tile)
@@ -234,12 +241,12 @@ def backward_kernel(
   def multiply_back(i, tile, head, chunk):
     p, ds = weights.pop((i, tile, head, chunk))
     channels, rows = blocks.channels(head), blocks.chunk_rows(chunk)
-    dq = _dot(k_columns[i, channels, rows], ds, _NN)  # [head_dim, tile]
+    dq = dot(k_columns[i, channels, rows], ds, _NN)  # [head_dim, tile]
     if chunk:
       dq += dq_columns[tile, head]
     dq_columns[tile, head] = dq
-    dk = _dot(q_columns[i, tile][channels], ds, _NT)  # [head_dim, chunk]
-    dv = _dot(grad_columns[i, tile][channels], p, _NT)
+    dk = dot(q_columns[i, tile][channels], ds, _NT)  # [head_dim, chunk]
+    dv = dot(grad_columns[i, tile][channels], p, _NT)
     if blocks.num_tiles > 1:
       dk_columns[i, channels, rows] += dk
       dv_columns[i, channels, rows] += dv
@@ -369,8 +376,12 @@ def _head_masks(blocks: Blocks, dtype) -> list[Callable]:
   return [mask_of(head) for head in range(blocks.heads_per_group)]
 
 
-def _dot(a, b, dimension_numbers):
+def _dot(a, b, dimension_numbers, *, interpret):
   """Multiplies, with float32 products of float32 operands, and sums."""
+  if interpret:
+    # XLA:CPU does not multiply bfloat16 in every program. The products of two
+    # bfloat16 numbers are float32 numbers.
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
   return jax.lax.dot_general(
     a,
     b,

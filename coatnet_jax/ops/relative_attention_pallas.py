@@ -206,7 +206,9 @@ def _forward(q, k, v, table, *, grid, scale, interpret):
   k_lanes, v_lanes = (to_lanes(x, blocks, blocks.num_tokens) for x in (k, v))
   bias = pack_bias(table, blocks)
   out, logsumexp = pl.pallas_call(
-    functools.partial(forward_kernel, blocks=blocks, scale=scale),
+    functools.partial(
+      forward_kernel, blocks=blocks, scale=scale, interpret=interpret
+    ),
     grid=specs.grid,
     in_specs=[specs.queries, specs.keys, specs.keys, specs.bias],
     out_specs=[specs.queries, specs.statistics],
@@ -232,7 +234,9 @@ def _backward(q, k, v, table, out, logsumexp, grad, *, grid, scale, interpret):
   k_lanes, v_lanes = (to_lanes(x, blocks, blocks.num_tokens) for x in (k, v))
   bias, fold = jax.vjp(functools.partial(pack_bias, blocks=blocks), table)
   dq, dk, dv, dbias = pl.pallas_call(
-    functools.partial(backward_kernel, blocks=blocks, scale=scale),
+    functools.partial(
+      backward_kernel, blocks=blocks, scale=scale, interpret=interpret
+    ),
     grid=specs.grid,
     in_specs=[
       specs.queries,
