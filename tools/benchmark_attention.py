@@ -65,6 +65,13 @@ from tools.attention_programs import (
   trace_program,
   trace_train_step,
 )
+from tools.attention_tables import (
+  ESTIMATED_COLUMNS,
+  MEASURED_COLUMNS,
+  TRAIN_STEP_COLUMNS,
+  format_line,
+  format_row,
+)
 
 # Of an attention layer: attention itself, and the products of its projections.
 _NOT_BESIDE_ATTENTION = r'relative_attention|/(qkv|out)/dot_general'
@@ -157,7 +164,7 @@ def main(arguments: list[str]) -> int:
 
   if measures:
     rows = measure_cases(cases, implementations, directions, options.repeats)
-    titles = _MEASURED_COLUMNS
+    titles = MEASURED_COLUMNS
     header = f'Measured on {jax.devices()[0].device_kind}, one device.'
   else:
     # What is computed beside compiling; a TPU that is there may be busy.
@@ -166,10 +173,10 @@ def main(arguments: list[str]) -> int:
     header = f'Compiler estimate ({compiler}), not measured on a TPU.'
     if options.train_step:
       rows = estimate_train_steps(chips[0], implementations)
-      titles = _TRAIN_STEP_COLUMNS
+      titles = TRAIN_STEP_COLUMNS
     else:
       rows = estimate_cases(cases, chips, implementations, directions)
-      titles = _ESTIMATED_COLUMNS
+      titles = ESTIMATED_COLUMNS
   if options.json:
     print(json.dumps([*rows], indent=2))
     return 0
@@ -390,91 +397,6 @@ def estimate_train_steps(
       'hbm_bytes': report.hbm_bytes,
       'temporary_bytes': report.temporary_bytes,
     }
-
-
-_CASE_COLUMNS = {
-  'grid': 6,
-  'batch': 5,
-  'heads': 5,
-  'dim': 3,
-  'direction': -16,
-  'implementation': -14,
-}
-_ESTIMATED_COLUMNS = {
-  'chip': -4,
-  **_CASE_COLUMNS,
-  'Mcycles': 8,
-  'kernels': 8,
-  'ms': 7,
-  'of XLA': 6,
-  'HBM MB': 8,
-  'temp MB': 8,
-  'floors: product': 15,
-  'HBM': 6,
-  'note': -1,
-}
-_MEASURED_COLUMNS = {
-  'device': -12,
-  **_CASE_COLUMNS,
-  'ms': 9,
-  'of XLA': 6,
-}
-_TRAIN_STEP_COLUMNS = {
-  'chip': -4,
-  'implementation': -14,
-  'Mcycles': 8,
-  'ms': 7,
-  'attention': 9,
-  'share': 6,
-  'beside it': 9,
-  'kernels': 8,
-  'HBM MB': 8,
-  'temp MB': 8,
-}
-
-
-def format_line(widths: dict[str, int], columns: dict[str, str]) -> str:
-  """Returns the columns in a line; a negative width is of a left one."""
-  return '  '.join(
-    columns.get(name, '').ljust(-width)
-    if width < 0
-    else columns.get(name, '').rjust(width)
-    for name, width in widths.items()
-  ).rstrip()
-
-
-def format_row(row: dict[str, Any]) -> dict[str, str]:
-  """Returns an object of --json as texts, by the titles of their columns."""
-  formats = {
-    'Mcycles': ('cycles', 1e-6, '.3f'),
-    'kernels': ('kernel_cycles', 1e-6, '.3f'),
-    'ms': ('milliseconds', 1, '.3f'),
-    'of XLA': ('of_xla', 1, '.3f'),
-    'HBM MB': ('hbm_bytes', 1e-6, ',.0f'),
-    'temp MB': ('temporary_bytes', 1e-6, ',.0f'),
-    'floors: product': ('product_floor_cycles', 1e-6, '.3f'),
-    'HBM': ('hbm_floor_cycles', 1e-6, '.3f'),
-    'attention': ('attention_cycles', 1e-6, '.3f'),
-    'share': ('attention_share', 1, '.1%'),
-    'beside it': ('beside_attention_cycles', 1e-6, '.3f'),
-  }
-  texts = {
-    title: format(row[key] * unit, form)
-    for title, (key, unit, form) in formats.items()
-    if row.get(key) is not None
-  }
-  texts |= {
-    name: str(row[name])
-    for name in ('chip', 'device', 'batch', 'heads', 'direction')
-    if name in row
-  }
-  if 'grid' in row:
-    texts['grid'] = 'x'.join(map(str, row['grid']))
-    texts['dim'] = str(row['head_dim'])
-  texts['implementation'] = row['implementation']
-  if row.get('cycles', 0) is None:
-    texts['note'] = f'does not fit: needs {row["needed_bytes"] / 1e9:.1f} GB'
-  return texts
 
 
 if __name__ == '__main__':
