@@ -63,8 +63,8 @@ def relative_attention(
         elsewhere. Chosen by the platform that the program is lowered for, so
         that one program can be exported for several.
       'reference': the definition, differentiated by JAX.
-      'xla': products and a softmax with their own backward pass, which keeps
-        nothing of size N*N.
+      'xla': products and a softmax with their own backward pass, which
+        computes the probabilities again. XLA:CPU keeps them all the same.
       'pallas': the TPU kernel. Head sizes 32, 64 and 128, float32 and bfloat16.
       'cudnn': `jax.nn.dot_product_attention` with the expanded bias, on an
         NVIDIA GPU; bfloat16 and float16. This project has not run it.
