@@ -14,6 +14,8 @@ from coatnet_jax.ops.relative_bias import offset_one_hot
 
 # The bias of padded keys. Finite, so that no row of padding becomes NaN.
 _MASKED = -1e30
+# The statistic of padded queries: whatever their bias, their weights are 0.
+_NO_WEIGHT = 1e30
 
 
 def to_lanes(x: jax.Array, blocks: Blocks, rows: int) -> jax.Array:
@@ -52,7 +54,7 @@ def from_lanes(
 
 
 def pack_statistics(x: jax.Array, blocks: Blocks) -> jax.Array:
-  """Cuts a number per query into tiles.
+  """Cuts the logarithm of each query's sum into tiles.
 
   Args:
     x: [B, heads, N].
@@ -71,6 +73,7 @@ def pack_statistics(x: jax.Array, blocks: Blocks) -> jax.Array:
       (0, blocks.num_tiles * blocks.tile_rows - height),
       (0, blocks.width - width),
     ),
+    constant_values=_NO_WEIGHT,
   )
   x = x.reshape(
     batch,
@@ -80,7 +83,11 @@ def pack_statistics(x: jax.Array, blocks: Blocks) -> jax.Array:
     blocks.tile_rows * blocks.width,
   )
   x = x.transpose(0, 1, 3, 2, 4)
-  return jnp.pad(x, (*[(0, 0)] * 4, (0, blocks.tile - x.shape[-1])))
+  return jnp.pad(
+    x,
+    (*[(0, 0)] * 4, (0, blocks.tile - x.shape[-1])),
+    constant_values=_NO_WEIGHT,
+  )
 
 
 def unpack_statistics(x: jax.Array, blocks: Blocks, heads: int) -> jax.Array:

@@ -51,6 +51,7 @@ def relative_error(actual, expected):
   """Returns the largest difference, as a part of the largest value."""
   actual = np.asarray(actual, np.float64)
   assert actual.shape == expected.shape
+  assert np.isfinite(actual).all()
   return np.abs(actual - expected).max() / np.abs(expected).max()
 
 

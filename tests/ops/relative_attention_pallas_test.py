@@ -96,16 +96,33 @@ def test_equals_float64(case):
   _check(case)
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-def test_keys_and_queries_in_several_steps(monkeypatch, dtype):
-  """What a grid of 64x64 takes, on a smaller one."""
+@pytest.fixture
+def small_steps(monkeypatch):
+  """Divides a small grid as one of 64x64 is divided; returns the grid."""
   monkeypatch.setattr(relative_attention_blocks, '_MAX_SINGLE_TILE', 32)
   monkeypatch.setattr(relative_attention_blocks, '_MAX_LOGITS_PER_STEP', 1)
   monkeypatch.setattr(relative_attention_blocks, '_MAX_CHUNK', 64)
   grid = (17, 11)
   blocks = relative_attention_blocks.choose_blocks(grid, 128)
   assert (blocks.num_steps, blocks.num_chunks) == (3, 5)
-  _check((grid, 2, 1, 128, dtype), scale=0.3)
+  # The last tile has rows that the grid has not.
+  assert blocks.num_tiles * blocks.tile_rows > grid[0]
+  return grid
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_keys_and_queries_in_several_steps(small_steps, dtype):
+  _check((small_steps, 2, 1, 128, dtype), scale=0.3)
+
+
+def test_large_biases_in_several_steps(small_steps):
+  inputs = reference.create_inputs(small_steps, batch=1, heads=1, head_dim=128)
+  inputs[3] += 1e4
+  arrays = _convert(inputs, 'float32')
+  actual = _attend_and_differentiate(small_steps, 'pallas')(*arrays)
+  # A logit of 1e4 is known to 1e-3 in float32.
+  inputs = [np.asarray(x, np.float64) for x in arrays]
+  assert max(_errors(actual, inputs, small_steps)) < 5e-3
 
 
 @pytest.mark.slow
