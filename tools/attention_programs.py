@@ -50,7 +50,7 @@ class Case:
     """Returns the cycles of the matrix units, all of them always busy.
 
     In each product the head is either what is summed over or the width of the
-    result, and is padded to the size of a matrix unit.
+    result, and counts as padded to the size of a matrix unit.
     """
     head_dim = -(-self.head_dim // chip.mxu_size) * chip.mxu_size
     multiply_adds = self.batch * self.heads * self.num_tokens**2 * head_dim

@@ -11,10 +11,11 @@ machine with a TPU it times instead, as --measure does on any machine.
 
 Cycles are millions; 'ms' is cycles at the chip's clock; 'of XLA' is cycles
 relative to the better of the two forms without a kernel, 'xla' and 'reference'.
-'temp' is HBM beside arguments and results. The floors are what no program that
-works head by head can go below: the matrix units' time, with heads padded to
-their size, and the time to read and write queries, keys, values, results and
-their gradients once.
+'temp' is HBM beside arguments and results. The floors are the time of the
+matrix units with each head padded to their size in every product, and the time
+to read and write queries, keys, values, results and their gradients once. The
+kernel goes below the first at some sizes: where the probabilities are what a
+matrix unit holds, a head of 32 is 32 rows that pass, and is not padded.
 
 Each implementation has its arguments in the shape and layout that suit it best,
 chosen by the compiler, as the projections around attention can give them:
