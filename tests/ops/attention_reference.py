@@ -3,6 +3,17 @@
 import jax.numpy as jnp
 import numpy as np
 
+# What may become NaN, or infinite, by name: functions of `create_inputs`.
+EXTREMES = {
+  # Every row of logits is constant.
+  'constant': lambda q, k, v, table, grad: (0 * q, k, v, 0 * table, grad),
+  '+1e4': lambda q, k, v, table, grad: (q, k, v, table + 1e4, grad),
+  '-1e4': lambda q, k, v, table, grad: (q, k, v, table - 1e4, grad),
+  # One key takes all, another is one among them.
+  '+-1e4': lambda q, k, v, table, grad: (q, k, v, table * 1e4, grad),
+  'means': lambda q, k, v, table, grad: (q + 100, k, v - 300, table, grad),
+}
+
 
 def create_inputs(grid, *, batch, heads, head_dim, dtype='float32', seed=0):
   """Returns q, k, v, table and the output's gradient, in float64.
@@ -20,6 +31,13 @@ def create_inputs(grid, *, batch, heads, head_dim, dtype='float32', seed=0):
     np.asarray(jnp.asarray(rng.normal(size=shape), of), np.float64)
     for shape, of in zip(shapes, dtypes, strict=True)
   ]
+
+
+def convert(inputs, dtype):
+  """Returns `create_inputs` as arrays of a dtype; the table is float32."""
+  q, k, v, table, grad = inputs
+  q, k, v, grad = (jnp.asarray(x, dtype) for x in (q, k, v, grad))
+  return q, k, v, jnp.asarray(table, jnp.float32), grad
 
 
 def expand(table, grid):
@@ -53,6 +71,15 @@ def relative_error(actual, expected):
   assert actual.shape == expected.shape
   assert np.isfinite(actual).all()
   return np.abs(actual - expected).max() / np.abs(expected).max()
+
+
+def relative_errors(actual, inputs, grid, scale=None):
+  """Returns the errors of the output and the gradients of all inputs."""
+  expected = (
+    attend(*inputs[:4], grid, scale),
+    *gradients(*inputs, grid, scale),
+  )
+  return [relative_error(x, y) for x, y in zip(actual, expected, strict=True)]
 
 
 def _weights(q, k, table, grid, scale):

@@ -49,35 +49,17 @@ def _attend_and_differentiate(grid, implementation, scale=None):
   return function
 
 
-def _convert(inputs, dtype):
-  q, k, v, table, grad = inputs
-  q, k, v, grad = (jnp.asarray(x, dtype) for x in (q, k, v, grad))
-  return q, k, v, jnp.asarray(table, jnp.float32), grad
-
-
-def _errors(actual, inputs, grid, scale=None):
-  """Returns the relative errors of the output and the four gradients."""
-  expected = (
-    reference.attend(*inputs[:4], grid, scale),
-    *reference.gradients(*inputs, grid, scale),
-  )
-  return [
-    reference.relative_error(x, y)
-    for x, y in zip(actual, expected, strict=True)
-  ]
-
-
 def _check(case, scale=None):
   grid, batch, heads, head_dim, dtype = case
   inputs = reference.create_inputs(
     grid, batch=batch, heads=heads, head_dim=head_dim, dtype=dtype
   )
-  arrays = _convert(inputs, dtype)
+  arrays = reference.convert(inputs, dtype)
   actual = _attend_and_differentiate(grid, 'pallas', scale)(*arrays)
   assert [x.dtype for x in actual] == [
     x.dtype for x in (arrays[0], *arrays[:4])
   ]
-  errors = _errors(actual, inputs, grid, scale)
+  errors = reference.relative_errors(actual, inputs, grid, scale)
   if dtype == 'float32':
     assert max(errors) < 2e-5
     return
@@ -86,7 +68,7 @@ def _check(case, scale=None):
   # Or XLA:CPU leaves some of the rounding to bfloat16 out; no TPU does.
   xla = xla.compile({'xla_allow_excess_precision': False})(*arrays)
   for error, of_xla in zip(
-    errors, _errors(xla, inputs, grid, scale), strict=True
+    errors, reference.relative_errors(xla, inputs, grid, scale), strict=True
   ):
     assert error < 1.1 * of_xla
 
@@ -118,11 +100,11 @@ def test_keys_and_queries_in_several_steps(small_steps, dtype):
 def test_large_biases_in_several_steps(small_steps):
   inputs = reference.create_inputs(small_steps, batch=1, heads=1, head_dim=128)
   inputs[3] += 1e4
-  arrays = _convert(inputs, 'float32')
+  arrays = reference.convert(inputs, 'float32')
   actual = _attend_and_differentiate(small_steps, 'pallas')(*arrays)
   # A logit of 1e4 is known to 1e-3 in float32.
   inputs = [np.asarray(x, np.float64) for x in arrays]
-  assert max(_errors(actual, inputs, small_steps)) < 5e-3
+  assert max(reference.relative_errors(actual, inputs, small_steps)) < 5e-3
 
 
 @pytest.mark.slow
@@ -136,21 +118,11 @@ def _inputs_7x7():
 
 
 @pytest.mark.parametrize(
-  'change',
-  [
-    # Every row of logits is constant.
-    lambda q, k, v, table, grad: (0 * q, k, v, 0 * table, grad),
-    lambda q, k, v, table, grad: (q, k, v, table + 1e4, grad),
-    lambda q, k, v, table, grad: (q, k, v, table - 1e4, grad),
-    # One key takes all, another is one among them.
-    lambda q, k, v, table, grad: (q, k, v, table * 1e4, grad),
-    lambda q, k, v, table, grad: (q + 100, k, v - 300, table, grad),
-  ],
-  ids=['constant', '+1e4', '-1e4', '+-1e4', 'means'],
+  'change', reference.EXTREMES.values(), ids=reference.EXTREMES
 )
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_extreme_inputs_stay_finite(change, dtype):
-  arrays = _convert(change(*_inputs_7x7()), dtype)
+  arrays = reference.convert(change(*_inputs_7x7()), dtype)
   inputs = [np.asarray(x, np.float64) for x in arrays]
   out, *gradients = _attend_and_differentiate((7, 7), 'pallas')(*arrays)
   assert all(np.isfinite(x).all() for x in gradients)
@@ -165,7 +137,7 @@ def test_gradient_of_the_table_by_finite_differences():
   inputs = reference.create_inputs(grid, batch=2, heads=1, head_dim=128)
   q, k, v, table, grad = inputs
   actual = _attend_and_differentiate(grid, 'pallas')(
-    *_convert(inputs, 'float32')
+    *reference.convert(inputs, 'float32')
   )[4]
   step = 1e-5
   for index in np.ndindex(table.shape):
@@ -183,7 +155,7 @@ def test_no_bias():
   grid = (5, 5)
   inputs = reference.create_inputs(grid, batch=2, heads=1, head_dim=128)
   inputs[3] *= 0
-  q, k, v, _, grad = _convert(inputs, 'float32')
+  q, k, v, _, grad = reference.convert(inputs, 'float32')
   attend = functools.partial(
     relative_attention, grid=grid, implementation='pallas', interpret=True
   )

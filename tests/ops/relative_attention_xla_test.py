@@ -19,12 +19,6 @@ def _create_inputs(grid, dtype='float32', head_dim=32):
   )
 
 
-def _convert(inputs, dtype):
-  q, k, v, table, grad = inputs
-  q, k, v, grad = (jnp.asarray(x, dtype) for x in (q, k, v, grad))
-  return q, k, v, jnp.asarray(table, jnp.float32), grad
-
-
 # XLA:CPU leaves some of the rounding to bfloat16 out otherwise, and one form
 # profits more than another.
 @functools.partial(
@@ -42,18 +36,6 @@ def _attend_and_differentiate(
   return out, *pullback(grad)
 
 
-def _errors(actual, inputs, grid, scale=None):
-  """Returns the relative errors of the output and the four gradients."""
-  expected = (
-    reference.attend(*inputs[:4], grid, scale),
-    *reference.gradients(*inputs, grid, scale),
-  )
-  return [
-    reference.relative_error(x, y)
-    for x, y in zip(actual, expected, strict=True)
-  ]
-
-
 @pytest.mark.parametrize(
   ('grid', 'head_dim', 'scale'),
   [
@@ -67,23 +49,25 @@ def _errors(actual, inputs, grid, scale=None):
 def test_equals_float64(grid, head_dim, scale):
   inputs = _create_inputs(grid, head_dim=head_dim)
   actual = _attend_and_differentiate(
-    *_convert(inputs, 'float32'), grid=grid, scale=scale
+    *reference.convert(inputs, 'float32'), grid=grid, scale=scale
   )
-  assert max(_errors(actual, inputs, grid, scale)) < 2e-5
+  assert max(reference.relative_errors(actual, inputs, grid, scale)) < 2e-5
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 def test_half_precision_is_no_worse_than_the_definition(dtype):
   grid = (10, 10)
   inputs = _create_inputs(grid, dtype)
-  arrays = _convert(inputs, dtype)
+  arrays = reference.convert(inputs, dtype)
   xla, definition = (
     _attend_and_differentiate(*arrays, grid=grid, implementation=name)
     for name in ('xla', 'reference')
   )
   assert [x.dtype for x in xla] == [arrays[0].dtype] * 4 + [jnp.float32]
   for error, of_definition in zip(
-    _errors(xla, inputs, grid), _errors(definition, inputs, grid), strict=True
+    reference.relative_errors(xla, inputs, grid),
+    reference.relative_errors(definition, inputs, grid),
+    strict=True,
   ):
     assert error < 1.1 * of_definition
 
@@ -92,7 +76,7 @@ def test_no_bias():
   grid = (3, 5)
   inputs = _create_inputs(grid)
   inputs[3] *= 0
-  q, k, v, _, grad = _convert(inputs, 'float32')
+  q, k, v, _, grad = reference.convert(inputs, 'float32')
   actual = _attend_and_differentiate(q, k, v, None, grad, grid=grid)
   assert actual[-1] is None
   expected = (
@@ -108,7 +92,7 @@ def test_the_logarithm_of_the_denominator():
   grid = (2, 3)
   q, k, v, table, _ = _create_inputs(grid)
   _, logsumexp = relative_attention_xla.forward(
-    *_convert((q, k, v, table, q), 'float32')[:4], grid=grid, scale=0.3
+    *reference.convert((q, k, v, table, q), 'float32')[:4], grid=grid, scale=0.3
   )
   logits = 0.3 * np.einsum('bqhd,bkhd->bhqk', q, k)
   logits += reference.expand(table, grid)
@@ -117,22 +101,12 @@ def test_the_logarithm_of_the_denominator():
 
 
 @pytest.mark.parametrize(
-  'change',
-  [
-    # Every row of logits is constant.
-    lambda q, k, v, table, grad: (0 * q, k, v, 0 * table, grad),
-    lambda q, k, v, table, grad: (q, k, v, table + 1e4, grad),
-    lambda q, k, v, table, grad: (q, k, v, table - 1e4, grad),
-    # One key takes all, another is one among them.
-    lambda q, k, v, table, grad: (q, k, v, table * 1e4, grad),
-    lambda q, k, v, table, grad: (q + 100, k, v - 300, table, grad),
-  ],
-  ids=['constant', '+1e4', '-1e4', '+-1e4', 'means'],
+  'change', reference.EXTREMES.values(), ids=reference.EXTREMES
 )
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_extreme_inputs_stay_finite(change, dtype):
   grid = (3, 4)
-  arrays = _convert(change(*_create_inputs(grid)), dtype)
+  arrays = reference.convert(change(*_create_inputs(grid)), dtype)
   inputs = [np.asarray(x, np.float64) for x in arrays]
   out, *gradients = _attend_and_differentiate(*arrays, grid=grid)
   assert all(np.isfinite(x).all() for x in gradients)
