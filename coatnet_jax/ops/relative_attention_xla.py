@@ -2,9 +2,12 @@
 
 Plain products and a softmax that XLA compiles, with a backward pass that
 computes the probabilities anew instead of keeping them. The products are in
-the forms that are fast on a CPU. Not here: checking arguments and choosing
-between implementations (`relative_attention.py`).
+the forms that are fast on a CPU; there, wide heads and few tokens take the
+definition's own derivative, which is faster for them. Not here: checking
+arguments and choosing between implementations (`relative_attention.py`).
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +21,10 @@ from coatnet_jax.ops.relative_bias import (
 
 # Of tokens, from which on the other way to expand the table is faster.
 _LARGE = 100
+
+# On a CPU the definition is faster for fewer tokens, and for wider heads.
+_MIN_TOKENS = 36
+_MAX_HEAD_DIM = 32
 
 
 def forward(
@@ -43,6 +50,19 @@ def forward(
     The output, [B, N, heads, head_dim] in q's dtype, and the natural logarithm
     of each softmax's denominator, [B, heads, N] float32.
   """
+  return _choose(q, _forward_plainly, _forward_fast)(
+    *(q, k, v, bias_table), grid=grid, scale=scale
+  )
+
+
+def _forward_plainly(q, k, v, bias_table, *, grid, scale):
+  q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # [B, heads, N, d]
+  logits = _compute_logits(scale * q, k, bias_table, grid, 1.0)
+  out = jax.nn.softmax(logits).astype(v.dtype) @ v
+  return jnp.swapaxes(out, 1, 2), jax.nn.logsumexp(logits, axis=-1)
+
+
+def _forward_fast(q, k, v, bias_table, *, grid, scale):
   q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # [B, heads, N, d]
   logits = _compute_logits(q, k, bias_table, grid, scale)
   maximum = logits.max(-1, keepdims=True)
@@ -82,10 +102,32 @@ def backward(
     The gradients of q, k and v in their dtypes, and of the bias table in
     float32; None without a table.
   """
+  return _choose(q, _backward_plainly, _backward_fast)(
+    *(q, k, v, bias_table, out, logsumexp, grad), grid=grid, scale=scale
+  )
+
+
+def _backward_plainly(
+  q, k, v, bias_table, out, logsumexp, grad, *, grid, scale
+):
+  # The compiler finds what the forward pass computed, and keeps it.
+  del out, logsumexp
+
+  def attend(*inputs):
+    return _forward_plainly(*inputs, grid=grid, scale=scale)[0]
+
+  return jax.vjp(attend, q, k, v, bias_table)[1](grad)
+
+
+def _backward_fast(q, k, v, bias_table, out, logsumexp, grad, *, grid, scale):
   dtype = q.dtype
-  # Or the logits of the forward pass were found equal, and kept. (XLA:CPU keeps
-  # them all the same.)
-  q, k, bias_table, grad = lax.optimization_barrier((q, k, bias_table, grad))
+  q, k, bias_table, grad = lax.platform_dependent(
+    *(q, k, bias_table, grad),
+    # XLA:CPU keeps the logits all the same, and is faster without.
+    cpu=lambda *arrays: arrays,
+    # Or the logits of the forward pass were found equal, and kept.
+    default=lambda *arrays: lax.optimization_barrier(arrays),
+  )
   # On a CPU, a product with the first matrix transposed takes up to four times
   # as long. So the transposed gradients of k and v are computed.
   q_transposed, grad_transposed = (
@@ -111,6 +153,21 @@ def backward(
     grad_v.astype(dtype).transpose(0, 3, 1, 2),
     grad_table,
   )
+
+
+def _choose(q, plain, fast):
+  """Returns the function to compute q's attention with, by platform."""
+  if q.shape[1] >= _MIN_TOKENS and q.shape[-1] <= _MAX_HEAD_DIM:
+    return fast
+
+  def compute(*operands, **options):
+    return lax.platform_dependent(
+      *operands,
+      cpu=functools.partial(plain, **options),
+      default=functools.partial(fast, **options),
+    )
+
+  return compute
 
 
 def _compute_logits(q, k, bias_table, grid, scale):

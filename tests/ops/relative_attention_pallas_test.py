@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from coatnet_jax.ops import relative_attention_blocks
+from coatnet_jax.ops import (
+  relative_attention_blocks,
+  relative_attention_xla,
+)
 from coatnet_jax.ops.relative_attention import relative_attention
 from tests.ops import attention_reference as reference
 
@@ -29,6 +32,13 @@ CASES = {
   '4x9': ((4, 9), 1, 4, 32, 'float32'),
   '19x28': ((19, 28), 1, 1, 128, 'float32'),
 }
+
+
+@pytest.fixture(autouse=True)
+def _xla_as_on_a_tpu(monkeypatch):
+  """Lets 'xla' compute what it does on a TPU, whatever a CPU prefers."""
+  monkeypatch.setattr(relative_attention_xla, '_MIN_TOKENS', 0)
+  monkeypatch.setattr(relative_attention_xla, '_MAX_HEAD_DIM', 128)
 
 
 def _attend_and_differentiate(grid, implementation, scale=None):
