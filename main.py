@@ -3,6 +3,13 @@
     python main.py --config=configs/quickstart.py --workdir=/tmp/quickstart
 
 Any key of the config can be changed: --config.training.num_epochs=2
+
+On several machines each runs this same command. TPU VMs, GKE, Slurm and Open
+MPI are recognised; elsewhere --coordinator_address, --num_processes and
+--process_id say who is who: docs/pods.md.
+
+Exit status: 0 for a run that is finished; 75 for one that was asked to stop and
+has saved; anything else for an error.
 """
 
 import os
@@ -24,8 +31,32 @@ _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'File with the run: configs/quickstart.py, for example.'
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Directory for checkpoints, logs and results.'
+  'workdir',
+  None,
+  'Directory for checkpoints, logs and results, which all processes see; may be'
+  ' gs://...',
 )
+_COORDINATOR_ADDRESS = flags.DEFINE_string(
+  'coordinator_address', '', 'host:port of process 0, on any free port.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'Processes of the run; 1 looks for no others.'
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'Which of them this one is, from 0.'
+)
+_CONNECT_TIMEOUT_SECONDS = flags.DEFINE_float(
+  'connect_timeout_seconds', 300.0, 'How long processes wait for each other.'
+)
+_HANG_TIMEOUT_SECONDS = flags.DEFINE_float(
+  'hang_timeout_seconds',
+  1800.0,
+  'How long a process may take for one thing, such as compiling, while the'
+  ' others wait for it; then all end.',
+)
+
+# Not finished, but no error either: sysexits.h's EX_TEMPFAIL.
+_STOPPED = 75
 
 
 def main(argv: list[str]) -> None:
@@ -35,10 +66,30 @@ def main(argv: list[str]) -> None:
   # Here, and not above: the data's worker processes import this file too, and
   # need none of what training does.
   import train
+  from coatnet_jax.distributed import processes
+  from coatnet_jax.training import reporting
 
   silence_libraries()
   try:
-    train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+    options = processes.ProcessOptions(
+      coordinator_address=_COORDINATOR_ADDRESS.value,
+      num_processes=_NUM_PROCESSES.value,
+      process_id=_PROCESS_ID.value,
+      connect_timeout_seconds=_CONNECT_TIMEOUT_SECONDS.value,
+      hang_timeout_seconds=_HANG_TIMEOUT_SECONDS.value,
+    )
+    with processes.connect(options):
+      processes.check_agreement('code', processes.describe_code())
+      processes.check_agreement(
+        'command',
+        {
+          **processes.flatten(_CONFIG.value.to_dict(), 'config'),
+          'workdir': _WORKDIR.value,
+        },
+      )
+      train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+    if not reporting.has_summary(_WORKDIR.value):
+      sys.exit(_STOPPED)
   except UserError as error:
     sys.exit(f'Error: {error}')
   except KeyboardInterrupt:

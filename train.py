@@ -24,6 +24,7 @@ from coatnet_jax.data import batching
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.distributed import processes
 from coatnet_jax.initial_state import prepare_train_state
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.training import accumulation, reporting
@@ -171,6 +172,7 @@ def evaluate(
   corrupt = batching.CorruptImageCounter(source)
   sums = []
   for batch in batches:
+    processes.begin('evaluating')
     corrupt.update(batch)
     device_batch = mesh_lib.put_batch(batch, mesh, ('image', 'label', 'mask'))
     sums.append(step(variables, device_batch))
@@ -250,6 +252,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
       it is known by then.
   """
   run = create_run(config)
+  processes.check_agreement(
+    'data',
+    {
+      'data.train_split': len(run.train_source),
+      'data.eval_split': len(run.eval_source),
+      'number of classes': run.train_source.num_classes,
+    },
+  )
   create_state, abstract_state, origin = prepare_train_state(run, workdir)
   workdir_lib.claim_workdir(workdir, config)
   reporting.write_log_file(workdir)
@@ -269,9 +279,11 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
     stack.callback(manager.close)
     writer = reporting.create_writer(workdir)
     stack.callback(writer.close)
+    processes.begin('restoring')
     restored = checkpoint.restore_newest(manager, abstract_state, terminal.line)
     state, progress = restored or (create_state(), checkpoint.Progress())
     if int(state.step) < run.num_steps:
+      processes.begin('compiling the train step')
       terminal.line('Compiling the train step ...')
       take_step = compile_train_step(run, abstract_state)
       terminal.line('Training; the time it takes is estimated in a moment.')
@@ -296,6 +308,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
         ),
         profile=reporting.create_profile(workdir, run.logging),
       )
+    processes.begin('writing the last checkpoint')
     manager.wait_until_finished()
 
     if int(state.step) < run.num_steps:
@@ -363,6 +376,7 @@ def train_loop(
   with StopSignal() as stop, contextlib.closing(batches):
     log.start_clock()
     for step in range(first_step + 1, run.num_steps + 1):
+      processes.begin(f'training, step {step}')
       batch = next(batches)
       corrupt.update(batch)
       if step == 1:
@@ -374,7 +388,8 @@ def train_loop(
       profile(step)
 
       evaluates = step == run.num_steps or step % run.evaluate_every_steps == 0
-      saves = evaluates or stop.received or run.checkpoint.is_due(step)
+      stops = stop.is_due(step)
+      saves = evaluates or stops or run.checkpoint.is_due(step)
       if saves or log.is_due(step):
         log.report()  # Raises if training diverged, before it is saved.
         saves = saves or should_save(step)
@@ -384,13 +399,14 @@ def train_loop(
       if evaluates:
         eval_metrics = evaluate_run(run, state)
         log.report_evaluation(step, eval_metrics)
+      processes.begin(f'saving, step {step}')
       save(
         state,
         step=step,
         progress=progress.after(**log.progress),
         metrics=eval_metrics,
       )
-      if stop.received:
+      if stops:
         break
       log.start_clock()
   return state

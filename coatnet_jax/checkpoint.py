@@ -10,13 +10,15 @@ Writing is asynchronous, and a checkpoint counts only once it is complete.
 """
 
 import dataclasses
-import pathlib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
@@ -111,12 +113,22 @@ def model_arguments(config: ConfigDict, num_classes: int) -> dict[str, Any]:
   return arguments
 
 
-def checkpoint_directory(workdir: str | pathlib.Path) -> pathlib.Path:
+def absolute_path(path: str | os.PathLike[str]) -> epath.Path:
+  """Returns a path that does not depend on where the program was started.
+
+  Args:
+    path: of this machine, '~' allowed, or of a bucket: gs://...
+  """
+  path = epath.Path(path).expanduser()
+  return path if '://' in str(path) else path.absolute()
+
+
+def checkpoint_directory(workdir: str | os.PathLike[str]) -> epath.Path:
   """Returns where a workdir has its checkpoints."""
-  return pathlib.Path(workdir).absolute() / 'checkpoints'
+  return absolute_path(workdir) / 'checkpoints'
 
 
-def has_checkpoint(workdir: str | pathlib.Path) -> bool:
+def has_checkpoint(workdir: str | os.PathLike[str]) -> bool:
   """Returns whether a run has saved one, to its end, in a workdir."""
   directory = checkpoint_directory(workdir)
   return directory.is_dir() and bool(ocp.utils.checkpoint_steps(directory))
@@ -266,17 +278,21 @@ def describe_failure(error: BaseException) -> str:
   return text.splitlines()[0][:300]
 
 
-def _put_aside(manager: ocp.CheckpointManager, step: int) -> pathlib.Path:
+def _put_aside(manager: ocp.CheckpointManager, step: int) -> epath.Path:
   """Moves a checkpoint out of the manager's sight, so that nothing is lost."""
-  source = pathlib.Path(manager.directory) / str(step)
-  target = source.parents[1] / DAMAGED_DIRECTORY / str(step)
-  number = 1
+  source = epath.Path(manager.directory) / str(step)
+  directory = source.parent.parent / DAMAGED_DIRECTORY
+  target, number = directory / str(step), 1
   while target.exists():
     number += 1
-    target = target.with_name(f'{step}_{number}')
+    target = directory / f'{step}_{number}'
+  # Everybody has looked where it goes before the first process moves it, and
+  # nobody looks what is left before it has.
+  multihost_utils.sync_global_devices(f'put aside {step}: {target}')
   if jax.process_index() == 0:
-    target.parent.mkdir(exist_ok=True)
+    directory.mkdir(exist_ok=True)
     source.rename(target)
+  multihost_utils.sync_global_devices(f'moved {step}: {target}')
   manager.reload()
   return target
 

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # room: the rooms of this project that it may import.
 ALLOWED = {
-  'main': {'train', 'errors', 'library_noise'},
+  'main': {'train', 'distributed', 'errors', 'library_noise', 'training'},
   'train': {
     'checkpoint',
     'data',

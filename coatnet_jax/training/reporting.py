@@ -10,6 +10,7 @@ import logging as python_logging
 import math
 import pathlib
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,11 +19,13 @@ import jax
 import numpy as np
 from absl import logging
 from clu import metric_writers, parameter_overview, periodic_actions
+from etils import epath
 
 from coatnet_jax.errors import UserError
 
 # The time left is first estimated after these many steps.
 STEPS_BEFORE_ESTIMATE = 10
+SUMMARY_FILE = 'summary.json'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,11 +50,20 @@ class DivergenceError(UserError):
 
 
 def write_log_file(workdir: str) -> None:
-  """Sends everything that is logged from now on to workdir/train.log."""
+  """Sends everything that is logged from now on to workdir/train.log.
+
+  Processes but the first have files of their own. A bucket has no files to be
+  appended to: where workdir is one, they lie in this machine's directory for
+  temporary files.
+  """
   python_logging.getLogger().setLevel(python_logging.INFO)
   index = jax.process_index()
   name = 'train.log' if index == 0 else f'train_{index}.log'
-  handler = python_logging.FileHandler(pathlib.Path(workdir) / name)
+  path = pathlib.Path(workdir) / name
+  if '://' in workdir:
+    run = workdir.partition('://')[2].strip('/').replace('/', '_')
+    path = pathlib.Path(tempfile.gettempdir()) / f'{run}_{name}'
+  handler = python_logging.FileHandler(path)
   handler.setFormatter(
     python_logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s')
   )
@@ -289,5 +301,10 @@ def count_parameters(params: Any) -> int:
 def write_summary(workdir: str, summary: Mapping[str, Any]) -> None:
   """Writes workdir/summary.json, on the first process."""
   if jax.process_index() == 0:
-    path = pathlib.Path(workdir) / 'summary.json'
+    path = epath.Path(workdir) / SUMMARY_FILE
     path.write_text(json.dumps(summary, indent=2) + '\n')
+
+
+def has_summary(workdir: str) -> bool:
+  """Returns whether the run of a workdir has come to its end."""
+  return (epath.Path(workdir) / SUMMARY_FILE).exists()

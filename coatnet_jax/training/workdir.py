@@ -2,15 +2,20 @@
 
 import hashlib
 import json
-import pathlib
+import time
 from typing import Any
 
 import jax
+import tensorflow as tf
+from etils import epath
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from coatnet_jax.errors import UserError
 
 CONFIG_FILE = 'config.json'
+# A network's file system may show a new file late.
+SHARED_WITHIN_SECONDS = 30.0
 # What may change when a run goes on: it does not change what is trained.
 FREE_KEYS = (
   'checkpoint.',
@@ -29,33 +34,52 @@ def claim_workdir(workdir: str, config: ConfigDict) -> None:
   """Makes a workdir the one of a config, which it then holds.
 
   Args:
-    workdir: created where it is missing.
+    workdir: created where it is missing; a path, or gs://...
     config: of the run.
 
   Raises:
-    UserError: no workdir is given, it can't be written, or it has the config
-      of another run (with the difference).
+    UserError: no workdir is given, it can't be written, processes do not share
+      it, or it has the config of another run (with the difference).
   """
-  path = pathlib.Path(workdir)
+  path = epath.Path(workdir)
   saved = path / CONFIG_FILE
+  text = config_to_json(config) + '\n'
   try:
-    path.mkdir(parents=True, exist_ok=True)
-    if saved.exists():
-      check_same_run(json.loads(saved.read_text()), config, workdir)
     if jax.process_index() == 0:
+      path.mkdir(parents=True, exist_ok=True)
+      if saved.exists():
+        check_same_run(json.loads(saved.read_text()), config, workdir)
       # Written whole or not at all, also when killed here.
       partial = path / (CONFIG_FILE + '.partial')
-      partial.write_text(config_to_json(config) + '\n')
+      partial.write_text(text)
       partial.replace(saved)
-  except OSError as error:
+    multihost_utils.sync_global_devices(f'{workdir} is claimed')
+    if not _is_shared(saved, text):
+      raise UserError(
+        f'The workdir {workdir} of process 0 is not that of process'
+        f' {jax.process_index()}: it must be a directory which all processes'
+        ' share, or gs://...'
+      )
+  except (OSError, tf.errors.OpError) as error:
+    reason = getattr(error, 'strerror', None) or error
     raise UserError(
-      f'The workdir {workdir} cannot be written: {error.strerror}.'
+      f'The workdir {workdir} cannot be written: {reason}.'
     ) from error
   except json.JSONDecodeError as error:
     raise UserError(
       f'{saved} is no JSON ({error}); this workdir was damaged, or is not one'
       ' of this program.'
     ) from error
+
+
+def _is_shared(saved: epath.Path, text: str) -> bool:
+  """Returns whether this process finds what the first has just written."""
+  deadline = time.monotonic() + SHARED_WITHIN_SECONDS
+  while time.monotonic() < deadline:
+    if saved.exists() and saved.read_text() == text:
+      return True
+    time.sleep(0.5)
+  return False
 
 
 def check_same_run(
