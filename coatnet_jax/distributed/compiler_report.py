@@ -13,7 +13,8 @@ as often as they run, every branch of a conditional counts. Collectives and
 copies that run in the background have no estimate.
 
 **Cycles of Pallas kernels**: bundles of the final schedule times steps of the
-Pallas grid; `pallas_schedules.py` says what that leaves out.
+Pallas grid, of each kernel compiled alone; `pallas_schedules.py` says what that
+leaves out.
 
 **HBM bytes**: operands and results that lie in HBM, of every operation that
 runs, each whole and once, without the padding of tiles; of a copy what is
@@ -21,16 +22,15 @@ moved. A kernel's blocks count as often as the grid fetches them: whenever their
 index changes from one step to the next.
 """
 
-import collections
 import dataclasses
 import itertools
-import pathlib
 import re
 from collections.abc import Iterator, Mapping
 
 import jax
 
 from coatnet_jax.distributed import topologies
+from coatnet_jax.distributed.collectives import Collective, find_collectives
 from coatnet_jax.distributed.compiled_text import (
   Array,
   Instruction,
@@ -40,18 +40,11 @@ from coatnet_jax.distributed.compiled_text import (
 from coatnet_jax.distributed.pallas_schedules import (
   KERNEL_TARGET,
   KernelCall,
+  compile_schedules,
   find_kernel_calls,
-  read_schedules,
 )
 from coatnet_jax.errors import UserError
 
-COLLECTIVES = (
-  'all-gather',
-  'all-reduce',
-  'all-to-all',
-  'collective-permute',
-  'reduce-scatter',
-)
 # They move nothing: names for what is there, or the end of what began before.
 _FREE_OPCODES = frozenset(
   {
@@ -66,6 +59,12 @@ _FREE_OPCODES = frozenset(
     'tuple',
     'while',
   }
+)
+# When the program is laid out, and before, of one that cannot fit.
+_OUT_OF_MEMORY = (
+  r'[Uu]sed ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm',
+  r'HLO temporaries \(([\d.]+)([KMGT])\) exceeds available HBM'
+  r' \(([\d.]+)([KMGT])\)',
 )
 
 
@@ -117,9 +116,9 @@ class Report:
     operations: all with cycles or bytes.
     temporary_bytes: of HBM, beside arguments and results.
     argument_bytes: of HBM.
-    output_bytes: of HBM.
+    output_bytes: of HBM, without those that take the place of arguments.
     largest_array: the largest in HBM that the program makes, results included.
-    collectives: how many of each kind run.
+    collectives: all that run.
   """
 
   operations: tuple[Operation, ...]
@@ -127,7 +126,7 @@ class Report:
   argument_bytes: int
   output_bytes: int
   largest_array: Array
-  collectives: Mapping[str, int]
+  collectives: tuple[Collective, ...]
 
   @property
   def cycles(self) -> int:
@@ -171,30 +170,25 @@ def compile_report(traced: jax.stages.Traced, chip: str) -> Report:
     OutOfMemoryError: it does not fit into HBM.
     UserError: a kernel has a loop of its own, so that it cannot be counted.
   """
-  directory = pathlib.Path(topologies.start_compiler())
-  before = set(directory.iterdir())
   compiled = compile_or_explain(traced.lower())
-  new = set(directory.iterdir()) - before
+  return create_report(traced, compiled, chip)
+
+
+def create_report(
+  traced: jax.stages.Traced, compiled: jax.stages.Compiled, chip: str
+) -> Report:
+  """Counts what a compiled function costs; see `compile_report`."""
   memory = compiled.memory_analysis()
   program = parse_program(compiled.as_text())
-  try:
-    return Report(
-      operations=tuple(
-        count_operations(
-          program,
-          find_kernel_calls(traced.jaxpr, topologies.get_chip(chip).num_cores),
-          read_schedules(new),
-        )
-      ),
-      temporary_bytes=memory.temp_size_in_bytes,
-      argument_bytes=memory.argument_size_in_bytes,
-      output_bytes=memory.output_size_in_bytes,
-      largest_array=find_largest_array(program),
-      collectives=count_collectives(program),
-    )
-  finally:
-    for path in new:
-      path.unlink()
+  calls = find_kernel_calls(traced.jaxpr, topologies.get_chip(chip).num_cores)
+  return Report(
+    operations=tuple(count_operations(program, compile_schedules(calls, chip))),
+    temporary_bytes=memory.temp_size_in_bytes,
+    argument_bytes=memory.argument_size_in_bytes,
+    output_bytes=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+    largest_array=find_largest_array(program),
+    collectives=tuple(find_collectives(program)),
+  )
 
 
 def compile_or_explain(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
@@ -214,10 +208,10 @@ def compile_or_explain(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
 
 def parse_out_of_memory(message: str) -> tuple[int, int] | None:
   """Returns bytes needed and available, of the compiler's message, or None."""
-  found = re.search(
-    r'[Uu]sed ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm', message
-  )
-  if found is None:
+  for pattern in _OUT_OF_MEMORY:
+    if found := re.search(pattern, message):
+      break
+  else:
     return None
   unit = {'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
   needed, needed_unit, available, available_unit = found.groups()
@@ -228,21 +222,18 @@ def parse_out_of_memory(message: str) -> tuple[int, int] | None:
 
 
 def count_operations(
-  program: Program,
-  kernel_calls: list[KernelCall],
-  bundles: Mapping[str, int],
+  program: Program, bundles: Mapping[KernelCall, int]
 ) -> Iterator[Operation]:
   """Yields everything that runs and has a cost.
 
   Args:
     program: the compiled one.
-    kernel_calls: of the traced function.
-    bundles: of the kernels' schedules, by the instruction's name.
+    bundles: of the schedules of the traced function's kernels.
   """
   for computation, instruction, times in program.walk():
     if instruction.target == KERNEL_TARGET:
-      call = _match_kernel(instruction, kernel_calls)
-      count = _match_bundles(instruction, program, bundles)
+      call = _match_kernel(instruction, bundles)
+      count = bundles[call]
       yield Operation(
         name=instruction.name,
         op_name=instruction.op_name,
@@ -273,40 +264,21 @@ def count_operations(
       )
 
 
-def _match_kernel(instruction, kernel_calls):
+def _match_kernel(instruction, bundles):
   """Returns the call that became an instruction: its name and its results."""
   results = [(a.dtype, a.shape) for a in instruction.results]
-  found = {
+  found = [
     call
-    for call in kernel_calls
+    for call in bundles
     if f'/{call.name}/' in f'/{instruction.op_name}/'
     and [(_short_dtype(t), shape) for t, shape in call.results] == results
-  }
-  if len({(call.steps, call.fetched_bytes) for call in found}) != 1:
+  ]
+  if len({(c.steps, c.fetched_bytes, bundles[c]) for c in found}) != 1:
     raise ValueError(
       f'{len(found)} kernels of the traced function may be {instruction.name}:'
       f' {instruction.op_name}.'
     )
-  return found.pop()
-
-
-def _match_bundles(instruction, program, bundles):
-  """Returns the bundles of a kernel, perhaps of an equal one's schedule.
-
-  The compiler makes one schedule for kernels that differ in nothing.
-  """
-  if instruction.name in bundles:
-    return bundles[instruction.name]
-  body = _kernel_body(instruction)
-  for _, other, _ in program.walk():
-    if other.name in bundles and _kernel_body(other) == body:
-      return bundles[other.name]
-  raise ValueError(f'The compiler wrote no schedule of {instruction.name}.')
-
-
-def _kernel_body(instruction):
-  found = re.search(r'"body":"([^"]*)"', instruction.line)
-  return found and found[1]
+  return found[0]
 
 
 def _short_dtype(name):
@@ -349,16 +321,6 @@ def count_hbm_bytes(
     return destination.num_bytes * (source.in_hbm + destination.in_hbm)
   arrays = [*operands, *instruction.results]
   return sum(array.num_bytes for array in arrays if array.in_hbm)
-
-
-def count_collectives(program: Program) -> dict[str, int]:
-  """Returns how many collectives of each kind run, of kinds that do."""
-  counts = collections.Counter()
-  for _, instruction, times in program.walk():
-    opcode = instruction.opcode.removesuffix('-start')
-    if opcode in COLLECTIVES:
-      counts[opcode] += times
-  return dict(counts)
 
 
 def find_largest_array(program: Program) -> Array:

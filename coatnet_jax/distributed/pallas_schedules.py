@@ -14,17 +14,24 @@ is in it. Twice the images at the same block give the same 3,147 bundles and
 twice the steps. `tests/tpu_compiler` does this again.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 import math
+import multiprocessing
 import pathlib
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
+import jax.export
 import numpy as np
+from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import SingleDeviceSharding
 
+from coatnet_jax.distributed import topologies
 from coatnet_jax.errors import UserError
 
 # What the compiled program calls a Pallas kernel.
@@ -46,12 +53,118 @@ class KernelCall:
     results: types and shapes of the results, for one device.
     steps: of the grid, on the core that takes most.
     fetched_bytes: what the grid's blocks move of each operand and result.
+    body: the kernel's program, as text.
+    equation: of the jaxpr, to compile it alone.
   """
 
   name: str
   results: tuple[tuple[str, tuple[int, ...]], ...]
   steps: int
   fetched_bytes: tuple[int, ...]
+  body: str = ''
+  equation: Any = dataclasses.field(default=None, compare=False, repr=False)
+
+
+def compile_schedules(
+  calls: Iterable[KernelCall], chip: str
+) -> dict[KernelCall, int]:
+  """Returns the scheduled bundles of kernels, each compiled alone.
+
+  Another process compiles them, the first time that this one needs it: the
+  compiler writes schedules of everything or of nothing, and writing those of a
+  whole train step takes many times as long as compiling it.
+
+  Args:
+    calls: from `find_kernel_calls`; equal ones are compiled once.
+    chip: to compile for.
+
+  Raises:
+    UserError: a kernel has a loop of its own, or libtpu is not installed.
+  """
+  return {
+    call: bundles
+    for call in set(calls)
+    for bundles in [_compile_schedule(call, chip)]
+  }
+
+
+@functools.cache
+def _compile_schedule(call, chip):
+  equation = call.equation
+
+  def kernel(*operands):
+    return equation.primitive.bind(
+      *[
+        pltpu.with_memory_space_constraint(x, space)
+        if isinstance(space := variable.aval.memory_space, type(pltpu.HBM))
+        else x
+        for x, variable in zip(operands, equation.invars)
+      ],
+      **equation.params,
+    )
+
+  kernel.__name__ = call.name  # What the compiler calls it then.
+  exported = jax.export.export(jax.jit(kernel), platforms=['tpu'])(
+    *[
+      jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype)
+      for variable in equation.invars
+    ]
+  )
+  bundles, error = (
+    _start_schedule_writer()
+    .submit(_compile_alone, bytes(exported.serialize()), chip)
+    .result()
+  )
+  if error:
+    raise UserError(error)
+  return bundles
+
+
+@functools.cache
+def _start_schedule_writer():
+  """Returns the process that compiles with schedules; it ends with this one."""
+  return concurrent.futures.ProcessPoolExecutor(
+    max_workers=1,
+    mp_context=multiprocessing.get_context('spawn'),
+    initializer=_use_cpu,
+  )
+
+
+def _use_cpu():
+  jax.config.update('jax_platforms', 'cpu')
+
+
+@functools.cache
+def _schedules_directory():
+  """Starts this process' compiler; its schedules' directory ends with it."""
+  directory = tempfile.TemporaryDirectory(prefix='coatnet_jax_schedules_')
+  topologies.start_compiler(directory.name)
+  return directory
+
+
+def _compile_alone(exported: bytes, chip: str) -> tuple[int, str]:
+  """Compiles an exported kernel in this process.
+
+  Returns:
+    The bundles, and what the user has to be told; a `UserError` would say the
+    same with the traceback of a process.
+  """
+  directory = pathlib.Path(_schedules_directory().name)
+  sharding = SingleDeviceSharding(topologies.create_abstract_devices(chip)[0])
+  program = jax.export.deserialize(exported)
+  before = set(directory.iterdir())
+  jax.jit(program.call, in_shardings=sharding, out_shardings=sharding).lower(
+    *program.in_avals
+  ).compile()
+  new = set(directory.iterdir()) - before
+  try:
+    (bundles,) = read_schedules(new).values()
+  except UserError as error:
+    return 0, str(error)
+  finally:
+    for path in new:
+      path.unlink()
+  return bundles, ''
 
 
 def read_schedules(paths: set[pathlib.Path]) -> dict[str, int]:
@@ -140,6 +253,8 @@ def _describe_kernel_call(equation, num_cores):
     fetched_bytes=tuple(
       _count_fetched_bytes(block, grid) for block in mapping.block_mappings
     ),
+    body=str(equation.params['jaxpr']),
+    equation=equation,
   )
 
 

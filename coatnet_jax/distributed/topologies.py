@@ -1,18 +1,16 @@
-"""TPU chips, and abstract devices of them to compile for without a TPU.
+"""TPU chips and slices, and abstract devices of them to compile for.
 
 The libtpu wheel carries the TPU's own compiler, which runs on any machine.
 What is compiled for abstract devices cannot be run. What a compiled program
 costs is counted by `compiler_report.py`.
 """
 
-import atexit
 import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
+import math
 import os
-import shutil
-import tempfile
 
 import jax
 from jax.experimental import topologies
@@ -20,16 +18,19 @@ from jax.experimental import topologies
 from coatnet_jax.errors import UserError
 
 _GIB = 2**30
+_NO_LIBTPU = (
+  'libtpu, which carries the TPU compiler, is not installed:'
+  ' pip install -r requirements-tpu-compiler.txt'
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
-  """What a chip has, and how to ask for a slice of four of them.
+  """What a chip has.
 
   JAX sees one device per chip: of a chip with two cores, both act as one.
 
   Attributes:
-    topology_name: of a slice of four chips, for libtpu.
     chip_config_name: how cores make devices, for libtpu.
     device_kind: what JAX calls a device.
     num_cores: of one device.
@@ -37,12 +38,13 @@ class Chip:
     mxu_size: rows and columns of a matrix unit.
     rows_per_cycle: of its left operand that a matrix unit takes.
     vmem_bytes: vector memory of one core.
-    hbm_bytes: nominal; the compiler keeps a little of it to itself.
+    hbm_bytes: what the compiler has to give: nominal, less what it keeps.
     hbm_bytes_per_second: bandwidth.
+    ici_bytes_per_second: bandwidth to the other chips of a slice, of all of a
+      chip's links together, in one direction.
     peak_flops: bfloat16, per second.
   """
 
-  topology_name: str
   chip_config_name: str
   device_kind: str
   num_cores: int
@@ -52,6 +54,7 @@ class Chip:
   vmem_bytes: int
   hbm_bytes: int
   hbm_bytes_per_second: float
+  ici_bytes_per_second: float
   peak_flops: float
 
   @property
@@ -65,14 +68,13 @@ class Chip:
     return self.peak_flops / (2 * self.multiply_adds_per_cycle)
 
 
-# Peak, HBM and its bandwidth: the pages of each chip in Google Cloud's TPU
-# documentation. Cores and matrix units: the same, and
-# `jax.experimental.pallas.tpu.get_tpu_info_for_chip`. VMEM: what the compiler
-# says when a kernel asks for more. Slices and chip_config_name: what libtpu
-# resolves; without a config name a v4 slice has two devices per chip.
+# Peak, bandwidth of HBM and of the links: the pages of each chip in Google
+# Cloud's TPU documentation. Cores and matrix units: the same, and
+# `jax.experimental.pallas.tpu.get_tpu_info_for_chip`. VMEM and HBM: what the
+# compiler says when a program asks for more. chip_config_name: what libtpu
+# resolves; without one a v4 slice has two devices per chip.
 CHIPS = {
   'v4': Chip(
-    topology_name='v4:2x2x1',
     chip_config_name='megacore',
     device_kind='TPU v4',
     num_cores=2,
@@ -80,12 +82,12 @@ CHIPS = {
     mxu_size=128,
     rows_per_cycle=1,
     vmem_bytes=16 * 2**20,
-    hbm_bytes=32 * _GIB,
+    hbm_bytes=int(30.75 * _GIB),
     hbm_bytes_per_second=1228e9,
+    ici_bytes_per_second=300e9,
     peak_flops=275e12,
   ),
   'v5e': Chip(
-    topology_name='v5e:2x2',
     chip_config_name='default',
     device_kind='TPU v5 lite',
     num_cores=1,
@@ -93,12 +95,12 @@ CHIPS = {
     mxu_size=128,
     rows_per_cycle=1,
     vmem_bytes=128 * 2**20,
-    hbm_bytes=16 * _GIB,
+    hbm_bytes=int(15.75 * _GIB),
     hbm_bytes_per_second=819e9,
+    ici_bytes_per_second=200e9,
     peak_flops=197e12,
   ),
   'v5p': Chip(
-    topology_name='v5p:2x2x1',
     chip_config_name='megacore',
     device_kind='TPU v5',
     num_cores=2,
@@ -106,12 +108,12 @@ CHIPS = {
     mxu_size=128,
     rows_per_cycle=1,
     vmem_bytes=64 * 2**20,
-    hbm_bytes=95 * _GIB,
+    hbm_bytes=int(95.74 * _GIB),
     hbm_bytes_per_second=2765e9,
+    ici_bytes_per_second=600e9,
     peak_flops=459e12,
   ),
   'v6e': Chip(
-    topology_name='v6e:2x2',
     chip_config_name='default',
     device_kind='TPU v6 lite',
     num_cores=1,
@@ -121,11 +123,93 @@ CHIPS = {
     # 1.4 times what one row per cycle could do.
     rows_per_cycle=2,
     vmem_bytes=128 * 2**20,
-    hbm_bytes=32 * _GIB,
+    hbm_bytes=int(31.25 * _GIB),
     hbm_bytes_per_second=1640e9,
+    ici_bytes_per_second=400e9,
     peak_flops=918e12,
   ),
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slice:
+  """Chips that are connected directly, as they can be booked.
+
+  Attributes:
+    name: as it is booked: 'v5e-16', 'v4-32'. Of chips with two cores it counts
+      cores.
+    chip_name: one of `CHIPS`.
+    grid: of chips.
+    host_grid: of the chips of one host, with three axes.
+  """
+
+  name: str
+  chip_name: str
+  grid: tuple[int, ...]
+  host_grid: tuple[int, int, int]
+
+  @property
+  def chip(self) -> Chip:
+    """Returns what each of its chips has."""
+    return CHIPS[self.chip_name]
+
+  @property
+  def topology_name(self) -> str:
+    """Returns its name for libtpu."""
+    return f'{self.chip_name}:{"x".join(map(str, self.grid))}'
+
+  @property
+  def num_devices(self) -> int:
+    """Returns the number of chips, which is that of JAX's devices."""
+    return math.prod(self.grid)
+
+  @property
+  def num_hosts(self) -> int:
+    """Returns the number of machines, each with one process."""
+    return self.num_devices // math.prod(self.host_grid)
+
+  @property
+  def wraps(self) -> tuple[bool, ...]:
+    """Returns of each axis whether its ends are connected: a torus, or not."""
+    if len(self.grid) == 3:
+      is_torus = all(length % 4 == 0 for length in self.grid)
+      return (is_torus,) * 3
+    return (*(length == 16 for length in self.grid), False)
+
+
+def _list_slices() -> dict[str, Slice]:
+  """Returns all slices by their names.
+
+  Grids and hosts: the tables of configurations on the pages of each chip in
+  Google Cloud's TPU documentation; which axes wrap, the same. libtpu resolves
+  them all.
+  """
+  grids_2d = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
+  grids_3d = (
+    *('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8'),
+    *('8x8x8', '8x8x16', '8x16x16'),
+  )
+  slices = {}
+  for chip_name, grids in {
+    'v4': grids_3d,
+    'v5p': grids_3d,
+    'v5e': grids_2d,
+    'v6e': grids_2d,
+  }.items():
+    for text in grids:
+      grid = tuple(int(length) for length in text.split('x'))
+      name = f'{chip_name}-{math.prod(grid) * CHIPS[chip_name].num_cores}'
+      slices[name] = Slice(
+        name=name,
+        chip_name=chip_name,
+        grid=grid,
+        # Up to eight chips of a 2-D slice are one host.
+        host_grid={'1x1': (1, 1, 1), '2x4': (2, 4, 1)}.get(text, (2, 2, 1)),
+      )
+  return slices
+
+
+SLICES = _list_slices()
 
 
 def get_chip(name: str) -> Chip:
@@ -139,53 +223,76 @@ def get_chip(name: str) -> Chip:
   return CHIPS[name]
 
 
-def create_abstract_devices(name: str) -> list[jax.Device]:
-  """Returns the devices of a slice of four chips, to compile for.
+def get_slice(name: str) -> Slice:
+  """Returns a slice by its name.
+
+  Raises:
+    UserError: there is none of that name; the message lists those there are.
+  """
+  if name not in SLICES:
+    lines = [
+      f'  {", ".join(s.name for s in SLICES.values() if s.chip_name == chip)}'
+      for chip in CHIPS
+    ]
+    raise UserError(
+      f'There is no TPU slice {name!r}; there are\n' + '\n'.join(lines)
+    )
+  return SLICES[name]
+
+
+def create_abstract_devices(name: str, num_slices: int = 1) -> list[jax.Device]:
+  """Returns devices to compile for.
 
   The first call in a process loads libtpu: see `start_compiler`.
 
   Args:
-    name: of the chip.
+    name: of the slice, or of a chip for a slice of four of them.
+    num_slices: equal ones, connected by the data centre's network.
 
   Raises:
-    UserError: there is no chip of that name, or no libtpu.
+    UserError: there is no slice or chip of that name, or no libtpu.
   """
-  chip = get_chip(name)
+  if '-' in name:
+    tpu_slice = get_slice(name)
+  else:
+    chip = get_chip(name)
+    tpu_slice = get_slice(f'{name}-{4 * chip.num_cores}')
+  if num_slices < 1:
+    raise UserError(f'There cannot be {num_slices} slices.')
   start_compiler()
   return list(
     topologies.get_topology_desc(
       platform='tpu',
-      topology_name=chip.topology_name,
-      chip_config_name=chip.chip_config_name,
+      topology_name=tpu_slice.topology_name,
+      chip_config_name=tpu_slice.chip.chip_config_name,
+      chips_per_host_bounds=list(tpu_slice.host_grid),
+      wrap=list(tpu_slice.wraps),
+      **({'num_slices': num_slices} if num_slices > 1 else {}),
     ).devices
   )
 
 
 @functools.cache
-def start_compiler() -> str:
+def start_compiler(schedules_directory: str = '') -> None:
   """Sets what libtpu reads of the environment when it is loaded.
 
   Must come before anything else that loads libtpu in this process, as
   `jax.devices()` does. Variables that are set already stay, LIBTPU_INIT_ARGS
   is added to. Switches JAX's compilation cache off.
 
-  Returns:
-    The directory that the compiler writes the final schedules of what it
-    compiles to; it is removed when the process ends.
+  Args:
+    schedules_directory: where the compiler writes the final schedule of every
+      operation it compiles, if not empty. A large program takes many times as
+      long then.
 
   Raises:
     UserError: libtpu is not installed.
   """
   if importlib.util.find_spec('libtpu') is None:
-    raise UserError(
-      'libtpu, which carries the TPU compiler, is not installed:'
-      ' pip install -r requirements-tpu-compiler.txt'
-    )
-  # What comes from a cache was compiled by another process, which had the
-  # schedule.
+    raise UserError(_NO_LIBTPU)
+  # What comes from a cache was compiled by another process, perhaps with other
+  # flags.
   jax.config.update('jax_enable_compilation_cache', False)
-  directory = tempfile.mkdtemp(prefix='coatnet_jax_schedules_')
-  atexit.register(shutil.rmtree, directory, ignore_errors=True)
   for name, value in {
     # There is no metadata server to ask for the machine's TPU.
     'TPU_SKIP_MDS_QUERY': '1',
@@ -196,16 +303,16 @@ def start_compiler() -> str:
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
   }.items():
     os.environ.setdefault(name, value)
-  os.environ['LIBTPU_INIT_ARGS'] = ' '.join(
-    [
-      os.environ.get('LIBTPU_INIT_ARGS', ''),
-      f'--xla_jf_dump_to={directory}',
-      '--xla_jf_dump_llo_text=true',
-      # Of some 70 listings for every operation, the last two.
-      '--xla_jf_dump_llo_pass_label_regex=.*final_bundles.*',
-    ]
-  ).strip()
-  return directory
+  if schedules_directory:
+    os.environ['LIBTPU_INIT_ARGS'] = ' '.join(
+      [
+        os.environ.get('LIBTPU_INIT_ARGS', ''),
+        f'--xla_jf_dump_to={schedules_directory}',
+        '--xla_jf_dump_llo_text=true',
+        # Of some 70 listings for every operation, the last two.
+        '--xla_jf_dump_llo_pass_label_regex=.*final_bundles.*',
+      ]
+    ).strip()
 
 
 def describe_compiler() -> str:
@@ -217,7 +324,4 @@ def describe_compiler() -> str:
   try:
     return f'libtpu {importlib.metadata.version("libtpu")}'
   except importlib.metadata.PackageNotFoundError as error:
-    raise UserError(
-      'libtpu, which carries the TPU compiler, is not installed:'
-      ' pip install -r requirements-tpu-compiler.txt'
-    ) from error
+    raise UserError(_NO_LIBTPU) from error

@@ -1,6 +1,9 @@
+import dataclasses
+
 import pytest
 
 from coatnet_jax.distributed import compiler_report
+from coatnet_jax.distributed.collectives import find_collectives
 from coatnet_jax.distributed.compiled_text import Array, parse_program
 from coatnet_jax.distributed.pallas_schedules import KernelCall
 
@@ -34,10 +37,8 @@ def program():
   return parse_program(PROGRAM)
 
 
-def _count(program, calls=(KERNEL,), bundles=(('kernel.1', 70),)):
-  operations = compiler_report.count_operations(
-    program, list(calls), dict(bundles)
-  )
+def _count(program, bundles=((KERNEL, 70),)):
+  operations = compiler_report.count_operations(program, dict(bundles))
   return {operation.name: operation for operation in operations}
 
 
@@ -60,7 +61,6 @@ def test_a_kernel_is_bundles_times_steps(program):
   assert kernel.cycles == 420
   # Blocks of x and of the first result; the others lie in VMEM.
   assert kernel.hbm_bytes == 8192 + 4096
-  # The compiler makes one schedule of equal kernels.
   assert operations['kernel.2'].cycles == 420
 
 
@@ -71,14 +71,17 @@ def test_kernels_are_told_apart_by_their_results(program):
     steps=12,
     fetched_bytes=(0, 0, 0, 0),
   )
-  assert _count(program, calls=[other, KERNEL])['kernel.1'].steps == 6
+  operations = _count(program, [(other, 70), (KERNEL, 70)])
+  assert operations['kernel.1'].steps == 6
   with pytest.raises(ValueError, match='0 kernels'):
-    _count(program, calls=[other])
+    _count(program, [(other, 70)])
 
 
-def test_a_kernel_without_a_schedule_is_an_error(program):
-  with pytest.raises(ValueError, match=r'no schedule of kernel\.1'):
-    _count(program, bundles=[])
+def test_kernels_that_cannot_be_told_apart_are_an_error(program):
+  twin = dataclasses.replace(KERNEL, body='another')
+  assert _count(program, [(twin, 70), (KERNEL, 70)])['kernel.1'].cycles == 420
+  with pytest.raises(ValueError, match='2 kernels'):
+    _count(program, [(twin, 80), (KERNEL, 70)])
 
 
 def test_a_report_sums_up(program):
@@ -88,12 +91,12 @@ def test_a_report_sums_up(program):
     argument_bytes=0,
     output_bytes=0,
     largest_array=compiler_report.find_largest_array(program),
-    collectives=compiler_report.count_collectives(program),
+    collectives=tuple(find_collectives(program)),
   )
   assert report.cycles == 250 + 2 * 420
   assert report.kernel_cycles == report.count_cycles('attention') == 2 * 420
   assert report.largest_array == Array('f32', (64, 128), in_hbm=True)
-  assert report.collectives == {'all-reduce': 2}
+  assert [c.kind for c in report.collectives] == ['all-reduce'] * 2
 
 
 def test_the_compilers_message_says_how_much_is_missing():
@@ -107,3 +110,14 @@ def test_the_compilers_message_says_how_much_is_missing():
   error = compiler_report.OutOfMemoryError(*sizes)
   assert 'needs 25.8 GiB of HBM; there are 15.75.' in str(error)
   assert compiler_report.parse_out_of_memory('INTERNAL: no') is None
+
+
+def test_a_program_that_cannot_fit_is_known_before_it_is_laid_out():
+  message = (
+    'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required'
+    ' for HLO temporaries (400.00G) exceeds available HBM (30.75G).'
+  )
+  assert compiler_report.parse_out_of_memory(message) == (
+    400 * 2**30,
+    int(30.75 * 2**30),
+  )

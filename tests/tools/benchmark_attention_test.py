@@ -103,7 +103,7 @@ def compiler(monkeypatch):
       argument_bytes=0,
       output_bytes=0,
       largest_array=Array('u8', (0,), in_hbm=True),
-      collectives={},
+      collectives=(),
     )
 
   module = benchmark_attention

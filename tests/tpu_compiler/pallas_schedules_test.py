@@ -7,14 +7,16 @@ pytestmark = [pytest.mark.tpu_compiler, pytest.mark.timeout(600)]
 # Compiles a small kernel, plain or with a loop in it, and prints its figures
 # and the address of the last bundle in its listing.
 SCRIPT = """
-import json, pathlib, re, sys
+import json, pathlib, re, sys, tempfile
 import jax, jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.sharding import SingleDeviceSharding
 from coatnet_jax.distributed import compiler_report, topologies
 from coatnet_jax.errors import UserError
 
-directory = pathlib.Path(topologies.start_compiler())
+temporary = tempfile.TemporaryDirectory()
+directory = pathlib.Path(temporary.name)
+topologies.start_compiler(temporary.name)
 device = topologies.create_abstract_devices('v5e')[0]
 
 def plain(x_ref, out_ref):
@@ -39,6 +41,8 @@ def figures(steps):
   return kernel.bundles, kernel.steps, kernel.cycles, kernel.hbm_bytes
 
 result = {steps: figures(steps) for steps in (4, 8)}
+for path in directory.iterdir():
+  path.unlink()
 trace(plain, 4).lower().compile()
 (listing,) = (
   path.read_text()

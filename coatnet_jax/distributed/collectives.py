@@ -1,0 +1,131 @@
+"""What a compiled program sends between devices, read from its text.
+
+The bytes are those of one device's arrays; how they travel is the network's.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+from coatnet_jax.distributed.compiled_text import (
+  Instruction,
+  Program,
+)
+
+KINDS = (
+  'all-gather',
+  'all-reduce',
+  'all-to-all',
+  'collective-permute',
+  'reduce-scatter',
+)
+# Of a device mesh: {'data'=4,'fsdp'=2} {'data'}, perhaps with a part of an
+# axis, 'data':(1)2. As a list: {{0,1},{2,3}}. As an array: [2,4]<=[8].
+_MESH_GROUPS = re.compile(r'replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}')
+_LISTED_GROUPS = re.compile(r'replica_groups=\{\{([\d,]*)\}')
+_ARRANGED_GROUPS = re.compile(r'replica_groups=\[\d+,(\d+)\]')
+_CHANNEL = re.compile(r'channel_id=(\d+)')
+_CALLED = re.compile(r'(?:calls|called_computation)=%([^\s,]+)')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Collective:
+  """An exchange between devices, as often as it runs.
+
+  Attributes:
+    kind: one of `KINDS`.
+    times: how often it runs; once in a loop whose end depends on its numbers.
+    num_bytes: each time, of one device: what is reduced, exchanged or sent, and
+      what a gather makes.
+    group_size: devices that take part together; 0 where all do.
+    op_name: where it comes from, with the names of scopes and modules.
+  """
+
+  kind: str
+  times: int
+  num_bytes: int
+  group_size: int
+  op_name: str
+
+  @property
+  def total_bytes(self) -> int:
+    """Returns the bytes of all times."""
+    return self.times * self.num_bytes
+
+
+def find_collectives(program: Program) -> Iterator[Collective]:
+  """Yields the collectives of a program.
+
+  What begins in one place and ends in another counts once, where it begins.
+  Those inside fusions count too: a reduce-scatter of a TPU is a fusion of an
+  all-reduce and a slice, and what is computed while something is gathered is a
+  chain of fusions, each with the same all-gather.
+
+  Args:
+    program: of one device.
+  """
+  seen = set()
+  for computation, instruction, times in program.walk():
+    for channel, found in _find_in(program, computation, instruction, times):
+      key = (id(computation), channel)
+      if not channel or key not in seen:
+        seen.add(key)
+        yield found
+
+
+def _find_in(program, computation, instruction, times):
+  """Yields channels and collectives, of an instruction and what it calls."""
+  kind = instruction.opcode.removesuffix('-start')
+  if kind in KINDS:
+    channel = _CHANNEL.search(instruction.line)
+    yield (
+      channel and channel[1],
+      _describe(computation, instruction, kind, times),
+    )
+  elif instruction.opcode in ('fusion', 'async-start'):
+    for name in _CALLED.findall(instruction.line):
+      called = program.computations.get(name, {})
+      for inner in called.values():
+        for channel, found in _find_in(program, called, inner, times):
+          if name.startswith('all-reduce-scatter'):
+            found = dataclasses.replace(
+              found, kind='reduce-scatter', op_name=instruction.op_name
+            )
+          yield channel, found
+
+
+def _describe(computation, instruction, kind, times) -> Collective:
+  group_size = read_group_size(instruction)
+  num_bytes = sum(
+    array.num_bytes
+    for name in instruction.operands
+    for array in computation[name].results
+  )
+  if kind == 'all-gather':
+    if instruction.opcode == 'all-gather':
+      num_bytes = sum(array.num_bytes for array in instruction.results)
+    else:
+      num_bytes *= group_size
+  return Collective(
+    kind=kind,
+    times=times,
+    num_bytes=num_bytes,
+    group_size=group_size,
+    op_name=instruction.op_name,
+  )
+
+
+def read_group_size(instruction: Instruction) -> int:
+  """Returns how many devices a collective is between; 0 where not stated."""
+  line = instruction.line
+  if found := _MESH_GROUPS.search(line):
+    axes = dict(re.findall(r"'([^']+)'=(\d+)", found[1]))
+    size = 1
+    for name, part in re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", found[2]):
+      size *= int(part or axes[name])
+    return size
+  if found := _LISTED_GROUPS.search(line):
+    return len(found[1].split(','))
+  if found := _ARRANGED_GROUPS.search(line):
+    return int(found[1])
+  return 2 if 'source_target_pairs=' in line else 0

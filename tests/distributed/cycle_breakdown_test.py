@@ -1,0 +1,54 @@
+import pytest
+
+from coatnet_jax.distributed import cycle_breakdown
+from coatnet_jax.distributed.compiler_report import Operation
+
+STEP = 'jit(train_step)'
+FORWARD, BACKWARD = f'{STEP}/jvp(CoAtNet)', f'{STEP}/transpose(jvp(CoAtNet))'
+
+
+# Names as libtpu writes them.
+@pytest.mark.parametrize(
+  ('name', 'stage', 'kind'),
+  [
+    (f'{FORWARD}/CoAtNet.stem/s0_conv_0/conv', 's0', 'stem convolutions'),
+    (f'{FORWARD}/CoAtNet.stem/s0_norm/reduce_sum', 's0', 'norms'),
+    (f'{FORWARD}/CoAtNet.stem/mul', 's0', 'rest'),
+    (f'{BACKWARD}/s1_block_0/expand/dot_general', 's1', '1x1 convolutions'),
+    (f'{BACKWARD}/s2_block_1/expand_norm/mul', 's2', 'norms'),
+    (f'{FORWARD}/s2_block_1/depthwise/conv', 's2', 'depthwise convolutions'),
+    (f'{FORWARD}/s2_block_1/se/excite/dot', 's2', 'squeeze-excitation'),
+    (f'{FORWARD}/s2_block_1/mul', 's2', 'rest'),
+    (f'{FORWARD}/s3_block_0/attention_norm/div', 's3', 'norms'),
+    (f'{BACKWARD}/s3_block_0/attention/qkv/dot', 's3', 'attention'),
+    (f'{BACKWARD}/s3_block_4/ffn_expand/dot', 's3', 'FFN'),
+    (f'{FORWARD}/s3_block_0/reduce_window_max', 's3', 'pooling'),
+    (f'{FORWARD}/CoAtNet.head/head_logits/dot', 'head', 'head'),
+    (f'{FORWARD}/CoAtNet.head/head_norm/mul', 'head', 'norms'),
+    (f'{STEP}/jvp(jit(log_softmax))/log', 'loss', 'rest'),
+    (f'{STEP}/jit(_beta)/jit(_gamma)/vmap()/while', 'input', 'rest'),
+    (f'{STEP}/reduce_sum', 'optimizer', 'optimizer'),
+    ('', 'rest', 'rest'),
+  ],
+)
+def test_parts_by_name(name, stage, kind):
+  assert cycle_breakdown.find_stage(name) == stage
+  assert cycle_breakdown.find_kind(name) == kind
+
+
+def test_every_cycle_is_in_one_part():
+  operations = [
+    Operation(
+      name='x', op_name=name, is_kernel=False, cycles=cycles, hbm_bytes=0
+    )
+    for cycles, name in enumerate([FORWARD, f'{STEP}/mul', '', ''], start=1)
+  ]
+  stages = cycle_breakdown.sum_cycles(
+    operations, cycle_breakdown.find_stage, cycle_breakdown.STAGES
+  )
+  assert tuple(stages) == cycle_breakdown.STAGES
+  assert {stage: n for stage, n in stages.items() if n} == {
+    'input': 1,
+    'optimizer': 2,
+    'rest': 7,
+  }
