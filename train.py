@@ -224,8 +224,8 @@ def evaluate_run(run: Run, state: TrainState) -> dict[str, float]:
       data=run.data,
       preprocessing=run.preprocessing,
       global_batch_size=run.evaluation.global_batch_size,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      shards=mesh_lib.find_process_shards(run.mesh),
+      num_shards=mesh_lib.count_batch_shards(run.mesh),
     ),
     model=run.model,
     loss=run.loss,
@@ -370,8 +370,8 @@ def train_loop(
     global_batch_size=batch_size,
     seed=run.seed,
     start_step=progress.examples_seen // batch_size,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    shards=mesh_lib.find_process_shards(run.mesh),
+    num_shards=mesh_lib.count_batch_shards(run.mesh),
   )
   with StopSignal() as stop, contextlib.closing(batches):
     log.start_clock()

@@ -13,6 +13,7 @@ import jax
 
 from coatnet_jax import checkpoint
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.distributed.state_sharding import compute_state_shardings
 from coatnet_jax.errors import UserError
 from coatnet_jax.run import Run
 from coatnet_jax.trained_model import (
@@ -63,7 +64,7 @@ def abstract_train_state(
   create = _state_creator(run)
   key = jax.random.key(run.seed)
   shapes = jax.eval_shape(create, key)
-  shardings = mesh_lib.compute_state_shardings(shapes, run.mesh)
+  shardings = compute_state_shardings(shapes, run.mesh)
   abstract_state = jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=sharding

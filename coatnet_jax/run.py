@@ -5,6 +5,7 @@ an unknown or a missing key is an error in the first second.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -44,11 +45,6 @@ class TrainingOptions:
 
   def __post_init__(self):
     """Raises UserError for values out of their range."""
-    mesh_lib.check_batch_size(
-      'training.global_batch_size',
-      self.global_batch_size,
-      self.gradient_accumulation_steps,
-    )
     if not 0 <= self.ema_decay < 1:
       raise UserError(
         f'training.ema_decay must be at least 0 and below 1, not'
@@ -63,12 +59,6 @@ class EvaluationOptions:
   every_epochs: float
   every_steps: int
   global_batch_size: int
-
-  def __post_init__(self):
-    """Raises UserError for values out of their range."""
-    mesh_lib.check_batch_size(
-      'evaluation.global_batch_size', self.global_batch_size
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,7 +115,7 @@ class Run:
     size = 'x'.join(str(n) for n in self.preprocessing.image_size)
     batch_size = self.training.global_batch_size
     epochs = self.num_steps * batch_size / len(self.train_source)
-    devices = jax.devices()
+    devices = self.mesh.devices.flat
     kind = f'{len(devices)} {devices[0].device_kind} device'
     return (
       f'data        {self.train_source.description}\n'
@@ -135,25 +125,45 @@ class Run:
     )
 
 
-def create_run(config: ConfigDict) -> Run:
+def create_run(
+  config: ConfigDict,
+  *,
+  devices: Sequence[jax.Device] | None = None,
+  sources: tuple[ImageSource, ImageSource] | None = None,
+) -> Run:
   """Resolves a config; every sub-tree goes whole into what it configures.
+
+  Args:
+    config: as `configs/base.py`.
+    devices: to run on, perhaps abstract ones; all there are if None.
+    sources: of training and evaluation; those of `config.data` if None.
 
   Raises:
     UserError: a value out of its range, or data that are not there.
     TypeError: a key too many or too few.
   """
   config = ConfigDict(config)
+  mesh = mesh_lib.create_mesh(**config.sharding, devices=devices)
+  check_attention(config.model.attention, mesh)
   data = DataOptions(**config.data)
   training = TrainingOptions(**config.training)
   evaluation = EvaluationOptions(**config.evaluation)
-  train_source = create_source(data, 'train')
-  eval_source = create_source(data, 'eval')
+  mesh_lib.check_batch_size(
+    'training.global_batch_size',
+    training.global_batch_size,
+    mesh,
+    training.gradient_accumulation_steps,
+  )
+  mesh_lib.check_batch_size(
+    'evaluation.global_batch_size', evaluation.global_batch_size, mesh
+  )
+  train_source, eval_source = sources or (
+    create_source(data, 'train'),
+    create_source(data, 'eval'),
+  )
   model = create_model(
     num_classes=train_source.num_classes, **config.model.to_dict()
   )
-  mesh = mesh_lib.create_mesh(**config.sharding)
-  check_attention(config.model.attention, mesh)
-
   steps_per_epoch = len(train_source) / training.global_batch_size
   num_steps = schedules.resolve_steps(
     name='training.num',

@@ -29,6 +29,7 @@ from coatnet_jax.checkpoint import (
 )
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.distributed.state_sharding import compute_state_shardings
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.training.image_normalization import normalize_images
@@ -117,7 +118,7 @@ def load_trained_model(
   preprocessing = saved.preprocessing
   if image_size is not None:
     preprocessing = dataclasses.replace(preprocessing, image_size=image_size)
-  mesh = mesh or mesh_lib.create_mesh(data=-1, fsdp=1)
+  mesh = mesh or mesh_lib.create_mesh(replica=-1, data=-1, fsdp=1, tensor=1)
   target = abstract_variables(saved.model, preprocessing.image_size, mesh)
   source = f'the checkpoint {saved.path}'
   check_variables(saved.shapes, target, source=source)
@@ -346,7 +347,7 @@ def _place(shapes: Any, mesh: Mesh) -> Any:
       leaf.shape, leaf.dtype, sharding=sharding
     ),
     shapes,
-    mesh_lib.compute_state_shardings(shapes, mesh),
+    compute_state_shardings(shapes, mesh),
   )
 
 

@@ -196,10 +196,17 @@ def get_config() -> ConfigDict:
   config.logging.profile_at_step = 0
   config.logging.profile_num_steps = 5
 
-  # distributed.mesh.create_mesh: devices along each axis; -1 is what is left.
-  # Parameters and optimizer state are divided over fsdp, the batch over both.
+  # distributed.mesh.create_mesh: devices along each axis of the mesh; one may
+  # be -1, for what the others leave. Ours.
   config.sharding = ConfigDict()
+  # Groups between which only gradients are exchanged: a multiple of the number
+  # of slices; -1 for that number.
+  config.sharding.replica = -1
+  # Divides the batch.
   config.sharding.data = -1
+  # Divides the batch, and parameters with optimizer state and averages.
   config.sharding.fsdp = 1
+  # Divides the heads of attention and the hidden layer of feed-forward parts.
+  config.sharding.tensor = 1
 
   return config.lock()

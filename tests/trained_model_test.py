@@ -131,7 +131,7 @@ def test_averages_are_read_where_there_are_any(state, tmp_path):
 
 
 def test_variables_are_put_where_they_are_asked_for(workdir):
-  mesh = create_mesh(data=1, fsdp=-1)
+  mesh = create_mesh(replica=-1, data=1, fsdp=-1, tensor=1)
   trained = load_trained_model(workdir, mesh)
   assert trained.mesh is mesh
   for leaf in jax.tree.leaves(trained.variables):

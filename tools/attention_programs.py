@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Format, Layout
-from jax.sharding import AxisType, Mesh, SingleDeviceSharding
+from jax.sharding import SingleDeviceSharding
 
 from coatnet_jax.distributed.compiler_report import compile_or_explain
 from coatnet_jax.distributed.topologies import Chip
@@ -188,11 +188,7 @@ def trace_train_step(device: jax.Device, attention: str) -> jax.stages.Traced:
   config.training.num_epochs, config.training.num_steps = 0.0, 100_000
   config.training.global_batch_size = 128
   config.evaluation.global_batch_size = 128
-  config.sharding.data = config.sharding.fsdp = 1
-  mesh = Mesh(
-    np.array([[device]]), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2
-  )
-  run = dataclasses.replace(create_run(config), mesh=mesh)
+  run = create_run(config, devices=[device])
   _, abstract_state = abstract_train_state(run)
   return train.jit_train_step(run, abstract_state).trace(
     abstract_state, run.abstract_batch

@@ -1,6 +1,6 @@
 """Sources to batches, in an order that depends on the seed and step alone.
 
-A batch is a dictionary of numpy arrays, b = global batch size / processes:
+A batch is a dictionary of numpy arrays, with the b rows of one process:
 
     image: [b, H, W, 3] uint8, not normalised
     label: [b] int32
@@ -8,9 +8,10 @@ A batch is a dictionary of numpy arrays, b = global batch size / processes:
     corrupt: [b] int64, number in the source of an image that could not be
       decoded, else -1
 
-Process p of P holds rows p * b .. (p + 1) * b of the global batch, which is
-the same for any number of processes, workers and threads. The position of a
-run is its step: a run that goes on at step k passes `start_step=k`.
+The global batch is divided into shards of consecutive rows, and a process reads
+some of them. It is the same for any number of shards, processes, workers and
+threads. The position of a run is its step: a run that goes on at step k passes
+`start_step=k`.
 
 Threads and workers make whole batches: more of them than batches that are
 read ahead would have nothing to do.
@@ -23,6 +24,7 @@ from typing import NamedTuple
 import grain
 import numpy as np
 from absl import logging
+from grain.experimental import ZipMapDataset
 
 from coatnet_jax.data.augmentation import (
   AugmentationOptions,
@@ -57,8 +59,8 @@ def create_train_batches(
   global_batch_size: int,
   seed: int,
   start_step: int = 0,
-  process_index: int = 0,
-  process_count: int = 1,
+  shards: Sequence[int] = (0,),
+  num_shards: int = 1,
 ) -> Iterator[Batch]:
   """Reads and augments training images for ever, shuffled in each epoch.
 
@@ -74,8 +76,8 @@ def create_train_batches(
     global_batch_size: images per step, over all processes.
     seed: of order and augmentation, 0 .. 2**32 - 1.
     start_step: the step of the first batch.
-    process_index: of this process.
-    process_count: of the run.
+    shards: those of each batch that this process reads, in their order.
+    num_shards: of each batch.
 
   Returns:
     An iterator of the batches of this process, all of `mask` True. It has
@@ -85,20 +87,19 @@ def create_train_batches(
     UserError: the batch size or seed is not possible; while iterating, a
       label is out of range or most images are corrupt.
   """
-  batch_size = _per_process_batch_size(global_batch_size, process_count)
+  shard_size = _compute_shard_size(global_batch_size, num_shards)
   if not 0 <= seed < 2**32:
     raise UserError(f'config.seed is {seed}; it must be in 0 .. 2**32 - 1.')
   # What random_map draws is a function of the seed and the place in the
   # endless sequence, so it is another one in each epoch.
-  batches = (
+  examples = (
     grain.MapDataset.range(len(source))
     .seed(seed)
     .shuffle()
     .repeat()
     .random_map(_TrainingExample(source, preprocessing, augmentation))
-    .batch(batch_size, drop_remainder=True, batch_fn=_stack)
   )
-  batches = batches[process_index::process_count][start_step:]
+  batches = _batch(examples, shard_size, shards, num_shards)[start_step:]
   iterator = iter(_read_ahead(batches, data, data.num_workers))
   iterator.start_prefetch()
   return iterator
@@ -110,8 +111,8 @@ def create_eval_batches(
   data: DataOptions,
   preprocessing: PreprocessingOptions,
   global_batch_size: int,
-  process_index: int = 0,
-  process_count: int = 1,
+  shards: Sequence[int] = (0,),
+  num_shards: int = 1,
 ) -> 'EvalBatches':
   """Reads every image of a source once, over all processes, in its order.
 
@@ -123,8 +124,8 @@ def create_eval_batches(
     data: how many read ahead.
     preprocessing: image size, crop and interpolation.
     global_batch_size: images per batch, over all processes.
-    process_index: of this process.
-    process_count: of the run.
+    shards: those of each batch that this process reads, in their order.
+    num_shards: of each batch.
 
   Returns:
     The batches of this process; they can be iterated over many times.
@@ -133,13 +134,12 @@ def create_eval_batches(
     UserError: the batch size is not possible; while iterating, a label is
       out of range.
   """
-  batch_size = _per_process_batch_size(global_batch_size, process_count)
+  shard_size = _compute_shard_size(global_batch_size, num_shards)
   num_batches = -(-len(source) // global_batch_size)
-  batches = (
-    grain.MapDataset.range(num_batches * global_batch_size)
-    .map(_EvaluationExample(source, preprocessing))
-    .batch(batch_size, batch_fn=_stack)
-  )[process_index::process_count]
+  examples = grain.MapDataset.range(num_batches * global_batch_size).map(
+    _EvaluationExample(source, preprocessing)
+  )
+  batches = _batch(examples, shard_size, shards, num_shards)
   # Starting workers takes longer than cropping what is in memory.
   num_workers = 0 if source.in_memory else data.num_workers
   return EvalBatches(_read_ahead(batches, data, num_workers), num_batches)
@@ -278,13 +278,45 @@ def _check_label(label: int, source: ImageSource, index: int) -> None:
     )
 
 
-def _per_process_batch_size(global_batch_size: int, process_count: int) -> int:
-  if global_batch_size < 1 or global_batch_size % process_count:
+def _compute_shard_size(global_batch_size: int, num_shards: int) -> int:
+  if global_batch_size < 1 or global_batch_size % num_shards:
     raise UserError(
       f'The global batch size, {global_batch_size}, must be a positive '
-      f'multiple of the number of processes, {process_count}.'
+      f'multiple of {num_shards}, the number of shards it is divided into.'
     )
-  return global_batch_size // process_count
+  return global_batch_size // num_shards
+
+
+def _batch(
+  examples: grain.MapDataset,
+  shard_size: int,
+  shards: Sequence[int],
+  num_shards: int,
+) -> grain.MapDataset:
+  """Makes batches of some shards of every global batch, one after the other."""
+  first, count = shards[0], len(shards)
+  if (
+    list(shards) == list(range(first, first + count))
+    and first % count == num_shards % count == 0
+  ):
+    # Often they are consecutive: one shard of as many times the size.
+    shard_size, shards, num_shards = (
+      shard_size * count,
+      (first // count,),
+      num_shards // count,
+    )
+  batches = examples.batch(shard_size, drop_remainder=True, batch_fn=_stack)
+  parts = [batches[shard::num_shards] for shard in shards]
+  if len(parts) == 1:
+    return parts[0]
+  return ZipMapDataset(parts).map(_concatenate)
+
+
+def _concatenate(batches: Sequence[Batch]) -> Batch:
+  return {
+    name: np.concatenate([batch[name] for batch in batches])
+    for name in batches[0]
+  }
 
 
 def _stack(examples: Sequence[_Example]) -> Batch:

@@ -1,58 +1,122 @@
-"""The device mesh, and where the arrays of a run lie on it.
+"""The device mesh, and where the batches of a run lie on it.
 
-Two axes: the batch is divided over both, parameters (with optimizer state and
-averages) over `fsdp` alone. Everything runs under `jit` with `NamedSharding`.
+Four axes. The batch is divided over `replica` (slices of a pod, between which
+the network is slow), `data` and `fsdp`; parameters, with optimizer state and
+averages, over `fsdp`, and of wide layers over `tensor` too:
+`state_sharding.py`. Everything runs under `jit` with `NamedSharding`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from coatnet_jax.errors import UserError
 
-# Smaller arrays are not worth a collective of their own.
-MIN_SHARDED_SIZE = 2**14
+# Over which the batch is divided, the outermost first.
+BATCH_AXES = ('replica', 'data', 'fsdp')
+AXES = (*BATCH_AXES, 'tensor')
 
 
-def create_mesh(*, data: int, fsdp: int) -> Mesh:
-  """Arranges all devices of all processes as a (data, fsdp) mesh.
+def create_mesh(
+  *,
+  replica: int,
+  data: int,
+  fsdp: int,
+  tensor: int,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+  """Arranges devices as a (replica, data, fsdp, tensor) mesh.
 
   Args:
+    replica: groups of devices between which only gradients are exchanged; a
+      multiple of the number of slices. -1 for that number.
     data: devices along the axis that divides the batch only; -1 for what the
-      other axis leaves.
+      others leave.
     fsdp: devices along the axis that divides parameters too; or -1.
+    tensor: devices along the axis that divides heads and hidden layers; or -1.
+    devices: all of all processes if None.
 
   Raises:
-    UserError: the sizes don't fit the number of devices.
+    UserError: the sizes don't fit the number of devices, or of slices.
   """
-  devices = jax.device_count()
-  sizes = {'data': data, 'fsdp': fsdp}
+  devices = list(jax.devices() if devices is None else devices)
+  slices = len({getattr(device, 'slice_index', 0) for device in devices})
+  sizes = {
+    'replica': slices if replica == -1 else replica,
+    'data': data,
+    'fsdp': fsdp,
+    'tensor': tensor,
+  }
+  sizes = _resolve_sizes(sizes, len(devices))
+  if sizes['replica'] % slices:
+    raise UserError(
+      f'sharding.replica is {sizes["replica"]}; it must be a multiple of the'
+      f' {slices} slices, or -1.'
+    )
+  if slices > 1:
+    within = (sizes['replica'] // slices, *list(sizes.values())[1:])
+    array = mesh_utils.create_hybrid_device_mesh(
+      within, (slices, 1, 1, 1), devices
+    )
+  else:
+    array = mesh_utils.create_device_mesh(
+      tuple(sizes.values()), devices, allow_split_physical_axes=True
+    )
+  # Auto: the compiler propagates shardings from those of the arguments.
+  return Mesh(array, AXES, axis_types=(jax.sharding.AxisType.Auto,) * 4)
+
+
+def _resolve_sizes(sizes, num_devices):
+  """Returns the sizes of the axes with a number for -1."""
   fixed = [size for size in sizes.values() if size != -1]
-  if any(size < 1 for size in fixed) or not fixed:
+  if any(size < 1 for size in fixed) or len(fixed) < len(sizes) - 1:
     raise UserError(
       f'sharding sizes must be positive, and at most one -1: {sizes}.'
     )
-  taken = int(np.prod(fixed))
-  left, rest = divmod(devices, taken)
-  if rest or (len(fixed) == 2 and left != 1):
+  left, rest = divmod(num_devices, math.prod(fixed))
+  if rest or (len(fixed) == len(sizes) and left != 1):
     raise UserError(
-      f'A mesh of {sizes} does not fit the {devices} devices there are.'
+      f'A mesh of {sizes} does not fit the {num_devices} device(s) there are.'
     )
-  sizes = {axis: left if n == -1 else n for axis, n in sizes.items()}
-  # Auto: the compiler propagates shardings from those of the arguments.
-  return jax.make_mesh(
-    tuple(sizes.values()),
-    tuple(sizes),
-    axis_types=(jax.sharding.AxisType.Auto,) * 2,
+  return {axis: left if n == -1 else n for axis, n in sizes.items()}
+
+
+def count_batch_shards(mesh: Mesh) -> int:
+  """Returns over how many shards a mesh divides a batch."""
+  return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def find_process_shards(
+  mesh: Mesh, process_index: int | None = None
+) -> tuple[int, ...]:
+  """Returns which shards of every batch a process has to read, in order.
+
+  They need not follow each other: a host's chips are a square of a slice, and
+  the mesh goes along its rows. Devices of the `tensor` axis have one shard;
+  where they belong to several processes, each reads it.
+
+  Args:
+    mesh: from `create_mesh`.
+    process_index: of the process; this one if None.
+  """
+  if process_index is None:
+    process_index = jax.process_index()
+  shards = mesh.devices.reshape(count_batch_shards(mesh), -1)
+  return tuple(
+    index
+    for index, devices in enumerate(shards)
+    if any(device.process_index == process_index for device in devices)
   )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of arrays with a leading batch axis."""
-  return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
+  return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def replicated_sharding(mesh: Mesh) -> NamedSharding:
@@ -85,66 +149,46 @@ def jit(
   return jax.jit(on_mesh, **options)
 
 
-def compute_state_shardings(abstract_state: Any, mesh: Mesh) -> Any:
-  """Returns the sharding of every array of a state.
-
-  Divides the largest axis that `fsdp` divides, of arrays large enough;
-  everything else is replicated.
-
-  Args:
-    abstract_state: a tree of arrays or `jax.ShapeDtypeStruct`.
-    mesh: from `create_mesh`.
-
-  Returns:
-    The same tree, of `NamedSharding`.
-  """
-  fsdp = mesh.shape['fsdp']
-
-  def sharding(leaf):
-    axes = [i for i, n in enumerate(leaf.shape) if n % fsdp == 0]
-    if fsdp == 1 or not axes or leaf.size < MIN_SHARDED_SIZE:
-      return replicated_sharding(mesh)
-    axis = max(axes, key=lambda i: leaf.shape[i])
-    spec = [None] * axis + ['fsdp']
-    return NamedSharding(mesh, PartitionSpec(*spec))
-
-  return jax.tree.map(sharding, abstract_state)
-
-
 def put_batch(
   batch: Mapping[str, np.ndarray], mesh: Mesh, names: Sequence[str]
 ) -> dict[str, jax.Array]:
   """Makes global device arrays of every process's share of a batch.
 
   Args:
-    batch: arrays [b, ...], this process's rows.
+    batch: arrays [b, ...], the rows of `find_process_shards`.
     mesh: from `create_mesh`.
     names: of the arrays to put; the rest stays on the host.
 
   Returns:
-    Arrays [B, ...], divided over all devices.
+    Arrays [B, ...], divided over all devices but those of the tensor axis.
   """
   sharding = batch_sharding(mesh)
+  shards, count = len(find_process_shards(mesh)), count_batch_shards(mesh)
   return {
-    name: jax.make_array_from_process_local_data(sharding, batch[name])
+    name: jax.make_array_from_process_local_data(
+      sharding,
+      batch[name],
+      (len(batch[name]) * count // shards, *batch[name].shape[1:]),
+    )
     for name in names
   }
 
 
-def check_batch_size(name: str, global_batch_size: int, parts: int = 1) -> None:
-  """Raises UserError unless every part of a batch divides over the devices.
+def check_batch_size(
+  name: str, global_batch_size: int, mesh: Mesh, parts: int = 1
+) -> None:
+  """Raises UserError unless every part of a batch divides over a mesh.
 
   Args:
     name: the config key, for the message.
     global_batch_size: in examples.
+    mesh: from `create_mesh`.
     parts: micro-batches the batch is computed in.
   """
-  devices = jax.device_count()
-  if (
-    global_batch_size < 1 or parts < 1 or global_batch_size % (devices * parts)
-  ):
+  shards = count_batch_shards(mesh)
+  if global_batch_size < 1 or parts < 1 or global_batch_size % (shards * parts):
     in_parts = f' in {parts} parts' if parts > 1 else ''
     raise UserError(
       f'{name} is {global_batch_size}; it must be a positive multiple of'
-      f' {devices * parts}, to be divided over {devices} device(s){in_parts}.'
+      f' {shards * parts}, to be divided over {shards} device(s){in_parts}.'
     )

@@ -163,18 +163,25 @@ def test_batches_do_not_depend_on_threads_and_workers(train, setting):
   assert_equal_batches(train(9, **setting), expected)
 
 
-@pytest.mark.parametrize('process_count', [2, 4])
-def test_processes_hold_consecutive_rows_of_the_batch(train, process_count):
+@pytest.mark.parametrize('num_shards', [2, 4])
+def test_shards_are_consecutive_rows_of_the_batch(train, num_shards):
   shares = [
-    train(9, process_index=index, process_count=process_count)
-    for index in range(process_count)
+    train(9, shards=(index,), num_shards=num_shards)
+    for index in range(num_shards)
   ]
-  assert all(len(share[0]['label']) == 16 // process_count for share in shares)
+  assert all(len(share[0]['label']) == 16 // num_shards for share in shares)
   together = [
     {key: np.concatenate([part[key] for part in parts]) for key in KEYS}
     for parts in zip(*shares, strict=True)
   ]
   assert_equal_batches(together, train(9))
+
+
+@pytest.mark.parametrize('shards', [(0, 1, 4, 5), (2, 3), (1, 2), (1, 2, 3)])
+def test_a_process_reads_any_shards(train, shards):
+  rows = np.arange(16).reshape(8, 2)[list(shards)].ravel()
+  expected = [{key: batch[key][rows] for key in KEYS} for batch in train(5)]
+  assert_equal_batches(train(5, shards=shards, num_shards=8), expected)
 
 
 @pytest.mark.parametrize('start_step', [1, 8])
@@ -189,7 +196,7 @@ def test_start_step_of_a_long_run_costs_no_reading(train):
 
 
 def test_start_step_of_one_process_of_two_with_workers(train):
-  share = {'process_index': 1, 'process_count': 2}
+  share = {'shards': (1,), 'num_shards': 2}
   continued = train(3, start_step=6, num_workers=2, **share)
   assert_equal_batches(continued, train(9, **share)[6:])
 
@@ -201,21 +208,21 @@ def test_batch_may_be_larger_than_the_data_set(train):
   assert set(counts.tolist()) == {2, 3}
 
 
-@pytest.mark.parametrize('process_count', [1, 2, 4])
+@pytest.mark.parametrize('num_shards', [1, 2, 4])
 @pytest.mark.parametrize('global_batch_size', [4, 16, 100, 256])
 def test_evaluation_has_every_image_once(
-  evaluate, process_count, global_batch_size
+  evaluate, num_shards, global_batch_size
 ):
   labels = []
-  for index in range(process_count):
+  for index in range(num_shards):
     batches = evaluate(
       global_batch_size=global_batch_size,
-      process_index=index,
-      process_count=process_count,
+      shards=(index,),
+      num_shards=num_shards,
     )
     assert len(batches) == len(list(batches)) == -(-100 // global_batch_size)
     for batch in batches:
-      assert len(batch['label']) == global_batch_size // process_count
+      assert len(batch['label']) == global_batch_size // num_shards
       labels += batch['label'][batch['mask']].tolist()
       assert not batch['image'][~batch['mask']].any()
   assert sorted(labels) == list(range(NUM_IMAGES))
@@ -327,11 +334,11 @@ def test_batch_size_that_processes_cannot_share_is_refused(
   with pytest.raises(
     UserError, match=f'batch size, {size}, must be a positive'
   ):
-    train(1, global_batch_size=size, process_count=2)
+    train(1, global_batch_size=size, num_shards=2)
   with pytest.raises(
     UserError, match=f'batch size, {size}, must be a positive'
   ):
-    evaluate(global_batch_size=size, process_count=2)
+    evaluate(global_batch_size=size, num_shards=2)
 
 
 @pytest.mark.parametrize('seed', [-1, 2**32])

@@ -1,0 +1,119 @@
+"""Which arrays of a run's state are divided over the mesh, and how.
+
+By name, from an ordered list of rules: the first that fits decides. Optimizer
+state and averages have the names of their parameters at the end of their own,
+so that they follow.
+"""
+
+import math
+import re
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from coatnet_jax.errors import UserError
+
+# Smaller arrays are not divided over fsdp: not worth a collective of their own.
+MIN_SHARDED_SIZE = 2**14
+
+# (what a name ends with, the mesh axis of each of its array's axes). An array
+# is divided over `fsdp` along another axis, the longest that can be, where the
+# size of the mesh does not divide the one named here. Attention's heads and the
+# hidden layer of a feed-forward part are divided over `tensor`.
+SHARDING_RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+  # [C, 3, heads, head_dim]
+  (r'attention/qkv/kernel', ('fsdp', None, 'tensor', None)),
+  (r'attention/qkv/bias', (None, 'tensor', None)),
+  # cnn_stem_vit has them as three arrays; its 'out' is [heads, head_dim, C].
+  (r'attention/(query|key|value)/kernel', ('fsdp', 'tensor', None)),
+  (r'attention/(query|key|value)/bias', ('tensor', None)),
+  (r'(?<!s\d_)block_\d+/attention/out/kernel', ('tensor', None, 'fsdp')),
+  # [heads * head_dim, C]
+  (r'attention/out/kernel', ('tensor', 'fsdp')),
+  (r'relative_position_bias_table', ('tensor', None, None)),
+  (r'relative_position_mlp/(hidden|out)/kernel', (None, None)),
+  (r'ffn_expand/kernel', ('fsdp', 'tensor')),
+  (r'ffn_expand/bias', ('tensor',)),
+  (r'ffn_shrink/kernel', ('tensor', 'fsdp')),
+  # From here on all devices of the tensor axis have the same.
+  (r'(expand|excite|project)/kernel', (None, 'fsdp')),
+  (r'(shrink|squeeze)/kernel', ('fsdp', None)),
+  (r'(s0_conv_\d+|depthwise)/kernel', (None, None, None, 'fsdp')),
+  (r'head_(pre_logits|logits)/kernel', ('fsdp', None)),
+  (r'bias|scale|gamma|mean|var|class_token|class_position_embedding', (None,)),
+  (r'position_embedding', (None, None, 'fsdp')),
+)
+
+
+def compute_state_shardings(abstract_state: Any, mesh: Mesh) -> Any:
+  """Returns the sharding of every array of a state.
+
+  Args:
+    abstract_state: a `TrainState` or variables, of arrays or
+      `jax.ShapeDtypeStruct`. Scalars are replicated.
+    mesh: from `create_mesh`.
+
+  Returns:
+    The same tree, of `NamedSharding`.
+
+  Raises:
+    ValueError: no rule is for an array's name.
+    UserError: the tensor axis does not divide what it is to divide.
+  """
+
+  def sharding(path, leaf):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    axes = _resolve_axes(name, leaf.shape, mesh) if leaf.shape else ()
+    return NamedSharding(mesh, PartitionSpec(*axes))
+
+  return jax.tree_util.tree_map_with_path(sharding, abstract_state)
+
+
+def find_rule(name: str, shape: tuple[int, ...]) -> tuple[str | None, ...]:
+  """Returns the mesh axes of an array's axes, of any mesh.
+
+  Args:
+    name: with slashes: 'params/s1_block_0/expand/kernel'.
+    shape: of the array.
+
+  Raises:
+    ValueError: the first rule for the name is of another number of axes, or
+      there is none.
+  """
+  for pattern, axes in SHARDING_RULES:
+    if re.search(rf'(^|/|_)({pattern})$', name):
+      if len(axes) != len(shape):
+        raise ValueError(
+          f'The rule {pattern!r} of SHARDING_RULES is for {len(axes)} axes;'
+          f' {name} has the shape {shape}.'
+        )
+      return axes
+  raise ValueError(f'No rule of SHARDING_RULES is for {name}, {shape}.')
+
+
+def _resolve_axes(name, shape, mesh):
+  """Returns the mesh axes of an array's axes, where they divide them."""
+  axes = list(find_rule(name, shape))
+  tensor, fsdp = mesh.shape['tensor'], mesh.shape['fsdp']
+  if tensor == 1:
+    axes = [None if axis == 'tensor' else axis for axis in axes]
+  elif 'tensor' in axes and shape[axes.index('tensor')] % tensor:
+    raise UserError(
+      f'sharding.tensor is {tensor}, which does not divide the'
+      f' {shape[axes.index("tensor")]} heads or channels of {name}, {shape}.'
+    )
+  if 'fsdp' in axes:
+    wanted = axes.index('fsdp')
+    axes[wanted] = None
+    possible = [
+      i
+      for i, (axis, length) in enumerate(zip(axes, shape))
+      if axis is None and length % fsdp == 0
+    ]
+    if fsdp > 1 and possible and math.prod(shape) >= MIN_SHARDED_SIZE:
+      best = max(possible, key=lambda i: (i == wanted, shape[i]))
+      axes[best] = 'fsdp'
+  while axes and axes[-1] is None:
+    axes.pop()
+  return axes
