@@ -23,8 +23,9 @@ from coatnet_jax import checkpoint
 from coatnet_jax.data import batching
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.distributed import compiled_step, processes
 from coatnet_jax.distributed import mesh as mesh_lib
-from coatnet_jax.distributed import processes
+from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import prepare_train_state
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.training import accumulation, reporting
@@ -209,10 +210,32 @@ def jit_train_step(run: Run, abstract_state: TrainState):
   )
 
 
-def compile_train_step(run: Run, abstract_state: TrainState):
-  """Compiles what `jit_train_step` returns, for the run's batch."""
+def compile_train_step(
+  run: Run,
+  abstract_state: TrainState,
+  saved: str = '',
+  report: Callable[[str], None] = print,
+):
+  """Compiles what `jit_train_step` returns, for the run's batch.
+
+  Args:
+    run: from `create_run`.
+    abstract_state: with shardings: `abstract_train_state`.
+    saved: a file of `tools.plan --save_compiled`, to load instead; compiles all
+      the same where it is not of this very program.
+    report: takes a line about that.
+  """
   jitted = jit_train_step(run, abstract_state)
-  return jitted.lower(abstract_state, run.abstract_batch).compile()
+  lowered = jitted.lower(abstract_state, run.abstract_batch)
+  if saved:
+    try:
+      compiled = compiled_step.load_compiled(saved, lowered, run.mesh)
+    except UserError as error:
+      report(f'{error} So it is compiled here.')
+    else:
+      report(f'Loaded {saved}; nothing to compile.')
+      return compiled
+  return lowered.compile()
 
 
 def evaluate_run(run: Run, state: TrainState) -> dict[str, float]:
@@ -285,7 +308,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
     if int(state.step) < run.num_steps:
       processes.begin('compiling the train step')
       terminal.line('Compiling the train step ...')
-      take_step = compile_train_step(run, abstract_state)
+      take_step = compile_train_step(
+        run, abstract_state, config.compiled_train_step, terminal.line
+      )
       terminal.line('Training; the time it takes is estimated in a moment.')
       state = train_loop(
         run,

@@ -27,6 +27,11 @@ def get_config() -> ConfigDict:
   # model must otherwise be the same. A run that goes on takes nothing.
   config.init_from = ''
 
+  # A file of `tools.plan --save_compiled`: the compiled train step, to be
+  # loaded. Where it is not of this very program, versions and devices, a line
+  # says so, and the step is compiled, as it is where this is empty. Ours.
+  config.compiled_train_step = ''
+
   # coatnet_jax.create_model; the number of classes comes from the data. A
   # config file may add options of the variant, such as
   # config.model.transformer = ConfigDict({'head_dim': 64}).

@@ -14,6 +14,7 @@ ALLOWED = {
     'checkpoint',
     'data',
     'distributed',
+    'errors',
     'initial_state',
     'run',
     'training',

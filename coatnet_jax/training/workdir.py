@@ -19,6 +19,7 @@ SHARED_WITHIN_SECONDS = 30.0
 # What may change when a run goes on: it does not change what is trained.
 FREE_KEYS = (
   'checkpoint.',
+  'compiled_train_step',
   'data.cache_mebibytes',
   'data.data_dir',
   'data.num_threads',

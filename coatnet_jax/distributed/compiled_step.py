@@ -1,0 +1,139 @@
+"""A compiled program in a file: compiled on one machine, loaded on another.
+
+A pod that loads its train step does not compile it. What is loaded must be what
+would be compiled, so the file says for which program, versions and devices it
+is, and everything else is refused.
+
+Only load files that you or your tools have made: JAX keeps a compiled program
+as a pickle, which can run anything. What is said of it before is JSON.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+import jax
+from etils import epath
+from jax.experimental import serialize_executable
+from jax.sharding import Mesh
+
+from coatnet_jax.errors import UserError
+
+_FIRST_LINE = b'coatnet_jax compiled program, version 1\n'
+# Of a Pallas kernel: compiled already, with paths of the machine in it. It
+# follows from its source, which counts below, and from what it is called with.
+_KERNEL_BODY = re.compile(r'\\22body\\22: \\22[^\\]*\\22')
+_KERNELS = pathlib.Path(__file__).parents[1] / 'ops'
+
+
+class CompiledProgramMismatch(UserError):
+  """A file is not of the program, the versions or the devices there are."""
+
+
+def save_compiled(
+  path: str | os.PathLike,
+  lowered: jax.stages.Lowered,
+  compiled: jax.stages.Compiled,
+  mesh: Mesh,
+) -> None:
+  """Writes a compiled program, over a file that may be there.
+
+  Args:
+    path: of the file, perhaps gs://.
+    lowered: what was compiled.
+    compiled: the same.
+    mesh: of the program, perhaps of abstract devices.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  serialized, _, _ = serialize_executable.serialize(compiled)
+  facts = json.dumps(describe_program(lowered, mesh)).encode()
+  path = epath.Path(path)
+  temporary = path.with_name(path.name + '.partial')
+  try:
+    temporary.write_bytes(_FIRST_LINE + facts + b'\n' + serialized)
+    temporary.replace(path)
+  except OSError as error:
+    raise UserError(f'{path} cannot be written: {error.strerror}.') from error
+
+
+def load_compiled(
+  path: str | os.PathLike, lowered: jax.stages.Lowered, mesh: Mesh
+) -> jax.stages.Compiled:
+  """Reads a compiled program.
+
+  Args:
+    path: of the file.
+    lowered: what would be compiled otherwise.
+    mesh: of the program.
+
+  Returns:
+    What `lowered.compile()` returns.
+
+  Raises:
+    CompiledProgramMismatch: it is of another program, or for other versions or
+      devices; says which.
+    UserError: the file is not there, or none of `save_compiled`.
+  """
+  try:
+    content = epath.Path(path).read_bytes()
+  except OSError as error:
+    raise UserError(
+      f'The compiled program {path} cannot be read: {error.strerror}.'
+    ) from error
+  if not content.startswith(_FIRST_LINE):
+    raise UserError(f'{path} is not a compiled program of tools.plan.')
+  saved, _, serialized = content[len(_FIRST_LINE) :].partition(b'\n')
+  saved, wanted = json.loads(saved), describe_program(lowered, mesh)
+  differences = [
+    f'{name} {saved.get(name)}, not {wanted[name]}'
+    for name in wanted
+    if saved.get(name) != wanted[name]
+  ]
+  if differences:
+    raise CompiledProgramMismatch(
+      f'The compiled program {path} is for {"; ".join(differences)}.'
+    )
+  devices = list(mesh.devices.flat)
+  return serialize_executable.deserialize_and_load(
+    serialized,
+    jax.tree.structure(lowered.args_info),
+    jax.tree.structure(lowered.out_info),
+    backend=devices[0].client,
+    execution_devices=devices,
+  )
+
+
+def describe_program(lowered: jax.stages.Lowered, mesh: Mesh) -> dict[str, Any]:
+  """Returns what has to be the same, by names for people.
+
+  Args:
+    lowered: the program; with its shapes, shardings and constants.
+    mesh: its devices.
+  """
+  text = _KERNEL_BODY.sub('', lowered.as_text())
+  kernels = b''.join(
+    file.read_bytes() for file in sorted(_KERNELS.glob('*.py'))
+  )
+  device = mesh.devices.flat[0]
+  facts = {
+    f'{package} version': _find_version(package)
+    for package in ('jax', 'jaxlib', *['libtpu'] * (device.platform == 'tpu'))
+  }
+  return facts | {
+    'devices': f'{mesh.size} x {device.device_kind}',
+    'processes': len({d.process_index for d in mesh.devices.flat}),
+    'program': hashlib.sha256(text.encode() + kernels).hexdigest()[:16],
+  }
+
+
+def _find_version(package):
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return 'none'
