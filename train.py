@@ -300,6 +300,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
       workdir, run.checkpoint, terminal.line
     )
     stack.callback(manager.close)
+    stack.push(processes.end_all_on_error)  # Before it waits for the others.
     writer = reporting.create_writer(workdir)
     stack.callback(writer.close)
     processes.begin('restoring')
@@ -311,6 +312,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
       take_step = compile_train_step(
         run, abstract_state, config.compiled_train_step, terminal.line
       )
+      processes.wait_for_all('compiling the train step')
       terminal.line('Training; the time it takes is estimated in a moment.')
       state = train_loop(
         run,

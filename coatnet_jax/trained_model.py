@@ -11,18 +11,20 @@ itself what model it is of and what preprocessing its images need. With
 
 import dataclasses
 import functools
-import pathlib
+import os
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from coatnet_jax.checkpoint import (
   Metadata,
+  absolute_path,
   best_evaluation,
   describe_failure,
   find_evaluations,
@@ -66,7 +68,7 @@ class TrainedModel:
   class_names: tuple[str, ...]
   config: ConfigDict
   step: int
-  path: pathlib.Path
+  path: epath.Path
   mesh: Mesh
   changes: tuple[str, ...]
 
@@ -86,7 +88,7 @@ class SavedModel:
     has_ema: whether there are averages.
   """
 
-  path: pathlib.Path
+  path: epath.Path
   model: nn.Module
   preprocessing: PreprocessingOptions
   loss: LossOptions
@@ -96,7 +98,7 @@ class SavedModel:
 
 
 def load_trained_model(
-  path: str | pathlib.Path,
+  path: str | os.PathLike[str],
   mesh: Mesh | None = None,
   *,
   image_size: tuple[int, int] | None = None,
@@ -176,7 +178,7 @@ def predict_top_classes(
   return classes, jnp.take_along_axis(probabilities, classes, axis=-1)
 
 
-def open_saved_model(path: str | pathlib.Path) -> SavedModel:
+def open_saved_model(path: str | os.PathLike[str]) -> SavedModel:
   """Reads all of a checkpoint but its arrays.
 
   Args:
@@ -224,7 +226,7 @@ def open_saved_model(path: str | pathlib.Path) -> SavedModel:
   )
 
 
-def find_checkpoint(path: str | pathlib.Path) -> pathlib.Path:
+def find_checkpoint(path: str | os.PathLike[str]) -> epath.Path:
   """Finds the directory of the checkpoint that a path means.
 
   Args:
@@ -234,7 +236,7 @@ def find_checkpoint(path: str | pathlib.Path) -> pathlib.Path:
   Raises:
     UserError: there is no checkpoint.
   """
-  path = pathlib.Path(path).expanduser().absolute()
+  path = absolute_path(path)
   if (path / 'state').is_dir():
     return path
   directory = path if path.name == 'checkpoints' else path / 'checkpoints'
@@ -248,7 +250,7 @@ def find_checkpoint(path: str | pathlib.Path) -> pathlib.Path:
   return directory / str(_best_step(directory, steps))
 
 
-def _best_step(directory: pathlib.Path, steps: list[int]) -> int:
+def _best_step(directory: epath.Path, steps: list[int]) -> int:
   """Returns the best of the evaluated steps, or the newest of them all."""
   newest = max(steps)
   if len(steps) == 1:
@@ -268,7 +270,7 @@ def _best_step(directory: pathlib.Path, steps: list[int]) -> int:
     ) from error
 
 
-def restore_metadata(directory: pathlib.Path) -> Metadata:
+def restore_metadata(directory: epath.Path) -> Metadata:
   """Reads what it takes to use a checkpoint.
 
   Args:
@@ -298,7 +300,7 @@ def _tuples_for_lists(tree: Any) -> Any:
   return tree
 
 
-def _unreadable(directory: pathlib.Path, error: Exception) -> UserError:
+def _unreadable(directory: epath.Path, error: Exception) -> UserError:
   names = _other_steps(directory)
   others = f' Others are beside it: {", ".join(names)}.' if names else ''
   return UserError(
@@ -307,7 +309,7 @@ def _unreadable(directory: pathlib.Path, error: Exception) -> UserError:
   )
 
 
-def _other_steps(directory: pathlib.Path) -> list[str]:
+def _other_steps(directory: epath.Path) -> list[str]:
   if not directory.name.isdigit():
     return []
   steps = ocp.utils.checkpoint_steps(directory.parent)

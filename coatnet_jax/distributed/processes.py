@@ -43,6 +43,8 @@ from coatnet_jax.errors import UserError
 PACKAGES = ('jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'orbax-checkpoint')
 # So many differences are listed.
 MAX_DIFFERENCES = 20
+# Who does not come is the watchdog's.
+_NO_TIMEOUT_MILLISECONDS = 24 * 3600 * 1000
 
 _watchdog: Watchdog | None = None
 _hosts: list[str] = []
@@ -208,6 +210,27 @@ def begin(doing: str) -> None:
     _watchdog.begin(doing)
 
 
+def end_all_on_error(_, error: BaseException | None, __) -> None:
+  """Does at once what leaving `connect` with an error does; an `__exit__`."""
+  if _watchdog and error is not None:
+    _watchdog.fail(error)
+
+
+def wait_for_all(doing: str) -> None:
+  """Waits until all processes are here; to be called by all.
+
+  Collectives of CPUs give a process up that comes half a minute late.
+
+  Args:
+    doing: what they have done, once in a run.
+  """
+  if _watchdog:
+    begin(f'waiting for the others after {doing}')
+    global_state.client.wait_at_barrier(
+      f'coatnet_jax/{doing}', _NO_TIMEOUT_MILLISECONDS
+    )
+
+
 def check_agreement(topic: str, facts: Mapping[str, Any]) -> None:
   """Checks that all processes have the same to say; to be called by all.
 
@@ -321,7 +344,7 @@ def _join(place: Place, options: ProcessOptions, words: LastWords) -> None:
     ),
     heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
   )
-  _hosts[:] = _gather('hosts', host, seconds)
+  _hosts[:] = _gather('hosts', host, round(seconds * 1000))
   words.prepare(
     f'Error: {name} was ended from outside, as by kill -9, or by an error below'
     ' Python.',
@@ -332,13 +355,15 @@ def _join(place: Place, options: ProcessOptions, words: LastWords) -> None:
   )
 
 
-def _gather(topic: str, value: Any, seconds: float = 24 * 3600) -> list[Any]:
-  """Returns everybody's JSON value; who does not come is the watchdog's."""
+def _gather(
+  topic: str, value: Any, milliseconds: int = _NO_TIMEOUT_MILLISECONDS
+) -> list[Any]:
+  """Returns everybody's JSON value, on every process."""
   client = global_state.client
   prefix = f'coatnet_jax/told/{topic}'
   # Not jax.process_index(), which waits for every process to have its devices.
   client.key_value_set(f'{prefix}/{global_state.process_id}', json.dumps(value))
-  client.wait_at_barrier(f'{prefix}_barrier', round(seconds * 1000))
+  client.wait_at_barrier(f'{prefix}_barrier', milliseconds)
   found = client.key_value_dir_get(prefix)
   told = {int(key.rpartition('/')[2]): json.loads(v) for key, v in found}
   return [told[index] for index in sorted(told)]

@@ -137,10 +137,15 @@ class Judge:
         f' {now - self._heard[index]:.0f} s: it was killed, or its machine is'
         f' gone or stopped; it was {self._beats[index].doing}.'
       )
-    return self._hanging(now, failed_for) or self._broken(errors, failed_for)
+    if failed_for > 2 * BROKEN_SECONDS:
+      index = min(errors)
+      reason = f'{self._name(index)} has waited in vain: {errors[index].error}'
+      if hanging := self._hanging(now, 2 * BROKEN_SECONDS, reason):
+        return hanging
+    hanging = self._hanging(now, self._hang_seconds, 'the others wait.')
+    return hanging or self._broken(errors, failed_for)
 
-  def _hanging(self, now: float, failed_for: float) -> str:
-    limit = 2 * BROKEN_SECONDS if failed_for else self._hang_seconds
+  def _hanging(self, now: float, limit: float, reason: str) -> str:
     fewest = min(beat.begun for beat in self._beats)
     last = [i for i, beat in enumerate(self._beats) if beat.begun == fewest]
     waits = [i for i in last if not self._beats[i].error]
@@ -156,7 +161,7 @@ class Judge:
     names = ', '.join(self._name(index) for index in stuck[:10])
     return (
       f'{names} {"has" if len(stuck) == 1 else "have"} been {doing} for'
-      f' {seconds:.0f} s, and the others wait.'
+      f' {seconds:.0f} s, and {reason}'
     )
 
   def _broken(self, errors: Mapping[int, Beat], failed_for: float) -> str:
@@ -236,6 +241,8 @@ class Watchdog:
     else:
       text = str(error).strip() or type(error).__name__
       is_broken = _may_be_of_another(error)
+    if not isinstance(error, UserError):  # Its traceback has all of it.
+      text = f'{type(error).__name__}: {text.splitlines()[0][:300]}'
     self._error = error
     self._change(error=text, is_broken=is_broken)
     self._wake.set()
@@ -313,7 +320,7 @@ class Watchdog:
   def _end(self, verdict: str) -> None:
     """Says why, and ends this process at once, whatever else it does."""
     self._ending.acquire()  # For good: one thread ends the process.
-    logging.error('%s', verdict)
+    logging.info('%s', verdict)
     own = self._beat.error
     if own and own in verdict and not isinstance(self._error, UserError):
       traceback.print_exception(self._error)

@@ -1,0 +1,409 @@
+"""Real processes over loopback: one run, whatever it is divided over."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from coatnet_jax import checkpoint
+
+ROOT = pathlib.Path(__file__).parents[1]
+# How long anything may take on a busy machine with two cores.
+TIMEOUT = 280
+
+# Connects and compares, without the rest of the program.
+AGREE = """
+import sys
+from coatnet_jax.distributed import processes
+from coatnet_jax.errors import UserError
+address, count, index, fact = sys.argv[1:]
+try:
+  options = processes.ProcessOptions(
+    coordinator_address=address, num_processes=int(count),
+    process_id=int(index), connect_timeout_seconds=30)
+  with processes.connect(options):
+    processes.check_agreement('code', processes.describe_code())
+    processes.check_agreement('command', {'config.seed': fact})
+  print('together')
+except UserError as error:
+  sys.exit(f'Error: {error}')
+"""
+
+# Trains, and prints every step's loss and a number for each of its examples.
+TRAIN = """
+import json, sys
+import jax, jax.numpy as jnp
+import train
+from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.distributed import processes
+from tests import processes_config
+
+address, count, index, workdir, options = sys.argv[1:]
+config = processes_config.get_config()
+config.update_from_flattened_dict(json.loads(options))
+records = []
+compile_train_step = train.compile_train_step
+
+def compile_and_record(run, *args):
+  take_step = compile_train_step(run, *args)
+
+  def checksum(images):
+    factors = jnp.arange(images[0].size, dtype=jnp.uint32).reshape(
+      images.shape[1:])
+    return (images.astype(jnp.uint32) * factors).sum((1, 2, 3))
+
+  checksum = jax.jit(
+    checksum, out_shardings=mesh_lib.replicated_sharding(run.mesh))
+
+  def record(state, batch):
+    examples = checksum(batch['image'])
+    state, metrics = take_step(state, batch)
+    records.append((metrics['loss'], examples))
+    return state, metrics
+
+  return record
+
+train.compile_train_step = compile_and_record
+alone = count == '1'
+with processes.connect(processes.ProcessOptions(
+    coordinator_address='' if alone else address, num_processes=int(count),
+    process_id=None if alone else int(index), connect_timeout_seconds=60)):
+  train.train_and_evaluate(config, workdir)
+  losses = [float(loss) for loss, _ in records]
+  examples = [jax.device_get(e).tolist() for _, e in records]
+  print(json.dumps({
+    'losses': losses, 'examples': examples, 'devices': jax.device_count()}))
+"""
+
+
+@dataclasses.dataclass
+class Started:
+  """One of the processes, with the files that it writes to."""
+
+  process: subprocess.Popen
+  output: pathlib.Path
+  errors: pathlib.Path
+
+  def wait(self, timeout=TIMEOUT):
+    return self.process.wait(timeout)
+
+  def stdout(self):
+    return self.output.read_text()
+
+  def stderr(self):
+    return self.errors.read_text()
+
+
+class Processes:
+  """Starts processes, and leaves none behind."""
+
+  def __init__(self, directory):
+    self._directory = directory
+    self._started = []
+
+  def start(self, count, command, *, devices=2):
+    """Starts `count` processes with `command(address, count, index)`."""
+    with socket.socket() as free:
+      free.bind(('127.0.0.1', 0))
+      address = f'127.0.0.1:{free.getsockname()[1]}'
+    environment = {
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu',
+      'PYTHONPATH': str(ROOT),
+      'PYTHONUNBUFFERED': '1',
+      'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]}'
+      f' --xla_force_host_platform_device_count={devices}'
+      # Two cores are a long time before all devices have come.
+      ' --xla_cpu_collective_call_terminate_timeout_seconds=300',
+    }
+    started = []
+    for index in range(count):
+      name = f'{len(self._started)}'
+      output = self._directory / f'{name}.stdout'
+      errors = self._directory / f'{name}.stderr'
+      with output.open('w') as out, errors.open('w') as err:
+        process = subprocess.Popen(
+          [sys.executable, *command(address, count, index)],
+          cwd=ROOT,
+          stdin=subprocess.DEVNULL,
+          stdout=out,
+          stderr=err,
+          env=environment,
+          start_new_session=True,
+        )
+      started.append(Started(process, output, errors))
+      self._started.append(started[-1])
+    return started
+
+  def end(self):
+    """Kills what still runs, with everything it has started."""
+    for started in self._started:
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(started.process.pid, signal.SIGKILL)
+      started.process.wait()
+
+
+@pytest.fixture(name='processes')
+def fixture_processes(tmp_path):
+  directory = tmp_path / 'output'
+  directory.mkdir()
+  processes = Processes(directory)
+  yield processes
+  processes.end()
+
+
+def _agree(fact):
+  def command(address, count, index):
+    return ['-c', AGREE, address, str(count), str(index), fact(index)]
+
+  return command
+
+
+def _train(workdir, **options):
+  # Keyword names with dots in them.
+  def command(address, count, index):
+    return [
+      *('-c', TRAIN, address, str(count), str(index)),
+      *(str(workdir), json.dumps(options)),
+    ]
+
+  return command
+
+
+def _main(workdir, *options, own=lambda index: ()):
+  def command(address, count, index):
+    return [
+      *('main.py', '--config=tests/processes_config.py'),
+      *(f'--workdir={workdir}', f'--coordinator_address={address}'),
+      *(f'--num_processes={count}', f'--process_id={index}'),
+      *(*options, *own(index)),
+    ]
+
+  return command
+
+
+def _result(started):
+  """Waits for all processes; returns what they printed, which is the same."""
+  for process in started:
+    assert process.wait() == 0, process.stderr()
+  results = [json.loads(p.stdout().splitlines()[-1]) for p in started]
+  assert all(result == results[0] for result in results)
+  return results[0]
+
+
+def _wait_for(started, text, timeout=TIMEOUT):
+  """Waits until the first process has printed what matches."""
+  deadline = time.monotonic() + timeout
+  while not re.search(text, started[0].stdout()):
+    for process in started:
+      assert process.process.poll() is None, process.stderr()
+    assert time.monotonic() < deadline, started[0].stdout()
+    time.sleep(0.05)
+
+
+def _steps(workdir):
+  directory = checkpoint.checkpoint_directory(workdir)
+  return sorted(int(path.name) for path in directory.iterdir())
+
+
+def test_processes_that_differ_are_told_where(processes):
+  started = processes.start(3, _agree(lambda index: f'{index // 2}'))
+  for process in started:
+    assert process.wait(60) == 1
+  expected = (
+    'The processes differ in their command; all must be started with the same'
+    ' code, packages and command. The difference:\n'
+    f'  Process 2 ({socket.gethostname()}): config.seed is 1, of process 0 0\n'
+  )
+  # Once, not by all.
+  assert started[0].stderr() == f'Error: {expected}'
+  assert started[1].stderr() == started[2].stderr() == ''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('count', [2, 4])
+def test_processes_of_two_devices_are_one_device(processes, tmp_path, count):
+  [alone] = processes.start(1, _train(tmp_path / 'one'), devices=1)
+  expected = _result([alone])
+  result = _result(processes.start(count, _train(tmp_path / 'many')))
+  assert (expected['devices'], result['devices']) == (1, 2 * count)
+  assert len(result['losses']) == 5
+  assert result['losses'] == pytest.approx(expected['losses'], rel=1e-5)
+  assert result['examples'] == expected['examples']
+  # 101 examples in batches of 24, over all processes: each once.
+  summaries = [
+    json.loads((tmp_path / name / 'summary.json').read_text())['final']
+    for name in ('one', 'many')
+  ]
+  assert [summary['count'] for summary in summaries] == [101, 101]
+  assert summaries[1]['loss'] == pytest.approx(summaries[0]['loss'], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('count', 'devices'), [(1, 4), (2, 2)])
+def test_restored_on_other_devices_it_is_the_same_run(
+  processes, tmp_path, count, devices
+):
+  options = {'sharding.fsdp': 2, 'checkpoint.every_steps': 3}
+  whole = _result(
+    processes.start(2, _train(tmp_path / 'whole', **options), devices=4)
+  )
+  # Left after step 3, as by a kill; the newest checkpoint is that of step 3.
+  os.rename(
+    tmp_path / 'whole' / 'checkpoints' / '5', tmp_path / 'checkpoint_of_step_5'
+  )
+  rest = _result(
+    processes.start(
+      count, _train(tmp_path / 'whole', **options), devices=devices
+    )
+  )
+  assert (whole['devices'], rest['devices']) == (8, 4)
+  assert rest['examples'] == whole['examples'][3:]
+  assert rest['losses'] == pytest.approx(whole['losses'][3:], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('victim', [0, 2])
+def test_killed(processes, tmp_path, victim):
+  command = _main(
+    tmp_path / 'run',
+    '--config.training.num_steps=3000',
+    '--config.checkpoint.every_steps=3',
+  )
+  started = processes.start(4, command)
+  _wait_for(started, 'step 8/')
+  started[victim].process.kill()
+  killed = time.monotonic()
+  name = f'Process {victim} ({socket.gethostname()})'
+  for index, process in enumerate(started):
+    status = process.wait(60 - (time.monotonic() - killed))
+    assert status != 0
+    if index != victim:
+      assert name in process.stderr()
+  last = max(_steps(tmp_path / 'run'))
+  again = processes.start(
+    4, _main(tmp_path / 'run', f'--config.checkpoint.every_steps={last + 3}')
+  )
+  # Another number of steps is another run; the message is once, too.
+  for process in again:
+    assert process.wait() == 1
+  assert 'training.num_steps: 3000 before, 5 now' in again[0].stderr()
+  again = processes.start(4, command)
+  _wait_for(again, f'Going on from the checkpoint of step {last}')
+  _wait_for(again, f'step {last + 2}/')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('victim', [0, 1])
+def test_stopped(processes, tmp_path, victim):
+  started = processes.start(
+    3,
+    _main(
+      tmp_path / 'run',
+      '--config.training.num_steps=3000',
+      '--config.training.global_batch_size=12',
+    ),
+  )
+  _wait_for(started, 'step 5/')
+  os.kill(started[victim].process.pid, signal.SIGSTOP)
+  stopped = time.monotonic()
+  name = f'Process {victim} ({socket.gethostname()})'
+  for index, process in enumerate(started):
+    if index != victim:
+      assert process.wait(75 - (time.monotonic() - stopped)) != 0
+      assert name in process.stderr()
+      assert 'has not been heard of for' in process.stderr()
+
+
+@pytest.mark.slow
+def test_hanging_in_python(processes, tmp_path):
+  started = processes.start(
+    2,
+    lambda *place: [
+      '-c',
+      'import sys, time, main, train\n'
+      'from absl import app\n'
+      'from coatnet_jax.data import batching\n'
+      'update, seen = batching.CorruptImageCounter.update, []\n'
+      'def hang(self, batch):\n'
+      '  seen.append(0)\n'
+      f'  if {place[2]} == 1 and len(seen) == 6: time.sleep(1000)\n'
+      '  update(self, batch)\n'
+      'batching.CorruptImageCounter.update = hang\n'
+      'app.run(main.main, flags_parser=main.parse_flags)\n',
+      *_main(
+        tmp_path / 'run',
+        '--config.training.num_steps=3000',
+        '--hang_timeout_seconds=60',
+      )(*place)[1:],
+    ],
+  )
+  _wait_for(started, 'step 3/')
+  for process in started:
+    assert process.wait(120) == 1
+    assert re.search(
+      r'Process 1 \(.+\) has been training, step 6 for \d+ s, and the others'
+      ' wait',
+      process.stderr(),
+    )
+
+
+@pytest.mark.slow
+def test_one_that_is_asked_to_stop_stops_all(processes, tmp_path):
+  options = ('--config.training.num_steps=60', '--config.data.num_workers=1')
+  started = processes.start(2, _main(tmp_path / 'run', *options))
+  _wait_for(started, 'step 5/')
+  started[1].process.send_signal(signal.SIGTERM)
+  for process in started:
+    assert process.wait() == 75, process.stderr()
+  [step] = _steps(tmp_path / 'run')
+  assert 5 <= step < 60
+  assert f'Stopped after step {step}, which is saved' in started[0].stdout()
+  assert started[1].stdout().count('Stopped') == 0
+  again = processes.start(2, _main(tmp_path / 'run', *options))
+  for process in again:
+    assert process.wait() == 0, process.stderr()
+  assert f'Going on from the checkpoint of step {step}' in again[0].stdout()
+  assert _steps(tmp_path / 'run')[-1] == 60
+
+
+@pytest.mark.slow
+def test_other_config_is_refused_before_anything_is_written(
+  processes, tmp_path
+):
+  started = processes.start(
+    2,
+    _main(
+      tmp_path / 'run',
+      own=lambda index: [f'--config.optimizer.weight_decay=0.{index + 1}'],
+    ),
+  )
+  for process in started:
+    assert process.wait() == 1
+  assert 'config.optimizer.weight_decay is 0.2, of process 0 0.1' in (
+    started[0].stderr()
+  )
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.slow
+def test_an_error_of_one_process_ends_the_others(processes, tmp_path):
+  # A file where process 1 has its log.
+  (tmp_path / 'run' / 'train_1.log').mkdir(parents=True)
+  started = processes.start(2, _main(tmp_path / 'run'))
+  for process in started:
+    assert process.wait() == 1
+    assert re.search(
+      r'Process 1 \(.+\) ended by an error: .*Is a directory', process.stderr()
+    )
+  assert 'Traceback' in started[1].stderr()
+  assert 'Traceback' not in started[0].stderr()
