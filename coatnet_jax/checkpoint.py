@@ -108,8 +108,9 @@ def model_arguments(config: ConfigDict, num_classes: int) -> dict[str, Any]:
     num_classes: of its data.
   """
   arguments = {**config.to_dict(), 'num_classes': num_classes}
-  # How attention is computed is up to the machine that loads the model.
-  arguments.pop('attention', None)
+  # How the model is computed is up to the machine that loads it.
+  for name in ('attention', 'batch_norm_group_size', 'remat', 'scan_blocks'):
+    arguments.pop(name, None)
   return arguments
 
 

@@ -30,6 +30,7 @@ from coatnet_jax.weights.adaptation import adapt_variables, check_variables
 _FREE_OPTIONS = frozenset(
   {
     'attention',
+    'batch_norm_group_size',
     'batch_norm_momentum',
     'dropout_rate',
     'dtype',
@@ -40,6 +41,8 @@ _FREE_OPTIONS = frozenset(
     'num_classes',
     'parent',
     'relative_position_mlp_dropout',
+    'remat',
+    'scan_blocks',
     'stochastic_depth_rate',
   }
 )

@@ -144,7 +144,6 @@ def create_run(
   """
   config = ConfigDict(config)
   mesh = mesh_lib.create_mesh(**config.sharding, devices=devices)
-  check_attention(config.model.attention, mesh)
   data = DataOptions(**config.data)
   training = TrainingOptions(**config.training)
   evaluation = EvaluationOptions(**config.evaluation)
@@ -164,6 +163,7 @@ def create_run(
   model = create_model(
     num_classes=train_source.num_classes, **config.model.to_dict()
   )
+  check_attention(config.model.attention, mesh)
   steps_per_epoch = len(train_source) / training.global_batch_size
   num_steps = schedules.resolve_steps(
     name='training.num',

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.architecture import FeatureMap, list_feature_maps
-from coatnet_jax.models.layers import StochasticDepth
+from coatnet_jax.models.layers import StochasticDepth, drop_branch
 
 # Of BatchNorm and LayerNorm.
 _NORM_EPSILON = 1e-5
@@ -155,10 +155,9 @@ class CNNStemViT(nn.Module):
         num_heads=variant.num_heads,
         mlp_ratio=variant.mlp_ratio,
         dropout_rate=variant.dropout_rate,
-        stochastic_depth_rate=self.drop_rate(index),
         dtype=self.dtype,
         name=f'block_{index}',
-      )(x, train)
+      )(x, train, self.create_drop(index, train))
 
     x = nn.LayerNorm(epsilon=_NORM_EPSILON, name='head_norm')(
       x[:, 0].astype(jnp.float32)
@@ -185,6 +184,12 @@ class CNNStemViT(nn.Module):
   def drop_rate(self, index: int) -> float:
     """Returns the stochastic-depth rate of a block, counted from 0."""
     return self.stochastic_depth_rate * index / self.variant.depth
+
+  def create_drop(self, index: int, train: bool) -> StochasticDepth | None:
+    """Returns what a block drops; None in evaluation, or where nothing is."""
+    if not train or not self.stochastic_depth_rate:
+      return None
+    return StochasticDepth(self.make_rng('dropout'), self.drop_rate(index))
 
   def stem(self, x: jax.Array, train: bool) -> jax.Array:
     """S0: [B, H, W, C] to [B, H/stride, W/stride, width]."""
@@ -258,20 +263,19 @@ class EncoderBlock(nn.Module):
     num_heads: of attention.
     mlp_ratio: hidden width of the MLP, as a multiple of the width.
     dropout_rate: of the attention's output and the MLP's two layers.
-    stochastic_depth_rate: probability of dropping either residual branch.
     dtype: compute dtype; the softmax is float32.
   """
 
   num_heads: int
   mlp_ratio: int
   dropout_rate: float
-  stochastic_depth_rate: float
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, train: bool, drop: StochasticDepth | None
+  ) -> jax.Array:
     """Maps [B, N, C] to the same."""
-    drop = StochasticDepth(self.stochastic_depth_rate)
     dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
     width = x.shape[-1]
 
@@ -284,14 +288,14 @@ class EncoderBlock(nn.Module):
       force_fp32_for_softmax=True,
       name='attention',
     )(x)
-    x = shortcut + drop(dropout(x), train)
+    x = shortcut + drop_branch(dropout(x), drop, 0)
 
     shortcut = x
     x = self.layer_norm('ffn_norm')(x)
     x = self.dense(self.mlp_ratio * width, 'ffn_expand')(x)
     x = dropout(nn.gelu(x, approximate=False))
     x = self.dense(width, 'ffn_shrink')(x)
-    return shortcut + drop(dropout(x), train)
+    return shortcut + drop_branch(dropout(x), drop, 1)
 
   def layer_norm(self, name: str) -> nn.LayerNorm:
     """Normalises over the channels."""

@@ -1,12 +1,16 @@
 """CoAtNet: a convolutional stem, stages of blocks, a classification head."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.models import block_sequence
 from coatnet_jax.models.architecture import (
   Blocks,
   FeatureMap,
@@ -14,9 +18,14 @@ from coatnet_jax.models.architecture import (
   list_feature_maps,
 )
 from coatnet_jax.models.convnext import ConvNeXtBlock
-from coatnet_jax.models.layers import ACTIVATIONS, KERNEL_INITS, Layers
+from coatnet_jax.models.layers import (
+  ACTIVATIONS,
+  KERNEL_INITS,
+  Layers,
+  StochasticDepth,
+)
 from coatnet_jax.models.mbconv import MBConvBlock
-from coatnet_jax.models.transformer import TransformerBlock
+from coatnet_jax.models.transformer import EXPANDED_BIAS, TransformerBlock
 
 
 class CoAtNet(nn.Module):
@@ -34,6 +43,9 @@ class CoAtNet(nn.Module):
     dtype: compute dtype.
     feature_maps: see `create_model`.
     attention: see `create_model`.
+    batch_norm_group_size: see `create_model`.
+    remat: see `create_model`.
+    scan_blocks: see `create_model`.
   """
 
   variant: Variant
@@ -43,6 +55,9 @@ class CoAtNet(nn.Module):
   dtype: jnp.dtype
   feature_maps: tuple[str, ...] = ()
   attention: str = 'auto'
+  batch_norm_group_size: int = 0
+  remat: str = 'none'
+  scan_blocks: bool = False
 
   @property
   def feature_info(self) -> tuple[FeatureMap, ...]:
@@ -78,17 +93,11 @@ class CoAtNet(nn.Module):
     self.check_image_size(images.shape)
     maps = {'s0': self.stem(images.astype(self.dtype), train)}
     self.sow_array('s0', maps['s0'])
-    index = 0
-    for number, stage in enumerate(self.variant.stages, start=1):
+    drops = self.create_drops(train)
+    for number in range(1, len(self.variant.stages) + 1):
       if self.feature_maps and not set(self.feature_maps) - set(maps):
         break
-      x, stride = maps[f's{number - 1}'], stage.stride
-      for name, run, first in self.variant.stage_blocks(number):
-        x = self.block(run, stride, first, self.drop_rate(index), name)(
-          x, train
-        )
-        stride = 1
-        index += 1
+      x = self.stage(number, maps[f's{number - 1}'], train, drops)
       maps[f's{number}'] = x
       self.sow_array(f's{number}', x)
 
@@ -114,6 +123,67 @@ class CoAtNet(nn.Module):
     """Returns the stochastic-depth rate of a block, counted from 0."""
     return self.stochastic_depth_rate * index / self.variant.num_blocks
 
+  def create_drops(self, train: bool) -> Iterator[StochasticDepth | None]:
+    """Returns what each block drops, from the first block on."""
+    needs_key = self.stochastic_depth_rate or self.has_rng('dropout')
+    if not train or not needs_key:
+      return itertools.repeat(None)
+    key = self.make_rng('dropout')
+    return (
+      StochasticDepth(jax.random.fold_in(key, index), self.drop_rate(index))
+      for index in range(self.variant.num_blocks)
+    )
+
+  def stage(
+    self,
+    number: int,
+    x: jax.Array,
+    train: bool,
+    drops: Iterator[StochasticDepth | None],
+  ) -> jax.Array:
+    """Applies the blocks of one stage, counted from 1, to [B, H, W, C]."""
+    plainly = not self.scan_blocks and (self.remat == 'none' or not train)
+    # Which variables there are only the blocks themselves know.
+    creates = self.is_initializing() or self.is_mutable_collection(
+      EXPANDED_BIAS
+    )
+    if plainly or creates:
+      for name, options in self.stage_blocks(number):
+        x = self.block(**options, name=name)(x, train, next(drops))
+      return x
+
+    blocks = [
+      block_sequence.Block(
+        name=name,
+        module=self.block(**options, parent=None),
+        drop=next(drops),
+        expands=options['run'].kind == 'mbconv',
+      )
+      for name, options in self.stage_blocks(number)
+    ]
+    variables = {
+      block.name: {
+        collection: tree[block.name]
+        for collection, tree in self.variables.items()
+        if block.name in tree
+      }
+      for block in blocks
+    }
+    x, batch_stats = block_sequence.apply_blocks(
+      blocks, variables, x, train=train, remat=self.remat, scan=self.scan_blocks
+    )
+    if self.is_mutable_collection('batch_stats'):
+      for name, stats in batch_stats.items():
+        self.put_variable('batch_stats', name, stats)
+    return x
+
+  def stage_blocks(self, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields name and arguments of `block` of a stage's blocks."""
+    stride = self.variant.stages[number - 1].stride
+    for name, run, first in self.variant.stage_blocks(number):
+      yield name, {'run': run, 'stride': stride, 'first': first}
+      stride = 1
+
   def layers(self, kind: str) -> Layers:
     """Makes the layers of the stem ('stem'), a kind of block or the 'head'."""
     inits = KERNEL_INITS[self.variant.kernel_init]
@@ -124,6 +194,7 @@ class CoAtNet(nn.Module):
       kernel_init=by_kind.get(kind, inits.convolution),
       depthwise_init=inits.depthwise,
       batch_norm_momentum=self.batch_norm_momentum,
+      batch_norm_group_size=self.batch_norm_group_size,
     )
 
   def stem(self, x: jax.Array, train: bool) -> jax.Array:
@@ -148,9 +219,9 @@ class CoAtNet(nn.Module):
     return x
 
   def block(
-    self, run: Blocks, stride: int, first: bool, rate: float, name: str
+    self, run: Blocks, stride: int, first: bool, **module: Any
   ) -> nn.Module:
-    """Returns the module of one block."""
+    """Returns the module of one block, with a name or without a parent."""
     block, options = {
       'mbconv': (MBConvBlock, self.variant.mbconv),
       'transformer': (TransformerBlock, self.variant.transformer),
@@ -160,10 +231,9 @@ class CoAtNet(nn.Module):
       width=run.width,
       stride=stride,
       first=first,
-      stochastic_depth_rate=rate,
       options=options,
       layers=self.layers(run.kind),
-      name=name,
+      **module,
     )
 
   def head(self, x: jax.Array, train: bool) -> jax.Array:

@@ -17,6 +17,7 @@ from coatnet_jax.models.layers import (
   Shortcut,
   StochasticDepth,
   check_choice,
+  drop_branch,
   pool,
 )
 
@@ -71,7 +72,6 @@ class ConvNeXtBlock(nn.Module):
     width: output channels, a multiple of the input's.
     stride: of both axes.
     first: whether it is the first of a run of equal blocks.
-    stochastic_depth_rate: probability of dropping the residual branch.
     options: what the block is made of.
     layers: makes the layers.
   """
@@ -79,12 +79,13 @@ class ConvNeXtBlock(nn.Module):
   width: int
   stride: int
   first: bool
-  stochastic_depth_rate: float
   options: ConvNeXtOptions
   layers: Layers
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, train: bool, drop: StochasticDepth | None = None
+  ) -> jax.Array:
     """Maps [B, H, W, C] to [B, H/stride, W/stride, width].
 
     Raises:
@@ -117,5 +118,4 @@ class ConvNeXtBlock(nn.Module):
     x = ACTIVATIONS[options.activation](x)
     x = layers.dense(self.width, name='ffn_shrink')(x)
     x = LayerScale(options.layer_scale, name='layer_scale')(x)
-    x = StochasticDepth(self.stochastic_depth_rate)(x, train)
-    return shortcut + x
+    return shortcut + drop_branch(x, drop)

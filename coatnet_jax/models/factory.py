@@ -1,6 +1,7 @@
 """Models by the names of their variants."""
 
 import functools
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from coatnet_jax.models.architecture import (
   list_feature_maps,
   replace,
 )
+from coatnet_jax.models.block_sequence import REMAT_POLICIES
 from coatnet_jax.models.cnn_stem_vit import CNNStemViT, CNNStemViTVariant
 from coatnet_jax.models.coatnet import CoAtNet
 from coatnet_jax.models.layers import check_choice
@@ -29,6 +31,9 @@ def create_model(
   batch_norm_momentum: float = 0.99,
   feature_maps: Sequence[str] = (),
   attention: str = 'auto',
+  batch_norm_group_size: int = 0,
+  remat: str = 'none',
+  scan_blocks: bool = False,
   **overrides: Any,
 ) -> CoAtNet | CNNStemViT:
   """Creates a model by the name of its variant.
@@ -50,7 +55,14 @@ def create_model(
       What comes after the last of them, the head too, is not in the model.
     attention: how relative attention is computed, an `implementation` of
       `coatnet_jax.relative_attention`. Does not change what is computed, nor
-      the variables. Only 'auto' where a model has none.
+      the variables.
+    batch_norm_group_size: examples that BatchNorm takes statistics of in
+      training; 0 for the whole batch.
+    remat: what the backward pass computes again instead of keeping it, one of
+      `block_sequence.REMAT_POLICIES`. Does not change what is computed, nor
+      the variables; nor does
+    scan_blocks: whether equal blocks that follow each other are one loop, which
+      takes as long to compile as one of them.
     **overrides: fields of `Variant` to replace; of its parts, such as
       `transformer`, a mapping of what changes.
 
@@ -66,6 +78,12 @@ def create_model(
   if dtype not in DTYPES:
     raise UserError(f'dtype is {dtype!r}; it can be {" or ".join(DTYPES)}.')
   check_choice('attention', attention, IMPLEMENTATIONS)
+  check_choice('remat', remat, REMAT_POLICIES)
+  if batch_norm_group_size < 0:
+    raise UserError(
+      f'batch_norm_group_size is {batch_norm_group_size}; it must be a number'
+      ' of examples, or 0 for all.'
+    )
   if not 0 <= stochastic_depth_rate < 1:
     raise UserError(
       f'stochastic_depth_rate is {stochastic_depth_rate}; it must be at least'
@@ -84,14 +102,22 @@ def create_model(
       f' {", ".join(stages)}.'
     )
   if isinstance(variant, CNNStemViTVariant):
-    if attention != 'auto':
-      raise UserError(
-        f'attention is {attention!r}; {name} has no relative attention, so it'
-        " can only be 'auto'."
-      )
+    _check_has_no_options(
+      name,
+      attention=attention,
+      batch_norm_group_size=batch_norm_group_size,
+      remat=remat,
+      scan_blocks=scan_blocks,
+    )
     module = CNNStemViT
   else:
-    module = functools.partial(CoAtNet, attention=attention)
+    module = functools.partial(
+      CoAtNet,
+      attention=attention,
+      batch_norm_group_size=batch_norm_group_size,
+      remat=remat,
+      scan_blocks=scan_blocks,
+    )
   return module(
     variant=variant,
     num_classes=num_classes,
@@ -100,3 +126,15 @@ def create_model(
     dtype=DTYPES[dtype],
     feature_maps=tuple(feature_maps),
   )
+
+
+def _check_has_no_options(name: str, **options: Any) -> None:
+  """Raises UserError for what only a `CoAtNet` has."""
+  defaults = inspect.signature(create_model).parameters
+  for option, value in options.items():
+    default = defaults[option].default
+    if value != default:
+      raise UserError(
+        f'{option} is {value!r}; {name} has no such choice, so it can only be'
+        f' {default!r}.'
+      )

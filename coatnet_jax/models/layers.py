@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import types
 from collections.abc import Collection
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.models.batch_norm import GroupedBatchNorm
 from coatnet_jax.ops.depthwise_conv import depthwise_conv
 
 ACTIVATIONS = types.MappingProxyType(
@@ -87,6 +88,8 @@ class Layers:
     kernel_init: how kernels start.
     depthwise_init: how those of depthwise convolutions do.
     batch_norm_momentum: part of the running statistics kept at a step.
+    batch_norm_group_size: examples with statistics of their own; 0 for those of
+      the whole batch.
   """
 
   dtype: jnp.dtype
@@ -94,6 +97,7 @@ class Layers:
   kernel_init: nn.initializers.Initializer
   depthwise_init: nn.initializers.Initializer
   batch_norm_momentum: float
+  batch_norm_group_size: int = 0
 
   def dense(self, width: int, *, name: str, use_bias: bool = True) -> nn.Dense:
     """A product over the last axis: of a map [B, H, W, C], a 1x1 conv."""
@@ -149,8 +153,8 @@ class Layers:
   ) -> nn.Module:
     """Normalises [B, H, W, C] or [B, C]; one of `NORMS`.
 
-    Under `jit` a BatchNorm's statistics are those of the global batch, on any
-    mesh.
+    Under `jit` a BatchNorm's statistics are those of the global batch, or of
+    groups of it, on any mesh.
 
     Args:
       kind: 'batch' or 'layer'.
@@ -160,6 +164,14 @@ class Layers:
     """
     if kind == 'layer':
       return nn.LayerNorm(epsilon=epsilon, dtype=self.dtype, name=name)
+    if train and self.batch_norm_group_size:
+      return GroupedBatchNorm(
+        group_size=self.batch_norm_group_size,
+        momentum=self.batch_norm_momentum,
+        epsilon=epsilon,
+        dtype=self.dtype,
+        name=name,
+      )
     return nn.BatchNorm(
       use_running_average=not train,
       momentum=self.batch_norm_momentum,
@@ -258,24 +270,42 @@ class SqueezeExcite(nn.Module):
     return x * nn.sigmoid(gate)
 
 
-class StochasticDepth(nn.Module):
-  """Drops a residual branch for whole examples, in training.
-
-  What is kept is divided by the probability of keeping it (arXiv 1603.09382,
-  in today's form).
+class StochasticDepth(NamedTuple):
+  """Which residual branches one block drops at one step (arXiv 1603.09382).
 
   Attributes:
-    rate: probability of dropping.
+    key: of this block and step alone.
+    rate: probability of dropping a branch for an example.
   """
 
-  rate: float
+  key: jax.Array
+  rate: jax.Array | float
 
-  @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    """Maps [B, ...] to the same; draws from the 'dropout' stream."""
-    return nn.Dropout(self.rate, broadcast_dims=range(1, x.ndim))(
-      x, deterministic=not train
-    )
+
+def drop_branch(
+  x: jax.Array, drop: StochasticDepth | None, branch: int = 0
+) -> jax.Array:
+  """Drops a residual branch for some examples.
+
+  What is kept is divided by the probability of keeping it.
+
+  Args:
+    x: [B, ...], what the branch adds.
+    drop: None to drop nothing, as in evaluation.
+    branch: its number in the block; each is dropped by itself.
+
+  Returns:
+    [B, ...].
+  """
+  if drop is None:
+    return x
+  keep = 1 - jnp.asarray(drop.rate, jnp.float32)
+  kept = jax.random.bernoulli(
+    jax.random.fold_in(drop.key, branch),
+    keep,
+    (x.shape[0],) + (1,) * (x.ndim - 1),
+  )
+  return jnp.where(kept, (x / keep).astype(x.dtype), 0)
 
 
 class LayerScale(nn.Module):

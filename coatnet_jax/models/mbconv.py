@@ -15,6 +15,7 @@ from coatnet_jax.models.layers import (
   SqueezeExcite,
   StochasticDepth,
   check_choice,
+  drop_branch,
   pool,
 )
 
@@ -108,7 +109,6 @@ class MBConvBlock(nn.Module):
     width: output channels.
     stride: of both axes.
     first: whether it is the first of a run of equal blocks.
-    stochastic_depth_rate: probability of dropping the residual branch.
     options: what the block is made of.
     layers: makes the layers.
   """
@@ -116,12 +116,13 @@ class MBConvBlock(nn.Module):
   width: int
   stride: int
   first: bool
-  stochastic_depth_rate: float
   options: MBConvOptions
   layers: Layers
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, train: bool, drop: StochasticDepth | None = None
+  ) -> jax.Array:
     """Maps [B, H, W, C] to [B, H/stride, W/stride, width]."""
     layers, options = self.layers, self.options
     hidden_width = options.hidden_width(x.shape[-1], self.width)
@@ -161,5 +162,4 @@ class MBConvBlock(nn.Module):
     x = activation(norm(x, 'depthwise_norm'))
     x = squeeze_excite(x, 'after_activation')
     x = layers.dense(self.width, use_bias=options.shrink_bias, name='shrink')(x)
-    x = StochasticDepth(self.stochastic_depth_rate)(x, train)
-    return shortcut + x
+    return shortcut + drop_branch(x, drop)

@@ -19,6 +19,7 @@ from coatnet_jax.models.layers import (
   StochasticDepth,
   add_bias,
   check_choice,
+  drop_branch,
   pool,
 )
 from coatnet_jax.ops.relative_attention import relative_attention
@@ -130,7 +131,11 @@ class RelativeAttention(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, grid: tuple[int, int], train: bool
+    self,
+    x: jax.Array,
+    grid: tuple[int, int],
+    train: bool,
+    key: jax.Array | None = None,
   ) -> jax.Array:
     """Maps [B, N, C] to [B, N, width].
 
@@ -138,6 +143,7 @@ class RelativeAttention(nn.Module):
       x: tokens of a grid, row by row.
       grid: (H, W), with N = H*W.
       train: whether to train.
+      key: for dropout; from the 'dropout' stream if None.
 
     Raises:
       UserError: the table was initialised for another grid.
@@ -146,7 +152,7 @@ class RelativeAttention(nn.Module):
     q, k, v = QKVProjection(
       self.num_heads, options.head_dim, options.qkv_bias, layers, name='qkv'
     )(x)
-    bias = self.bias_table(grid, train)
+    bias = self.bias_table(grid, train, key)
     if not train:
       bias = self.expanded_bias(bias, grid)
     x = relative_attention(
@@ -155,7 +161,9 @@ class RelativeAttention(nn.Module):
     x = x.reshape(*x.shape[:2], -1)  # [B, N, heads * head_dim]
     return layers.dense(self.width, use_bias=options.out_bias, name='out')(x)
 
-  def bias_table(self, grid: tuple[int, int], train: bool) -> jax.Array | None:
+  def bias_table(
+    self, grid: tuple[int, int], train: bool, key: jax.Array | None
+  ) -> jax.Array | None:
     """Returns the bias by query - key, [heads, 2H-1, 2W-1], or None."""
     kind = self.options.relative_position
     if kind == 'none':
@@ -167,7 +175,7 @@ class RelativeAttention(nn.Module):
         dropout_rate=self.options.relative_position_mlp_dropout,
         kernel_init=self.layers.kernel_init,
         name='relative_position_mlp',
-      )(grid, train)
+      )(grid, train, key)
     table = self.table_parameter(grid)
     return table[:, ::-1, ::-1] if kind == 'table_key_minus_query' else table
 
@@ -258,7 +266,9 @@ class RelativePositionMLP(nn.Module):
   kernel_init: nn.initializers.Initializer
 
   @nn.compact
-  def __call__(self, grid: tuple[int, int], train: bool) -> jax.Array:
+  def __call__(
+    self, grid: tuple[int, int], train: bool, key: jax.Array | None
+  ) -> jax.Array:
     """Returns the bias by query - key, [heads, 2H-1, 2W-1] float32."""
     rows, columns = (np.arange(1 - length, length) for length in grid)
     offsets = np.stack(np.meshgrid(rows, columns, indexing='ij'), axis=-1)
@@ -268,7 +278,8 @@ class RelativePositionMLP(nn.Module):
     x = nn.Dense(
       self.hidden_width, kernel_init=self.kernel_init, name='hidden'
     )(x)
-    x = nn.Dropout(self.dropout_rate)(nn.relu(x), deterministic=not train)
+    dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
+    x = dropout(nn.relu(x), rng=key)
     x = nn.Dense(self.num_heads, kernel_init=self.kernel_init, name='out')(x)
     return x.transpose(2, 0, 1)  # [heads, 2H-1, 2W-1]
 
@@ -282,7 +293,6 @@ class TransformerBlock(nn.Module):
     width: output channels.
     stride: of both axes.
     first: whether it is the first of a run of equal blocks.
-    stochastic_depth_rate: probability of dropping either residual branch.
     options: what the block is made of.
     layers: makes the layers.
   """
@@ -290,17 +300,17 @@ class TransformerBlock(nn.Module):
   width: int
   stride: int
   first: bool
-  stochastic_depth_rate: float
   options: TransformerOptions
   layers: Layers
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, train: bool, drop: StochasticDepth | None = None
+  ) -> jax.Array:
     """Maps [B, H, W, C] to [B, H/stride, W/stride, width]."""
     layers, options = self.layers, self.options
     batch = x.shape[0]
     grid = tuple(length // self.stride for length in x.shape[1:3])
-    drop = StochasticDepth(self.stochastic_depth_rate)
 
     def norm(x, name):
       return layers.norm(
@@ -324,8 +334,10 @@ class TransformerBlock(nn.Module):
     x = pool(norm(x, 'attention_norm'), options.branch_pool, self.stride)
     x = RelativeAttention(
       self.width, num_heads, options, layers, name='attention'
-    )(to_tokens(x), grid, train)
-    x = to_tokens(shortcut) + drop(scale(x, 'attention_layer_scale'), train)
+    )(to_tokens(x), grid, train, None if drop is None else drop.key)
+    x = to_tokens(shortcut) + drop_branch(
+      scale(x, 'attention_layer_scale'), drop, 0
+    )
 
     shortcut = x
     hidden_width = options.expansion_ratio * self.width
@@ -337,5 +349,5 @@ class TransformerBlock(nn.Module):
     x = layers.dense(self.width, use_bias=options.ffn_bias, name='ffn_shrink')(
       x
     )
-    x = shortcut + drop(scale(x, 'ffn_layer_scale'), train)
+    x = shortcut + drop_branch(scale(x, 'ffn_layer_scale'), drop, 1)
     return x.reshape(batch, *grid, -1)  # [B, H/stride, W/stride, width]

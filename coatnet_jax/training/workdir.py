@@ -27,6 +27,9 @@ FREE_KEYS = (
   'data.prefetch_batches',
   'evaluation.',
   'logging.',
+  'model.attention',
+  'model.remat',
+  'model.scan_blocks',
   'sharding.',
 )
 
@@ -87,8 +90,8 @@ def check_same_run(
   saved: dict[str, Any], config: ConfigDict, workdir: str
 ) -> None:
   """Raises UserError if what is trained differs, with every difference."""
-  before = _flatten(saved)
-  now = _flatten(json.loads(config_to_json(config)))
+  before = flatten(saved)
+  now = flatten(json.loads(config_to_json(config)))
   missing = '(not there)'
   differences = [
     f'  {key}: {before.get(key, missing)} before, {now.get(key, missing)} now'
@@ -114,10 +117,11 @@ def compute_config_hash(config: ConfigDict) -> str:
   return hashlib.sha256(config_to_json(config).encode()).hexdigest()[:12]
 
 
-def _flatten(tree: Any, prefix: str = '') -> dict[str, Any]:
+def flatten(tree: Any, prefix: str = '') -> dict[str, Any]:
+  """Returns the leaves of nested dictionaries by their dotted names."""
   if not isinstance(tree, dict):
     return {prefix: tree}
   flat = {}
   for key, value in tree.items():
-    flat.update(_flatten(value, f'{prefix}.{key}' if prefix else key))
+    flat.update(flatten(value, f'{prefix}.{key}' if prefix else key))
   return flat

@@ -15,6 +15,7 @@ from coatnet_jax.models.cnn_stem_vit import (
   CNNStemViTVariant,
   EncoderBlock,
 )
+from coatnet_jax.models.layers import StochasticDepth
 from coatnet_jax.training.optimizers import compute_weight_decay_mask
 
 TINY = {'stem_widths': (3, 4), 'width': 8, 'depth': 2, 'num_heads': 2}
@@ -230,16 +231,29 @@ def test_training_reaches_every_parameter_and_draws_dropout():
 
 def test_stochastic_depth_grows_from_block_to_block():
   model = _create(stochastic_depth_rate=0.9, depth=3)
+  shapes = _shapes(model, _images())
   rates = []
 
   def record(next_method, args, kwargs, context):
-    if isinstance(context.module, EncoderBlock):
-      rates.append(context.module.stochastic_depth_rate)
+    if (
+      isinstance(context.module, EncoderBlock)
+      and context.method_name == '__call__'
+    ):
+      rates.append(args[2].rate)
     return next_method(*args, **kwargs)
 
   with nn.intercept_methods(record):
-    _shapes(model, _images())
-  np.testing.assert_allclose(sorted(set(rates)), [0.0, 0.3, 0.6])
+    jax.eval_shape(
+      lambda v: model.apply(
+        v,
+        _images(),
+        train=True,
+        mutable=['batch_stats'],
+        rngs={'dropout': jax.random.key(0)},
+      ),
+      shapes,
+    )
+  np.testing.assert_allclose(rates, [0.0, 0.3, 0.6])
 
 
 def test_stochastic_depth_drops_branches_of_whole_examples():
@@ -247,17 +261,15 @@ def test_stochastic_depth_drops_branches_of_whole_examples():
     num_heads=1,
     mlp_ratio=1,
     dropout_rate=0.0,
-    stochastic_depth_rate=0.5,
     dtype=jnp.float32,
   )
   x = jax.random.normal(jax.random.key(0), (100, 2, 4))
   keys = jax.random.split(jax.random.key(1))
+  drop = StochasticDepth(keys[1], rate=0.5)
 
   @jax.jit
   def run(x):
-    return block.init_with_output(
-      {'params': keys[0], 'dropout': keys[1]}, x, train=True
-    )[0]
+    return block.init_with_output(keys[0], x, True, drop)[0]
 
   # Without both of its branches a block changes nothing.
   unchanged = np.asarray(run(x) == x).all((1, 2))

@@ -8,6 +8,7 @@ import pytest
 
 import coatnet_jax
 from coatnet_jax.errors import UserError
+from coatnet_jax.models.layers import StochasticDepth, drop_branch
 from coatnet_jax.models.variants import Blocks, Stage
 
 # Two stages of each kind, 8 px of stride, small enough to run many times.
@@ -137,12 +138,9 @@ def test_stochastic_depth_grows_linearly_and_spares_evaluation():
 
 
 def test_dropped_examples_keep_their_shortcut():
-  from coatnet_jax.models.layers import StochasticDepth
-
   x = jnp.ones((1000, 2, 2, 3))
-  y = StochasticDepth(0.25).apply(
-    {}, x, True, rngs={'dropout': jax.random.key(0)}
-  )
+  drop = StochasticDepth(jax.random.key(0), rate=0.25)
+  y = drop_branch(x, drop)
   # Whole examples are dropped; what is kept is scaled up.
   per_example = np.asarray(y).reshape(1000, -1)
   assert (per_example == per_example[:, :1]).all()

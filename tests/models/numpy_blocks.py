@@ -4,15 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import coatnet_jax
-from coatnet_jax.models import (
-  coatnet,
-  mbconv,
-  transformer,
-)
+from coatnet_jax.models import mbconv, transformer
 from coatnet_jax.models.layers import Layers
+from coatnet_jax.models.variants import Blocks, Stage
 
 LAYERS = Layers(
   dtype=jnp.float32,
@@ -82,7 +78,6 @@ def create_mbconv(width=6, stride=1, options=None):
     width=width,
     stride=stride,
     first=True,
-    stochastic_depth_rate=0.5,
     options=options or mbconv.MBConvOptions(),
     layers=LAYERS,
   )
@@ -135,7 +130,6 @@ def create_transformer(width=6, stride=1, **options):
     width=width,
     stride=stride,
     first=True,
-    stochastic_depth_rate=0.5,
     options=transformer.TransformerOptions(head_dim=3, **options),
     layers=LAYERS,
   )
@@ -186,19 +180,37 @@ def check_transformer(width=6, stride=1):
 
 def check_drop_rates():
   """Rates grow by equal steps from 0, every block counted once."""
-  model = coatnet_jax.create_model('coatnet_6', stochastic_depth_rate=0.2)
+  model = coatnet_jax.create_model(
+    'coatnet_6',
+    stages=(
+      Stage((Blocks('mbconv', 2, 8),)),
+      Stage((Blocks('mbconv', 2, 8),)),
+      Stage((Blocks('mbconv', 1, 8), Blocks('transformer', 3, 32))),
+      Stage((Blocks('transformer', 2, 32),)),
+    ),
+    stochastic_depth_rate=0.2,
+  )
   rates = []
-  block = coatnet.CoAtNet.block
 
-  def record(self, run, stride, first, rate, name):
-    rates.append(rate)
-    return block(self, run, stride, first, rate, name)
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(coatnet.CoAtNet, 'block', record)
-    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    jax.eval_shape(
-      lambda x: model.init(jax.random.key(0), x, train=False), images
+  def record(next_method, args, kwargs, context):
+    is_block = isinstance(
+      context.module, mbconv.MBConvBlock | transformer.TransformerBlock
     )
-  # S1 to S4: 2, 4, 8 + 42 and 2 blocks.
-  np.testing.assert_allclose(rates, 0.2 * np.arange(58) / 58, atol=1e-12)
+    if is_block and context.method_name == '__call__' and args[1]:
+      rates.append(args[2].rate)
+    return next_method(*args, **kwargs)
+
+  def apply(images):
+    variables = model.init(jax.random.key(0), images, train=False)
+    return model.apply(
+      variables,
+      images,
+      train=True,
+      mutable=['batch_stats'],
+      rngs={'dropout': jax.random.key(1)},
+    )
+
+  with nn.intercept_methods(record):
+    jax.eval_shape(apply, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
+  # S1 to S4: 2, 2, 1 + 3 and 2 blocks.
+  np.testing.assert_allclose(rates, 0.2 * np.arange(10) / 10, atol=1e-12)
