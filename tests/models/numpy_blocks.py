@@ -182,6 +182,7 @@ def check_drop_rates():
   """Rates grow by equal steps from 0, every block counted once."""
   model = coatnet_jax.create_model(
     'coatnet_6',
+    transformer={'head_dim': 32},
     stages=(
       Stage((Blocks('mbconv', 2, 8),)),
       Stage((Blocks('mbconv', 2, 8),)),
