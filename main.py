@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
   # need none of what training does.
   import train
   from coatnet_jax.distributed import processes
-  from coatnet_jax.training import reporting
+  from coatnet_jax.training import reporting, workdir
 
   silence_libraries()
   try:
@@ -80,13 +80,8 @@ def main(argv: list[str]) -> None:
     )
     with processes.connect(options):
       processes.check_agreement('code', processes.describe_code())
-      processes.check_agreement(
-        'command',
-        {
-          **processes.flatten(_CONFIG.value.to_dict(), 'config'),
-          'workdir': _WORKDIR.value,
-        },
-      )
+      command = {'config': _CONFIG.value.to_dict(), 'workdir': _WORKDIR.value}
+      processes.check_agreement('command', workdir.flatten(command))
       train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
     if not reporting.has_summary(_WORKDIR.value):
       sys.exit(_STOPPED)

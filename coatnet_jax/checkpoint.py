@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
@@ -242,6 +243,7 @@ def restore_newest(
   """
   failures = {}
   for step in sorted(manager.all_steps(), reverse=True):
+    restored, failure = None, 'on another process'
     try:
       restored = manager.restore(
         step,
@@ -252,7 +254,9 @@ def restore_newest(
       )
     except Exception as error:  # Orbax raises many kinds for missing files.
       logging.exception('Checkpoint %d cannot be read', step)
-      failures[step] = describe_failure(error)
+      failure = describe_failure(error)
+    if not _all_processes(restored is not None):
+      failures[step] = failure
       continue
     for failed, reason in failures.items():
       moved_to = _put_aside(manager, failed)
@@ -269,6 +273,11 @@ def restore_newest(
       + '; '.join(f'step {step}: {why}' for step, why in failures.items())
     )
   return None
+
+
+def _all_processes(is_good: bool) -> bool:
+  """Returns whether something went well on every process."""
+  return bool(multihost_utils.process_allgather(np.asarray(is_good)).all())
 
 
 def describe_failure(error: BaseException) -> str:

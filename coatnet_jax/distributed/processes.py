@@ -303,16 +303,6 @@ def hash_source() -> str:
   return digest.hexdigest()[:12]
 
 
-def flatten(tree: Any, prefix: str) -> dict[str, Any]:
-  """Returns the leaves of nested dictionaries by their dotted names."""
-  if not isinstance(tree, dict):
-    return {prefix: tree}
-  flat = {}
-  for key, value in tree.items():
-    flat.update(flatten(value, f'{prefix}.{key}'))
-  return flat
-
-
 def _join(place: Place, options: ProcessOptions, words: LastWords) -> None:
   """Waits for all processes; says who is where."""
   index, address = place.process_id, place.coordinator_address

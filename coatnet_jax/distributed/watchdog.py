@@ -306,10 +306,10 @@ class Watchdog:
         )
       except Exception:  # There is none yet; its type is not documented.
         verdict = ''
-        self._wake.wait(0.1)
       if verdict:
         self._client.key_value_set(f'{_READ}/{self._index}', '')
         self._end(verdict)
+      self._wake.wait(0.1)
       seconds = time.monotonic() - self._heard_of_first
       if seconds > SILENCE_SECONDS and not self._is_stopped:
         self._end(
