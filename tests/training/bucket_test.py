@@ -1,0 +1,101 @@
+"""A workdir in a bucket, gs://..., which is a local directory behind epath."""
+
+import json
+import logging
+import os
+import tempfile
+
+import pytest
+from etils import epath
+
+from coatnet_jax import checkpoint
+from coatnet_jax.errors import UserError
+from coatnet_jax.trained_model import find_checkpoint
+from coatnet_jax.training import reporting
+from coatnet_jax.training import workdir as workdir_lib
+from configs import quickstart
+
+WORKDIR = 'gs://bucket/run'
+
+
+@pytest.fixture(name='bucket')
+def fixture_bucket(tmp_path, monkeypatch):
+  """The directory that holds gs://bucket."""
+  # Else epath asks TensorFlow, and that the network.
+  monkeypatch.setattr('etils.epath.gpath._is_tf_installed', lambda: False)
+
+  def local(path):
+    path = os.fspath(path)
+    return path.replace('gs://bucket', str(tmp_path)).replace(
+      '/gs/bucket', str(tmp_path)
+    )
+
+  def redirect(original, *paths, **options):
+    paths = [local(p) if hasattr(p, '__fspath__') else p for p in paths]
+    paths = [local(p) if isinstance(p, str) else p for p in paths]
+    return original(*paths, **options)
+
+  names = ('exists', 'isdir', 'listdir', 'makedirs', 'mkdir', 'open')
+  with epath.testing.mock_epath(
+    **dict.fromkeys((*names, 'replace', 'rename', 'stat', 'glob'), redirect)
+  ):
+    yield tmp_path
+
+
+def test_a_bucket_is_claimed(bucket):
+  config = quickstart.get_config()
+  workdir_lib.claim_workdir(WORKDIR, config)
+  saved = json.loads((bucket / 'run' / 'config.json').read_text())
+  assert saved['model']['name'] == config.model.name
+  assert os.listdir(bucket / 'run') == ['config.json']
+  config.seed += 1
+  with pytest.raises(UserError, match='seed: 0 before, 1 now'):
+    workdir_lib.claim_workdir(WORKDIR, config)
+
+
+def test_a_bucket_has_a_summary_and_a_log_elsewhere(bucket, monkeypatch):
+  temporary = bucket / 'temporary'
+  temporary.mkdir()
+  monkeypatch.setattr(tempfile, 'tempdir', str(temporary))
+  workdir_lib.claim_workdir(WORKDIR, quickstart.get_config())
+  assert not reporting.has_summary(WORKDIR)
+  reporting.write_summary(WORKDIR, {'steps': 3})
+  assert reporting.has_summary(WORKDIR)
+  assert json.loads((bucket / 'run' / 'summary.json').read_text()) == {
+    'steps': 3
+  }
+  handlers = list(logging.getLogger().handlers)
+  level = logging.getLogger().level
+  reporting.write_log_file(WORKDIR)
+  try:
+    logging.getLogger().info('told')
+    assert 'told' in (temporary / 'bucket_run_train.log').read_text()
+  finally:
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)
+
+
+def test_a_bucket_has_checkpoints(bucket):
+  assert not checkpoint.has_checkpoint(WORKDIR)
+  directory = bucket / 'run' / 'checkpoints' / '5' / 'state'
+  directory.mkdir(parents=True)
+  assert not checkpoint.has_checkpoint(WORKDIR)
+  # What Orbax writes last into a checkpoint in a bucket.
+  (directory.parent / 'commit_success.txt').write_text('')
+  assert checkpoint.has_checkpoint(WORKDIR)
+  for path in (WORKDIR, f'{WORKDIR}/checkpoints/5'):
+    assert os.fspath(find_checkpoint(path)) == f'{WORKDIR}/checkpoints/5'
+  with pytest.raises(UserError, match='gs://bucket/other does not exist'):
+    find_checkpoint('gs://bucket/other')
+
+
+def test_paths_do_not_depend_on_where_the_program_was_started(monkeypatch):
+  monkeypatch.chdir('/')
+  monkeypatch.setenv('HOME', '/home/someone')
+  for path, expected in (
+    ('run', '/run'),
+    ('~/run', '/home/someone/run'),
+    ('/tmp/run', '/tmp/run'),
+    ('gs://bucket/run', 'gs://bucket/run'),
+  ):
+    assert os.fspath(checkpoint.absolute_path(path)) == expected
