@@ -52,6 +52,13 @@ class Collective:
     """Returns the bytes of all times."""
     return self.times * self.num_bytes
 
+  @property
+  def sent_bytes(self) -> float:
+    """Returns what a device sends all times, around a ring of the group."""
+    others = 1 - 1 / self.group_size if self.group_size else 1
+    rounds = {'all-reduce': 2 * others, 'collective-permute': 1}
+    return self.total_bytes * rounds.get(self.kind, others)
+
 
 def find_collectives(program: Program) -> Iterator[Collective]:
   """Yields the collectives of a program.

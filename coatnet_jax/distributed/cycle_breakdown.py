@@ -47,7 +47,7 @@ _KIND_PATTERNS = (
   (r'/se/', 'squeeze-excitation'),
   (r'/depthwise/', 'depthwise convolutions'),
   (r'reduce_window|select_and_scatter|select_and_gather', 'pooling'),
-  (r'/s[1-4]_\w+/(expand|shrink|shortcut)/', '1x1 convolutions'),
+  (r'/(expand|shrink|shortcut|project)/', '1x1 convolutions'),
   (r'/s0_conv', 'stem convolutions'),
 )
 

@@ -98,6 +98,14 @@ def test_bytes_are_the_larger_side(collectives):
   assert collectives['collective-permute'].num_bytes == array
 
 
+def test_what_goes_around_a_ring(collectives):
+  array = 16 * 128 * 4
+  assert collectives['all-gather'].sent_bytes == 8 * array * 7 / 8
+  assert collectives['reduce-scatter'].sent_bytes == array * 3 / 4
+  assert collectives['all-reduce'].sent_bytes == 3 * 272 * 2 * 1 / 2
+  assert collectives['collective-permute'].sent_bytes == array
+
+
 @pytest.mark.parametrize(
   ('text', 'size'),
   [

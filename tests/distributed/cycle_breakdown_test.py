@@ -3,6 +3,11 @@ import pytest
 from coatnet_jax.distributed import cycle_breakdown
 from coatnet_jax.distributed.compiler_report import Operation
 
+# Blocks that are functions, recomputed and in a loop.
+LOOP = (
+  'CoAtNet.stage/s2_block_1_to_s2_block_2/while/body/checkpoint/'
+  'rematted_computation/MBConvBlock'
+)
 STEP = 'jit(train_step)'
 FORWARD, BACKWARD = f'{STEP}/jvp(CoAtNet)', f'{STEP}/transpose(jvp(CoAtNet))'
 
@@ -25,6 +30,9 @@ FORWARD, BACKWARD = f'{STEP}/jvp(CoAtNet)', f'{STEP}/transpose(jvp(CoAtNet))'
     (f'{FORWARD}/s3_block_0/reduce_window_max', 's3', 'pooling'),
     (f'{FORWARD}/CoAtNet.head/head_logits/dot', 'head', 'head'),
     (f'{FORWARD}/CoAtNet.head/head_norm/mul', 'head', 'norms'),
+    (f'{BACKWARD}/{LOOP}/shrink/dot', 's2', '1x1 convolutions'),
+    (f'{BACKWARD}/{LOOP}/expand_norm/mul', 's2', 'norms'),
+    (f'{BACKWARD}/{LOOP}/mul', 's2', 'rest'),
     (f'{STEP}/jvp(jit(log_softmax))/log', 'loss', 'rest'),
     (f'{STEP}/jit(_beta)/jit(_gamma)/vmap()/while', 'input', 'rest'),
     (f'{STEP}/reduce_sum', 'optimizer', 'optimizer'),

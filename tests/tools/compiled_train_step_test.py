@@ -10,7 +10,6 @@ from coatnet_jax.distributed import compiled_step
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
 
-
 pytestmark = pytest.mark.slow
 
 

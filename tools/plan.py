@@ -1,0 +1,179 @@
+"""Plans a run on TPUs without one: what it needs, and how long it takes.
+
+    python -m tools.plan --config=configs/coatnet_0.py --topology=v5e-16
+    python -m tools.plan --config=configs/coatnet_4.py:imagenet21k \
+        --topology=v5e-256 --slices=2 --config.model.remat=blocks
+    python -m tools.plan ... --find_batch
+    python -m tools.plan ... --compare=remat,fsdp=1:8:64
+
+Compiles the train step of train.py for the slice with the TPU's own compiler,
+which runs on any machine (requirements-tpu-compiler.txt), and prints one page.
+All of it is the compiler's estimate, or follows from it; nothing is measured on
+a TPU. docs/pods.md says how to read it. A whole CoAtNet-0 takes 5 minutes on
+two cores and 6 GB; --config.model.scan_blocks=True is quicker.
+
+No data are needed: how many images and classes a config's data set has is known
+of the usual ones; --train_examples and --num_classes say it of others.
+
+--find_batch compiles several times, to find the largest batch per chip that
+fits. --compare compiles each choice alone and shows them side by side: NAME for
+the usual values, NAME=VALUE:VALUE for others.
+
+--save_compiled=FILE keeps the compiled program, for a pod to load instead of
+compiling (config.compiled_train_step=FILE), where versions, devices, shapes and
+all else are the same.
+"""
+
+import os
+
+# Keeps TensorFlow, which training imports, quiet.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+
+import jax
+from ml_collections import ConfigDict
+
+from coatnet_jax.distributed import compiled_step, mesh, topologies
+from coatnet_jax.errors import UserError
+from tools import (
+  command_line,
+  plan_config,
+  plan_page,
+  plan_program,
+  plan_search,
+)
+from tools.plan_page import Plan, Target
+
+
+def create_parser() -> argparse.ArgumentParser:
+  """Returns the parser of the command line, without --config."""
+  parser = command_line.create_bare_parser('plan', __doc__)
+  parser.add_argument(
+    '--topology', required=True, metavar='NAME', help='the slice: v5e-256'
+  )
+  parser.add_argument(
+    '--slices', type=int, default=1, metavar='N', help='equal ones (1)'
+  )
+  for name, what in (
+    ('train_examples', 'images to train with'),
+    ('num_classes', 'classes'),
+  ):
+    parser.add_argument(
+      f'--{name}', type=int, metavar='N', help=f'{what}, of data of your own'
+    )
+  parser.add_argument(
+    '--find_batch',
+    action='store_true',
+    help='find the largest batch that fits, by compiling',
+  )
+  parser.add_argument(
+    '--compare',
+    metavar='NAMES',
+    help=f'choices side by side, of {",".join(plan_search.CHOICES)}',
+  )
+  parser.add_argument(
+    '--save_compiled', metavar='FILE', help='keep the compiled train step'
+  )
+  parser.add_argument(
+    '--json', action='store_true', help='print JSON, and nothing else'
+  )
+  return parser
+
+
+def main(arguments: list[str]) -> int:
+  """Runs the command line.
+
+  Args:
+    arguments: after the program's name.
+
+  Returns:
+    The exit status: 0, or 1 where the step does not fit.
+
+  Raises:
+    UserError: what the user can put right.
+  """
+  options, rest = create_parser().parse_known_args(arguments)
+  target = Target(
+    slice=topologies.get_slice(options.topology), num_slices=options.slices
+  )
+  choices = (
+    plan_search.parse_choices(options.compare) if options.compare else []
+  )
+  if options.save_compiled and (options.find_batch or choices):
+    raise UserError('--save_compiled keeps one program: give it alone.')
+  config = plan_config.load_config(rest)
+  # What is computed beside compiling; a TPU that is there may be busy.
+  jax.config.update('jax_platforms', 'cpu')
+  topologies.start_compiler()
+  sources = plan_config.find_sources(
+    config, options.train_examples, options.num_classes
+  )
+  name = next(a for a in rest if a.startswith('--config')).partition('=')[2]
+
+  def plan(config: ConfigDict) -> Plan:
+    run = plan_program.resolve_run(config, target, sources)
+    program = plan_program.compile_program(run)
+    if options.save_compiled and program.compiled is not None:
+      compiled_step.save_compiled(
+        options.save_compiled, program.lowered, program.compiled, run.mesh
+      )
+    return plan_program.describe_program(config, program, target)
+
+  if choices:
+    return show_several(
+      [*plan_search.compare(config, choices, plan)], name, options.json
+    )
+  if options.find_batch:
+    shards = mesh.count_batch_shards(
+      plan_program.resolve_run(config, target, sources).mesh
+    )
+    tried = [*plan_search.find_batch(config, shards, plan)]
+    labelled = [(f'{p.per_chip_batch_size:g}', p) for p in tried]
+    show_several(labelled, name, options.json, best=tried[-1])
+    return 0
+  return show_one(plan(config), config, name, options.json)
+
+
+def show_one(plan: Plan, config: ConfigDict, name: str, as_json: bool) -> int:
+  """Prints a plan; returns 1 where it does not fit."""
+  suggestions = [] if plan.fits else plan_search.suggest(plan, config)
+  if as_json:
+    row = dataclasses.asdict(plan) | {'suggestions': suggestions}
+    print(json.dumps(row, indent=2))
+  else:
+    print(plan_page.format_page(plan, name))
+    if suggestions:
+      print(
+        'By arithmetic, not compiled, one of these may fit; --find_batch finds'
+        ' out:\n' + '\n'.join(f'  --config.{line}' for line in suggestions)
+      )
+  return 0 if plan.fits else 1
+
+
+def show_several(
+  plans: Sequence[tuple[str, Plan]],
+  name: str,
+  as_json: bool,
+  best: Plan | None = None,
+) -> int:
+  """Prints plans side by side, and perhaps the best one whole; returns 0."""
+  if as_json:
+    rows = [{'choice': label} | dataclasses.asdict(p) for label, p in plans]
+    print(json.dumps(rows, indent=2))
+    return 0
+  first = plans[0][1]
+  print(f'Plans of {name} on {first.target}')
+  print(f'Compiler estimate ({first.compiler}), not measured on a TPU.\n')
+  print(plan_page.format_table(plans))
+  if best is not None:
+    print('\n' + plan_page.format_page(best, name))
+  return 0
+
+
+if __name__ == '__main__':
+  command_line.run(main)

@@ -1,0 +1,102 @@
+"""What tools.plan is given: a config, and how large the data are."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from coatnet_jax.data.image_source import ImageSource, count_of
+from coatnet_jax.data.known_datasets import get_known_dataset
+from coatnet_jax.data.sources import DataOptions, create_source
+from coatnet_jax.errors import UserError
+from main import describe_config_error
+
+
+class PlannedSource(ImageSource):
+  """A data set that is not here: its size only."""
+
+  def __init__(self, name: str, num_examples: int, num_classes: int):
+    """Takes what is known of the data set."""
+    self.class_names = tuple(str(index) for index in range(num_classes))
+    self.description = (
+      f'{name}: {count_of(num_examples, "image")},'
+      f' {count_of(num_classes, "class")}'
+    )
+    self._num_examples = num_examples
+
+  def __len__(self) -> int:
+    """The number of examples."""
+    return self._num_examples
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    """Raises NotImplementedError: there are no examples."""
+    raise NotImplementedError(f'{self.description} is planned with only.')
+
+  def describe(self, index: int) -> str:
+    """Names an example."""
+    return f'example {index}'
+
+
+def load_config(arguments: Sequence[str]) -> ConfigDict:
+  """Returns the config of --config and --config.KEY=VALUE, as main.py does.
+
+  Raises:
+    UserError: there is no such file or key, or another flag.
+  """
+  values = flags.FlagValues()
+  holder = config_flags.DEFINE_config_file(
+    'config', flag_values=values, sys_argv=list(arguments)
+  )
+  try:
+    rest = values(['tools.plan', *arguments])[1:]
+    if rest:
+      raise UserError(f'There is no argument {rest[0]!r}.')
+    if holder.value is None:
+      raise UserError('--config is missing: --config=configs/coatnet_0.py.')
+    holder.value.keys()  # Where its file is not there, this says so.
+    return holder.value
+  except flags.Error as error:
+    raise UserError(str(error)) from error
+  except (AttributeError, KeyError, TypeError, OSError) as error:
+    raise UserError(describe_config_error(error)) from error
+
+
+def find_sources(
+  config: ConfigDict, num_examples: int | None, num_classes: int | None
+) -> tuple[ImageSource, ImageSource]:
+  """Returns the sizes of the training and evaluation data.
+
+  Those that the command line gives, or that are known without files, or of
+  the files.
+
+  Args:
+    config: of the run.
+    num_examples: to train with, if the command line says so.
+    num_classes: likewise.
+
+  Raises:
+    UserError: only one of the two is given, or nothing is known.
+  """
+  if (num_examples is None) != (num_classes is None):
+    raise UserError('--train_examples and --num_classes go together.')
+  if num_examples is not None:
+    if min(num_examples, num_classes) < 1:
+      raise UserError('--train_examples and --num_classes must be positive.')
+    planned = PlannedSource('own data', num_examples, num_classes)
+    return planned, planned
+  data = DataOptions(**config.data)
+  if data.source == 'tfds' and data.name and data.train_split == 'train':
+    with contextlib.suppress(UserError):
+      known = get_known_dataset(data.name)
+      planned = PlannedSource(
+        known.name, known.num_train_examples, known.num_classes
+      )
+      return planned, planned
+  try:
+    return create_source(data, 'train'), create_source(data, 'eval')
+  except UserError as error:
+    raise UserError(
+      f'{error} To plan without data: --train_examples=N --num_classes=N.'
+    ) from error

@@ -1,0 +1,263 @@
+"""The train step of a config, compiled for a slice, and what it says.
+
+Facts and sums; how they are shown is `plan_page.py`'s, what to try next
+`plan_search.py`'s.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+import train
+from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.distributed import (
+  compiler_report,
+  cycle_breakdown,
+  mesh,
+  topologies,
+)
+from coatnet_jax.initial_state import abstract_train_state
+from coatnet_jax.models import cost
+from coatnet_jax.run import Run, create_run
+from coatnet_jax.training.train_state import TrainState
+from tools.plan_page import Plan, Target
+
+
+def resolve_run(
+  config: ConfigDict,
+  target: Target,
+  sources: tuple[ImageSource, ImageSource],
+) -> Run:
+  """Returns the run of a config on abstract devices.
+
+  Raises:
+    UserError: as `create_run`.
+  """
+  devices = topologies.create_abstract_devices(
+    target.slice.name, target.num_slices
+  )
+  with config.copy_and_resolve_references().unlocked() as config:
+    # It is not planned: whatever fits the mesh.
+    shards = mesh.count_batch_shards(
+      mesh.create_mesh(**config.sharding, devices=devices)
+    )
+    config.evaluation.global_batch_size = shards
+  return create_run(config, devices=devices, sources=sources)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+  """A run's train step on its way to being compiled.
+
+  Attributes:
+    run: of a config.
+    abstract_state: with shardings.
+    traced: the step.
+    lowered: likewise.
+    compiled: None where it does not fit.
+    needed_bytes: where it does not fit.
+    seconds: that all this took.
+  """
+
+  run: Run
+  abstract_state: TrainState
+  traced: jax.stages.Traced
+  lowered: jax.stages.Lowered
+  compiled: jax.stages.Compiled | None
+  needed_bytes: int | None
+  seconds: float
+
+
+def compile_program(run: Run) -> Program:
+  """Compiles the train step of `train.py` for a run on abstract devices.
+
+  Raises:
+    UserError: the image size or the mesh does not fit the model.
+  """
+  start = time.monotonic()
+  with silence_compiler():
+    _, abstract_state = abstract_train_state(run)
+    traced = train.jit_train_step(run, abstract_state).trace(
+      abstract_state, run.abstract_batch
+    )
+    lowered = traced.lower()
+    compiled, needed_bytes = None, None
+    try:
+      compiled = compiler_report.compile_or_explain(lowered)
+    except compiler_report.OutOfMemoryError as error:
+      needed_bytes = error.needed_bytes
+  return Program(
+    run=run,
+    abstract_state=abstract_state,
+    traced=traced,
+    lowered=lowered,
+    compiled=compiled,
+    needed_bytes=needed_bytes,
+    seconds=time.monotonic() - start,
+  )
+
+
+@contextlib.contextmanager
+def silence_compiler() -> Iterator[None]:
+  """Keeps off stderr what libtpu writes there itself, unless it fails."""
+  with tempfile.TemporaryFile() as log:
+    stderr = os.dup(2)
+    os.dup2(log.fileno(), 2)
+    try:
+      yield
+    finally:
+      os.dup2(stderr, 2)
+      os.close(stderr)
+
+
+def describe_program(
+  config: ConfigDict, program: Program, target: Target
+) -> Plan:
+  """Returns the `Plan` of a compiled program.
+
+  Args:
+    config: of its run.
+    program: from `compile_program`.
+    target: what it is for.
+  """
+  run, state = program.run, program.abstract_state
+  chip = target.slice.chip
+  batch_size = run.training.global_batch_size
+  model_cost = cost.count_cost(run.model, run.preprocessing.image_size)
+  memory = count_memory(program)
+  facts = {
+    'target': target.name,
+    'num_chips': target.num_chips,
+    'num_hosts': target.num_hosts,
+    'chip': target.slice.chip_name,
+    'compiler': topologies.describe_compiler(),
+    'model': describe_model(config),
+    'data': run.train_source.description,
+    'mesh': dict(run.mesh.shape),
+    'num_parameters': sum(
+      math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params)
+    ),
+    'global_batch_size': batch_size,
+    'per_chip_batch_size': batch_size / target.num_chips,
+    'gradient_accumulation_steps': run.training.gradient_accumulation_steps,
+    'memory': memory,
+    'available_bytes': chip.hbm_bytes,
+    'forward_flops_per_image': 2 * model_cost.multiply_adds,
+    'num_steps': run.num_steps,
+  }
+  if program.compiled is None:
+    facts['needed_bytes'] = program.needed_bytes
+  else:
+    facts['needed_bytes'] = sum(memory.values())
+    facts |= estimate_speed(program, target, facts['forward_flops_per_image'])
+  return Plan(
+    **facts,
+    compile_seconds=program.seconds,
+    peak_memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+  )
+
+
+def describe_model(config: ConfigDict) -> str:
+  """Returns what of a model its costs depend on, in a line."""
+  size = 'x'.join(str(n) for n in config.preprocessing.image_size)
+  options = [
+    config.model.name,
+    f'{size} px',
+    config.model.dtype,
+    f'remat {config.model.remat}',
+  ]
+  if config.model.scan_blocks:
+    options.append('blocks scanned')
+  if config.model.attention != 'auto':
+    options.append(f'attention {config.model.attention}')
+  return ', '.join(options)
+
+
+def count_memory(program: Program) -> dict[str, int | None]:
+  """Returns one chip's bytes of HBM by kind."""
+  state = program.abstract_state
+  batch = program.run.abstract_batch
+  memory = {
+    'parameters': count_shard_bytes(state.params),
+    'optimizer state': count_shard_bytes(state.opt_state),
+    'averages (EMA)': count_shard_bytes(state.ema),
+    'batch statistics': count_shard_bytes(state.batch_stats),
+    'batch': count_shard_bytes(batch),
+  }
+  if program.compiled is None:
+    return memory | {'temporaries': None}
+  sizes = program.compiled.memory_analysis()
+  # Step, key, metrics, and what tiles add.
+  memory['padding of these'] = (
+    sizes.argument_size_in_bytes
+    + sizes.output_size_in_bytes
+    - sizes.alias_size_in_bytes
+    - sum(memory.values())
+  )
+  return memory | {
+    'temporaries': sizes.temp_size_in_bytes,
+    'program': sizes.generated_code_size_in_bytes,
+  }
+
+
+def count_shard_bytes(tree: Any) -> int:
+  """Returns one device's bytes of a tree of `ShapeDtypeStruct`."""
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
+  )
+
+
+def estimate_speed(
+  program: Program, target: Target, forward_flops: int
+) -> dict[str, Any]:
+  """Returns what of a `Plan` needs the compiled program."""
+  run, chip = program.run, target.slice.chip
+  with silence_compiler():
+    report = compiler_report.create_report(
+      program.traced, program.compiled, target.slice.chip_name
+    )
+  batch_size = run.training.global_batch_size
+  seconds = report.cycles / chip.clock_hz
+  images_per_second = batch_size / seconds
+  hours = seconds * run.num_steps / 3600
+  kinds = {}
+  for collective in report.collectives:
+    sums = kinds.setdefault(collective.kind, {'count': 0, 'bytes': 0})
+    sums['count'] += collective.times
+    sums['bytes'] += collective.total_bytes
+  return {
+    'compiler_flops_per_image': program.compiled.cost_analysis()['flops']
+    * target.num_chips
+    / batch_size,
+    'cycles': report.cycles,
+    'kernel_cycles': report.kernel_cycles,
+    'cycles_by_stage': cycle_breakdown.sum_cycles(
+      report.operations, cycle_breakdown.find_stage, cycle_breakdown.STAGES
+    ),
+    'cycles_by_kind': cycle_breakdown.sum_cycles(
+      report.operations, cycle_breakdown.find_kind, cycle_breakdown.KINDS
+    ),
+    'hbm_bytes': report.hbm_bytes,
+    'seconds_per_step': seconds,
+    'images_per_second': images_per_second,
+    'peak_share': 3
+    * forward_flops
+    * images_per_second
+    / (chip.peak_flops * target.num_chips),
+    'collectives': dict(sorted(kinds.items())),
+    'link_seconds': sum(c.sent_bytes for c in report.collectives)
+    / chip.ici_bytes_per_second,
+    'hours': hours,
+    'chip_hours': hours * target.num_chips,
+    'host_images_per_second': images_per_second / target.num_hosts,
+  }

@@ -1,0 +1,208 @@
+"""What tools.plan tries: batch sizes, and choices side by side.
+
+Each try is a compilation; `suggest` only computes.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+from ml_collections import ConfigDict
+
+from coatnet_jax.distributed import mesh
+from coatnet_jax.errors import UserError
+from coatnet_jax.models.block_sequence import REMAT_POLICIES
+from tools.plan_page import Plan
+
+# What --compare may name: the config's key, and the values to try.
+CHOICES = {
+  'remat': ('model.remat', tuple(REMAT_POLICIES)),
+  'scan': ('model.scan_blocks', (False, True)),
+  'attention': ('model.attention', ('auto', 'xla')),
+  'accumulation': ('training.gradient_accumulation_steps', (1, 2, 4)),
+  'fsdp': ('sharding.fsdp', (1, 4, 16)),
+  'tensor': ('sharding.tensor', (1, 2, 4)),
+}
+
+Planner = Callable[[ConfigDict], Plan]
+
+
+def find_batch(
+  config: ConfigDict, shards: int, plan: Planner
+) -> Iterator[Plan]:
+  """Yields plans, the last of which has the largest batch that fits.
+
+  Args:
+    config: whose batch is tried first.
+    shards: over which the batch is divided.
+    plan: compiles a config.
+
+  Raises:
+    UserError: not even the smallest batch fits.
+  """
+  parts = config.training.gradient_accumulation_steps
+  size = max(config.training.global_batch_size // (shards * parts), 1)
+  fitting, too_large = None, None
+  while True:
+    tried = config.copy_and_resolve_references()
+    tried.training.global_batch_size = size * shards * parts
+    result = plan(tried)
+    yield result
+    if result.fits:
+      fitting = (size, result)
+    else:
+      too_large = (size, result)
+    size = choose_next(fitting, too_large)
+    if size == 0:
+      raise UserError(
+        f'Not even {shards * parts} images per step fit into HBM: it takes'
+        f' {too_large[1].needed_bytes / 2**30:.2f} GiB of'
+        f' {too_large[1].available_bytes / 2**30:.2f}. More fsdp, or another'
+        ' slice, may.'
+      )
+    if size == fitting_size(fitting):
+      if not result.fits:
+        yield fitting[1]
+      return
+
+
+def fitting_size(fitting: tuple[int, Plan] | None) -> int | None:
+  """Returns the size of what fits, if anything does."""
+  return fitting and fitting[0]
+
+
+def choose_next(
+  fitting: tuple[int, Plan] | None, too_large: tuple[int, Plan] | None
+) -> int:
+  """Returns the batch size to try next.
+
+  That at which memory runs out, were it a line through both; sizes of 8 and
+  more in eighths of a power of two, which is as finely as they matter.
+
+  Args:
+    fitting: the largest that fits, and its plan.
+    too_large: the smallest that does not.
+
+  Returns:
+    A size; that of `fitting` where there is none between; 0 where nothing
+    fits.
+  """
+  if too_large is None:
+    return 2 * fitting[0]
+  if fitting is None:
+    return too_large[0] // 2
+  (low, below), (high, above) = fitting, too_large
+  step = max(1, 2 ** int(math.log2(low)) // 8)
+  slope = (above.needed_bytes - below.needed_bytes) / (high - low)
+  room = below.available_bytes - below.needed_bytes
+  guess = low + int(room / slope) if slope > 0 else (low + high) // 2
+  guess = guess // step * step
+  highest = (high - 1) // step * step
+  if highest <= low:
+    return low
+  return min(max(guess, low // step * step + step), highest)
+
+
+def parse_choices(text: str) -> list[tuple[str, str, tuple]]:
+  """Returns names, config keys and values of --compare.
+
+  Args:
+    text: 'remat,fsdp=1:8:64'.
+
+  Raises:
+    UserError: there is no such choice, or a value is no number that must be.
+  """
+  found = []
+  for part in text.split(','):
+    name, _, values = part.partition('=')
+    if name not in CHOICES:
+      raise UserError(
+        f'--compare has {name!r}; there are {", ".join(CHOICES)}.'
+      )
+    key, choices = CHOICES[name]
+    if values:
+      kind = type(choices[0])
+      try:
+        choices = tuple(
+          value == 'True' if kind is bool else kind(value)
+          for value in values.split(':')
+        )
+      except ValueError as error:
+        raise UserError(
+          f'--compare has {part!r}; {name} takes whole numbers.'
+        ) from error
+    found.append((name, key, choices))
+  return found
+
+
+def compare(
+  config: ConfigDict, choices: list[tuple[str, str, tuple]], plan: Planner
+) -> Iterator[tuple[str, Plan]]:
+  """Yields what each choice is called, and its plan.
+
+  Every choice is made alone; what does not fit the mesh is left out. Values
+  that the config has already are planned once.
+
+  Args:
+    config: what else there is.
+    choices: from `parse_choices`.
+    plan: compiles a config.
+  """
+  asis = None
+  for name, key, values in choices:
+    for value in values:
+      tried = config.copy_and_resolve_references()
+      tried.update_from_flattened_dict({key: value})
+      label = f'{name}={value}'
+      if tried == config:
+        asis = asis or plan(config)
+        yield f'{label} (config)', asis
+        continue
+      try:
+        yield label, plan(tried)
+      except UserError:
+        continue
+
+
+def suggest(plan: Plan, config: ConfigDict) -> list[str]:
+  """Returns settings that may fit where a plan does not, by arithmetic.
+
+  As if temporaries were proportional to the images computed at a time.
+
+  Args:
+    plan: one that does not fit.
+    config: of it.
+  """
+  fixed = sum(
+    num_bytes
+    for kind, num_bytes in plan.memory.items()
+    if num_bytes is not None and kind != 'batch'
+  )
+  room = plan.available_bytes - fixed
+  parts = plan.gradient_accumulation_steps
+  lines = []
+  if room > 0:
+    share = room / (plan.needed_bytes - fixed)
+    shards = math.prod(plan.mesh[axis] for axis in mesh.BATCH_AXES)
+    images = plan.global_batch_size // (shards * parts)
+    if smaller := int(images * share):
+      lines.append(
+        f'training.global_batch_size={smaller * parts * shards}'
+        f' ({smaller * parts} images per shard instead of {images * parts})'
+      )
+      more = next(
+        n
+        for n in range(1, images + 1)
+        if images % n == 0 and images / n <= smaller
+      )
+      lines.append(
+        f'training.gradient_accumulation_steps={parts * more}'
+        ' (the same batch, in parts)'
+      )
+    if config.model.remat == 'none':
+      lines.append("model.remat='blocks' (computes each block twice)")
+  if room < plan.available_bytes / 2 and plan.num_chips > plan.mesh['fsdp']:
+    lines.append(
+      f'sharding.fsdp={min(plan.num_chips, 4 * plan.mesh["fsdp"])} (parameters,'
+      f' optimizer state and averages take {fixed / 2**30:.2f} GiB per chip)'
+    )
+  return lines
