@@ -63,13 +63,11 @@ def main(argv: list[str]) -> None:
   """Trains, and tells in one sentence what the user got wrong."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {" ".join(argv[1:])}')
+  silence_libraries()
   # Here, and not above: the data's worker processes import this file too, and
   # need none of what training does.
-  import train
   from coatnet_jax.distributed import processes
-  from coatnet_jax.training import reporting, workdir
 
-  silence_libraries()
   try:
     options = processes.ProcessOptions(
       coordinator_address=_COORDINATOR_ADDRESS.value,
@@ -78,6 +76,9 @@ def main(argv: list[str]) -> None:
       connect_timeout_seconds=_CONNECT_TIMEOUT_SECONDS.value,
       hang_timeout_seconds=_HANG_TIMEOUT_SECONDS.value,
     )
+    import train
+    from coatnet_jax.training import reporting, workdir
+
     with processes.connect(options):
       processes.check_agreement('code', processes.describe_code())
       command = {'config': _CONFIG.value.to_dict(), 'workdir': _WORKDIR.value}

@@ -46,6 +46,7 @@ def _check(process, workdir, *messages):
     ('--config.training.num_epochs=many', 'could not convert string to float'),
     ('--wrokdir=x', "Unknown command line flag 'wrokdir'"),
     ('extra', 'Unexpected arguments: extra'),
+    ('--process_id=1', '--num_processes and --process_id are given together'),
   ],
 )
 def test_options(tmp_path, option, message):
