@@ -24,6 +24,7 @@ A beat takes a moment of Python. A library that holds Python's lock longer than
 SILENCE_SECONDS looks as if it were dead; compiling and saving do not.
 """
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -211,6 +212,7 @@ class Watchdog:
     now = time.monotonic()
     self._judge = Judge(process_count, hang_seconds=hang_seconds, now=now)
     self._beat = Beat(host=hosts[process_index])
+    self._error: BaseException | None = None
     self._lock = threading.Lock()
     self._ending = threading.Lock()
     self._wake = threading.Event()
@@ -236,15 +238,12 @@ class Watchdog:
     Whatever it was that ends the run first, here or elsewhere, is what is
     said.
     """
-    if isinstance(error, KeyboardInterrupt):
-      text, is_broken = 'interrupted from the keyboard.', False
-    else:
-      text = str(error).strip() or type(error).__name__
-      is_broken = _may_be_of_another(error)
+    text = str(error).strip()
     if not isinstance(error, UserError):  # Its traceback has all of it.
-      text = f'{type(error).__name__}: {text.splitlines()[0][:300]}'
+      first_line = text.partition('\n')[0][:300]
+      text = f'{type(error).__name__}: {first_line}'.removesuffix(': ')
     self._error = error
-    self._change(error=text, is_broken=is_broken)
+    self._change(error=text, is_broken=_may_be_of_another(error))
     self._wake.set()
     time.sleep(SILENCE_SECONDS + 3 * BROKEN_SECONDS)
     self._end(f'{self._name(self._index)} ended by an error: {text}')
@@ -259,8 +258,6 @@ class Watchdog:
     self._wake.set()
     for thread in self._threads:
       thread.join()
-
-  _error: BaseException | None = None
 
   def _change(self, **changes: Any) -> None:
     with self._lock:
@@ -282,19 +279,24 @@ class Watchdog:
         if first != self._first_beat:
           self._first_beat, self._heard_of_first = first, time.monotonic()
       self._wake.wait(BEAT_SECONDS)
+      self._wake.clear()
 
   def _watch_all(self) -> None:
     """Process 0: judges, and tells the others."""
     while not self._is_stopped:
       time.sleep(0.5)
       now = time.monotonic()
-      found = self._client.key_value_dir_get(_BEATS)
+      try:
+        found = self._client.key_value_dir_get(_BEATS)
+      except Exception as error:  # What it raises is not documented.
+        logging.info('The beats cannot be read: %s', error)
+        found = []
       self._judge.update(
         {int(k.rpartition('/')[2]): Beat(**json.loads(v)) for k, v in found},
         now,
       )
       if verdict := self._judge.verdict(now):
-        self._client.key_value_set(_VERDICT, verdict)
+        self._tell(_VERDICT, verdict)
         self._end(verdict)
 
   def _watch_first(self) -> None:
@@ -307,7 +309,7 @@ class Watchdog:
       except Exception:  # There is none yet; its type is not documented.
         verdict = ''
       if verdict:
-        self._client.key_value_set(f'{_READ}/{self._index}', '')
+        self._tell(f'{_READ}/{self._index}', '')
         self._end(verdict)
       self._wake.wait(0.1)
       seconds = time.monotonic() - self._heard_of_first
@@ -322,7 +324,8 @@ class Watchdog:
     self._ending.acquire()  # For good: one thread ends the process.
     logging.info('%s', verdict)
     own = self._beat.error
-    if own and own in verdict and not isinstance(self._error, UserError):
+    expected = isinstance(self._error, UserError | KeyboardInterrupt)
+    if own and own in verdict and not expected:
       traceback.print_exception(self._error)
     # An error that all have is said once.
     if self._index == 0:
@@ -336,6 +339,11 @@ class Watchdog:
       self._wait_for_readers()
     sys.stdout.flush()
     os._exit(1)
+
+  def _tell(self, key: str, value: str) -> None:
+    """Writes what others wait for, if they can still be reached."""
+    with contextlib.suppress(Exception):
+      self._client.key_value_set(key, value)
 
   def _say(self, text: str) -> None:
     print(text, file=sys.stderr, flush=True)
