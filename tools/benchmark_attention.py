@@ -25,7 +25,8 @@ chosen by the compiler, as the projections around attention can give them:
 224 px, 128 images, one chip) and prints the part of attention in its cycles: of
 all that is computed in `relative_attention`; beside it stands the rest of the
 attention layer but the matrix products of its two projections, so biases, and
-whatever brings arrays into another layout. It takes 5 to 45 minutes and 6 GB.
+whatever brings arrays into another layout. It takes 5 to 10 minutes for each
+implementation, and 6 GB.
 
 With --json: a list of objects with chip, grid, batch, heads, head_dim, dtype,
 direction, implementation, cycles, kernel_cycles, milliseconds, of_xla,

@@ -114,6 +114,10 @@ def silence_compiler() -> Iterator[None]:
     os.dup2(log.fileno(), 2)
     try:
       yield
+    except jax.errors.JaxRuntimeError:
+      log.seek(0)
+      os.write(stderr, log.read())
+      raise
     finally:
       os.dup2(stderr, 2)
       os.close(stderr)

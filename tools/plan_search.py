@@ -59,15 +59,10 @@ def find_batch(
         f' {too_large[1].available_bytes / 2**30:.2f}. More fsdp, or another'
         ' slice, may.'
       )
-    if size == fitting_size(fitting):
+    if fitting and size == fitting[0]:
       if not result.fits:
         yield fitting[1]
       return
-
-
-def fitting_size(fitting: tuple[int, Plan] | None) -> int | None:
-  """Returns the size of what fits, if anything does."""
-  return fitting and fitting[0]
 
 
 def choose_next(
