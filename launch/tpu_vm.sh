@@ -58,10 +58,13 @@ install_on() {
   tpus tpu-vm ssh "$1" --worker=all --command='mkdir -p coatnet_jax_run' &&
   tpus tpu-vm scp --worker=all --recurse main.py train.py configs coatnet_jax \
     requirements.txt "$1:coatnet_jax_run/" &&
-  # One virtual environment per machine; a second time this changes nothing.
+  # With a Python of its own, as the machine's may be too old; a second time this
+  # changes nothing.
   tpus tpu-vm ssh "$1" --worker=all --command='cd coatnet_jax_run &&
-    python3 -m venv .venv &&
-    .venv/bin/pip install --quiet -r requirements.txt "jax[tpu]"'
+    python3 -m pip install --quiet --user uv &&
+    ~/.local/bin/uv venv --quiet --allow-existing --python=3.11 .venv &&
+    ~/.local/bin/uv pip install --quiet --python=.venv/bin/python \
+      -r requirements.txt "jax[tpu]"'
 }
 
 # As a service of the machine, which is sent SIGTERM when the machine is taken
