@@ -403,11 +403,12 @@ def train_loop(
   with StopSignal() as stop, contextlib.closing(batches):
     log.start_clock()
     for step in range(first_step + 1, run.num_steps + 1):
-      processes.begin(f'training, step {step}')
+      processes.begin(f'reading the images of step {step}')
       batch = next(batches)
       corrupt.update(batch)
       if step == 1:
         log.write_images(step, batch['image'])
+      processes.begin(f'taking step {step}')
       device_batch = mesh_lib.put_batch(batch, run.mesh, ('image', 'label'))
       with jax.transfer_guard('disallow'):
         state, metrics = take_step(state, device_batch)

@@ -2,7 +2,7 @@
 
     with connect(ProcessOptions()):
       check_agreement('config', {'config.seed': 0})
-      begin('training, step 1')
+      begin('taking step 1')
 
 On a single machine nothing of this does anything, and nothing uses the network.
 Where there are several processes, each runs the same program over its own

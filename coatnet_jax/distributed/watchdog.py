@@ -149,19 +149,20 @@ class Judge:
   def _hanging(self, now: float, limit: float, reason: str) -> str:
     fewest = min(beat.begun for beat in self._beats)
     last = [i for i, beat in enumerate(self._beats) if beat.begun == fewest]
-    waits = [i for i in last if not self._beats[i].error]
-    stuck = [i for i in waits if now - self._moved[i] > limit]
-    if not stuck or self._beats[stuck[0]].is_finished:
+    behind = [i for i in last if not self._beats[i].error]
+    # Of several, the others may wait for the slowest.
+    seconds = min((now - self._moved[i] for i in behind), default=0.0)
+    if seconds <= limit or self._beats[behind[0]].is_finished:
       return ''
-    seconds, doing = now - self._moved[stuck[0]], self._beats[stuck[0]].doing
-    if len(stuck) == len(self._beats):
+    doing = self._beats[behind[0]].doing
+    if len(behind) == len(self._beats):
       return (
         f'No process has got any further for {seconds:.0f} s; all'
-        f' {len(stuck)} are {doing}.'
+        f' {len(behind)} are {doing}.'
       )
-    names = ', '.join(self._name(index) for index in stuck[:10])
+    names = ', '.join(self._name(index) for index in behind[:10])
     return (
-      f'{names} {"has" if len(stuck) == 1 else "have"} been {doing} for'
+      f'{names} {"has" if len(behind) == 1 else "have"} been {doing} for'
       f' {seconds:.0f} s, and {reason}'
     )
 

@@ -39,13 +39,13 @@ def test_nothing_is_wrong_while_all_beat():
 
 def test_who_does_not_beat_is_named():
   run = _Run()
-  training = {'begun': 1, 'doing': 'training, step 7'}
+  training = {'begun': 1, 'doing': 'taking step 7'}
   run.beat(0, p0=training, p1=training, p2=training)
   now = watchdog.SILENCE_SECONDS
   assert run.beat(now, p1=None) == ''
   assert run.beat(now + 1, p1=None) == (
     'Process 1 (host-1) has not been heard of for 41 s: it was killed, or its'
-    ' machine is gone or stopped; it was training, step 7.'
+    ' machine is gone or stopped; it was taking step 7.'
   )
 
 
@@ -74,25 +74,24 @@ def test_a_broken_collective_of_all_is_its_own():
 
 def test_who_is_behind_is_named():
   run = _Run()
-  ahead = {'begun': 5, 'doing': 'training, step 5'}
-  behind = {'begun': 4, 'doing': 'training, step 4'}
+  ahead = {'begun': 5, 'doing': 'taking step 5'}
+  behind = {'begun': 4, 'doing': 'taking step 4'}
   run.beat(0, p0=ahead, p1=behind, p2=ahead)
   assert run.beat(HANG) == ''
   assert run.beat(HANG + 1) == (
-    'Process 1 (host-1) has been training, step 4 for 601 s, and the others'
-    ' wait.'
+    'Process 1 (host-1) has been taking step 4 for 601 s, and the others wait.'
   )
 
 
 def test_who_is_behind_is_named_sooner_where_a_collective_has_given_up():
   run = _Run()
   broken = {'begun': 5, 'error': 'Timed out.', 'is_broken': True}
-  behind = {'begun': 4, 'doing': 'training, step 4'}
+  behind = {'begun': 4, 'doing': 'taking step 4'}
   run.beat(0, p1=behind)
   run.beat(100, p0=broken, p2={'begun': 5})
   assert run.beat(130) == ''
   assert run.beat(131) == (
-    'Process 1 (host-1) has been training, step 4 for 131 s, and Process 0'
+    'Process 1 (host-1) has been taking step 4 for 131 s, and Process 0'
     ' (host-0) has waited in vain: Timed out.'
   )
 
@@ -102,6 +101,16 @@ def test_who_is_behind_may_take_long_for_each_thing():
   for begun in range(1, 5):
     fast, slow = {'begun': 9}, {'begun': begun}
     assert run.beat(begun * (HANG - 1), p0=fast, p1=slow, p2=fast) == ''
+
+
+def test_the_slowest_of_those_behind_has_its_time():
+  run = _Run()
+  run.beat(0, p0={'begun': 9}, p1={'begun': 4})
+  assert run.beat(100, p2={'begun': 4}) == ''
+  assert run.beat(HANG + 1) == ''
+  assert run.beat(HANG + 101).startswith(
+    'Process 1 (host-1), Process 2 (host-2) have been starting for 601 s'
+  )
 
 
 def test_nobody_gets_on():
