@@ -219,9 +219,9 @@ def _format_speed(plan: Plan) -> Iterator[str]:
     _list_shares(plan.cycles_by_kind, plan.cycles, 23),
   )
   yield ''
-  yield 'Collectives             per step    MB per chip'
+  yield 'Collectives                   per step    MB per chip'
   for kind, sums in plan.collectives.items():
-    yield f'  {kind:<19} {sums["count"]:>9,}  {sums["bytes"] / 1e6:>13,.3f}'
+    yield f'  {kind:<25} {sums["count"]:>9,}  {sums["bytes"] / 1e6:>13,.3f}'
   if not plan.collectives:
     yield '  none'
   else:

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 import train
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.distributed import (
+  collectives,
   compiler_report,
   cycle_breakdown,
   mesh,
@@ -259,7 +260,11 @@ def estimate_speed(
     * images_per_second
     / (chip.peak_flops * target.num_chips),
     'collectives': dict(sorted(kinds.items())),
-    'link_seconds': sum(c.sent_bytes for c in report.collectives)
+    'link_seconds': sum(
+      collective.sent_bytes
+      for collective in report.collectives
+      if collective.kind in collectives.KINDS
+    )
     / chip.ici_bytes_per_second,
     'hours': hours,
     'chip_hours': hours * target.num_chips,

@@ -19,12 +19,16 @@ KINDS = (
   'collective-permute',
   'reduce-scatter',
 )
+# Of the parts of several slices, through the hosts and the data centre's
+# network. What goes through it is sent already reduced within a slice.
+BETWEEN_SLICES = ' between slices'
 # Of a device mesh: {'data'=4,'fsdp'=2} {'data'}, perhaps with a part of an
 # axis, 'data':(1)2. As a list: {{0,1},{2,3}}. As an array: [2,4]<=[8].
 _MESH_GROUPS = re.compile(r'replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}')
 _LISTED_GROUPS = re.compile(r'replica_groups=\{\{([\d,]*)\}')
 _ARRANGED_GROUPS = re.compile(r'replica_groups=\[\d+,(\d+)\]')
 _CHANNEL = re.compile(r'channel_id=(\d+)')
+_TRANSFER = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 _CALLED = re.compile(r'(?:calls|called_computation)=%([^\s,]+)')
 
 
@@ -33,7 +37,7 @@ class Collective:
   """An exchange between devices, as often as it runs.
 
   Attributes:
-    kind: one of `KINDS`.
+    kind: one of `KINDS`, perhaps with `BETWEEN_SLICES`.
     times: how often it runs; once in a loop whose end depends on its numbers.
     num_bytes: each time, of one device: what is reduced, exchanged or sent, and
       what a gather makes.
@@ -74,7 +78,7 @@ def find_collectives(program: Program) -> Iterator[Collective]:
   seen = set()
   for computation, instruction, times in program.walk():
     for channel, found in _find_in(program, computation, instruction, times):
-      key = (id(computation), channel)
+      key = (id(computation), found.kind, channel)
       if not channel or key not in seen:
         seen.add(key)
         yield found
@@ -89,6 +93,10 @@ def _find_in(program, computation, instruction, times):
       channel and channel[1],
       _describe(computation, instruction, kind, times),
     )
+  elif instruction.opcode == 'send':
+    if transfer := _TRANSFER.search(instruction.line):
+      kind = transfer[1].lower().replace('_', '-') + BETWEEN_SLICES
+      yield None, _describe(computation, instruction, kind, times)
   elif instruction.opcode in ('fusion', 'async-start'):
     for name in _CALLED.findall(instruction.line):
       called = program.computations.get(name, {})

@@ -106,6 +106,24 @@ def test_what_goes_around_a_ring(collectives):
   assert collectives['collective-permute'].sent_bytes == array
 
 
+def test_what_goes_to_other_slices_is_of_its_own_kind():
+  program = parse_program("""\
+ENTRY %main (x: f32[16,128]) -> f32[16,128] {
+  %x = f32[16,128]{1,0:T(8,128)} parameter(0)
+  %token = token[] after-all()
+  %part = f32[4,128]{1,0:T(8,128)} reduce-scatter(%x), channel_id=5, replica_groups={{0,1,2,3}}, dimensions={0}, to_apply=%sum
+  %send = (f32[4,128]{1,0:T(8,128)}, u32[], token[]) send(%part, %token), channel_id=5, is_host_transfer=true, frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv = (f32[4,128]{1,0:T(8,128)}, u32[], token[]) recv(%token), channel_id=4, is_host_transfer=true, frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  ROOT %recv-done = (f32[4,128]{1,0:T(8,128)}, token[]) recv-done(%recv), channel_id=4, is_host_transfer=true
+}
+""")  # noqa: E501
+  found = [(c.kind, c.num_bytes) for c in find_collectives(program)]
+  assert found == [
+    ('reduce-scatter', 16 * 128 * 4),
+    ('all-reduce between slices', 4 * 128 * 4),
+  ]
+
+
 @pytest.mark.parametrize(
   ('text', 'size'),
   [

@@ -36,8 +36,8 @@ Cycles by stage         by kind of layer
   s0          20.0%     attention               100.0%
   s1          80.0%
 
-Collectives             per step    MB per chip
-  all-reduce                 90         50.123
+Collectives                   per step    MB per chip
+  all-reduce                       90         50.123
   0.500 ms at the bandwidth of the links within a slice, by arithmetic
 
 The whole recipe, without evaluation
