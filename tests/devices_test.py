@@ -1,4 +1,4 @@
-"""The same numbers on one device and on eight."""
+"""The same numbers on one device and on several, however they are arranged."""
 
 import json
 import os
@@ -10,9 +10,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# Prints the losses of three steps and an evaluation, as JSON.
+# Prints the losses of five steps, an evaluation and the compiled step's
+# collectives, as JSON.
 SCRIPT = """
-import json, sys
+import json, re, sys
 import jax
 import train
 from coatnet_jax.data import batching
@@ -21,7 +22,6 @@ from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
 from configs import quickstart
 
-fsdp, eval_batch_size, parts = map(int, sys.argv[1:])
 config = quickstart.get_config()
 config.model.stochastic_depth_rate = 0.3
 config.mixup.mixup_alpha = 0.8
@@ -29,12 +29,10 @@ config.mixup.cutmix_alpha = 1.0
 config.augmentation.randaugment_layers = 2
 config.schedule.warmup_epochs = 0.0
 config.training.num_epochs = 0.0
-config.training.num_steps = 3
+config.training.num_steps = 5
 config.training.global_batch_size = 64
 config.training.ema_decay = 0.5
-config.training.gradient_accumulation_steps = parts
-config.evaluation.global_batch_size = eval_batch_size
-config.sharding.fsdp = fsdp
+config.update_from_flattened_dict(json.loads(sys.argv[1]))
 run = create_run(config)
 create_state, abstract_state = abstract_train_state(run)
 take_step = train.compile_train_step(run, abstract_state)
@@ -42,7 +40,7 @@ batches = batching.create_train_batches(
   run.train_source, data=run.data, preprocessing=run.preprocessing,
   augmentation=run.augmentation, global_batch_size=64, seed=run.seed)
 state, losses = create_state(), []
-for _ in range(3):
+for _ in range(5):
   batch = mesh_lib.put_batch(next(batches), run.mesh, ('image', 'label'))
   state, metrics = take_step(state, batch)
   losses.append(float(metrics['loss']))
@@ -51,20 +49,23 @@ largest = max(jax.tree.leaves(state.params), key=lambda leaf: leaf.size)
 print(json.dumps({
   'devices': jax.device_count(), 'losses': losses,
   'evaluation': train.evaluate_run(run, state),
-  'largest_is_divided': not largest.sharding.is_fully_replicated}))
+  'largest_is_divided': not largest.sharding.is_fully_replicated,
+  'collectives': sorted(set(re.findall(
+    r' (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)'
+    r'(?:-start)?[(]', take_step.as_text())))}))
 """
 
 
-def _run(devices, fsdp=1, eval_batch_size=400, parts=1):
+def _run(devices, **overrides):
   env = {
     **os.environ,
     'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]}'
     f' --xla_force_host_platform_device_count={devices}',
     'PYTHONPATH': str(ROOT),
   }
-  arguments = [str(n) for n in (fsdp, eval_batch_size, parts)]
+  overrides = {'evaluation.global_batch_size': 400, **overrides}
   process = subprocess.run(
-    [sys.executable, '-c', SCRIPT, *arguments],
+    [sys.executable, '-c', SCRIPT, json.dumps(overrides)],
     env=env,
     capture_output=True,
     text=True,
@@ -79,29 +80,76 @@ def one_device():
   return _run(1)
 
 
-@pytest.mark.parametrize(
-  ('fsdp', 'eval_batch_size'),
-  [
-    (4, 72),
-    pytest.param(1, 400, marks=pytest.mark.slow),
-    pytest.param(8, 4096, marks=pytest.mark.slow),
-  ],
-)
-def test_eight_devices_are_one(one_device, fsdp, eval_batch_size):
-  result = _run(8, fsdp, eval_batch_size)
-  assert (one_device['devices'], result['devices']) == (1, 8)
-  assert result['losses'] == pytest.approx(one_device['losses'], rel=1e-5)
-  assert result['largest_is_divided'] == (fsdp > 1)
+def _check_same(result, expected, num_devices):
+  assert result['devices'] == num_devices
+  assert result['losses'] == pytest.approx(expected['losses'], rel=1e-5)
   # Every example once, at any batch size.
   assert result['evaluation']['count'] == 2000
-  assert one_device['evaluation']['count'] == 2000
+  assert expected['evaluation']['count'] == 2000
   assert result['evaluation']['loss'] == pytest.approx(
-    one_device['evaluation']['loss'], rel=1e-4
+    expected['evaluation']['loss'], rel=1e-4
+  )
+
+
+def test_all_axes_of_a_mesh_are_one_device(one_device):
+  result = _run(
+    8,
+    **{
+      'sharding.fsdp': 2,
+      'sharding.tensor': 2,
+      'model.scan_blocks': True,
+      'model.remat': 'expansions',
+      'evaluation.global_batch_size': 72,
+    },
+  )
+  _check_same(result, one_device, 8)
+  assert result['largest_is_divided']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('fsdp', [1, 2, 4, 8])
+def test_eight_devices_are_one(one_device, fsdp):
+  result = _run(
+    8, **{'sharding.fsdp': fsdp, 'evaluation.global_batch_size': 1000 * fsdp}
+  )
+  _check_same(result, one_device, 8)
+  assert result['largest_is_divided'] == (fsdp > 1)
+  if fsdp == 1:
+    # The second passes MixUp's partner on: one image from device to device.
+    assert result['collectives'] == ['all-reduce', 'collective-permute']
+
+
+@pytest.mark.slow
+def test_two_devices_and_two_replicas_are_one(one_device):
+  _check_same(_run(2), one_device, 2)
+  _check_same(
+    _run(8, **{'sharding.replica': 2, 'sharding.fsdp': 2}), one_device, 8
+  )
+
+
+@pytest.mark.slow
+def test_a_plain_step_of_data_parallelism_only_reduces():
+  result = _run(8, **{'mixup.mixup_alpha': 0.0, 'mixup.cutmix_alpha': 0.0})
+  assert result['collectives'] == ['all-reduce']
+
+
+@pytest.mark.slow
+def test_groups_of_batch_norm_are_the_same_on_any_mesh():
+  groups = {'model.batch_norm_group_size': 8}
+  expected = _run(1, **groups)
+  _check_same(_run(8, **groups), expected, 8)
+  _check_same(_run(8, **groups, **{'sharding.tensor': 2}), expected, 8)
+  # A group on two devices.
+  _check_same(
+    _run(8, **{'model.batch_norm_group_size': 16}),
+    _run(1, **{'model.batch_norm_group_size': 16}),
+    8,
   )
 
 
 @pytest.mark.slow
 def test_parts_of_a_batch_are_divided_alike():
-  expected = _run(1, parts=4)
-  result = _run(8, fsdp=2, parts=4)
+  parts = {'training.gradient_accumulation_steps': 4}
+  expected = _run(1, **parts)
+  result = _run(8, **parts, **{'sharding.fsdp': 2})
   assert result['losses'] == pytest.approx(expected['losses'], rel=1e-5)
