@@ -70,8 +70,9 @@ def choose_next(
 ) -> int:
   """Returns the batch size to try next.
 
-  That at which memory runs out, were it a line through both; sizes of 8 and
-  more in eighths of a power of two, which is as finely as they matter.
+  That at which memory runs out, were it a line through both, or through the one
+  there is and what does not depend on the batch. From 16 on in eighths of a
+  power of two, which is as finely as they matter.
 
   Args:
     fitting: the largest that fits, and its plan.
@@ -81,20 +82,45 @@ def choose_next(
     A size; that of `fitting` where there is none between; 0 where nothing
     fits.
   """
+  low = fitting[0] if fitting else 0
+  size, plan = fitting or too_large
+  base_size, base = 0, count_fixed_bytes(plan)
+  if fitting and too_large:
+    base_size, base = too_large[0], too_large[1].needed_bytes
+  slope = (plan.needed_bytes - base) / (size - base_size)
+  guess = 8 * size
+  if slope > 0:
+    guess = size + math.floor(
+      (plan.available_bytes - plan.needed_bytes) / slope
+    )
+  least = low + _step(low)
   if too_large is None:
-    return 2 * fitting[0]
+    return min(max(_round_down(guess), least), 8 * low)
+  most = _round_down(too_large[0] - 1)
   if fitting is None:
-    return too_large[0] // 2
-  (low, below), (high, above) = fitting, too_large
-  step = max(1, 2 ** int(math.log2(low)) // 8)
-  slope = (above.needed_bytes - below.needed_bytes) / (high - low)
-  room = below.available_bytes - below.needed_bytes
-  guess = low + int(room / slope) if slope > 0 else (low + high) // 2
-  guess = guess // step * step
-  highest = (high - 1) // step * step
-  if highest <= low:
+    # Where the line is wrong, do not creep along it.
+    most = min(most, too_large[0] * 3 // 4)
+  if most < least:
     return low
-  return min(max(guess, low // step * step + step), highest)
+  return _round_down(min(max(guess, least), most))
+
+
+def _step(size):
+  return max(1, 2 ** int(math.log2(max(size, 1))) // 8)
+
+
+def _round_down(size):
+  step = _step(size)
+  return max(size // step * step, 0)
+
+
+def count_fixed_bytes(plan: Plan) -> int:
+  """Returns a chip's bytes that are there whatever the batch."""
+  return sum(
+    num_bytes
+    for kind, num_bytes in plan.memory.items()
+    if kind not in ('batch', 'temporaries')
+  )
 
 
 def parse_choices(text: str) -> list[tuple[str, str, tuple]]:
@@ -167,11 +193,7 @@ def suggest(plan: Plan, config: ConfigDict) -> list[str]:
     plan: one that does not fit.
     config: of it.
   """
-  fixed = sum(
-    num_bytes
-    for kind, num_bytes in plan.memory.items()
-    if num_bytes is not None and kind != 'batch'
-  )
+  fixed = count_fixed_bytes(plan)
   room = plan.available_bytes - fixed
   parts = plan.gradient_accumulation_steps
   lines = []

@@ -14,11 +14,15 @@ def config():
 
 
 class FakePlanner:
-  """Plans with 1 GiB and as much again for some images of a shard."""
+  """Plans with 1 GiB, and as much again for some images of a shard.
 
-  def __init__(self, images_per_gib, shards=32):
+  It says that `fixed` GiB of it do not depend on the batch.
+  """
+
+  def __init__(self, images_per_gib, shards=32, fixed=1):
     self.images_per_gib = images_per_gib
     self.shards = shards
+    self.memory = {'parameters': fixed * GIB, 'batch': 0, 'temporaries': None}
     self.tried = []
 
   def __call__(self, config):
@@ -32,6 +36,7 @@ class FakePlanner:
     return dataclasses.replace(
       PLAN if fits else TOO_LARGE,
       needed_bytes=needed,
+      memory=self.memory,
       per_chip_batch_size=batch / self.shards,
     )
 
@@ -50,13 +55,13 @@ def test_the_largest_batch_that_fits_is_found_in_few_tries(
   config, images_per_gib, largest
 ):
   config.training.global_batch_size = 4096
-  planner = FakePlanner(images_per_gib)
-  *_, best = plan_search.find_batch(config, 32, planner)
-  assert best.fits
-  assert best.per_chip_batch_size == largest
-  # 128 first; then twice or half as many, and a few between.
-  assert planner.tried[0] == 128
-  assert len(planner.tried) == len(set(planner.tried)) <= 10
+  for fixed, most_tries in ((1, 5), (0, 8)):
+    planner = FakePlanner(images_per_gib, fixed=fixed)
+    *_, best = plan_search.find_batch(config, 32, planner)
+    assert best.fits
+    assert best.per_chip_batch_size == largest
+    assert planner.tried[0] == 128
+    assert len(planner.tried) == len(set(planner.tried)) <= most_tries
 
 
 def test_micro_batches_are_kept(config):
