@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from coatnet_jax.models.layers import StochasticDepth
+from coatnet_jax.ops.rematerialization import KEPT
 
 # What is computed again in the backward pass, to save memory, by name.
 REMAT_POLICIES = types.MappingProxyType(
@@ -85,8 +86,12 @@ def apply_blocks(
   batch_stats = {}
   for group in _group_equal(blocks) if scan else ([block] for block in blocks):
     apply = functools.partial(_apply_block, group[0].module, train=train)
+    scanned = len(group) > 1
     if remat == 'blocks' or (remat == 'expansions' and group[0].expands):
-      apply = _recompute(apply, scanned=len(group) > 1)
+      apply = _recompute(apply, scanned=scanned)
+    elif scanned:
+      # Or a loop keeps the result of every single operation.
+      apply = _recompute(apply, scanned=scanned, keep_marked=True)
     if len(group) == 1:
       (block,) = group
       with jax.named_scope(block.name):
@@ -141,15 +146,26 @@ def _scan(
   }
 
 
-def _recompute(function: Callable[..., Any], scanned: bool = False):
+def _recompute(
+  function: Callable[..., Any],
+  *,
+  scanned: bool = False,
+  keep_marked: bool = False,
+) -> Callable[..., Any]:
   """Returns a function whose inside is computed again when it is derived.
 
   Sums are kept: means of channels are small, and over a mesh they cost a
-  collective.
+  collective. So are results with a mark of `rematerialization.keep`, if asked
+  for.
   """
-
-  def is_sum(primitive, *_, **__):
-    return primitive.name == 'reduce_sum'
-
+  policy = _is_sum
+  if keep_marked:
+    policy = jax.checkpoint_policies.save_from_both_policies(
+      _is_sum, jax.checkpoint_policies.save_only_these_names(KEPT)
+    )
   # In a loop nothing could merge the second computation with the first.
-  return jax.checkpoint(function, policy=is_sum, prevent_cse=not scanned)
+  return jax.checkpoint(function, policy=policy, prevent_cse=not scanned)
+
+
+def _is_sum(primitive, *_, **__) -> bool:
+  return primitive.name == 'reduce_sum'

@@ -20,6 +20,7 @@ from coatnet_jax.models.layers import (
   drop_branch,
   pool,
 )
+from coatnet_jax.ops.rematerialization import keep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,16 +106,18 @@ class ConvNeXtBlock(nn.Module):
       x = pool(x, options.branch_pool, self.stride)
     # width / C kernels for each channel.
     x = jnp.repeat(x, self.width // x.shape[-1], axis=-1)
-    x = layers.depthwise_conv(
+    depthwise = layers.depthwise_conv(
       kernel_size=options.kernel_size,
       stride=self.stride if options.stride_in == 'depthwise' else 1,
       use_bias=True,
       name='depthwise',
-    )(x)
+    )
+    x = keep(depthwise(x))
     x = layers.norm(
       options.norm, options.norm_epsilon, train=train, name='norm'
     )(x)
-    x = layers.dense(options.expansion_ratio * self.width, name='ffn_expand')(x)
+    hidden_width = options.expansion_ratio * self.width
+    x = keep(layers.dense(hidden_width, name='ffn_expand')(x))
     x = ACTIVATIONS[options.activation](x)
     x = layers.dense(self.width, name='ffn_shrink')(x)
     x = LayerScale(options.layer_scale, name='layer_scale')(x)

@@ -18,6 +18,7 @@ from coatnet_jax.models.layers import (
   drop_branch,
   pool,
 )
+from coatnet_jax.ops.rematerialization import keep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,11 +154,12 @@ class MBConvBlock(nn.Module):
     x = pool(x, options.branch_pool, stride_in('pool'))
     # A strided 1x1 convolution reads one position of each window.
     x = x[:, :: stride_in('expand'), :: stride_in('expand')]
-    x = layers.dense(hidden_width, use_bias=False, name='expand')(x)
+    x = keep(layers.dense(hidden_width, use_bias=False, name='expand')(x))
     x = activation(norm(x, 'expand_norm'))
-    x = layers.depthwise_conv(stride=stride_in('depthwise'), name='depthwise')(
-      x
+    depthwise = layers.depthwise_conv(
+      stride=stride_in('depthwise'), name='depthwise'
     )
+    x = keep(depthwise(x))
     x = squeeze_excite(x, 'before_norm')
     x = activation(norm(x, 'depthwise_norm'))
     x = squeeze_excite(x, 'after_activation')

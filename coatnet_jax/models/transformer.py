@@ -24,6 +24,7 @@ from coatnet_jax.models.layers import (
 )
 from coatnet_jax.ops.relative_attention import relative_attention
 from coatnet_jax.ops.relative_bias import ExpandedBias, expand_bias_table
+from coatnet_jax.ops.rematerialization import keep
 
 # The collection of variables that `expand_bias_tables` adds.
 EXPANDED_BIAS = 'expanded_bias'
@@ -159,7 +160,9 @@ class RelativeAttention(nn.Module):
       q, k, v, bias, grid=grid, implementation=layers.attention
     )
     x = x.reshape(*x.shape[:2], -1)  # [B, N, heads * head_dim]
-    return layers.dense(self.width, use_bias=options.out_bias, name='out')(x)
+    return keep(
+      layers.dense(self.width, use_bias=options.out_bias, name='out')(x)
+    )
 
   def bias_table(
     self, grid: tuple[int, int], train: bool, key: jax.Array | None
@@ -245,7 +248,9 @@ class QKVProjection(nn.Module):
     if self.use_bias:
       biases = self.param('bias', nn.initializers.zeros, heads)
       products = map(add_bias, products, biases.reshape(3, width))
-    return [product.reshape(*x.shape[:2], *heads[1:]) for product in products]
+    return [
+      keep(product).reshape(*x.shape[:2], *heads[1:]) for product in products
+    ]
 
 
 class RelativePositionMLP(nn.Module):
@@ -342,9 +347,11 @@ class TransformerBlock(nn.Module):
     shortcut = x
     hidden_width = options.expansion_ratio * self.width
     x = norm(x, 'ffn_norm')
-    x = layers.dense(
-      hidden_width, use_bias=options.ffn_bias, name='ffn_expand'
-    )(x)
+    x = keep(
+      layers.dense(hidden_width, use_bias=options.ffn_bias, name='ffn_expand')(
+        x
+      )
+    )
     x = ACTIVATIONS[options.activation](x)
     x = layers.dense(self.width, use_bias=options.ffn_bias, name='ffn_shrink')(
       x

@@ -20,6 +20,7 @@ from coatnet_jax.ops.relative_bias import (
   collapse_bias,
   expand_bias_table,
 )
+from coatnet_jax.ops.rematerialization import keep
 from coatnet_jax.ops.tpu_only import call_tpu_only
 
 IMPLEMENTATIONS = ('auto', 'reference', 'xla', 'pallas', 'cudnn')
@@ -151,6 +152,7 @@ def _forward(q, k, v, bias_table, options):
     v,
     bias_table,
   )
+  out, logsumexp = keep(out), keep(logsumexp)
   return out, (q, k, v, bias_table, out, logsumexp)
 
 
