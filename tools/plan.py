@@ -33,7 +33,7 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import jax
 from ml_collections import ConfigDict
@@ -48,6 +48,9 @@ from tools import (
   plan_search,
 )
 from tools.plan_page import Plan, Target
+
+# Of what is special of a plan among others: 'remat=expansions (config)'.
+_LABEL_WIDTH = 25
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -125,16 +128,20 @@ def main(arguments: list[str]) -> int:
     return plan_program.describe_program(config, program, target)
 
   if choices:
-    return show_several(
-      [*plan_search.compare(config, choices, plan)], name, options.json
-    )
+    show_several(plan_search.compare(config, choices, plan), name, options.json)
+    return 0
   if options.find_batch:
     shards = mesh.count_batch_shards(
       plan_program.resolve_run(config, target, sources).mesh
     )
-    tried = [*plan_search.find_batch(config, shards, plan)]
-    labelled = [(f'{p.per_chip_batch_size:g}', p) for p in tried]
-    show_several(labelled, name, options.json, best=tried[-1])
+    tried = plan_search.find_batch(config, shards, plan)
+    best = show_several(
+      ((f'{p.per_chip_batch_size:g} per chip', p) for p in tried),
+      name,
+      options.json,
+    )
+    if not options.json:
+      print('\n' + plan_page.format_page(best, name))
     return 0
   return show_one(plan(config), config, name, options.json)
 
@@ -156,23 +163,28 @@ def show_one(plan: Plan, config: ConfigDict, name: str, as_json: bool) -> int:
 
 
 def show_several(
-  plans: Sequence[tuple[str, Plan]],
-  name: str,
-  as_json: bool,
-  best: Plan | None = None,
-) -> int:
-  """Prints plans side by side, and perhaps the best one whole; returns 0."""
+  plans: Iterable[tuple[str, Plan]], name: str, as_json: bool
+) -> Plan:
+  """Prints plans side by side, each when it is there; returns the last.
+
+  Args:
+    plans: what is special of each, and the plan.
+    name: of the config.
+    as_json: whether to print a list of objects in the end instead.
+  """
+  rows, plan = [], None
+  for label, plan in plans:
+    rows.append({'choice': label} | dataclasses.asdict(plan))
+    if as_json:
+      continue
+    if len(rows) == 1:
+      print(f'Plans of {name} on {plan.target}')
+      print(f'Compiler estimate ({plan.compiler}), not measured on a TPU.\n')
+      print(plan_page.format_titles(_LABEL_WIDTH))
+    print(plan_page.format_row(label, plan, _LABEL_WIDTH), flush=True)
   if as_json:
-    rows = [{'choice': label} | dataclasses.asdict(p) for label, p in plans]
     print(json.dumps(rows, indent=2))
-    return 0
-  first = plans[0][1]
-  print(f'Plans of {name} on {first.target}')
-  print(f'Compiler estimate ({first.compiler}), not measured on a TPU.\n')
-  print(plan_page.format_table(plans))
-  if best is not None:
-    print('\n' + plan_page.format_page(best, name))
-  return 0
+  return plan
 
 
 if __name__ == '__main__':

@@ -276,20 +276,23 @@ _COLUMNS = {
 }
 
 
-def format_table(plans: Sequence[tuple[str, Plan]]) -> str:
-  """Returns plans side by side, a line each.
+def format_titles(width: int) -> str:
+  """Returns the titles of lines of `format_row`.
 
   Args:
-    plans: what is special of each, and the plan.
+    width: of what is special of a plan.
   """
-  width = max(len(name) for name, _ in plans)
-  lines = [
-    ' ' * width
-    + ''.join(f'  {title:>{size}}' for title, (size, _) in _COLUMNS.items())
-  ]
-  for name, plan in plans:
-    cells = (
-      f'  {show(plan) or "-":>{size}}' for size, show in _COLUMNS.values()
-    )
-    lines.append(f'{name:<{width}}' + ''.join(cells))
-  return '\n'.join(lines)
+  titles = (f'  {title:>{size}}' for title, (size, _) in _COLUMNS.items())
+  return ' ' * width + ''.join(titles)
+
+
+def format_row(name: str, plan: Plan, width: int) -> str:
+  """Returns a plan as a line.
+
+  Args:
+    name: what is special of it.
+    plan: to be shown.
+    width: of the name.
+  """
+  cells = (f'  {show(plan) or "-":>{size}}' for size, show in _COLUMNS.values())
+  return f'{name:<{width}}' + ''.join(cells)

@@ -68,10 +68,12 @@ def test_one_chip_has_no_collectives():
   assert 'MB per chip\n  none\n\n' in page
 
 
-def test_the_table():
-  lines = plan_page.format_table(
-    [('remat=none', TOO_LARGE), ('remat=blocks', PLAN)]
-  ).splitlines()
+def test_plans_side_by_side():
+  lines = [
+    plan_page.format_titles(14),
+    plan_page.format_row('remat=none', TOO_LARGE, 14),
+    plan_page.format_row('remat=blocks', PLAN, 14),
+  ]
   assert lines[0].split()[:3] == ['per', 'chip', 'HBM']
   assert lines[1].split() == [
     *('remat=none', '128', '24.00', 'no', '-', '-', '-', '-', '301'),
