@@ -201,7 +201,7 @@ def suggest(plan: Plan, config: ConfigDict) -> list[str]:
     share = room / (plan.needed_bytes - fixed)
     shards = math.prod(plan.mesh[axis] for axis in mesh.BATCH_AXES)
     images = plan.global_batch_size // (shards * parts)
-    if smaller := int(images * share):
+    if smaller := _round_down(int(images * share)):
       lines.append(
         f'training.global_batch_size={smaller * parts * shards}'
         f' ({smaller * parts} images per shard instead of {images * parts})'
