@@ -110,7 +110,7 @@ def test_what_may_fit_is_computed(config):
   lines = plan_search.suggest(TOO_LARGE, config)
   # (15.75 - 0.375) / (24 - 0.375) of 64 images in each of two parts, rounded.
   assert lines == [
-    'training.global_batch_size=2624 (80 images per shard instead of 128)',
+    'training.global_batch_size=2560 (80 images per shard instead of 128)',
     'training.gradient_accumulation_steps=4 (the same batch, in parts)',
     "model.remat='blocks' (computes each block twice)",
   ]
