@@ -1,0 +1,170 @@
+"""Members of tar archives by their place in the file, without unpacking.
+
+An archive in an archive is a part of the same file, so an image is found by
+one offset however deep it lies, and any number of processes can read.
+"""
+
+import dataclasses
+import io
+import pathlib
+import tarfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from coatnet_jax.errors import UserError
+
+_BLOCK_SIZE = 512
+_COMPRESSED = {
+  b'\x1f\x8b': 'gzip',
+  b'BZ': 'bzip2',
+  b'\xfd7': 'xz',
+  b'PK': 'zip',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+  """A file in an archive.
+
+  Attributes:
+    name: its path in the archive.
+    offset: of its first byte in the outermost file.
+    size: bytes.
+  """
+
+  name: str
+  offset: int
+  size: int
+
+  @property
+  def base_name(self) -> str:
+    """The last part of the path."""
+    return self.name.rsplit('/', 1)[-1]
+
+
+class _Slice(io.RawIOBase):
+  """A part of an open file, as a file of its own."""
+
+  def __init__(self, file, offset: int, size: int):
+    self._file, self._offset, self._size = file, offset, size
+    self._position = 0
+
+  def readable(self):
+    return True
+
+  def seekable(self):
+    return True
+
+  def tell(self):
+    return self._position
+
+  def seek(self, position, whence=io.SEEK_SET):
+    start = (0, self._position, self._size)[whence]
+    self._position = max(start + position, 0)
+    return self._position
+
+  def read(self, size=-1):
+    left = max(self._size - self._position, 0)
+    size = left if size < 0 else min(size, left)
+    self._file.seek(self._offset + self._position)
+    data = self._file.read(size)
+    self._position += len(data)
+    return data
+
+
+def list_members(
+  path: pathlib.Path, within: Member | None = None
+) -> Iterator[Member]:
+  """Yields the files of a tar archive in their order.
+
+  Args:
+    path: the archive.
+    within: the member of it that is an archive itself and is to be listed.
+
+  Yields:
+    The files; directories are left out.
+
+  Raises:
+    UserError: the file is missing, compressed, no tar archive or truncated,
+      or a member is a link or a device or has a path that leads outside.
+  """
+  with _open(path) as file:
+    what = f'{within.name} in {path}' if within else str(path)
+    if within is None:
+      within = Member('', 0, file.seek(0, io.SEEK_END))
+    part = _Slice(file, within.offset, within.size)
+    _check_start(part, what)
+    yield from _scan(part, within, what)
+
+
+def _open(path: pathlib.Path) -> BinaryIO:
+  try:
+    return open(path, 'rb')
+  except OSError as error:
+    raise UserError(f'{path} cannot be read: {error.strerror}.') from error
+
+
+def _check_start(part: _Slice, what: str) -> None:
+  start = part.read(_BLOCK_SIZE)
+  part.seek(0)
+  for magic, kind in _COMPRESSED.items():
+    if start.startswith(magic):
+      raise UserError(
+        f'{what} is a {kind} file; unpack it to the plain tar archive, whose'
+        ' members can be read where they lie.'
+      )
+  if len(start) < _BLOCK_SIZE:
+    raise UserError(f'{what} is empty or truncated; get the archive again.')
+
+
+def _scan(part: _Slice, within: Member, what: str) -> Iterator[Member]:
+  """Yields the members of a tar archive; raises a UserError if it is broken."""
+  end = 0
+  for info in _read_headers(part, what):
+    end = info.offset_data + -(-info.size // _BLOCK_SIZE) * _BLOCK_SIZE
+    _check_member(info, what)
+    if info.offset_data + info.size > within.size:
+      raise UserError(
+        f'{what} is truncated: {info.name} ends behind its end; get it again.'
+      )
+    if info.isfile():
+      yield Member(info.name, within.offset + info.offset_data, info.size)
+  part.seek(end)
+  # tarfile takes the end of the file, or of what it understands, for the end
+  # of the archive; that is a block of zeros.
+  if part.read(_BLOCK_SIZE) != bytes(_BLOCK_SIZE):
+    raise UserError(
+      f'{what} is truncated or damaged: it has no end; get it again.'
+    )
+
+
+def _read_headers(part: _Slice, what: str) -> Iterator[tarfile.TarInfo]:
+  try:
+    archive = tarfile.TarFile(fileobj=part)
+  except tarfile.TarError as error:
+    raise UserError(f'{what} is not a tar archive.') from error
+  while True:
+    try:
+      info = archive.next()
+    except tarfile.TarError as error:
+      raise UserError(
+        f'{what} is truncated or damaged ({error}); get it again.'
+      ) from error
+    if info is None:
+      return
+    # It keeps what it has read, which is 14 million members.
+    archive.members = []
+    yield info
+
+
+def _check_member(info: tarfile.TarInfo, what: str) -> None:
+  if info.name.startswith('/') or '..' in info.name.split('/'):
+    raise UserError(
+      f'{what} has a member {info.name!r}, a path that leads outside; it is'
+      ' not one of the published archives.'
+    )
+  if not (info.isfile() or info.isdir()) or info.issparse():
+    raise UserError(
+      f'{what} has a member {info.name!r} that is a link or another special'
+      ' file; it is not one of the published archives.'
+    )

@@ -1,0 +1,149 @@
+"""Folders of images and the idx files of MNIST-like sets."""
+
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+
+from coatnet_jax.data.folder import list_files
+from coatnet_jax.data.idx import IdxSource
+from coatnet_jax.data.preparation.examples import (
+  Examples,
+  PreparationSource,
+  hold_out_fraction,
+)
+from coatnet_jax.data.preparation.verification import encode_png
+from coatnet_jax.errors import UserError
+
+_EVAL_FOLDERS = ('validation', 'val', 'test')
+
+
+class FolderPreparationSource(PreparationSource):
+  """Image files, one folder for each class; JPEG and PNG stay as they are."""
+
+  def __init__(
+    self, name: str, directory: pathlib.Path, *, eval_fraction: float = 0.1
+  ):
+    """Lists the files.
+
+    Args:
+      name: what to call the data set.
+      directory: has a folder for each class; or `train` and one of
+        `validation`, `val` and `test`, which have.
+      eval_fraction: how much to hold out where there is no such folder.
+
+    Raises:
+      UserError: there are no images, or the folders' classes differ.
+    """
+    self.name, self._directory = name, directory
+    self.description = 'Images of a folder.'
+    if not directory.is_dir():
+      raise UserError(f'There is no folder {directory}.')
+    if not 0 < eval_fraction < 1:
+      raise UserError(
+        f'eval_fraction is {eval_fraction}; it must be between 0 and 1.'
+      )
+    if not (directory / 'train').is_dir():
+      files = list_files(directory)
+      self.class_names = tuple(files)
+      train, validation = hold_out_fraction(
+        self._list('', files), eval_fraction
+      )
+      self.splits = {'train': train, 'validation': validation}
+      return
+    folders = ['train'] + [
+      name for name in _EVAL_FOLDERS if (directory / name).is_dir()
+    ]
+    found = {folder: list_files(directory / folder) for folder in folders}
+    self.class_names = tuple(found['train'])
+    for folder, files in found.items():
+      unknown = set(files) - set(self.class_names)
+      if unknown:
+        raise UserError(
+          f'{directory / folder} has classes that {directory / "train"} has'
+          f' not: {", ".join(sorted(unknown)[:5])}.'
+        )
+    self.splits = {
+      folder.replace('val', 'validation') if folder == 'val' else folder: (
+        self._list(f'{folder}/', files)
+      )
+      for folder, files in found.items()
+    }
+
+  def _list(self, prefix: str, files: dict[str, list[str]]) -> Examples:
+    numbers = {name: label for label, name in enumerate(self.class_names)}
+    names, labels = [], []
+    for class_name, file_names in files.items():
+      names += [f'{prefix}{class_name}/{name}' for name in file_names]
+      labels += [numbers[class_name]] * len(file_names)
+    sizes = [os.stat(self._directory / name).st_size for name in names]
+    return Examples(
+      names=np.array([os.fsencode(name) for name in names], 'S'),
+      labels=np.array(labels, np.int32),
+      files=np.zeros(len(names), np.int32),
+      offsets=np.zeros(len(names), np.int64),
+      sizes=np.array(sizes, np.int64),
+    )
+
+  def read(self, examples, index):
+    """Returns one image's file; see PreparationSource."""
+    name = os.fsdecode(bytes(examples.names[index]))
+    return (self._directory / name).read_bytes()
+
+
+class IdxPreparationSource(PreparationSource):
+  """The four idx files of an MNIST-like set; pixels become greyscale PNG."""
+
+  encoding_format = 'png'
+
+  def __init__(self, name: str, directory: pathlib.Path):
+    """Reads the files.
+
+    Args:
+      name: what to call the data set.
+      directory: has them, gzipped or not, and class_names.txt if there are
+        names.
+
+    Raises:
+      UserError: a file is missing, damaged or of another kind.
+    """
+    self.name, self.description = name, 'Images of idx files.'
+    self._sources = {
+      split: IdxSource(directory, split) for split in ('train', 'test')
+    }
+    self.class_names = self._sources['train'].class_names
+    height, width, _ = self._sources['train'][0]['image'].shape
+    self.image_shape = (height, width, 1)
+    digest = hashlib.sha256()
+    self.splits = {}
+    for file, (split, source) in enumerate(self._sources.items()):
+      pixels = [source[i]['image'][..., 0] for i in range(len(source))]
+      digest.update(b''.join(image.tobytes() for image in pixels))
+      self.splits[split] = Examples(
+        names=np.array(
+          [f'{split}/{i:06d}'.encode() for i in range(len(source))]
+        ),
+        labels=np.array(
+          [source[i]['label'] for i in range(len(source))], np.int32
+        ),
+        files=np.full(len(source), file, np.int32),
+        offsets=np.arange(len(source)),
+        sizes=np.full(len(source), height * width, np.int64),
+      )
+      if self.splits[split].labels.max() >= self.num_classes:
+        raise UserError(
+          f'{directory} has a label {self.splits[split].labels.max()} in'
+          f' {split!r} and {self.num_classes} classes.'
+        )
+    self.content = digest.hexdigest()
+
+  @property
+  def num_classes(self) -> int:
+    """The number of classes."""
+    return len(self.class_names)
+
+  def read(self, examples, index):
+    """Returns one image as PNG; see PreparationSource."""
+    source = list(self._sources.values())[examples.files[index]]
+    return encode_png(source[int(examples.offsets[index])]['image'][..., 0])

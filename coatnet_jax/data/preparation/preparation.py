@@ -1,0 +1,339 @@
+"""All shards of a data set, over processes, so that it can be gone on with.
+
+A data set is complete when dataset_info.json is there, which comes last. Until
+then its folder has a folder `.preparing`, with the plan and a note of each
+shard that is whole.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from coatnet_jax.data.image_source import count_of
+from coatnet_jax.data.preparation import metadata, report
+from coatnet_jax.data.preparation.examples import PreparationSource
+from coatnet_jax.data.preparation.shards import (
+  WORK_FOLDER,
+  Shard,
+  WrittenShard,
+  disk_errors,
+  read_note,
+)
+from coatnet_jax.data.preparation.verification import DEFAULT_MAX_PIXELS
+from coatnet_jax.data.preparation.worker_pool import write_shards
+from coatnet_jax.errors import UserError
+
+# Changes when the same images come to other bytes, so that shards of two
+# versions of this code are not mixed.
+_FORMAT_VERSION = 1
+# Of a record beside its image; and of a file, which is filled up to 64 KiB.
+_RECORD_OVERHEAD_BYTES = 200
+_SHARD_OVERHEAD_BYTES = 2 * 65536
+# Left free on the disk for others.
+_SPARE_BYTES = 64 * 2**20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreparationOptions:
+  """How a data set is written.
+
+  Attributes:
+    output_dir: the TFDS data directory; NAME/VERSION is made in it.
+    num_workers: processes; the files are the same for any number.
+    shard_mebibytes: about how large a shard is.
+    order: 'shuffled', by hashes of the names, so that a part of a split is a
+      fair sample; or 'source', which reads archives from front to back.
+    max_pixels: larger images are dropped.
+  """
+
+  output_dir: pathlib.Path
+  num_workers: int = 1
+  shard_mebibytes: float = 128
+  order: str = 'shuffled'
+  max_pixels: int = DEFAULT_MAX_PIXELS
+
+  def __post_init__(self):
+    """Checks the values; a UserError says which is impossible."""
+    for key in ('num_workers', 'shard_mebibytes', 'max_pixels'):
+      if not getattr(self, key) > 0:
+        raise UserError(
+          f'{key} is {getattr(self, key)}; it must be greater than 0.'
+        )
+    if self.order not in ('shuffled', 'source'):
+      raise UserError(
+        f"order is {self.order!r}; it must be 'shuffled' or 'source'."
+      )
+
+
+def data_set_directory(
+  source: PreparationSource, options: PreparationOptions
+) -> pathlib.Path:
+  """Returns where a data set is written."""
+  return options.output_dir / source.name / source.version
+
+
+def plan_shards(
+  source: PreparationSource, options: PreparationOptions
+) -> dict[str, list[Shard]]:
+  """Divides the images over shards of about equal numbers.
+
+  Args:
+    source: the images.
+    options: how large shards are, and in which order images are.
+
+  Returns:
+    The shards of each split. Depends on the images' names, sizes and places
+    and on the options, and not on the number of workers.
+  """
+  directory = data_set_directory(source, options)
+  shards = {}
+  for split, examples in source.splits.items():
+    if options.order == 'shuffled':
+      examples = examples.shuffled()
+    shard_bytes = options.shard_mebibytes * 2**20
+    count = max(int(np.ceil(examples.sizes.sum() / shard_bytes)), 1)
+    count = min(count, max(len(examples), 1))
+    bounds = [len(examples) * i // count for i in range(count + 1)]
+    shards[split] = [
+      Shard(
+        directory,
+        f'{source.name}-{split}.array_record-{i:05d}-of-{count:05d}',
+        examples.select(slice(bounds[i], bounds[i + 1])),
+        options.max_pixels,
+      )
+      for i in range(count)
+    ]
+  return shards
+
+
+def estimate_bytes(shards: list[Shard]) -> int:
+  """Returns about how many bytes shards will take on the disk."""
+  return sum(
+    int(shard.examples.sizes.sum())
+    + len(shard.examples) * _RECORD_OVERHEAD_BYTES
+    + _SHARD_OVERHEAD_BYTES
+    for shard in shards
+  )
+
+
+def prepare(
+  source: PreparationSource,
+  options: PreparationOptions,
+  show: Callable[[str], None] = lambda line: None,
+) -> pathlib.Path:
+  """Writes a data set, or what is missing of it.
+
+  Args:
+    source: the images.
+    options: where to, and how.
+    show: takes lines on the progress.
+
+  Returns:
+    The directory, which `tfds.builder_from_directory` reads; with report.json,
+    report.txt and checksums.sha256 in it.
+
+  Raises:
+    UserError: another data set is there, or is being written there; or the
+      disk is too small or full. What is whole stays.
+  """
+  directory = data_set_directory(source, options)
+  plan = _plan_of(source, options)
+  if _is_complete(directory, plan):
+    show(f'{directory} is complete already.')
+    return directory
+  for split, examples in source.splits.items():
+    if not len(examples):
+      raise UserError(f'There are no images for the split {split!r}.')
+  with _exclusive(directory):
+    _begin_or_go_on(directory, plan)
+    shards = plan_shards(source, options)
+    written = _write_missing(source, shards, options.num_workers, show)
+    _check_not_empty(source, written)
+    with disk_errors(directory):
+      _finish(source, directory, shards, written, plan)
+  return directory
+
+
+def _plan_of(source: PreparationSource, options: PreparationOptions) -> str:
+  """Returns what the bytes of the data set depend on, as JSON."""
+  plan = {
+    'format_version': _FORMAT_VERSION,
+    'name': source.name,
+    'class_names': hashlib.sha256(
+      '\n'.join(source.class_names).encode(errors='surrogateescape')
+    ).hexdigest(),
+    'encoding_format': source.encoding_format,
+    'image_shape': list(source.image_shape),
+    'content': source.content,
+    'splits': {
+      split: [len(examples), examples.fingerprint()]
+      for split, examples in source.splits.items()
+    },
+    'shard_mebibytes': options.shard_mebibytes,
+    'order': options.order,
+    'max_pixels': options.max_pixels,
+  }
+  return json.dumps(plan, indent=1)
+
+
+def _is_complete(directory: pathlib.Path, plan: str) -> bool:
+  """Whether the data set is there; a UserError if another one is."""
+  if not (directory / 'dataset_info.json').exists():
+    return False
+  plan_path = directory / metadata.PLAN_FILE
+  if not plan_path.is_file() or plan_path.read_text(encoding='utf-8') != plan:
+    raise UserError(
+      f'{directory} has a data set already, not of these images with these'
+      ' options; move it away or choose another output directory.'
+    )
+  return True
+
+
+@contextlib.contextmanager
+def _exclusive(directory: pathlib.Path) -> Iterator[None]:
+  """Holds a lock that ends with the process, however it ends."""
+  work_folder = directory / WORK_FOLDER
+  try:
+    work_folder.mkdir(parents=True, exist_ok=True)
+    lock = open(directory.parent / f'.{directory.name}.lock', 'wb')  # noqa: SIM115
+  except OSError as error:
+    raise UserError(f'{directory} cannot be made: {error.strerror}.') from error
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise UserError(
+        f'Another process is preparing {directory}; wait for it or end it.'
+      ) from error
+    yield
+
+
+def _begin_or_go_on(directory: pathlib.Path, plan: str) -> None:
+  """Records the plan, or checks that it is the one that was begun with."""
+  work_folder = directory / WORK_FOLDER
+  for path in work_folder.glob('*.unfinished'):
+    path.unlink(missing_ok=True)
+  plan_path = work_folder / metadata.PLAN_FILE
+  if not plan_path.exists():
+    foreign = [path.name for path in directory.glob('*.array_record-*')]
+    if foreign:
+      raise UserError(
+        f'{directory} has files of another data set ({foreign[0]}); move them'
+        ' away or choose another output directory.'
+      )
+    metadata.write_text(plan_path, plan)
+  elif plan_path.read_text(encoding='utf-8') != plan:
+    raise UserError(
+      f'{directory} was begun with other images or other options; give the'
+      ' same ones to go on, or remove it to begin again.'
+    )
+
+
+def _write_missing(
+  source: PreparationSource,
+  shards: dict[str, list[Shard]],
+  num_workers: int,
+  show: Callable[[str], None],
+) -> dict[str, list[WrittenShard]]:
+  """Writes the shards that are not whole; returns all."""
+  notes = {s.file_name: read_note(s) for part in shards.values() for s in part}
+  missing = [
+    shard
+    for part in shards.values()
+    for shard in part
+    if notes[shard.file_name] is None
+  ]
+  if len(missing) < len(notes):
+    show(f'{len(notes) - len(missing):,} of {len(notes):,} shards are there.')
+  if missing:
+    _check_room(missing, show)
+  # The shards wait without their images' places, which would be copied.
+  source = _without_examples(source)
+  num_images, start = 0, time.monotonic()
+  total = sum(len(shard.examples) for shard in missing)
+  for i, (shard, written) in enumerate(
+    write_shards(source, missing, num_workers), start=1
+  ):
+    notes[shard.file_name] = written
+    num_images += len(shard.examples)
+    rate = num_images / max(time.monotonic() - start, 1e-6)
+    left = (total - num_images) / rate
+    show(
+      f'shard {i:,} of {len(missing):,}, {num_images:,} of'
+      f' {count_of(total, "image")}, {rate:,.0f} images/s,'
+      f' {left / 60:,.0f} min left'
+    )
+  return {
+    split: [notes[shard.file_name] for shard in part]
+    for split, part in shards.items()
+  }
+
+
+def _check_room(missing: list[Shard], show: Callable[[str], None]) -> None:
+  """Shows the disk estimate; a UserError if there is no room for it."""
+  needed = estimate_bytes(missing)
+  free = shutil.disk_usage(missing[0].directory).free
+  show(
+    f'To write: {len(missing):,} shards, about {needed / 1e9:,.2f} GB;'
+    f' {free / 1e9:,.2f} GB are free.'
+  )
+  if needed + _SPARE_BYTES > free:
+    raise UserError(
+      f'{missing[0].directory} needs about {needed / 1e9:,.2f} GB more and'
+      f' {free / 1e9:,.2f} GB are free; make room or choose another output'
+      ' directory.'
+    )
+
+
+def _without_examples(source: PreparationSource) -> PreparationSource:
+  """Returns a copy for worker processes, which get their images by shard."""
+  copied = object.__new__(type(source))
+  copied.__dict__.update(source.__dict__, splits={})
+  return copied
+
+
+def _check_not_empty(
+  source: PreparationSource, written: dict[str, list[WrittenShard]]
+) -> None:
+  for split, part in written.items():
+    if not sum(shard.num_examples for shard in part):
+      dropped = next(shard.dropped[0] for shard in part if shard.dropped)
+      raise UserError(
+        f'No image of the split {split!r} of {source.name} is good; the first'
+        f' one, {report.printable(dropped[0])}: {dropped[1]}.'
+      )
+
+
+def _finish(
+  source: PreparationSource,
+  directory: pathlib.Path,
+  shards: dict[str, list[Shard]],
+  written: dict[str, list[WrittenShard]],
+  plan: str,
+) -> None:
+  """Writes what is beside the shards, dataset_info.json last."""
+  summary = report.summarize(
+    f'{source.name}/{source.version}',
+    source.class_names,
+    written,
+    source.notes,
+  )
+  checksums = ''.join(
+    f'{done.sha256}  {shard.file_name}\n'
+    for split, part in shards.items()
+    for shard, done in zip(part, written[split])
+  )
+  metadata.write_text(directory / 'report.json', report.to_json(summary))
+  metadata.write_text(directory / 'report.txt', report.to_text(summary))
+  metadata.write_text(directory / 'checksums.sha256', checksums)
+  metadata.write_text(directory / metadata.PLAN_FILE, plan)
+  metadata.write_data_set_info(source, directory, written)
+  shutil.rmtree(directory / WORK_FOLDER)

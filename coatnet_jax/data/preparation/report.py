@@ -1,0 +1,73 @@
+"""What became of the images: for a reader, and for a program."""
+
+import collections
+import json
+
+from coatnet_jax.data.preparation.shards import WrittenShard
+
+
+def summarize(
+  name: str,
+  class_names: tuple[str, ...],
+  shards: dict[str, list[WrittenShard]],
+  notes: tuple[str, ...],
+) -> dict:
+  """Adds up what was written.
+
+  Args:
+    name: of the data set, with its version.
+    class_names: a name per class.
+    shards: of each split, in order.
+    notes: what was left out before an image was read.
+
+  Returns:
+    What report.json has; the same for the same images.
+  """
+  splits = {}
+  for split, written in shards.items():
+    splits[split] = {
+      'num_examples': sum(shard.num_examples for shard in written),
+      'num_shards': len(written),
+      'num_bytes': sum(shard.file_bytes for shard in written),
+      'changed': sorted(row for shard in written for row in shard.changed),
+      'dropped': sorted(row for shard in written for row in shard.dropped),
+    }
+  return {
+    'name': name,
+    'num_classes': len(class_names),
+    'notes': list(notes),
+    'splits': splits,
+  }
+
+
+def to_json(summary: dict) -> str:
+  """Returns report.json."""
+  return json.dumps(summary, indent=1) + '\n'
+
+
+def to_text(summary: dict) -> str:
+  """Returns report.txt: totals, then a line for each image that differs."""
+  lines = [f'{summary["name"]}, {summary["num_classes"]:,} classes']
+  lines += summary['notes']
+  for split, found in summary['splits'].items():
+    lines.append('')
+    lines.append(
+      f'{split}: {found["num_examples"]:,} images in'
+      f' {found["num_shards"]:,} shards, {found["num_bytes"]:,} bytes'
+    )
+    for title in ('changed', 'dropped'):
+      rows = found[title]
+      lines.append(f'{title}: {len(rows):,}')
+      reasons = collections.Counter(reason for _, reason in rows)
+      lines += [f'{n:>8,}  {reason}' for reason, n in reasons.most_common(20)]
+    for title in ('changed', 'dropped'):
+      lines += [
+        f'{title} {printable(row_name)}: {reason}'
+        for row_name, reason in found[title]
+      ]
+  return '\n'.join(lines) + '\n'
+
+
+def printable(name: str) -> str:
+  """Returns a file's name in characters that every terminal and file take."""
+  return name.encode(errors='backslashreplace').decode()

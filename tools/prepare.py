@@ -1,0 +1,253 @@
+r"""Prepares a data set: archives, folders or idx files to ArrayRecord.
+
+    python -m tools.prepare imagenet2012 --output_dir=DIR \
+        --train_archive=ILSVRC2012_img_train.tar \
+        --validation_archive=ILSVRC2012_img_val.tar
+    python -m tools.prepare imagenet21k_fall11 --output_dir=DIR \
+        --archive=fall11_whole.tar
+    python -m tools.prepare folder --output_dir=DIR --source_dir=IMAGES
+    python -m tools.prepare idx --output_dir=DIR --source_dir=IDX_FILES
+    python -m tools.prepare tfds --output_dir=DIR --source_dir=TFRECORDS
+
+What is written in DIR/NAME/VERSION is a TFDS data set, for
+--config.data.name=NAME --config.data.data_dir=DIR. Run the same command again
+where it was interrupted. report.txt beside the shards lists each image that
+was left out or encoded anew. See docs/data.md.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+
+from coatnet_jax.data.preparation.files import (
+  FolderPreparationSource,
+  IdxPreparationSource,
+)
+from coatnet_jax.data.preparation.imagenet import (
+  create_imagenet21k,
+  create_imagenet2012,
+)
+from coatnet_jax.data.preparation.preparation import (
+  PreparationOptions,
+  data_set_directory,
+  estimate_bytes,
+  plan_shards,
+  prepare,
+)
+from coatnet_jax.data.preparation.verification import DEFAULT_MAX_PIXELS
+from coatnet_jax.errors import UserError
+
+_IMAGENET21K = ('imagenet21k_fall11', 'imagenet21k_winter21', 'imagenet21k_p')
+
+
+def main(arguments: list[str]) -> int:
+  """Prepares a data set.
+
+  Args:
+    arguments: of the command line, without the program's name.
+
+  Returns:
+    The exit status.
+
+  Raises:
+    UserError: the input is missing or broken, or the disk is full.
+  """
+  args = _create_parser().parse_args(arguments)
+  if args.command == 'tfds':
+    return _convert(args)
+  options = PreparationOptions(
+    output_dir=args.output_dir.expanduser(),
+    num_workers=args.num_workers,
+    shard_mebibytes=args.shard_mebibytes,
+    order=args.order,
+    max_pixels=args.max_pixels,
+  )
+  source = _create_source(args)
+  for split, examples in source.splits.items():
+    _show(
+      f'{split}: {len(examples):,} images,'
+      f' {examples.sizes.sum() / 1e9:,.2f} GB, {len(source.class_names):,}'
+      ' classes.'
+    )
+  if args.dry_run:
+    shards = [s for part in plan_shards(source, options).values() for s in part]
+    _show(
+      f'{data_set_directory(source, options)} will have {len(shards):,}'
+      f' shards of about {estimate_bytes(shards) / 1e9:,.2f} GB together.'
+    )
+    return 0
+  directory = prepare(source, options, _show)
+  print(f'{directory} is complete; see report.txt there.')
+  return 0
+
+
+def _show(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)
+
+
+def _create_parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='python -m tools.prepare',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  commands = parser.add_subparsers(
+    dest='command', required=True, metavar='NAME'
+  )
+  imagenet2012 = _add_command(commands, 'imagenet2012')
+  for name in ('train_archive', 'validation_archive'):
+    _add_path(imagenet2012, name, required=True, help='tar archive')
+  _add_path(
+    imagenet2012,
+    'devkit',
+    help='ILSVRC2012_devkit_t12.tar.gz, for the validation labels; else those'
+    ' that TFDS has',
+  )
+  _add_path(imagenet2012, 'classes', help='file of another class list')
+  for name in _IMAGENET21K:
+    command = _add_command(commands, name)
+    _add_path(command, 'archive', required=True, help='tar of class archives')
+    _add_path(command, 'classes', help='file, a class per line')
+    command.add_argument(
+      '--leave_out_other_classes',
+      action='store_true',
+      help='take only the classes of --classes',
+    )
+    if name != 'imagenet21k_p':
+      _add_eval_fraction(command, 0.004)
+  for name in ('folder', 'idx'):
+    command = _add_command(commands, name)
+    _add_path(command, 'source_dir', required=True, help='where the files are')
+    command.add_argument('--name', help='of the data set; else of source_dir')
+    if name == 'folder':
+      _add_eval_fraction(command, 0.1)
+  tfds = commands.add_parser('tfds', help='a TFDS data set in TFRecord')
+  _add_path(tfds, 'source_dir', required=True, help='has dataset_info.json')
+  _add_path(tfds, 'output_dir', required=True, help='the TFDS data directory')
+  return parser
+
+
+def _add_command(commands, name: str) -> argparse.ArgumentParser:
+  """Adds a data set with what all of them take."""
+  command = commands.add_parser(name, allow_abbrev=False)
+  _add_path(
+    command, 'output_dir', required=True, help='the TFDS data directory'
+  )
+  command.add_argument(
+    '--num_workers', type=int, default=os.cpu_count(), help='processes'
+  )
+  command.add_argument(
+    '--shard_mebibytes', type=float, default=128, help='size of a shard'
+  )
+  command.add_argument(
+    '--order',
+    choices=('shuffled', 'source'),
+    default='shuffled',
+    help='source: as in the archive, for a disk that is slow to seek',
+  )
+  command.add_argument(
+    '--max_pixels',
+    type=int,
+    default=DEFAULT_MAX_PIXELS,
+    help='larger images are left out (default: %(default)s)',
+  )
+  command.add_argument(
+    '--dry_run', action='store_true', help='say what there is, write nothing'
+  )
+  return command
+
+
+def _add_path(parser, name: str, **options) -> None:
+  parser.add_argument(f'--{name}', type=pathlib.Path, metavar='PATH', **options)
+
+
+def _add_eval_fraction(parser, default: float) -> None:
+  parser.add_argument(
+    '--eval_fraction',
+    type=float,
+    default=default,
+    help='held out, by hashes of names (default: %(default)s)',
+  )
+
+
+def _create_source(args: argparse.Namespace):
+  if args.num_workers < 1:
+    raise UserError(
+      f'--num_workers is {args.num_workers}; it must be 1 or more.'
+    )
+  if args.command == 'imagenet2012':
+    return create_imagenet2012(
+      args.train_archive,
+      args.validation_archive,
+      devkit=args.devkit,
+      classes=args.classes,
+      num_workers=args.num_workers,
+      show=_show,
+    )
+  if args.command in _IMAGENET21K:
+    fraction = (
+      {'eval_fraction': args.eval_fraction} if 'eval_fraction' in args else {}
+    )
+    return create_imagenet21k(
+      args.command,
+      args.archive,
+      classes=args.classes,
+      leave_out_other_classes=args.leave_out_other_classes,
+      num_workers=args.num_workers,
+      show=_show,
+      **fraction,
+    )
+  directory = args.source_dir.expanduser()
+  name = args.name or directory.absolute().name
+  # TFDS takes no other names of data sets.
+  if not name.isidentifier() or not name.isascii():
+    raise UserError(
+      f'{name!r} is no name for a data set; give one of letters, digits and _'
+      ' by --name.'
+    )
+  if args.command == 'folder':
+    return FolderPreparationSource(
+      name, directory, eval_fraction=args.eval_fraction
+    )
+  return IdxPreparationSource(name, directory)
+
+
+def _convert(args: argparse.Namespace) -> int:
+  """Copies the records of a TFRecord data set, shard by shard."""
+  # Here, because it needs TensorFlow, which takes seconds to import.
+  from tools.convert_to_array_record import convert_to_array_record
+
+  source_dir = args.source_dir.expanduser().absolute()
+  target_dir = args.output_dir.expanduser() / pathlib.Path(
+    *_name_and_version(source_dir)
+  )
+  if target_dir.absolute() == source_dir:
+    raise UserError(
+      f'{source_dir} is itself in --output_dir; choose another one.'
+    )
+  num_written = convert_to_array_record(source_dir, target_dir)
+  print(f'{target_dir} is complete; {num_written} shards were written.')
+  return 0
+
+
+def _name_and_version(directory: pathlib.Path) -> list[str]:
+  """Returns NAME/VERSION or NAME/CONFIG/VERSION of a data set's directory."""
+  import tensorflow_datasets as tfds
+
+  try:
+    info = tfds.builder_from_directory(str(directory)).info
+  except (tfds.core.dataset_info.DatasetInfoFileError, OSError) as error:
+    raise UserError(
+      f'There is no prepared TFDS data set in {directory}: it has no readable'
+      ' dataset_info.json.'
+    ) from error
+  return info.full_name.split('/')
+
+
+if __name__ == '__main__':
+  # Here, because worker processes import this module and need no JAX.
+  from tools import command_line
+
+  command_line.run(main)
