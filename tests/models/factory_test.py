@@ -167,7 +167,7 @@ def test_cnn_stem_vit_has_the_same_interface():
   logits, variables = _init_shapes(model, 2, 56, 56, 3)
   assert logits.shape == (2, 100)
   assert 'block_2' not in variables['params']
-  with pytest.raises(UserError, match='has no relative attention'):
+  with pytest.raises(UserError, match='has no such choice, so it can only be'):
     coatnet_jax.create_model('cnn_stem_vit', attention='xla')
   backbone = coatnet_jax.create_model('cnn_stem_vit', feature_maps=('s0',))
   maps, _ = _init_shapes(backbone, 2, 56, 56, 3)
