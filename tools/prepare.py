@@ -173,10 +173,6 @@ def _add_eval_fraction(parser, default: float) -> None:
 
 
 def _create_source(args: argparse.Namespace):
-  if args.num_workers < 1:
-    raise UserError(
-      f'--num_workers is {args.num_workers}; it must be 1 or more.'
-    )
   if args.command == 'imagenet2012':
     return create_imagenet2012(
       args.train_archive,

@@ -169,6 +169,7 @@ def test_any_number_of_workers_writes_the_same_files(
   )
 
 
+@pytest.mark.slow
 def test_class_archives_are_listed_in_parallel_in_the_same_order(folder):
   alone, together = open_source(folder), open_source(folder, num_workers=2)
   for split, examples in alone.splits.items():

@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+
+from coatnet_jax.data.decoding import decode_image
+from coatnet_jax.data.idx import IdxSource
+from coatnet_jax.data.preparation.files import (
+  FolderPreparationSource,
+  IdxPreparationSource,
+)
+from coatnet_jax.data.preparation.preparation import (
+  PreparationOptions,
+  prepare,
+)
+from coatnet_jax.data.tfds_source import create_tfds_source
+from coatnet_jax.errors import UserError
+from tests.data.preparation.archive_examples import jpeg, other_format
+
+
+def write_classes(root, classes=('ant', 'bee'), count=3):
+  for i, name in enumerate(classes):
+    (root / name).mkdir(parents=True)
+    for j in range(count):
+      (root / name / f'{j}.jpg').write_bytes(jpeg(10 * i + j))
+
+
+def prepare_and_open(source, tmp_path, split):
+  prepare(source, PreparationOptions(output_dir=tmp_path / 'out'))
+  return create_tfds_source(source.name, str(tmp_path / 'out'), split)
+
+
+def test_a_folder_with_splits(tmp_path):
+  write_classes(tmp_path / 'in' / 'train')
+  write_classes(tmp_path / 'in' / 'val', count=1)
+  (tmp_path / 'in/train/bee/odd.png').write_bytes(other_format('PNG', 'RGBA'))
+  source = FolderPreparationSource('insects', tmp_path / 'in')
+  train = prepare_and_open(source, tmp_path, 'train')
+  assert train.class_names == ('ant', 'bee')
+  found = {train.describe(i).split('(')[1][:-1]: train[i] for i in range(7)}
+  for name, example in found.items():
+    assert example['image'] == (tmp_path / 'in' / name).read_bytes()
+    assert example['label'] == ['ant', 'bee'].index(name.split('/')[1])
+  assert len(train) == 7
+  validation = create_tfds_source(
+    'insects', str(tmp_path / 'out'), 'validation'
+  )
+  assert len(validation) == 2
+
+
+def test_a_folder_without_splits_is_divided(tmp_path):
+  write_classes(tmp_path / 'in', count=40)
+  source = FolderPreparationSource(
+    'insects', tmp_path / 'in', eval_fraction=0.25
+  )
+  sizes = {split: len(part) for split, part in source.splits.items()}
+  assert sum(sizes.values()) == 80
+  assert 10 < sizes['validation'] < 30
+
+
+def test_names_that_are_not_ascii(tmp_path):
+  write_classes(tmp_path / 'in' / 'train', classes=('ä', 'b c'))
+  write_classes(tmp_path / 'in' / 'test', classes=('ä', 'b c'))
+  (tmp_path / 'in/train/ä/\udcff.jpg').write_bytes(b'broken')
+  source = FolderPreparationSource('names', tmp_path / 'in')
+  assert len(prepare_and_open(source, tmp_path, 'train')) == 6
+  report = (tmp_path / 'out/names/1.0.0/report.txt').read_text()
+  assert r'dropped train/ä/\udcff.jpg: not an image' in report
+
+
+def test_classes_that_training_has_not(tmp_path):
+  write_classes(tmp_path / 'in' / 'train')
+  write_classes(tmp_path / 'in' / 'val', classes=('ant', 'cat'))
+  with pytest.raises(UserError, match='has not: cat'):
+    FolderPreparationSource('insects', tmp_path / 'in')
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+  with pytest.raises(UserError, match='There is no folder'):
+    FolderPreparationSource('insects', tmp_path / 'none')
+  with pytest.raises(UserError, match='There are no images in'):
+    FolderPreparationSource('insects', tmp_path)
+
+
+@pytest.fixture
+def idx_dir(tmp_path, write_idx):
+  rng = np.random.default_rng(0)
+  for prefix, count in (('train', 9), ('t10k', 5)):
+    images = rng.integers(0, 256, (count, 8, 6), np.uint8)
+    write_idx(tmp_path, images, np.arange(count) % 3, prefix, compress=True)
+  return tmp_path
+
+
+def test_other_idx_files_are_told_apart(idx_dir, write_idx):
+  before = IdxPreparationSource('digits', idx_dir)
+  for path in idx_dir.glob('t10k*'):
+    path.unlink()
+  write_idx(idx_dir, np.zeros((5, 8, 6)), np.arange(5) % 3, 't10k')
+  after = IdxPreparationSource('digits', idx_dir)
+  assert before.content != after.content
+  assert before.splits['test'].sizes.sum() == after.splits['test'].sizes.sum()
+
+
+def test_a_label_that_training_has_not(idx_dir, write_idx):
+  for path in idx_dir.glob('t10k*'):
+    path.unlink()
+  write_idx(idx_dir, np.zeros((2, 8, 6)), np.array([0, 3]), 't10k')
+  with pytest.raises(UserError, match=r"label 3 in 'test' and 3 classes"):
+    IdxPreparationSource('digits', idx_dir)
+
+
+def test_idx_files_become_png(idx_dir, tmp_path):
+  found = prepare_and_open(
+    IdxPreparationSource('digits', idx_dir), tmp_path, 'test'
+  )
+  original = IdxSource(idx_dir, 'test')
+  assert found.class_names == original.class_names
+  assert len(found) == len(original)
+  for i in range(len(found)):
+    number = int(found.describe(i).split('/')[-1][:-1])
+    assert found[i]['image'].startswith(b'\x89PNG')
+    np.testing.assert_array_equal(
+      decode_image(found[i]['image']), original[number]['image']
+    )
+    assert found[i]['label'] == original[number]['label']

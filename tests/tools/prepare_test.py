@@ -1,0 +1,166 @@
+import hashlib
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+from coatnet_jax.data.tfds_source import create_tfds_source
+from coatnet_jax.errors import UserError
+from tests.data.preparation.archive_examples import (
+  SYNSETS,
+  class_archives,
+  jpeg,
+  tar,
+)
+from tools.prepare import main
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def images(tmp_path):
+  for name in ('ant', 'bee'):
+    (tmp_path / 'insects' / name).mkdir(parents=True)
+    for i in range(8):
+      (tmp_path / 'insects' / name / f'{i}.jpg').write_bytes(jpeg(i))
+  return tmp_path / 'insects'
+
+
+def folder_arguments(images, *more):
+  return [
+    'folder',
+    f'--source_dir={images}',
+    f'--output_dir={images.parent / "out"}',
+    '--eval_fraction=0.3',
+    '--num_workers=1',
+    *more,
+  ]
+
+
+def test_a_folder_becomes_a_data_set(images, capsys):
+  assert main(folder_arguments(images)) == 0
+  output = capsys.readouterr()
+  assert 'insects/1.0.0 is complete; see report.txt' in output.out
+  assert 'To write: 2 shards, about 0.00 GB' in output.err
+  assert 'shard 2 of 2, 16 of 16 images' in output.err
+  out = str(images.parent / 'out')
+  assert (
+    sum(
+      len(create_tfds_source('insects', out, split))
+      for split in ('train', 'validation')
+    )
+    == 16
+  )
+
+
+def test_a_dry_run_writes_nothing(images, capsys):
+  assert main(folder_arguments(images, '--dry_run')) == 0
+  assert 'will have 2 shards of about 0.00 GB' in capsys.readouterr().err
+  assert not (images.parent / 'out').exists()
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--name=my-set'], "'my-set' is no name for a data set"),
+    (['--num_workers=0'], 'num_workers is 0'),
+    (['--max_pixels=0'], 'max_pixels is 0'),
+    (['--eval_fraction=1.5'], 'eval_fraction is 1.5'),
+  ],
+)
+def test_impossible_arguments(images, arguments, message):
+  with pytest.raises(UserError, match=message):
+    main(folder_arguments(images, *arguments))
+
+
+def test_help_has_every_data_set(capsys):
+  with pytest.raises(SystemExit):
+    main(['--help'])
+  text = capsys.readouterr().out
+  for name in ('imagenet2012', 'imagenet21k_fall11', 'folder', 'idx', 'tfds'):
+    assert f'python -m tools.prepare {name} ' in text
+
+
+@pytest.mark.slow
+def test_a_tfrecord_data_set_is_converted(tmp_path):
+  # Here, because it takes TensorFlow along.
+  from tests.data.tfds_source_test import store
+
+  store(str(tmp_path / 'tfrecord'), 'tfrecord')
+  source_dir = tmp_path / 'tfrecord' / 'toy' / '1.2.3'
+  arguments = ['tfds', f'--source_dir={source_dir}']
+  assert main([*arguments, f'--output_dir={tmp_path}/out']) == 0
+  assert len(create_tfds_source('toy', f'{tmp_path}/out', 'train')) == 10
+  with pytest.raises(UserError, match='is itself in --output_dir'):
+    main([*arguments, f'--output_dir={tmp_path}/tfrecord'])
+  with pytest.raises(UserError, match='no prepared TFDS data set'):
+    main(['tfds', f'--source_dir={tmp_path}', f'--output_dir={tmp_path}/out'])
+
+
+def hashes(directory):
+  return {
+    path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in directory.iterdir()
+  }
+
+
+def children_of(pid):
+  return pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+
+
+def is_running(pid):
+  """Whether a process is there and is not only waiting to be reaped."""
+  try:
+    stat = pathlib.Path(f'/proc/{pid}/stat').read_text()
+  except OSError:
+    return False
+  return stat.rsplit(')', 1)[1].split()[0] not in 'ZX'
+
+
+def wait_until(condition):
+  deadline = time.monotonic() + 60
+  while not condition():
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_with_the_same_files(tmp_path):
+  (tmp_path / 'whole.tar').write_bytes(tar(class_archives(40)))
+  (tmp_path / 'classes.txt').write_text('\n'.join(SYNSETS))
+
+  def command(output_dir, num_workers):
+    return [
+      *(sys.executable, '-m', 'tools.prepare', 'imagenet21k_winter21'),
+      f'--archive={tmp_path / "whole.tar"}',
+      f'--classes={tmp_path / "classes.txt"}',
+      f'--output_dir={tmp_path / output_dir}',
+      f'--num_workers={num_workers}',
+      '--shard_mebibytes=0.005',
+    ]
+
+  def run(*arguments):
+    subprocess.run(command(*arguments), cwd=ROOT, check=True)
+
+  run('undisturbed', 1)
+  part = pathlib.Path('imagenet21k_winter21', '1.0.0')
+  expected = hashes(tmp_path / 'undisturbed' / part)
+  directory = tmp_path / 'killed' / part
+  for already, num_workers in ((0, 2), (60, 3)):
+    process = subprocess.Popen(command('killed', num_workers), cwd=ROOT)
+
+    def count():
+      return len(list(directory.glob('*.array_record-*')))
+
+    wait_until(lambda already=already: count() > already + 10)
+    workers = children_of(process.pid)
+    process.kill()
+    process.wait()
+    assert not (directory / 'dataset_info.json').exists()
+    assert len(workers) >= num_workers
+    wait_until(lambda workers=workers: not any(map(is_running, workers)))
+    print(f'Killed with {count()} shards written.')
+  run('killed', 2)
+  assert hashes(directory) == expected
