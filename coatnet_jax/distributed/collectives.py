@@ -76,7 +76,7 @@ def find_collectives(program: Program) -> Iterator[Collective]:
     program: of one device.
   """
   seen = set()
-  for computation, instruction, times in program.walk():
+  for computation, instruction, times, _ in program.walk():
     for channel, found in _find_in(program, computation, instruction, times):
       key = (id(computation), found.kind, channel)
       if not channel or key not in seen:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 _COMPUTATION = re.compile(r'(ENTRY )?%(\S+) \(')
 _INSTRUCTION = re.compile(r'\s+(ROOT )?%(\S+) = ')
@@ -77,6 +78,22 @@ class Instruction:
   line: str
 
 
+class Visit(NamedTuple):
+  """An instruction where it runs.
+
+  Attributes:
+    computation: that it is in, by name.
+    instruction: the same.
+    times: how often it runs.
+    trips: of the innermost loop that it is in; 1 outside of loops.
+  """
+
+  computation: dict[str, Instruction]
+  instruction: Instruction
+  times: int
+  trips: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
   """The computations of a program, each a dict of instructions by name."""
@@ -84,25 +101,26 @@ class Program:
   entry: str
   computations: dict[str, dict[str, Instruction]]
 
-  def walk(self) -> Iterator[tuple[dict[str, Instruction], Instruction, int]]:
-    """Yields what runs: a computation, an instruction of it, and how often.
+  def walk(self) -> Iterator[Visit]:
+    """Yields what runs.
 
     Goes into loops, calls and conditionals, not into fusions. A loop's body
     runs as often as its counter's limit says, which is right for counters that
     begin at 0, as those of `lax.scan`; one without such a limit counts once.
     Of a conditional every branch counts.
     """
-    yield from self._walk(self.entry, 1)
+    yield from self._walk(self.entry, 1, 1)
 
-  def _walk(self, name, times):
+  def _walk(self, name, times, trips):
     computation = self.computations[name]
     for instruction in computation.values():
-      yield computation, instruction, times
-      inner = times
+      yield Visit(computation, instruction, times, trips)
+      inner_times, inner_trips = times, trips
       if instruction.opcode == 'while':
-        inner *= self._count_trips(instruction) or 1
+        inner_trips = self._count_trips(instruction) or 1
+        inner_times *= inner_trips
       for called in _find_called(instruction):
-        yield from self._walk(called, inner)
+        yield from self._walk(called, inner_times, inner_trips)
 
   def _count_trips(self, loop):
     """Returns the constant that a loop's counter is compared with, or None."""

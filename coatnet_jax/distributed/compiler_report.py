@@ -18,8 +18,9 @@ leaves out.
 
 **HBM bytes**: operands and results that lie in HBM, of every operation that
 runs, each whole and once, without the padding of tiles; of a copy what is
-moved. A kernel's blocks count as often as the grid fetches them: whenever their
-index changes from one step to the next.
+moved, and of what a loop stacks or goes over, one part each time. A kernel's
+blocks count as often as the grid fetches them: whenever their index changes
+from one step to the next.
 """
 
 import dataclasses
@@ -230,7 +231,7 @@ def count_operations(
     program: the compiled one.
     bundles: of the schedules of the traced function's kernels.
   """
-  for computation, instruction, times in program.walk():
+  for computation, instruction, times, trips in program.walk():
     if instruction.target == KERNEL_TARGET:
       call = _match_kernel(instruction, bundles)
       count = bundles[call]
@@ -253,7 +254,7 @@ def count_operations(
         steps=call.steps,
       )
       continue
-    hbm_bytes = count_hbm_bytes(computation, instruction) * times
+    hbm_bytes = count_hbm_bytes(computation, instruction, trips) * times
     if instruction.cycles or hbm_bytes:
       yield Operation(
         name=instruction.name,
@@ -298,13 +299,17 @@ def _operands(computation, instruction) -> list[Array]:
 
 
 def count_hbm_bytes(
-  computation: Mapping[str, Instruction], instruction: Instruction
+  computation: Mapping[str, Instruction],
+  instruction: Instruction,
+  trips: int = 1,
 ) -> int:
   """Returns the bytes an operation of XLA reads from and writes to HBM.
 
   Args:
     computation: the one it is in, by name.
     instruction: the operation, not a kernel.
+    trips: of the loop that it is in. An array with as many rows is what a
+      `lax.scan` goes over or stacks, and a trip touches one of them.
   """
   opcode = instruction.opcode
   if opcode in _FREE_OPCODES or opcode.endswith('-done'):
@@ -319,8 +324,11 @@ def count_hbm_bytes(
     if opcode == 'copy-start':
       destination = instruction.results[0]
     return destination.num_bytes * (source.in_hbm + destination.in_hbm)
-  arrays = [*operands, *instruction.results]
-  return sum(array.num_bytes for array in arrays if array.in_hbm)
+  return sum(
+    array.num_bytes // (trips if array.shape[:1] == (trips,) else 1)
+    for array in (*operands, *instruction.results)
+    if array.in_hbm
+  )
 
 
 def find_largest_array(program: Program) -> Array:
@@ -328,7 +336,7 @@ def find_largest_array(program: Program) -> Array:
   return max(
     (
       array
-      for _, instruction, _ in program.walk()
+      for _, instruction, _, _ in program.walk()
       if instruction.opcode != 'parameter'
       for array in instruction.results
       if array.in_hbm

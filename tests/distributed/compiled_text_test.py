@@ -83,15 +83,21 @@ def test_an_instruction_is_read_whole(program):
 
 def test_what_runs_is_walked_as_often_as_it_runs(program):
   cycles = {
-    instruction.name: (instruction.cycles, times)
-    for _, instruction, times in program.walk()
+    instruction.name: (instruction.cycles, times, trips)
+    for _, instruction, times, trips in program.walk()
     if instruction.cycles
   }
   # Not what is in a fusion.
-  assert cycles == {'tanh_fusion': (100, 5), 'same': (40, 1), 'out': (9, 1)}
+  assert cycles == {
+    'tanh_fusion': (100, 5, 5),
+    'same': (40, 1, 1),
+    'out': (9, 1, 1),
+  }
 
 
 def test_a_loop_without_a_limit_counts_once():
   text = PROGRAM.replace('direction=LT', 'direction=NE')
-  runs = {i.name: times for _, i, times in parse_program(text).walk()}
+  runs = {
+    visit.instruction.name: visit.times for visit in parse_program(text).walk()
+  }
   assert runs['tanh_fusion'] == 1

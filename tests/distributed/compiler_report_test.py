@@ -54,6 +54,20 @@ def test_a_copy_in_the_background_counts_what_it_moves(program):
   assert (start.cycles, start.hbm_bytes) == (0, 16 * 128 * 2)
 
 
+def test_a_trip_of_a_loop_touches_one_part_of_what_is_stacked():
+  text = """\
+ENTRY %main (x: f32[8], stacked: f32[5,8]) -> f32[5,8] {
+  %x = f32[8]{0} parameter(0)
+  %stacked = f32[5,8]{1,0} parameter(1)
+  ROOT %updated = f32[5,8]{1,0} fusion(%stacked, %x), kind=kLoop, calls=%f
+}
+"""
+  computation = parse_program(text).computations['main']
+  updated = computation['updated']
+  assert compiler_report.count_hbm_bytes(computation, updated) == 4 * 88
+  assert compiler_report.count_hbm_bytes(computation, updated, 5) == 4 * 24
+
+
 def test_a_kernel_is_bundles_times_steps(program):
   operations = _count(program)
   kernel = operations['kernel.1']
