@@ -70,6 +70,8 @@ def main(arguments: list[str]) -> int:
       f' {examples.sizes.sum() / 1e9:,.2f} GB, {len(source.class_names):,}'
       ' classes.'
     )
+  for note in source.notes:
+    _show(note)
   if args.dry_run:
     shards = [s for part in plan_shards(source, options).values() for s in part]
     _show(

@@ -10,6 +10,9 @@ import hashlib
 import numpy as np
 
 _FRACTION_STEPS = 2**64
+_HASHED_AT_ONCE = 100_000
+# So that what is held out is spread over the shuffled order.
+_SPLIT = b'split'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,16 +102,23 @@ class PreparationSource(abc.ABC):
     """
 
 
-def hash_names(names: np.ndarray) -> np.ndarray:
+def hash_names(names: np.ndarray, purpose: bytes = b'') -> np.ndarray:
   """Returns [N] uint64, the same on every machine.
 
   Args:
     names: [N] bytes.
+    purpose: hashes for two purposes have nothing to do with each other.
   """
-  digests = b''.join(
-    hashlib.blake2b(name, digest_size=8).digest() for name in names.tolist()
-  )
-  return np.frombuffer(digests, '>u8').astype(np.uint64)
+  hashes = np.empty(len(names), np.uint64)
+  # In parts: a list of all names takes several times what the array does.
+  for start in range(0, len(names), _HASHED_AT_ONCE):
+    part = names[start : start + _HASHED_AT_ONCE].tolist()
+    digests = b''.join(
+      hashlib.blake2b(name, digest_size=8, person=purpose).digest()
+      for name in part
+    )
+    hashes[start : start + len(part)] = np.frombuffer(digests, '>u8')
+  return hashes
 
 
 def hold_out_fraction(
@@ -126,7 +136,7 @@ def hold_out_fraction(
     The images for training, and those held out.
   """
   threshold = np.uint64(min(int(fraction * _FRACTION_STEPS), 2**64 - 1))
-  held_out = _split_hashes(examples) < threshold
+  held_out = hash_names(examples.names, _SPLIT) < threshold
   return examples.select(~held_out), examples.select(held_out)
 
 
@@ -142,7 +152,7 @@ def hold_out_per_class(
   Returns:
     The images for training, and those held out.
   """
-  order = np.lexsort((_split_hashes(examples), examples.labels))
+  order = np.lexsort((hash_names(examples.names, _SPLIT), examples.labels))
   class_sizes = np.bincount(examples.labels)
   first_of_class = np.cumsum(class_sizes) - class_sizes
   sorted_labels = examples.labels[order]
@@ -150,8 +160,3 @@ def hold_out_per_class(
   held_out = np.zeros(len(examples), bool)
   held_out[order] = place < np.minimum(count, class_sizes // 2)[sorted_labels]
   return examples.select(~held_out), examples.select(held_out)
-
-
-def _split_hashes(examples: Examples) -> np.ndarray:
-  """Returns hashes that are independent of the shuffled order's."""
-  return hash_names(np.char.add(b'split/', examples.names))

@@ -1,9 +1,7 @@
 """ImageNet from its published archives, which are never unpacked."""
 
-import concurrent.futures
 import functools
 import io
-import multiprocessing
 import os
 import pathlib
 import tarfile
@@ -12,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.io
 
+from coatnet_jax.data.known_datasets import get_known_dataset
 from coatnet_jax.data.preparation import class_lists
 from coatnet_jax.data.preparation.archives import Member, list_members
 from coatnet_jax.data.preparation.examples import (
@@ -21,6 +20,7 @@ from coatnet_jax.data.preparation.examples import (
   hold_out_fraction,
   hold_out_per_class,
 )
+from coatnet_jax.data.preparation.worker_pool import map_in_processes
 from coatnet_jax.errors import UserError
 
 _META_FILE = 'meta.mat'
@@ -122,13 +122,15 @@ def create_imagenet2012(
   _check_not_missing(class_names, members, train_archive)
   validation = _to_examples(images, 0, file=1)
   validation.labels[:] = [numbers[label] for label in labels]
+  train = _number_classes(members, class_names)
   return ArchiveSource(
     'imagenet2012',
     '5.1.0',
     'ImageNet-1k, ILSVRC 2012.',
     class_names,
     (train_archive, validation_archive),
-    {'train': _number_classes(members, class_names), 'validation': validation},
+    {'train': train, 'validation': validation},
+    _note_other_count('imagenet2012', len(train) + len(validation)),
   )
 
 
@@ -182,6 +184,7 @@ def create_imagenet21k(
       ' the class list and were left out.',
     )
   examples = _number_classes(members, class_names)
+  notes += _note_other_count(name, len(examples))
   if name == 'imagenet21k_p':
     train, validation = hold_out_per_class(examples, _P_EVAL_PER_CLASS)
   else:
@@ -251,12 +254,7 @@ def _list_class_archives(
     raise UserError(f'{path} has no class archives, or one of them twice.')
   show(f'{path}: listing {len(names):,} class archives.')
   list_class = functools.partial(_list_class, path)
-  if num_workers == 1:
-    return dict(zip(names, map(list_class, outer)))
-  with concurrent.futures.ProcessPoolExecutor(
-    num_workers, multiprocessing.get_context('spawn')
-  ) as pool:
-    return dict(zip(names, pool.map(list_class, outer, chunksize=8)))
+  return dict(zip(names, map_in_processes(list_class, outer, num_workers)))
 
 
 def _list_class(path: pathlib.Path, archive: Member) -> Examples:
@@ -273,6 +271,18 @@ def _to_examples(members: list[Member], label: int, file: int) -> Examples:
     offsets=np.array([m.offset for m in members], np.int64),
     sizes=np.array([m.size for m in members], np.int64),
   )
+
+
+def _note_other_count(name: str, found: int) -> tuple[str, ...]:
+  """Says so if there are not as many images as are known to be.
+
+  It is no error: there are archives with a few images more or less.
+  """
+  known = get_known_dataset(name)
+  expected = known.num_train_examples + known.num_eval_examples
+  if found == expected:
+    return ()
+  return (f'The archives have {found:,} images and {name} has {expected:,}.',)
 
 
 def _number_classes(

@@ -151,7 +151,10 @@ def prepare(
     return directory
   for split, examples in source.splits.items():
     if not len(examples):
-      raise UserError(f'There are no images for the split {split!r}.')
+      raise UserError(
+        f'There are no images for the split {split!r} of {source.name}: hold'
+        ' out another part, or give it a folder of its own.'
+      )
   with _exclusive(directory):
     _begin_or_go_on(directory, plan)
     shards = plan_shards(source, options)

@@ -1,12 +1,15 @@
-"""Shards over processes that end with the one that started them."""
+"""Work over processes that end with the one that started them."""
 
 import concurrent.futures
+import concurrent.futures.process
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import cv2
 
@@ -17,6 +20,9 @@ from coatnet_jax.data.preparation.shards import (
   write_shard,
 )
 from coatnet_jax.errors import UserError
+
+_Item = TypeVar('_Item')
+_Result = TypeVar('_Result')
 
 
 def write_shards(
@@ -39,12 +45,7 @@ def write_shards(
     yield from ((shard, write_shard(source, shard)) for shard in shards)
     return
   waiting = iter(shards)
-  with concurrent.futures.ProcessPoolExecutor(
-    min(num_workers, max(len(shards), 1)),
-    multiprocessing.get_context('spawn'),
-    initializer=_start_worker,
-    initargs=(source,),
-  ) as pool:
+  with _create_pool(min(num_workers, len(shards)), source) as pool:
     running = {}
     try:
       while True:
@@ -61,20 +62,53 @@ def write_shards(
         )
         for future in done:
           yield running.pop(future), future.result()
-    except concurrent.futures.process.BrokenProcessPool as error:
-      raise UserError(
-        'A worker process was ended from outside, perhaps for want of memory;'
-        ' run the same command again, with fewer workers.'
-      ) from error
     finally:
       for future in running:
         future.cancel()
 
 
+def map_in_processes(
+  function: Callable[[_Item], _Result], items: list[_Item], num_workers: int
+) -> list[_Result]:
+  """Returns the results of a function for all items, in their order.
+
+  Args:
+    function: can be pickled.
+    items: what to call it with.
+    num_workers: processes; with 1, this one.
+
+  Raises:
+    UserError: a process was ended from outside.
+  """
+  if num_workers == 1:
+    return [function(item) for item in items]
+  with _create_pool(num_workers) as pool:
+    return list(pool.map(function, items, chunksize=8))
+
+
+@contextlib.contextmanager
+def _create_pool(
+  num_workers: int, source: PreparationSource | None = None
+) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
+  with concurrent.futures.ProcessPoolExecutor(
+    num_workers,
+    multiprocessing.get_context('spawn'),
+    initializer=_start_worker,
+    initargs=(source,),
+  ) as pool:
+    try:
+      yield pool
+    except concurrent.futures.process.BrokenProcessPool as error:
+      raise UserError(
+        'A worker process was ended from outside, perhaps for want of memory;'
+        ' run the same command again, with fewer workers.'
+      ) from error
+
+
 _worker_source: PreparationSource | None = None
 
 
-def _start_worker(source: PreparationSource) -> None:
+def _start_worker(source: PreparationSource | None) -> None:
   global _worker_source
   _worker_source = source
   # Ctrl-C reaches all processes; the first one sees to it.

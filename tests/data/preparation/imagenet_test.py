@@ -112,6 +112,7 @@ def test_every_good_image_is_in_and_every_bad_one_is_reported(prepared):
 def test_the_reasons_are_in_the_report(prepared):
   text = (prepared / 'report.txt').read_text()
   for reason in (
+    'The archives have 207 images and imagenet21k_winter21 has 13,153,500.',
     'truncated JPEG',
     'empty file',
     'not an image',
@@ -227,6 +228,7 @@ def test_classes_that_are_not_in_the_list(folder, tmp_path):
   )
   assert source.class_names == SYNSETS[:30]
   assert '20 classes of the archive' in source.notes[0]
+  assert source.notes[1].endswith('imagenet21k_p has 11,582,739.')
   # Half of a class at most, where 50 of each are held out.
   assert len(source.splits['validation']) == sum(
     (4 + len(archive_examples.ODD.get(i, ()))) // 2 for i in range(30)
