@@ -125,6 +125,15 @@ def _create_parser() -> argparse.ArgumentParser:
     command.add_argument('--name', help='of the data set; else of source_dir')
     if name == 'folder':
       _add_eval_fraction(command, 0.1)
+      _add_path(
+        command, 'classes', help='file, the folders in the order of labels'
+      )
+      command.add_argument(
+        '--only_split',
+        default='',
+        metavar='NAME',
+        help='hold nothing out and call all images so: test, for example',
+      )
   tfds = commands.add_parser('tfds', help='a TFDS data set in TFRecord')
   _add_path(tfds, 'source_dir', required=True, help='has dataset_info.json')
   _add_path(tfds, 'output_dir', required=True, help='the TFDS data directory')
@@ -207,7 +216,11 @@ def _create_source(args: argparse.Namespace):
     )
   if args.command == 'folder':
     return FolderPreparationSource(
-      name, directory, eval_fraction=args.eval_fraction
+      name,
+      directory,
+      eval_fraction=args.eval_fraction,
+      classes=args.classes,
+      only_split=args.only_split,
     )
   return IdxPreparationSource(name, directory)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from coatnet_jax.data.folder import list_files
 from coatnet_jax.data.idx import IdxSource
+from coatnet_jax.data.preparation.class_lists import read_class_list
 from coatnet_jax.data.preparation.examples import (
   Examples,
   PreparationSource,
@@ -23,18 +24,27 @@ class FolderPreparationSource(PreparationSource):
   """Image files, one folder for each class; JPEG and PNG stay as they are."""
 
   def __init__(
-    self, name: str, directory: pathlib.Path, *, eval_fraction: float = 0.1
+    self,
+    name: str,
+    directory: pathlib.Path,
+    *,
+    eval_fraction: float = 0.1,
+    classes: pathlib.Path | None = None,
+    only_split: str = '',
   ):
     """Lists the files.
 
     Args:
       name: what to call the data set.
       directory: has a folder for each class; or `train` and one of
-        `validation`, `val` and `test`, which have.
+        `validation`, `val` and `test`, which have, and name the splits.
       eval_fraction: how much to hold out where there is no such folder.
+      classes: file with the names of the folders in the order of the labels,
+        which may be more; else they are sorted.
+      only_split: what to call all images, where nothing is to be held out.
 
     Raises:
-      UserError: there are no images, or the folders' classes differ.
+      UserError: there are no images, or a folder is not a class.
     """
     self.name, self._directory = name, directory
     self.description = 'Images of a folder.'
@@ -44,34 +54,29 @@ class FolderPreparationSource(PreparationSource):
       raise UserError(
         f'eval_fraction is {eval_fraction}; it must be between 0 and 1.'
       )
-    if not (directory / 'train').is_dir():
-      files = list_files(directory)
-      self.class_names = tuple(files)
-      train, validation = hold_out_fraction(
-        self._list('', files), eval_fraction
-      )
-      self.splits = {'train': train, 'validation': validation}
-      return
-    folders = ['train'] + [
-      name for name in _EVAL_FOLDERS if (directory / name).is_dir()
-    ]
+    folders = [''] if only_split else _split_folders(directory)
     found = {folder: list_files(directory / folder) for folder in folders}
-    self.class_names = tuple(found['train'])
+    self.class_names = (
+      read_class_list(classes) if classes else tuple(found[folders[0]])
+    )
     for folder, files in found.items():
-      unknown = set(files) - set(self.class_names)
+      unknown = sorted(set(files) - set(self.class_names))
       if unknown:
         raise UserError(
-          f'{directory / folder} has classes that {directory / "train"} has'
-          f' not: {", ".join(sorted(unknown)[:5])}.'
+          f'{directory / folder} has folders that are not classes of'
+          f' {classes or directory / folders[0]}: {", ".join(unknown[:5])}.'
         )
-    self.splits = {
-      folder.replace('val', 'validation') if folder == 'val' else folder: (
-        self._list(f'{folder}/', files)
-      )
-      for folder, files in found.items()
-    }
+    examples = {folder: self._list(folder, found[folder]) for folder in folders}
+    if only_split:
+      self.splits = {only_split: examples['']}
+    elif folders == ['']:
+      train, held_out = hold_out_fraction(examples[''], eval_fraction)
+      self.splits = {'train': train, 'validation': held_out}
+    else:
+      self.splits = examples
 
-  def _list(self, prefix: str, files: dict[str, list[str]]) -> Examples:
+  def _list(self, folder: str, files: dict[str, list[str]]) -> Examples:
+    prefix = folder and f'{folder}/'
     numbers = {name: label for label, name in enumerate(self.class_names)}
     names, labels = [], []
     for class_name, file_names in files.items():
@@ -90,6 +95,14 @@ class FolderPreparationSource(PreparationSource):
     """Returns one image's file; see PreparationSource."""
     name = os.fsdecode(bytes(examples.names[index]))
     return (self._directory / name).read_bytes()
+
+
+def _split_folders(directory: pathlib.Path) -> list[str]:
+  """Returns 'train' and what is beside it, or [''] if it is not there."""
+  if not (directory / 'train').is_dir():
+    return ['']
+  beside = [name for name in _EVAL_FOLDERS if (directory / name).is_dir()]
+  return ['train', *beside]
 
 
 class IdxPreparationSource(PreparationSource):

@@ -206,7 +206,7 @@ def _exclusive(directory: pathlib.Path) -> Iterator[None]:
   work_folder = directory / WORK_FOLDER
   try:
     work_folder.mkdir(parents=True, exist_ok=True)
-    lock = open(directory.parent / f'.{directory.name}.lock', 'wb')  # noqa: SIM115
+    lock = open(work_folder / 'lock', 'wb')  # noqa: SIM115
   except OSError as error:
     raise UserError(f'{directory} cannot be made: {error.strerror}.') from error
   with lock:

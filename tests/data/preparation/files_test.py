@@ -40,9 +40,7 @@ def test_a_folder_with_splits(tmp_path):
     assert example['image'] == (tmp_path / 'in' / name).read_bytes()
     assert example['label'] == ['ant', 'bee'].index(name.split('/')[1])
   assert len(train) == 7
-  validation = create_tfds_source(
-    'insects', str(tmp_path / 'out'), 'validation'
-  )
+  validation = create_tfds_source('insects', str(tmp_path / 'out'), 'val')
   assert len(validation) == 2
 
 
@@ -69,8 +67,23 @@ def test_names_that_are_not_ascii(tmp_path):
 def test_classes_that_training_has_not(tmp_path):
   write_classes(tmp_path / 'in' / 'train')
   write_classes(tmp_path / 'in' / 'val', classes=('ant', 'cat'))
-  with pytest.raises(UserError, match='has not: cat'):
+  with pytest.raises(UserError, match=r'not classes of .*train: cat'):
     FolderPreparationSource('insects', tmp_path / 'in')
+
+
+def test_a_class_list_gives_the_labels(tmp_path):
+  write_classes(tmp_path / 'in', classes=('10', '9'))
+  classes = tmp_path / 'classes.txt'
+  classes.write_text('\n'.join(str(i) for i in range(12)))
+  source = FolderPreparationSource(
+    'v2', tmp_path / 'in', classes=classes, only_split='test'
+  )
+  found = prepare_and_open(source, tmp_path, 'test')
+  assert found.num_classes == 12
+  assert sorted(found[i]['label'] for i in range(6)) == [9] * 3 + [10] * 3
+  classes.write_text('9')
+  with pytest.raises(UserError, match=r'not classes of .*classes.txt: 10'):
+    FolderPreparationSource('v2', tmp_path / 'in', classes=classes)
 
 
 def test_a_folder_that_is_not_there(tmp_path):

@@ -137,8 +137,8 @@ def test_going_on_with_other_images_is_refused(images, options):
 
 def test_two_at_a_time_are_refused(images, options):
   directory = data_set_directory(MemorySource(images), options)
-  directory.mkdir(parents=True)
-  with open(directory.parent / '.1.0.0.lock', 'wb') as lock:
+  (directory / '.preparing').mkdir(parents=True)
+  with open(directory / '.preparing' / 'lock', 'wb') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     with pytest.raises(UserError, match='Another process is preparing'):
       prepare(MemorySource(images), options)
@@ -169,7 +169,7 @@ def test_a_full_disk_stops_it_with_nothing_half_written(disk_was_full):
   assert 'cannot be written any further (File too large)' in message
   assert 'run the same command again' in message
   assert [path.name for path in directory.iterdir()] == ['.preparing']
-  assert left == ['preparation.json']
+  assert left == ['lock', 'preparation.json']
 
 
 def test_it_goes_on_when_there_is_room(
