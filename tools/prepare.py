@@ -16,8 +16,10 @@ was left out or encoded anew. See docs/data.md.
 """
 
 import argparse
+import functools
 import os
 import pathlib
+import shlex
 import sys
 
 from coatnet_jax.data.preparation.files import (
@@ -79,7 +81,7 @@ def main(arguments: list[str]) -> int:
       f' shards of about {estimate_bytes(shards) / 1e9:,.2f} GB together.'
     )
     return 0
-  directory = prepare(source, options, _show)
+  directory = prepare(source, options, _show, _create_writer(args))
   print(f'{directory} is complete; see report.txt there.')
   return 0
 
@@ -165,6 +167,12 @@ def _add_command(commands, name: str) -> argparse.ArgumentParser:
     help='larger images are left out (default: %(default)s)',
   )
   command.add_argument(
+    '--beam',
+    metavar='OPTIONS',
+    help='write shards by an Apache Beam pipeline of these options, such as'
+    ' "--runner=DirectRunner"; see docs/data.md',
+  )
+  command.add_argument(
     '--dry_run', action='store_true', help='say what there is, write nothing'
   )
   return command
@@ -223,6 +231,23 @@ def _create_source(args: argparse.Namespace):
       only_split=args.only_split,
     )
   return IdxPreparationSource(name, directory)
+
+
+def _create_writer(args: argparse.Namespace):
+  """Returns what writes shards on a cluster; None for processes here."""
+  if args.beam is None:
+    return None
+  # Here, because few have Apache Beam.
+  try:
+    from coatnet_jax.data.preparation import beam_pipeline
+  except ModuleNotFoundError as error:
+    raise UserError(
+      f'--beam needs a package that is not installed ({error.name}): pip'
+      ' install -r requirements-beam.txt.'
+    ) from error
+  return functools.partial(
+    beam_pipeline.write_shards, beam_options=shlex.split(args.beam)
+  )
 
 
 def _convert(args: argparse.Namespace) -> int:

@@ -75,6 +75,12 @@ def test_impossible_arguments(images, arguments, message):
     main(folder_arguments(images, *arguments))
 
 
+def test_beam_is_asked_for_and_not_installed(images, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'apache_beam', None)
+  with pytest.raises(UserError, match=r'\(apache_beam\): pip install'):
+    main(folder_arguments(images, '--beam=--runner=DirectRunner'))
+
+
 def test_help_has_every_data_set(capsys):
   with pytest.raises(SystemExit):
     main(['--help'])

@@ -8,6 +8,7 @@ shard that is whole.
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import pathlib
@@ -31,6 +32,9 @@ from coatnet_jax.data.preparation.verification import DEFAULT_MAX_PIXELS
 from coatnet_jax.data.preparation.worker_pool import write_shards
 from coatnet_jax.errors import UserError
 
+ShardWriter = Callable[
+  [PreparationSource, list[Shard]], Iterator[tuple[Shard, WrittenShard]]
+]
 # Changes when the same images come to other bytes, so that shards of two
 # versions of this code are not mixed.
 _FORMAT_VERSION = 1
@@ -128,6 +132,7 @@ def prepare(
   source: PreparationSource,
   options: PreparationOptions,
   show: Callable[[str], None] = lambda line: None,
+  write: ShardWriter | None = None,
 ) -> pathlib.Path:
   """Writes a data set, or what is missing of it.
 
@@ -135,6 +140,7 @@ def prepare(
     source: the images.
     options: where to, and how.
     show: takes lines on the progress.
+    write: writes shards and yields them; else processes of this machine do.
 
   Returns:
     The directory, which `tfds.builder_from_directory` reads; with report.json,
@@ -158,7 +164,9 @@ def prepare(
   with _exclusive(directory):
     _begin_or_go_on(directory, plan)
     shards = plan_shards(source, options)
-    written = _write_missing(source, shards, options.num_workers, show)
+    if write is None:
+      write = functools.partial(write_shards, num_workers=options.num_workers)
+    written = _write_missing(source, shards, write, show)
     _check_not_empty(source, written)
     with disk_errors(directory):
       _finish(source, directory, shards, written, plan)
@@ -243,7 +251,7 @@ def _begin_or_go_on(directory: pathlib.Path, plan: str) -> None:
 def _write_missing(
   source: PreparationSource,
   shards: dict[str, list[Shard]],
-  num_workers: int,
+  write: ShardWriter,
   show: Callable[[str], None],
 ) -> dict[str, list[WrittenShard]]:
   """Writes the shards that are not whole; returns all."""
@@ -262,9 +270,7 @@ def _write_missing(
   source = _without_examples(source)
   num_images, start = 0, time.monotonic()
   total = sum(len(shard.examples) for shard in missing)
-  for i, (shard, written) in enumerate(
-    write_shards(source, missing, num_workers), start=1
-  ):
+  for i, (shard, written) in enumerate(write(source, missing), start=1):
     notes[shard.file_name] = written
     num_images += len(shard.examples)
     rate = num_images / max(time.monotonic() - start, 1e-6)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+import uuid
 from collections.abc import Iterator
 
 from array_record.python import array_record_module
@@ -104,8 +105,10 @@ def write_shard(source: PreparationSource, shard: Shard) -> WrittenShard:
     UserError: the disk is full, or a file of the source cannot be read.
   """
   work_folder = shard.directory / WORK_FOLDER
-  unfinished = work_folder / f'{shard.file_name}.{os.getpid()}.unfinished'
-  note = work_folder / f'{shard.file_name}.{os.getpid()}.note.unfinished'
+  # Of this attempt alone: a cluster may try a shard twice at a time.
+  attempt = f'{shard.file_name}.{uuid.uuid4().hex}'
+  unfinished = work_folder / f'{attempt}.unfinished'
+  note = work_folder / f'{attempt}.note.unfinished'
   try:
     with disk_errors(shard.directory):
       written = _write_records(source, shard, unfinished)
@@ -191,7 +194,7 @@ def _read(source: PreparationSource, examples: Examples, index: int) -> bytes:
   except OSError as error:
     raise UserError(
       f'{examples.names[index].decode(errors="replace")} cannot be read from'
-      f' {source.name}: {error.strerror}.'
+      f' {error.filename or source.name}: {error.strerror or error}.'
     ) from error
 
 
