@@ -37,6 +37,7 @@ from coatnet_jax.data.preparation.preparation import (
   plan_shards,
   prepare,
 )
+from coatnet_jax.data.preparation.shards import disk_errors
 from coatnet_jax.data.preparation.verification import DEFAULT_MAX_PIXELS
 from coatnet_jax.errors import UserError
 
@@ -263,7 +264,8 @@ def _convert(args: argparse.Namespace) -> int:
     raise UserError(
       f'{source_dir} is itself in --output_dir; choose another one.'
     )
-  num_written = convert_to_array_record(source_dir, target_dir)
+  with disk_errors(target_dir):
+    num_written = convert_to_array_record(source_dir, target_dir)
   print(f'{target_dir} is complete; {num_written} shards were written.')
   return 0
 

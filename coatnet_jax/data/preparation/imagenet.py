@@ -27,6 +27,8 @@ _META_FILE = 'meta.mat'
 _GROUND_TRUTH_FILE = 'ILSVRC2012_validation_ground_truth.txt'
 # As many of each class as the published split of ImageNet-21K-P.
 _P_EVAL_PER_CLASS = 50
+# Class archives between two lines of progress.
+_SHOWN_EVERY = 500
 
 
 class ArchiveSource(PreparationSource):
@@ -254,7 +256,14 @@ def _list_class_archives(
     raise UserError(f'{path} has no class archives, or one of them twice.')
   show(f'{path}: listing {len(names):,} class archives.')
   list_class = functools.partial(_list_class, path)
-  return dict(zip(names, map_in_processes(list_class, outer, num_workers)))
+  found = {}
+  for name, examples in zip(
+    names, map_in_processes(list_class, outer, num_workers)
+  ):
+    found[name] = examples
+    if len(found) % _SHOWN_EVERY == 0:
+      show(f'{len(found):,} of {len(names):,} class archives are listed.')
+  return found
 
 
 def _list_class(path: pathlib.Path, archive: Member) -> Examples:

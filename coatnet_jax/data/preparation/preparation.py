@@ -43,6 +43,7 @@ _RECORD_OVERHEAD_BYTES = 200
 _SHARD_OVERHEAD_BYTES = 2 * 65536
 # Left free on the disk for others.
 _SPARE_BYTES = 64 * 2**20
+_SECONDS_BETWEEN_LINES = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -269,16 +270,20 @@ def _write_missing(
   # The shards wait without their images' places, which would be copied.
   source = _without_examples(source)
   num_images, start = 0, time.monotonic()
+  shown = start
   total = sum(len(shard.examples) for shard in missing)
   for i, (shard, written) in enumerate(write(source, missing), start=1):
     notes[shard.file_name] = written
     num_images += len(shard.examples)
-    rate = num_images / max(time.monotonic() - start, 1e-6)
-    left = (total - num_images) / rate
+    now = time.monotonic()
+    if i < len(missing) and now - shown < _SECONDS_BETWEEN_LINES:
+      continue
+    shown = now
+    rate = num_images / max(now - start, 1e-6)
     show(
       f'shard {i:,} of {len(missing):,}, {num_images:,} of'
       f' {count_of(total, "image")}, {rate:,.0f} images/s,'
-      f' {left / 60:,.0f} min left'
+      f' {(total - num_images) / rate / 60:,.0f} min left'
     )
   return {
     split: [notes[shard.file_name] for shard in part]

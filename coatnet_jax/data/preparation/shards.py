@@ -29,6 +29,9 @@ WORK_FOLDER = '.preparing'
 # Records one by one, so that any can be read alone, and as they are: images
 # are compressed already.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
+# What a file may have at most, before it is read: no compression at all.
+_BYTES_PER_PIXEL = 4
+_HEADER_BYTES = 2**20
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -134,14 +137,16 @@ def disk_errors(directory: pathlib.Path) -> Iterator[None]:
   """
   try:
     yield
-  except OSError as error:
-    if error.errno not in _DISK_ERRORS:
-      raise
-    raise UserError(
-      f'{directory} cannot be written any further'
-      f' ({os.strerror(error.errno)}); make room and run the same command'
-      ' again: the shards that are there are kept.'
-    ) from error
+  # A RuntimeError is array_record's, with the system's words in it.
+  except (OSError, RuntimeError) as error:
+    for code in _DISK_ERRORS:
+      reason = os.strerror(code)
+      if getattr(error, 'errno', None) == code or reason in str(error):
+        raise UserError(
+          f'{directory} cannot be written any further ({reason}); make room and'
+          ' run the same command again: the shards that are there are kept.'
+        ) from error
+    raise
 
 
 def _write_records(
@@ -150,34 +155,28 @@ def _write_records(
   num_examples, num_bytes = 0, 0
   changed, dropped = [], []
   writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
-  try:
-    for index in range(len(shard.examples)):
-      name = shard.examples.names[index].decode(errors='surrogateescape')
-      try:
-        image = verify_image(
-          _read(source, shard.examples, index),
-          source.encoding_format,
-          shard.max_pixels,
-        )
-      except DroppedImageError as error:
-        dropped.append([name, str(error)])
-        continue
-      if image.change:
-        changed.append([name, image.change])
-      record = _serialize(
-        image.data,
-        int(shard.examples.labels[index]),
-        shard.examples.names[index],
+  for index in range(len(shard.examples)):
+    name = shard.examples.names[index].decode(errors='surrogateescape')
+    try:
+      image = verify_image(
+        _read(source, shard, index),
+        source.encoding_format,
+        shard.max_pixels,
       )
-      writer.write(record)
-      num_examples += 1
-      num_bytes += len(record)
-    writer.close()
-  except RuntimeError as error:  # The writer's, with the system's words in it.
-    for code in _DISK_ERRORS:
-      if os.strerror(code) in str(error):
-        raise OSError(code, os.strerror(code)) from error
-    raise
+    except DroppedImageError as error:
+      dropped.append([name, str(error)])
+      continue
+    if image.change:
+      changed.append([name, image.change])
+    record = _serialize(
+      image.data,
+      int(shard.examples.labels[index]),
+      shard.examples.names[index],
+    )
+    writer.write(record)
+    num_examples += 1
+    num_bytes += len(record)
+  writer.close()
   return WrittenShard(
     num_examples,
     num_bytes,
@@ -188,13 +187,19 @@ def _write_records(
   )
 
 
-def _read(source: PreparationSource, examples: Examples, index: int) -> bytes:
+def _read(source: PreparationSource, shard: Shard, index: int) -> bytes:
+  size = int(shard.examples.sizes[index])
+  if size > _BYTES_PER_PIXEL * shard.max_pixels + _HEADER_BYTES:
+    raise DroppedImageError(
+      f'{size:,} bytes, too many for {shard.max_pixels:,} pixels'
+    )
   try:
-    return source.read(examples, index)
+    return source.read(shard.examples, index)
   except OSError as error:
+    name = shard.examples.names[index].decode(errors='replace')
     raise UserError(
-      f'{examples.names[index].decode(errors="replace")} cannot be read from'
-      f' {error.filename or source.name}: {error.strerror or error}.'
+      f'{name} cannot be read from {error.filename or source.name}:'
+      f' {error.strerror or error}.'
     ) from error
 
 

@@ -69,8 +69,8 @@ def write_shards(
 
 def map_in_processes(
   function: Callable[[_Item], _Result], items: list[_Item], num_workers: int
-) -> list[_Result]:
-  """Returns the results of a function for all items, in their order.
+) -> Iterator[_Result]:
+  """Yields the results of a function for all items, in their order.
 
   Args:
     function: can be pickled.
@@ -81,9 +81,10 @@ def map_in_processes(
     UserError: a process was ended from outside.
   """
   if num_workers == 1:
-    return [function(item) for item in items]
+    yield from map(function, items)
+    return
   with _create_pool(num_workers) as pool:
-    return list(pool.map(function, items, chunksize=8))
+    yield from pool.map(function, items, chunksize=8)
 
 
 @contextlib.contextmanager

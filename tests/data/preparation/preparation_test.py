@@ -181,6 +181,17 @@ def test_it_goes_on_when_there_is_room(
   assert hashes(prepare(MemorySource(images), options)) == expected
 
 
+def test_a_file_that_is_too_large_for_an_image_is_not_read(images, options):
+  source = MemorySource(images[:2])
+  source.splits['train'].sizes[0] = 10**9
+  source.images[0] = None
+  directory = prepare(source, options)
+  report = json.loads((directory / 'report.json').read_text())
+  assert report['splits']['train']['dropped'] == [
+    ['0.jpg', '1,000,000,000 bytes, too many for 100,000,000 pixels']
+  ]
+
+
 def test_too_small_a_disk_is_seen_before_it_starts(
   images, options, monkeypatch
 ):

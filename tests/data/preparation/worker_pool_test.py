@@ -7,11 +7,11 @@ from coatnet_jax.errors import UserError
 
 
 def test_one_worker_is_this_process():
-  assert map_in_processes(abs, [-3, 2], 1) == [3, 2]
+  assert list(map_in_processes(abs, [-3, 2], 1)) == [3, 2]
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_ended_is_one_sentence():
   # Exits with status 1, as if killed for want of memory.
   with pytest.raises(UserError, match='A worker process was ended'):
-    map_in_processes(os._exit, [1], 2)
+    list(map_in_processes(os._exit, [1], 2))
