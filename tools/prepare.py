@@ -82,7 +82,11 @@ def main(arguments: list[str]) -> int:
       f' shards of about {estimate_bytes(shards) / 1e9:,.2f} GB together.'
     )
     return 0
-  directory = prepare(source, options, _show, _create_writer(args))
+  try:
+    directory = prepare(source, options, _show, _create_writer(args))
+  except KeyboardInterrupt:
+    _show('Interrupted; run the same command again to go on.')
+    return 130
   print(f'{directory} is complete; see report.txt there.')
   return 0
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from coatnet_jax.data.preparation import shards
 from coatnet_jax.data.tfds_source import create_tfds_source
 from coatnet_jax.errors import UserError
 from tests.data.preparation.archive_examples import (
@@ -53,6 +54,17 @@ def test_a_folder_becomes_a_data_set(images, capsys):
     )
     == 16
   )
+
+
+def test_ctrl_c_says_how_to_go_on(images, capsys, monkeypatch):
+  def interrupt(data, *_):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(shards, 'verify_image', interrupt)
+    assert main(folder_arguments(images)) == 130
+  assert 'run the same command again' in capsys.readouterr().err
+  assert main(folder_arguments(images)) == 0
 
 
 def test_a_dry_run_writes_nothing(images, capsys):

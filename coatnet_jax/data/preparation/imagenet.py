@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.io
 
+from coatnet_jax.data.image_source import count_of
 from coatnet_jax.data.known_datasets import get_known_dataset
 from coatnet_jax.data.preparation import class_lists
 from coatnet_jax.data.preparation.archives import Member, list_members
@@ -306,7 +307,7 @@ def _check_class_names(found: set[str], class_names, where) -> None:
   unknown = sorted(found - set(class_names))
   if unknown:
     raise UserError(
-      f'{where} has {len(unknown):,} classes that are not in the class list of'
+      f'{where} has {count_of(len(unknown), "class")} not in the class list of'
       f' {len(class_names):,}, {", ".join(unknown[:3])} among them; it is'
       ' another release, or the list is of another one.'
     )

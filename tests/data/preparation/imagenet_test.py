@@ -219,9 +219,7 @@ def test_classes_that_are_not_in_the_list(folder, tmp_path):
   classes = tmp_path / 'classes.txt'
   classes.write_text('\n'.join(SYNSETS[:30]))
   arguments = ('imagenet21k_p', folder / 'whole.tar')
-  with pytest.raises(
-    UserError, match=f'20 classes that are not.*{SYNSETS[30]}'
-  ):
+  with pytest.raises(UserError, match=f'20 classes not in.*{SYNSETS[30]}'):
     create_imagenet21k(*arguments, classes=classes)
   source = create_imagenet21k(
     *arguments, classes=classes, leave_out_other_classes=True
@@ -292,6 +290,17 @@ def test_another_number_of_validation_images(folder, tmp_path):
   (tmp_path / 'val.tar').write_bytes(tar({'a.JPEG': jpeg(1)}))
   with pytest.raises(UserError, match='1 images and there are 50,000 labels'):
     create_imagenet2012(folder / 'whole.tar', tmp_path / 'val.tar')
+
+
+def test_imagenet2012_with_classes_it_has_not(folder, tmp_path):
+  (tmp_path / 'val.tar').write_bytes(tar({'a.JPEG': jpeg(1)}))
+  (tmp_path / 'devkit.tar').write_bytes(devkit([1], SYNSETS))
+  archives = (folder / 'whole.tar', tmp_path / 'val.tar')
+  with pytest.raises(UserError, match=r'devkit.tar has 1 class not in'):
+    create_imagenet2012(*archives, devkit=tmp_path / 'devkit.tar')
+  (tmp_path / 'devkit.tar').write_bytes(devkit([1], ['n01440764']))
+  with pytest.raises(UserError, match=r'whole.tar has 50 classes not in'):
+    create_imagenet2012(*archives, devkit=tmp_path / 'devkit.tar')
 
 
 def test_what_is_not_the_devkit(folder, tmp_path):
