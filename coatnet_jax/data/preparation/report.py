@@ -3,6 +3,7 @@
 import collections
 import json
 
+from coatnet_jax.data.image_source import count_of
 from coatnet_jax.data.preparation.shards import WrittenShard
 
 
@@ -47,13 +48,13 @@ def to_json(summary: dict) -> str:
 
 def to_text(summary: dict) -> str:
   """Returns report.txt: totals, then a line for each image that differs."""
-  lines = [f'{summary["name"]}, {summary["num_classes"]:,} classes']
+  lines = [f'{summary["name"]}, {count_of(summary["num_classes"], "class")}']
   lines += summary['notes']
   for split, found in summary['splits'].items():
     lines.append('')
     lines.append(
-      f'{split}: {found["num_examples"]:,} images in'
-      f' {found["num_shards"]:,} shards, {found["num_bytes"]:,} bytes'
+      f'{split}: {count_of(found["num_examples"], "image")} in'
+      f' {count_of(found["num_shards"], "shard")}, {found["num_bytes"]:,} bytes'
     )
     for title in ('changed', 'dropped'):
       rows = found[title]

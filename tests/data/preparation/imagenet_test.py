@@ -112,6 +112,7 @@ def test_every_good_image_is_in_and_every_bad_one_is_reported(prepared):
 def test_the_reasons_are_in_the_report(prepared):
   text = (prepared / 'report.txt').read_text()
   for reason in (
+    'imagenet21k_winter21/1.0.0, 50 classes',
     'The archives have 207 images and imagenet21k_winter21 has 13,153,500.',
     'truncated JPEG',
     'empty file',
