@@ -120,6 +120,8 @@ class Processes:
       'JAX_PLATFORMS': 'cpu',
       'PYTHONPATH': str(ROOT),
       'PYTHONUNBUFFERED': '1',
+      # XLA's threads, of which every device's collectives hold some.
+      'NPROC': '32',
       'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]}'
       f' --xla_force_host_platform_device_count={devices}'
       # Two cores are a long time before all devices have come.
