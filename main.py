@@ -58,6 +58,9 @@ _HANG_TIMEOUT_SECONDS = flags.DEFINE_float(
 # Not finished, but no error either: sysexits.h's EX_TEMPFAIL.
 _STOPPED = 75
 
+# What ml_collections says of --config=FILE:PHASE where there are none.
+_NO_PHASES = r'flag --config=(.+?):(\w*): .*get_config\(\) takes 0 positional'
+
 
 def main(argv: list[str]) -> None:
   """Trains, and tells in one sentence what the user got wrong."""
@@ -96,11 +99,17 @@ def main(argv: list[str]) -> None:
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; a config that cannot be loaded is one sentence, too."""
   try:
-    remaining = app.parse_flags_with_usage(argv)
+    remaining = flags.FLAGS(argv)
     _CONFIG.value.keys()  # Where its file is not there, this says so.
     return remaining
   except (AttributeError, KeyError, TypeError, OSError) as error:
     sys.exit(f'Error: {describe_config_error(error)}')
+  except flags.Error as error:
+    if found := re.search(_NO_PHASES, str(error), re.DOTALL):
+      sys.exit(
+        f'Error: {found[1]} has no phases; leave :{found[2]} out of --config.'
+      )
+    sys.exit(f'Error: {error} (--helpshort lists the flags.)')
 
 
 def describe_config_error(error: Exception) -> str:

@@ -74,6 +74,11 @@ def test_missing_flags_and_files(tmp_path):
     workdir,
     "No such file or directory: 'configs/nothing.py'",
   )
+  _check(
+    _run(f'{QUICKSTART}:imagenet21k', f'--workdir={workdir}'),
+    workdir,
+    'quickstart.py has no phases; leave :imagenet21k out',
+  )
 
 
 def test_an_error_of_the_run_is_one_sentence(tmp_path):
