@@ -164,6 +164,13 @@ def create_run(
     num_classes=train_source.num_classes, **config.model.to_dict()
   )
   check_attention(config.model.attention, mesh)
+  part_size = training.global_batch_size // training.gradient_accumulation_steps
+  group_size = config.model.batch_norm_group_size
+  if group_size and part_size % group_size:
+    raise UserError(
+      f'model.batch_norm_group_size is {group_size}, which does not divide the'
+      f' {part_size} images that are computed at a time.'
+    )
   steps_per_epoch = len(train_source) / training.global_batch_size
   num_steps = schedules.resolve_steps(
     name='training.num',

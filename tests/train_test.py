@@ -282,6 +282,8 @@ def test_a_learning_rate_that_is_far_too_high_diverges(tmp_path):
     ),
     ('model.dtype', 'half', 'float32 or bfloat16'),
     ('model.attention', 'flash', 'auto, reference, xla, pallas, cudnn'),
+    ('model.remat', 'some', 'none, expansions, blocks, everything'),
+    ('model.batch_norm_group_size', 48, 'does not divide the 32 images'),
     ('model.attention', 'pallas', 'for TPUs, and this machine has CPUs'),
     ('data.name', 'fashion_mnist_12', r'fashion_mnist_12k'),
     ('data.source', 'web', 'folder'),
