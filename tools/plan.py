@@ -9,8 +9,8 @@
 Compiles the train step of train.py for the slice with the TPU's own compiler,
 which runs on any machine (requirements-tpu-compiler.txt), and prints one page.
 All of it is the compiler's estimate, or follows from it; nothing is measured on
-a TPU. docs/pods.md says how to read it. A whole CoAtNet-0 takes 5 minutes on
-two cores and 6 GB; --config.model.scan_blocks=True is quicker.
+a TPU. docs/pods.md says how to read it. A whole CoAtNet-0 takes 6 minutes on
+two cores and 5 GB; --config.model.scan_blocks=True is quicker.
 
 No data are needed: how many images and classes a config's data set has is known
 of the usual ones; --train_examples and --num_classes say it of others.
