@@ -59,8 +59,11 @@ print(json.dumps({
 def _run(devices, **overrides):
   env = {
     **os.environ,
+    # Threads: eight devices that wait for each other need more than cores.
+    'NPROC': '64',
     'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]}'
-    f' --xla_force_host_platform_device_count={devices}',
+    f' --xla_force_host_platform_device_count={devices}'
+    ' --xla_cpu_collective_call_terminate_timeout_seconds=300',
     'PYTHONPATH': str(ROOT),
   }
   overrides = {'evaluation.global_batch_size': 400, **overrides}

@@ -77,7 +77,13 @@ def reports():
   result = subprocess.run(
     [sys.executable, '-c', SCRIPT],
     cwd=ROOT,
-    env={**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'},
+    # More threads than cores: eight devices wait for each other.
+    env={
+      **os.environ,
+      'XLA_FLAGS': flags,
+      'JAX_PLATFORMS': 'cpu',
+      'NPROC': '64',
+    },
     capture_output=True,
     text=True,
     check=False,
