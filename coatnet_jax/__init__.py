@@ -7,12 +7,17 @@
 with normalised images [B, H, W, 3].
 """
 
-from coatnet_jax.models.coatnet import CoAtNet
-from coatnet_jax.models.expanded_bias import expand_bias_tables
-from coatnet_jax.models.factory import create_model
-from coatnet_jax.models.variants import list_variants
-from coatnet_jax.ops.relative_attention import relative_attention
-from coatnet_jax.weights.loading import load_weights
+from etils import epy
+
+# When they are asked for: processes that only read images need no JAX, and
+# start in half the time without it.
+with epy.lazy_api_imports(globals()):
+  from coatnet_jax.models.coatnet import CoAtNet
+  from coatnet_jax.models.expanded_bias import expand_bias_tables
+  from coatnet_jax.models.factory import create_model
+  from coatnet_jax.models.variants import list_variants
+  from coatnet_jax.ops.relative_attention import relative_attention
+  from coatnet_jax.weights.loading import load_weights
 
 __all__ = [
   'CoAtNet',

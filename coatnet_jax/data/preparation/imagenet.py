@@ -28,6 +28,8 @@ _META_FILE = 'meta.mat'
 _GROUND_TRUTH_FILE = 'ILSVRC2012_validation_ground_truth.txt'
 # As many of each class as the published split of ImageNet-21K-P.
 _P_EVAL_PER_CLASS = 50
+# Below it, to start processes takes longer than to read all headers.
+_LISTED_ALONE_BYTES = 10**10
 # Class archives between two lines of progress.
 _SHOWN_EVERY = 500
 
@@ -256,6 +258,8 @@ def _list_class_archives(
   if not names or len(set(names)) < len(names):
     raise UserError(f'{path} has no class archives, or one of them twice.')
   show(f'{path}: listing {len(names):,} class archives.')
+  if sum(member.size for member in outer) < _LISTED_ALONE_BYTES:
+    num_workers = 1
   list_class = functools.partial(_list_class, path)
   found = {}
   for name, examples in zip(

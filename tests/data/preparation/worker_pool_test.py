@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -15,3 +17,13 @@ def test_a_worker_that_is_ended_is_one_sentence():
   # Exits with status 1, as if killed for want of memory.
   with pytest.raises(UserError, match='A worker process was ended'):
     list(map_in_processes(os._exit, [1], 2))
+
+
+def test_workers_load_neither_jax_nor_tensorflow():
+  # It takes each of them seconds to start.
+  code = """
+import coatnet_jax.data.preparation.worker_pool, sys
+sys.exit(str({'jax', 'tensorflow'} & set(sys.modules) or ''))
+"""
+  run = subprocess.run([sys.executable, '-c', code], stderr=subprocess.PIPE)
+  assert run.stderr.decode().strip() == ''
