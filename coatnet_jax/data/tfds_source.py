@@ -36,7 +36,14 @@ _NAME_FEATURES = ('file_name', 'filename', 'image_name', 'id')
 
 
 class TfdsSource(ImageSource):
-  """One split of a prepared data set; images stay encoded."""
+  """One split of a prepared data set; images stay encoded.
+
+  Attributes:
+    label_feature: what the data set calls an example's only, or first, label.
+    full_name: of the data set, with its version.
+  """
+
+  label_feature = 'label'
 
   def __init__(self, builder_dir: str, split: str):
     """Opens a split.
@@ -53,19 +60,19 @@ class TfdsSource(ImageSource):
     self._split = split
     self._open()
     self.description = (
-      f'{self._full_name}, {split}: {count_of(len(self), "image")}, '
+      f'{self.full_name}, {split}: {count_of(len(self), "image")}, '
       f'{count_of(self.num_classes, "class")}'
     )
 
   def _open(self) -> None:
     builder = _open_directory(self._builder_dir)
-    self._full_name = builder.info.full_name
+    self.full_name = builder.info.full_name
     features = builder.info.features
-    _check_features(features, self._full_name)
-    self.class_names = tuple(features['label'].names)
+    _check_features(features, self.label_feature, self.full_name)
+    self.class_names = tuple(features[self.label_feature].names)
     # Only these two are parsed: other features may be images too.
     self._example_features = tfds.features.FeaturesDict(
-      {'image': features['image'], 'label': features['label']}
+      {name: features[name] for name in ('image', self.label_feature)}
     )
     names = [
       name
@@ -95,20 +102,26 @@ class TfdsSource(ImageSource):
 
   def __getitem__(self, index):
     """Returns one example; see ImageSource."""
-    return self._example_features.deserialize_example_np(
+    example = self._example_features.deserialize_example_np(
       self._records[index], decoders={'image': tfds.decode.SkipDecoding()}
     )
+    return {'image': example['image'], 'label': example[self.label_feature]}
 
   def describe(self, index):
     """Names the example for a log."""
-    record = f'{self._full_name}, {self._split}, record {index}'
+    record = f'{self.full_name}, {self._split}, record {index}'
     names = self._name_features.deserialize_example_np(self._records[index])
     return ' '.join(
       [record, *(f'({name.decode()})' for name in names.values())]
     )
 
 
-def create_tfds_source(name: str, data_dir: str, split: str) -> TfdsSource:
+def create_tfds_source(
+  name: str,
+  data_dir: str,
+  split: str,
+  source_class: type[TfdsSource] = TfdsSource,
+) -> TfdsSource:
   """Finds a prepared data set and opens one split.
 
   Args:
@@ -118,6 +131,7 @@ def create_tfds_source(name: str, data_dir: str, split: str) -> TfdsSource:
     data_dir: the TFDS data directory, $TFDS_DATA_DIR or ~/tensorflow_datasets
       if empty; where `name` is empty, one prepared data set's directory.
     split: a TFDS split expression.
+    source_class: of the source.
 
   Returns:
     The source.
@@ -131,11 +145,11 @@ def create_tfds_source(name: str, data_dir: str, split: str) -> TfdsSource:
         'config.data.name and config.data.data_dir are both empty; set one, '
         'to a TFDS data set or to the directory of a prepared one.'
       )
-    return TfdsSource(os.path.expanduser(data_dir), split)
+    return source_class(os.path.expanduser(data_dir), split)
   data_dir = os.path.expanduser(
     data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
   )
-  return TfdsSource(_find_builder_dir(name, data_dir), split)
+  return source_class(_find_builder_dir(name, data_dir), split)
 
 
 def preparation_command(name: str, data_dir: str) -> str:
@@ -235,9 +249,9 @@ def _open_directory(builder_dir: str) -> tfds.core.DatasetBuilder:
   return builder
 
 
-def _check_features(features, full_name: str) -> None:
+def _check_features(features, label: str, full_name: str) -> None:
   """Raises a UserError unless there is one image with one class label."""
-  wanted = {'image': tfds.features.Image, 'label': tfds.features.ClassLabel}
+  wanted = {'image': tfds.features.Image, label: tfds.features.ClassLabel}
   for name, kind in wanted.items():
     if name not in features or not isinstance(features[name], kind):
       found = ', '.join(
