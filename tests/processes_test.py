@@ -289,8 +289,7 @@ def test_restored_on_other_devices_it_is_the_same_run(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('victim', [0, 2])
-def test_killed(processes, tmp_path, victim):
+def test_killed_it_ends_and_started_again_it_goes_on(processes, tmp_path):
   command = _main(
     tmp_path / 'run',
     '--config.training.num_steps=3000',
@@ -298,6 +297,16 @@ def test_killed(processes, tmp_path, victim):
   )
   started = processes.start(4, command)
   _wait_for(started, 'step 8/')
+  for victim in (2, 0):
+    _kill_one(started, victim)
+    last = max(_steps(tmp_path / 'run'))
+    started = processes.start(4, command)
+    _wait_for(started, f'Going on from the checkpoint of step {last}')
+    _wait_for(started, f'step {last + 2}/')
+
+
+def _kill_one(started, victim):
+  """Kills one process; the others end by themselves and name it."""
   started[victim].process.kill()
   killed = time.monotonic()
   name = f'Process {victim} ({socket.gethostname()})'
@@ -306,12 +315,6 @@ def test_killed(processes, tmp_path, victim):
     assert status != 0
     if index != victim:
       assert name in process.stderr()
-  if victim == 0:
-    return  # What follows is the same.
-  last = max(_steps(tmp_path / 'run'))
-  again = processes.start(4, command)
-  _wait_for(again, f'Going on from the checkpoint of step {last}')
-  _wait_for(again, f'step {last + 2}/')
 
 
 @pytest.mark.slow

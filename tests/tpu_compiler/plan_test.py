@@ -5,7 +5,7 @@ import pytest
 pytestmark = [pytest.mark.tpu_compiler, pytest.mark.timeout(1200)]
 
 IMAGES_PER_CHIP = 16
-SIZES = {'v5e-4': 4, 'v5e-16': 16, 'v5e-64': 64}
+SIZES = {'v5e-4': 4, 'v5e-32': 32, 'v5e-256': 256}
 
 
 @pytest.fixture(scope='module')
