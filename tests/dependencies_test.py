@@ -43,6 +43,7 @@ ALLOWED = {
   'data': {'errors'},
   'distributed': {'errors'},
   'errors': set(),
+  'evaluation': {'data', 'distributed', 'errors', 'trained_model', 'training'},
   'library_noise': set(),
   'models': {'errors', 'ops'},
   'ops': set(),

@@ -2,18 +2,32 @@
 
     python -m tools.evaluate --checkpoint=WORKDIR
 
-Model, preprocessing and data are those of the run. Other data, which must
-have the same classes, are named by what differs from the run's config.data:
+Model, preprocessing and data are those of the run. Other data are named by
+what differs from the run's config.data; their classes must be among the
+model's, by name, or as many in the same order:
 
     --data.name=fashion_mnist --data.data_dir=DIR
     --data.source=folder --data.data_dir=DIR --data.eval_split=val
+    --data.name=imagenet2012_real,imagenet_a,imagenet_r --data.data_dir=DIR
 
-At another image size, --image_size=384 or --image_size=384x256 (height x
-width), the relative position tables are resized.
+ImageNet-ReaL, -A, -R and -C (imagenet2012_corrupted, all of it) have rules of
+their own; docs/evaluation.md has them and the definitions of all figures.
 
-With --json: one object with checkpoint, step, model, data, image_size, changes
-(what was done to the weights for that size), top1, top5, loss, count (of
-images), undecodable (images that are left out) and images_per_second.
+At other image sizes, --image_size=384 or --image_size=384x256 (height x
+width), the relative position tables are resized. Several sizes and several
+names, with commas between, are evaluated one after the other.
+
+--fewshot=1,5,10 and --linear_probe judge the frozen features instead of the
+logits: a classifier of them is fitted to images of config.data.train_split, or
+--data.train_split, of any classes.
+
+--results=PATH writes PATH.json and PATH.md, with the accuracy of every class.
+
+With --json: one object, or a list of them where there are several evaluations,
+with checkpoint, step, model, data, image_size, changes (what was done to the
+weights for that size), rules, top1, top5, loss, calibration_error,
+mean_class_accuracy, count (of images), undecodable (images that are left out),
+most_confused and images_per_second.
 """
 
 import os
@@ -25,22 +39,31 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 import argparse
 import dataclasses
 import json
+import re
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
-import train
-from coatnet_jax.data import batching
-from coatnet_jax.data.image_source import ImageSource
-from coatnet_jax.data.sources import DataOptions, create_source
+from coatnet_jax.data.sources import DataOptions
+from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
-from coatnet_jax.trained_model import TrainedModel, load_trained_model
-from coatnet_jax.training import reporting
+from coatnet_jax.evaluation import data_sets, results, tasks
+from coatnet_jax.evaluation.descriptions import (
+  describe_result,
+  describe_subject,
+)
+from coatnet_jax.trained_model import (
+  TrainedModel,
+  abstract_variables,
+  find_checkpoint,
+  load_trained_model,
+  open_saved_model,
+)
 from tools import command_line
+
+_NUM_SEEDS = 3
+# What only the results file has: as long as there are classes.
+_LONG = ('per_class',)
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -52,6 +75,26 @@ def create_parser() -> argparse.ArgumentParser:
     type=int,
     metavar='N',
     help='images at a time (as in the run); does not change the result',
+  )
+  parser.add_argument(
+    '--fewshot',
+    metavar='N,...',
+    help='images per class to fit a classifier of the features to',
+  )
+  parser.add_argument(
+    '--fewshot_seeds',
+    type=int,
+    default=_NUM_SEEDS,
+    metavar='N',
+    help=f'how many choices of them ({_NUM_SEEDS})',
+  )
+  parser.add_argument(
+    '--linear_probe',
+    action='store_true',
+    help='fit a classifier of the features to all training images',
+  )
+  parser.add_argument(
+    '--results', metavar='PATH', help='write PATH.json and PATH.md'
   )
   group = parser.add_argument_group(
     'data', "instead of the run's; configs/base.py says what they mean"
@@ -78,203 +121,191 @@ def main(arguments: list[str]) -> int:
       range.
   """
   options = vars(create_parser().parse_args(arguments))
-  trained = load_trained_model(
-    options['checkpoint'],
-    image_size=command_line.parse_image_size(options['image_size']),
-  )
-  data = resolve_data(
-    trained,
-    {
-      name.removeprefix('data.'): value
-      for name, value in options.items()
-      if name.startswith('data.') and value is not None
-    },
-  )
-  source = create_source(data, 'eval')
-  check_classes(source.class_names, trained.class_names)
-  subject = {
-    'checkpoint': str(trained.path),
-    'step': trained.step,
-    'model': trained.config.model.name,
-    'data': source.description,
-    'image_size': trained.preprocessing.image_size,
-    'changes': trained.changes,
-  }
-  if not options['json']:
-    print(describe_subject(subject), flush=True)
-  result = evaluate_source(
-    trained, source, data=data, batch_size=options['batch_size']
-  )
+  base = options['results'] and results.check_results_path(options['results'])
+  run, evaluations = {}, []
+  for trained, task in open_tasks(options):
+    subject = describe_task(trained, task)
+    if not options['json']:
+      print(describe_subject(subject), flush=True)
+    result = run_task(task, trained, options['batch_size'])
+    if not options['json']:
+      print(describe_result({**subject, **result}), flush=True)
+    run = run or results.describe_run(trained)
+    evaluations.append({**subject, **result})
   if options['json']:
-    print(json.dumps({**subject, **result}, indent=2))
-  else:
-    print(describe_result(result))
+    short = [
+      {name: value for name, value in one.items() if name not in _LONG}
+      for one in evaluations
+    ]
+    print(json.dumps(short if len(short) > 1 else short[0], indent=2))
+  if base:
+    for path in results.write_results(base, run, evaluations):
+      _say(f'Written: {path}')
   return 0
+
+
+def _say(line: str) -> None:
+  """Tells a person something; stdout has nothing but results."""
+  print(line, file=sys.stderr, flush=True)
+
+
+def open_tasks(
+  options: Mapping[str, Any],
+) -> Iterator[tuple[TrainedModel, tasks.Task]]:
+  """Yields what is to be evaluated, for one image size after the other.
+
+  What is wrong with a size or the data is found before the first is yielded.
+
+  Args:
+    options: of the command line, by name.
+
+  Raises:
+    UserError: the checkpoint or the data cannot be used, or a number is out of
+      range.
+  """
+  sizes = parse_image_sizes(options['image_size'])
+  shots = parse_shots(options['fewshot'])
+  if options['fewshot_seeds'] < 1:
+    raise UserError(
+      f'--fewshot_seeds is {options["fewshot_seeds"]}; it must be at least 1.'
+    )
+  # Of a run that goes on, the best checkpoint may change meanwhile.
+  path = find_checkpoint(options['checkpoint'])
+  check_image_sizes(path, sizes[1:])
+  changes = {
+    name.removeprefix('data.'): value
+    for name, value in options.items()
+    if name.startswith('data.') and value is not None
+  }
+  for size in sizes:
+    trained = load_trained_model(path, image_size=size)
+    opened = []
+    for data in resolve_data(trained, changes):
+      if shots:
+        seeds = range(options['fewshot_seeds'])
+        opened.append(tasks.open_few_shot(data, trained, shots, seeds))
+      if options['linear_probe']:
+        opened.append(tasks.open_linear_probe(data, trained))
+      if not shots and not options['linear_probe']:
+        opened.append(tasks.open_classification(data, trained, _say))
+    for task in opened:
+      yield trained, task
+
+
+def parse_image_sizes(text: str | None) -> list[tuple[int, int] | None]:
+  """Returns the sizes of --image_size; [None] if it was not given.
+
+  Raises:
+    UserError: one is not one or two positive numbers.
+  """
+  if text is None:
+    return [None]
+  return [command_line.parse_image_size(size) for size in text.split(',')]
+
+
+def parse_shots(text: str | None) -> tuple[int, ...]:
+  """Returns the numbers of --fewshot; none if it was not given.
+
+  Raises:
+    UserError: one is not positive.
+  """
+  if text is None:
+    return ()
+  if not re.fullmatch(r'0*[1-9]\d{0,5}(,0*[1-9]\d{0,5})*', text, re.ASCII):
+    raise UserError(
+      f'--fewshot is {text!r}; it must be images per class, as in 1,5,10.'
+    )
+  return tuple(int(number) for number in text.split(','))
+
+
+def check_image_sizes(
+  path: os.PathLike[str], sizes: Sequence[tuple[int, int]]
+) -> None:
+  """Raises UserError for a size that does not fit the model of a checkpoint."""
+  if not sizes:
+    return
+  model = open_saved_model(path).model
+  mesh = mesh_lib.create_mesh(replica=-1, data=-1, fsdp=1, tensor=1)
+  for size in sizes:
+    abstract_variables(model, size, mesh)
 
 
 def resolve_data(
   trained: TrainedModel, changes: Mapping[str, Any]
-) -> DataOptions:
+) -> list[DataOptions]:
   """Returns the data of a checkpoint's run, with changes.
 
   Args:
     trained: the model.
-    changes: fields of `DataOptions`.
+    changes: fields of `DataOptions`; of several names, with commas between,
+      each is another data set. A name alone means one of TFDS. One that is
+      made to evaluate models of ImageNet has its usual split.
 
   Raises:
     UserError: a value that is not possible.
   """
-  # Images are read once: to keep them would decode them in a single thread.
-  return DataOptions(**{**trained.config.data, 'cache_mebibytes': 0, **changes})
+  if changes.get('name'):
+    changes = {'source': 'tfds', **changes}
+  names = changes.get('name', trained.config.data.name).split(',')
+  found = []
+  for name in names:
+    # Images are read once: to keep them would decode them in a single thread.
+    data = DataOptions(
+      **{
+        **trained.config.data,
+        'cache_mebibytes': 0,
+        **changes,
+        'name': name.strip(),
+      }
+    )
+    if 'eval_split' not in changes and changes.keys() & {'name', 'data_dir'}:
+      data = data_sets.with_usual_split(data)
+    found.append(data)
+  return found
 
 
-def check_classes(found: tuple[str, ...], trained: tuple[str, ...]) -> None:
-  """Checks that labels mean what they meant in training.
-
-  Classes of other names are taken for the same ones under new names, as where
-  one source has numbers, and it is said on stderr.
+def run_task(
+  task: tasks.Task, trained: TrainedModel, batch_size: int | None
+) -> dict[str, Any]:
+  """Runs an evaluation; an image that cannot be decoded is named on stderr.
 
   Args:
-    found: class names of the data.
-    trained: class names of the model.
-
-  Raises:
-    UserError: there are more or fewer classes, or a class has another number.
-  """
-  if len(found) != len(trained):
-    raise UserError(
-      f'The data have {len(found)} classes and the model has {len(trained)}:'
-      ' it can only be evaluated on the classes it was trained on.'
-    )
-  number = {name: label for label, name in enumerate(trained)}
-  moved = [
-    f'{name!r} is {label} in the data and {number[name]} in the model'
-    for label, name in enumerate(found)
-    if number.get(name, label) != label
-  ]
-  if moved:
-    raise UserError(
-      'The data have their classes in another order than the model:'
-      f' {moved[0]}' + f', and {len(moved) - 1} more' * (len(moved) > 1) + '.'
-    )
-  renamed = [pair for pair in zip(found, trained) if pair[0] != pair[1]]
-  if renamed:
-    new, old = renamed[0]
-    print(
-      f'{len(renamed)} classes have other names in the data; they are taken'
-      f' for those of the same number, {new!r} for {old!r}.',
-      file=sys.stderr,
-    )
-
-
-def evaluate_source(
-  trained: TrainedModel,
-  source: ImageSource,
-  *,
-  data: DataOptions,
-  batch_size: int | None,
-) -> dict[str, float]:
-  """Evaluates a model on every image of a source, on this process.
-
-  An image that cannot be decoded is named on stderr and left out.
-
-  Args:
-    trained: the model.
-    source: the images.
-    data: how they are read ahead.
+    task: from `open_tasks`.
+    trained: the model it was opened for.
     batch_size: images at a time, the run's if None.
 
   Returns:
-    'top1', 'top5' (0..1), 'loss' and 'count' as `train.evaluate`;
-    'undecodable', the number of images left out; 'images_per_second', reading
-    included and compilation not.
+    Figures by name: `tasks.Task`.
 
   Raises:
-    UserError: the batch size is not positive, or over 1 % of the images cannot
-      be decoded.
+    UserError: the batch size is not positive, no image counts, or over 1 %
+      cannot be decoded.
   """
   if batch_size is None:
     batch_size = trained.config.evaluation.global_batch_size
-  batch_size = command_line.resolve_batch_size(batch_size, trained.mesh)
-  batches = batching.create_eval_batches(
-    source,
-    data=data,
-    preprocessing=trained.preprocessing,
-    global_batch_size=batch_size,
+  return task.run(
+    trained,
+    batch_size=command_line.resolve_batch_size(batch_size, trained.mesh),
+    report_undecodable=lambda name: _say(
+      f'{name}: cannot be decoded, and does not count'
+    ),
   )
-  undecodable = []
 
-  def evaluate(some_batches):
-    return train.evaluate(
-      trained.variables,
-      some_batches,
-      model=trained.model,
-      loss=trained.loss,
-      preprocessing=trained.preprocessing,
-      source=source,
-      mesh=trained.mesh,
-    )
 
-  evaluate([_blank_batch(batch_size, trained)])  # Compiles.
-  start = time.monotonic()
-  metrics = evaluate(_name_undecodable(batches, source, undecodable))
-  seconds = time.monotonic() - start
+def describe_task(trained: TrainedModel, task: tasks.Task) -> dict[str, Any]:
+  """Returns what is evaluated on what."""
   return {
-    **metrics,
-    'undecodable': len(undecodable),
-    'images_per_second': metrics['count'] / seconds,
+    'kind': task.kind,
+    'checkpoint': str(trained.path),
+    'step': trained.step,
+    'model': trained.config.model.name,
+    'data': task.data,
+    'split': task.split,
+    'image_size': task.preprocessing.image_size,
+    'changes': trained.changes,
+    'rules': task.rules,
+    'preprocessing': dataclasses.asdict(task.preprocessing),
   }
-
-
-def _blank_batch(
-  batch_size: int, trained: TrainedModel
-) -> dict[str, np.ndarray]:
-  """Returns a batch of black images, all of which count."""
-  image_size = trained.preprocessing.image_size
-  return {
-    'image': np.zeros((batch_size, *image_size, 3), np.uint8),
-    'label': np.zeros(batch_size, np.int32),
-    'mask': np.ones(batch_size, bool),
-    'corrupt': np.full(batch_size, -1),
-  }
-
-
-def _name_undecodable(
-  batches: Iterable[batching.Batch], source: ImageSource, found: list[int]
-) -> Iterator[batching.Batch]:
-  """Passes batches on; adds to `found` and names what was not decoded."""
-  for batch in batches:
-    for index in batch['corrupt'][batch['corrupt'] >= 0].tolist():
-      found.append(index)
-      print(
-        f'{source.describe(index)}: cannot be decoded, and does not count',
-        file=sys.stderr,
-      )
-    yield batch
-
-
-def describe_subject(subject: Mapping[str, Any]) -> str:
-  """Returns what is evaluated on what, in lines for people."""
-  size = 'x'.join(str(n) for n in subject['image_size'])
-  return (
-    f'model       {subject["model"]} at {size} px, step {subject["step"]:,}\n'
-    f'checkpoint  {subject["checkpoint"]}\n'
-    + ''.join(f'            {change}\n' for change in subject['changes'])
-    + f'data        {subject["data"]}'
-  )
-
-
-def describe_result(result: Mapping[str, float]) -> str:
-  """Returns what came out, in lines for people."""
-  devices = jax.devices()
-  on = f'{len(devices)} {devices[0].device_kind} device'
-  undecodable = result['undecodable']
-  return (
-    f'result      {reporting.format_metrics(result)}'
-    + f', {undecodable:,} more cannot be decoded' * bool(undecodable)
-    + f'\nspeed       {result["images_per_second"]:,.0f} images/s on {on}'
-    + 's' * (len(devices) > 1)
-  )
 
 
 if __name__ == '__main__':

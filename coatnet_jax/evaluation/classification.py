@@ -1,0 +1,89 @@
+"""Top-1, top-5, loss, calibration and confusions of a model on a data set."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from coatnet_jax.evaluation.data_sets import EvaluationData
+from coatnet_jax.evaluation.measures import (
+  Predictions,
+  Tally,
+  multi_label_hits,
+  single_label_hits,
+)
+from coatnet_jax.evaluation.predictions import predict_source
+from coatnet_jax.trained_model import TrainedModel
+
+# Pairs of classes to name.
+_NUM_CONFUSED = 20
+
+
+def evaluate_classification(
+  trained: TrainedModel,
+  evaluation: EvaluationData,
+  *,
+  batch_size: int,
+  report_undecodable: Callable[[str], None],
+) -> dict[str, Any]:
+  """Evaluates a model on every image of a data set.
+
+  Args:
+    trained: the model.
+    evaluation: the images and the rule.
+    batch_size: images at a time, a multiple of the mesh's size.
+    report_undecodable: takes the name of every image that cannot be decoded,
+      and is left out.
+
+  Returns:
+    What `Tally.summarize` has, and 'undecodable', the images left out for it;
+    'without_labels', those left out by ReaL's rule; 'images_per_second',
+    reading included and compilation not; 'most_confused' and 'per_class' as
+    `Tally` has them.
+
+  Raises:
+    UserError: no image counts, or over 1 % cannot be decoded.
+  """
+  source, space = evaluation.source, evaluation.space
+  undecodable = []
+
+  def leave_out(index: int) -> None:
+    undecodable.append(index)
+    report_undecodable(source.describe(index))
+
+  batches = predict_source(
+    dataclasses.replace(trained, preprocessing=evaluation.preprocessing),
+    source,
+    space=space,
+    data=evaluation.data,
+    batch_size=batch_size,
+    report_undecodable=leave_out,
+  )
+  tally, without_labels = Tally(space.num_classes), 0
+  start = time.monotonic()
+  for predictions in batches:
+    counted, hits = judge(predictions, evaluation)
+    tally.update(counted, hits)
+    without_labels += len(predictions.indices) - len(counted.indices)
+  seconds = time.monotonic() - start
+  return {
+    **tally.summarize(),
+    'undecodable': len(undecodable),
+    'without_labels': without_labels,
+    'images_per_second': (tally.count + without_labels) / seconds,
+    'most_confused': tally.most_confused(space.names, _NUM_CONFUSED),
+    'per_class': tally.per_class(space.names),
+  }
+
+
+def judge(
+  predictions: Predictions, evaluation: EvaluationData
+) -> tuple[Predictions, np.ndarray]:
+  """Returns the predictions that count, and [n, k] which are right."""
+  if evaluation.label_sets is None:
+    return predictions, single_label_hits(predictions)
+  sets = [evaluation.label_sets(i) for i in predictions.indices.tolist()]
+  predictions = predictions.take(np.array([bool(s) for s in sets], bool))
+  return predictions, multi_label_hits(predictions, [s for s in sets if s])

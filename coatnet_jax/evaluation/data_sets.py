@@ -1,0 +1,166 @@
+"""Which data set is evaluated, and by the rule that the field has for it.
+
+TFDS's data sets are known by their name, or by the name in a prepared
+directory's dataset_info.json. Everything else is evaluated plainly.
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+
+from coatnet_jax.data.augmentation import PreprocessingOptions
+from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.data.sources import DataOptions, create_source
+from coatnet_jax.errors import UserError
+from coatnet_jax.evaluation.label_spaces import LabelSpace, match_classes
+
+CORRUPTED = 'imagenet2012_corrupted'
+REAL = 'imagenet2012_real'
+
+# The split of TFDS's data sets that exist to evaluate models of ImageNet.
+SPLITS = {
+  'imagenet2012': 'validation',
+  REAL: 'validation',
+  CORRUPTED: 'validation',
+  'imagenet_a': 'test',
+  'imagenet_r': 'test',
+  'imagenet_sketch': 'test',
+  'imagenet_v2': 'test',
+}
+# TFDS gives these sets all of ImageNet's classes; so many of them occur.
+CLASSES_THAT_OCCUR = {'imagenet_a': 200, 'imagenet_r': 200}
+
+_RULE_REAL = (
+  'ReaL: right is any of the labels of an image, and one without labels does'
+  ' not count; loss and classes are those of the original label'
+)
+_RULE_CORRUPTED = 'the whole image is used, which was cropped when prepared'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class EvaluationData:
+  """Images with what is counted as right.
+
+  Attributes:
+    source: the images.
+    data: what they were opened by.
+    space: what their labels mean to the model.
+    preprocessing: of the images.
+    rules: what differs from plain top-1 over all classes, for people.
+    label_sets: index of an image to its labels, where it may have several.
+  """
+
+  source: ImageSource
+  data: DataOptions
+  space: LabelSpace
+  preprocessing: PreprocessingOptions
+  rules: tuple[str, ...]
+  label_sets: Callable[[int], Sequence[int]] | None = None
+
+
+def identify(data: DataOptions) -> tuple[str, str]:
+  """Returns TFDS's name of a data set and its config, both without version.
+
+  Args:
+    data: its name, or the directory of a prepared one.
+
+  Returns:
+    ('imagenet_v2', 'matched-frequency'), ('imagenet_a', ''), or two empty
+    strings for what is not of TFDS.
+  """
+  if data.source != 'tfds':
+    return '', ''
+  if data.name:
+    name, _, config = data.name.split(':')[0].partition('/')
+    return name, '' if re.fullmatch(r'[\d.]+', config) else config.split('/')[0]
+  path = pathlib.Path(data.data_dir).expanduser() / 'dataset_info.json'
+  try:
+    info = json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError):
+    return '', ''  # Opening it says what is wrong.
+  return info.get('name', ''), info.get('configName', '')
+
+
+def with_usual_split(data: DataOptions) -> DataOptions:
+  """Returns the data with the split that the field evaluates on."""
+  split = SPLITS.get(identify(data)[0], data.eval_split)
+  return dataclasses.replace(data, eval_split=split)
+
+
+def open_evaluation_data(
+  data: DataOptions,
+  *,
+  class_names: Sequence[str],
+  preprocessing: PreprocessingOptions,
+  report: Callable[[str], None],
+) -> EvaluationData:
+  """Opens the evaluation split of a data set.
+
+  Args:
+    data: what, and where.
+    class_names: of the model.
+    preprocessing: of the model's images.
+    report: takes a sentence about classes that have other names.
+
+  Raises:
+    UserError: the data are not there or not as described, or their classes
+      are not the model's.
+  """
+  name, _ = identify(data)
+  rules, present, label_sets = [], None, None
+  if name == REAL:
+    # Here, because importing TFDS takes a second that others need not spend.
+    from coatnet_jax.evaluation.real_source import open_real_source
+
+    source = open_real_source(data)
+    rules.append(_RULE_REAL)
+  else:
+    source = create_source(data, 'eval')
+  if name in CLASSES_THAT_OCCUR:
+    present = find_occurring_classes(data, CLASSES_THAT_OCCUR[name])
+  if name == CORRUPTED:
+    preprocessing = dataclasses.replace(preprocessing, eval_crop_fraction=1.0)
+    rules.append(_RULE_CORRUPTED)
+  space = match_classes(
+    source.class_names, class_names, present=present, report=report
+  )
+  if name == REAL:
+
+    def label_sets(index: int) -> list[int]:
+      return [int(space.positions[i]) for i in source.real_labels(index)]
+
+  return EvaluationData(
+    source=source,
+    data=data,
+    space=space,
+    preprocessing=preprocessing,
+    rules=(*rules, *([space.rule] if space.rule else [])),
+    label_sets=label_sets,
+  )
+
+
+def find_occurring_classes(
+  data: DataOptions, number: int | None = None
+) -> list[int]:
+  """Returns the labels that occur in the whole of an evaluation split.
+
+  Images are not decoded, but all records are read.
+
+  Args:
+    data: what, and where; of a part of a split, the whole is looked at.
+    number: how many there are known to be.
+
+  Raises:
+    UserError: there are more or fewer.
+  """
+  split = re.sub(r'\[[^]]*\]', '', data.eval_split)
+  source = create_source(dataclasses.replace(data, eval_split=split), 'eval')
+  labels = {int(source[index]['label']) for index in range(len(source))}
+  if number is not None and len(labels) != number:
+    raise UserError(
+      f'{source.description}: images of {len(labels)} classes, not of the'
+      f' {number} that it is known to have; prepare it again.'
+    )
+  return sorted(labels)

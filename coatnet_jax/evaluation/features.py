@@ -1,0 +1,154 @@
+"""Frozen features: what a model's logits are computed of.
+
+That is the head's `pre_logits`, [B, width]: pooled, normalised and, in the
+paper's variants, through the tanh layer.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coatnet_jax.data.augmentation import PreprocessingOptions
+from coatnet_jax.data.image_source import ImageSource, count_of
+from coatnet_jax.data.sources import DataOptions
+from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.evaluation.predictions import run_over_source
+from coatnet_jax.trained_model import TrainedModel
+from coatnet_jax.training.image_normalization import normalize_images
+
+
+class Subset(ImageSource):
+  """Some images of a source, in a given order."""
+
+  def __init__(self, source: ImageSource, indices: Sequence[int]):
+    """Takes the source and which of its images."""
+    self._source = source
+    self._indices = [int(index) for index in indices]
+    self.class_names = source.class_names
+    self.description = (
+      f'{count_of(len(self._indices), "image")} of {source.description}'
+    )
+    self.in_memory = source.in_memory
+
+  def __len__(self):
+    """The number of examples."""
+    return len(self._indices)
+
+  def __getitem__(self, index):
+    """Returns one example; see ImageSource."""
+    return self._source[self._indices[index]]
+
+  def describe(self, index):
+    """Names the example for a log."""
+    return self._source.describe(self._indices[index])
+
+
+def feature_step(
+  variables: Any,
+  batch: Mapping[str, jax.Array],
+  *,
+  model: nn.Module,
+  preprocessing: PreprocessingOptions,
+) -> dict[str, jax.Array]:
+  """Computes the features of a batch; to be called under `jit`.
+
+  Args:
+    variables: 'params' and 'batch_stats'.
+    batch: 'image' [B, H, W, 3] uint8; 'label', 'mask' and 'corrupt', [B], are
+      passed on.
+    model: from `create_model`, with logits.
+    preprocessing: mean and standard deviation.
+
+  Returns:
+    'features' [B, D] float32, and what is passed on.
+  """
+  images = normalize_images(
+    batch['image'], mean=preprocessing.mean, std=preprocessing.std
+  )
+  _, sown = model.apply(
+    variables, images, train=False, mutable=['intermediates']
+  )
+  features = sown['intermediates']['pre_logits'].astype(jnp.float32)
+  return {
+    **{name: batch[name] for name in ('label', 'mask', 'corrupt')},
+    'features': features,
+  }
+
+
+@functools.cache
+def _jit_feature_step(model, preprocessing, mesh):
+  return mesh_lib.jit(
+    functools.partial(feature_step, model=model, preprocessing=preprocessing),
+    mesh,
+    out_shardings=mesh_lib.replicated_sharding(mesh),
+  )
+
+
+def compute_features(
+  trained: TrainedModel,
+  source: ImageSource,
+  *,
+  data: DataOptions,
+  batch_size: int,
+  report_undecodable: Callable[[str], None],
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """Computes the features of every image of a source, in order.
+
+  Images go through the evaluation's preprocessing. One that cannot be decoded
+  is left out.
+
+  Args:
+    trained: the model.
+    source: the images.
+    data: how they are read ahead.
+    batch_size: images at a time, a multiple of the mesh's size.
+    report_undecodable: takes the name of such an image.
+
+  Returns:
+    An iterator of, for a batch, indices [n] int64 in the source, features
+    [n, D] float32 and labels [n] int32, the data's own.
+
+  Raises:
+    UserError: while iterating, over 1 % of the images cannot be decoded.
+  """
+  step = functools.partial(
+    _jit_feature_step(trained.model, trained.preprocessing, trained.mesh),
+    trained.variables,
+  )
+  outputs = run_over_source(
+    step,
+    source,
+    positions=np.arange(source.num_classes, dtype=np.int32),
+    trained=trained,
+    data=data,
+    batch_size=batch_size,
+    report_undecodable=lambda index: report_undecodable(source.describe(index)),
+  )
+  return (
+    (indices, rows['features'], rows['label']) for indices, rows in outputs
+  )
+
+
+def collect_features(
+  batches: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]], count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns the indices, features and labels of all batches as three arrays.
+
+  Args:
+    batches: from `compute_features`.
+    count: of the source's images: memory is taken once, and filled.
+  """
+  indices, labels = np.zeros(count, np.int64), np.zeros(count, np.int32)
+  features, end = np.zeros((0, 0), np.float32), 0
+  for some_indices, some_features, some_labels in batches:
+    if not end:
+      features = np.zeros((count, some_features.shape[1]), np.float32)
+    rows = slice(end, end + len(some_indices))
+    indices[rows], features[rows] = some_indices, some_features
+    labels[rows], end = some_labels, rows.stop
+  return indices[:end], features[:end], labels[:end]

@@ -1,0 +1,185 @@
+"""Few-shot evaluation: N images per class, least squares on frozen features.
+
+The linear few-shot evaluation of ViT (arXiv 2010.11929, section 4.1), with
+the settings of google-research/big_vision: features are standardised over the
+training images, targets are -1 and 1, the L2 penalty is 1024, and a constant
+feature of 100 makes that of the bias small.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.data.sources import DataOptions
+from coatnet_jax.errors import UserError
+from coatnet_jax.evaluation.features import (
+  Subset,
+  collect_features,
+  compute_features,
+)
+from coatnet_jax.trained_model import TrainedModel
+
+L2_PENALTY = 1024.0
+BIAS_FEATURE = 100.0
+_EPSILON = 1e-5
+
+
+class LeastSquaresClassifier:
+  """L2-regularised least squares from features to {-1, 1} for each class."""
+
+  def __init__(
+    self,
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    l2_penalty: float = L2_PENALTY,
+  ):
+    """Solves for the weights, in float64.
+
+    Args:
+      features: [N, D].
+      labels: [N] integers.
+      num_classes: K.
+      l2_penalty: of the squared weights; added to the sum over examples.
+    """
+    features = features.astype(np.float64)
+    self._mean = features.mean(axis=0)
+    self._std = features.std(axis=0) + _EPSILON
+    x = self._standardize(features)  # [N, D + 1]
+    y = 2.0 * np.eye(num_classes)[labels] - 1.0  # [N, K]
+    # The smaller of the two equivalent systems.
+    if len(x) > x.shape[1]:
+      gram = x.T @ x + l2_penalty * np.eye(x.shape[1])
+      self._weights = scipy.linalg.solve(gram, x.T @ y, assume_a='pos')
+    else:
+      gram = x @ x.T + l2_penalty * np.eye(len(x))
+      self._weights = x.T @ scipy.linalg.solve(gram, y, assume_a='pos')
+
+  def _standardize(self, features: np.ndarray) -> np.ndarray:
+    x = (features - self._mean) / self._std
+    return np.pad(x, ((0, 0), (0, 1)), constant_values=BIAS_FEATURE)
+
+  def scores(self, features: np.ndarray) -> np.ndarray:
+    """Returns [n, K] float64 for [n, D]; the largest is the prediction."""
+    return self._standardize(features.astype(np.float64)) @ self._weights
+
+
+def choose_examples(
+  source: ImageSource, shots: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Chooses some images of every class at random.
+
+  Labels are read in a random order, until there are enough of all classes.
+
+  Args:
+    source: the training images.
+    shots: images per class.
+    seed: of the choice. Fewer shots of the same seed are the first of more.
+
+  Returns:
+    Indices in the source, [n] int64, and which image of its class each is,
+    [n], from 0.
+
+  Raises:
+    UserError: a class has fewer images.
+  """
+  counts = np.zeros(source.num_classes, np.int64)
+  missing = source.num_classes
+  chosen, ranks = [], []
+  for index in np.random.default_rng(seed).permutation(len(source)).tolist():
+    label = int(source[index]['label'])
+    if counts[label] < shots:
+      chosen.append(index)
+      ranks.append(counts[label])
+      counts[label] += 1
+      missing -= counts[label] == shots
+      if not missing:
+        return np.array(chosen), np.array(ranks)
+  label = int(counts.argmin())
+  raise UserError(
+    f'{source.description}: the class {source.class_names[label]!r} has'
+    f' {counts[label]} images, which is too few for {shots} shots.'
+  )
+
+
+def evaluate_few_shot(
+  trained: TrainedModel,
+  train_source: ImageSource,
+  eval_source: ImageSource,
+  *,
+  shots: Sequence[int],
+  seeds: Sequence[int],
+  data: DataOptions,
+  batch_size: int,
+  report_undecodable: Callable[[str], None],
+) -> dict[str, Any]:
+  """Evaluates a model's features by few-shot classification.
+
+  Args:
+    trained: the model; its classes don't matter.
+    train_source: where the shots are chosen.
+    eval_source: all of its images are evaluated, in one pass.
+    shots: images per class, one result for each.
+    seeds: one choice for each.
+    data: how images are read ahead.
+    batch_size: images at a time, a multiple of the mesh's size.
+    report_undecodable: takes the name of an image that is left out.
+
+  Returns:
+    'shots': a list with, for each, 'shots', 'top1' (0..1, the mean over
+    seeds), 'top1_std' (over seeds, n - 1; 0 for one) and 'top1_by_seed';
+    'seeds' and 'count', the images evaluated.
+
+  Raises:
+    UserError: a class has too few images, the classes of the two sources
+      differ, or over 1 % of the images cannot be decoded.
+  """
+  check_same_classes(train_source, eval_source)
+  run = {
+    'data': data,
+    'batch_size': batch_size,
+    'report_undecodable': report_undecodable,
+  }
+  classifiers = {}
+  for seed in seeds:
+    chosen, ranks = choose_examples(train_source, max(shots), seed)
+    batches = compute_features(trained, Subset(train_source, chosen), **run)
+    rows, features, labels = collect_features(batches, len(chosen))
+    for number in shots:
+      some = ranks[rows] < number
+      classifiers[number, seed] = LeastSquaresClassifier(
+        features[some], labels[some], train_source.num_classes
+      )
+  hits, count = dict.fromkeys(classifiers, 0), 0
+  for _, features, labels in compute_features(trained, eval_source, **run):
+    count += len(labels)
+    for key, classifier in classifiers.items():
+      hits[key] += int((classifier.scores(features).argmax(-1) == labels).sum())
+  if not count:
+    raise UserError('The evaluation split has no examples.')
+  results = []
+  for number in shots:
+    top1 = [hits[number, seed] / count for seed in seeds]
+    results.append(
+      {
+        'shots': number,
+        'top1': float(np.mean(top1)),
+        'top1_std': float(np.std(top1, ddof=1)) if len(top1) > 1 else 0.0,
+        'top1_by_seed': top1,
+      }
+    )
+  return {'shots': results, 'seeds': list(seeds), 'count': count}
+
+
+def check_same_classes(
+  train_source: ImageSource, eval_source: ImageSource
+) -> None:
+  """Raises UserError if labels of two splits mean different things."""
+  if train_source.class_names != eval_source.class_names:
+    raise UserError(
+      'The training and the evaluation images have different classes:'
+      f' {train_source.description}; {eval_source.description}.'
+    )

@@ -1,0 +1,285 @@
+"""Linear probe: multinomial logistic regression on frozen features.
+
+As CLIP's (arXiv 2103.00020, appendix A.3): L-BFGS on the features of all
+training images, with the L2 penalty that is best on a held-out part of them.
+Features are standardised over the training images.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.data.sources import DataOptions
+from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.errors import UserError
+from coatnet_jax.evaluation.features import collect_features, compute_features
+from coatnet_jax.evaluation.few_shot import check_same_classes
+from coatnet_jax.evaluation.measures import (
+  Predictions,
+  Tally,
+  single_label_hits,
+)
+from coatnet_jax.evaluation.predictions import rank_logits
+from coatnet_jax.trained_model import TrainedModel
+from coatnet_jax.training.losses import LossOptions
+
+# Of the mean loss, the strongest first: each starts from the solution before.
+L2_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+# Of the training images, to choose the penalty by.
+HELD_OUT_FRACTION = 0.1
+MAX_HELD_OUT = 10_000
+MAX_ITERATIONS = 300
+# Norm of the gradient of the mean loss at which it has converged.
+TOLERANCE = 1e-5
+_EPSILON = 1e-5
+_LOSS = LossOptions(kind='softmax', label_smoothing=0.0)
+
+
+class Weights(NamedTuple):
+  """Of a linear classifier: kernel [D, K] and bias [K], float32."""
+
+  kernel: jax.Array
+  bias: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames='max_iterations')
+def fit_logistic_regression(
+  start: Weights,
+  features: jax.Array,
+  labels: jax.Array,
+  weight: jax.Array,
+  l2_penalty: float,
+  max_iterations: int = MAX_ITERATIONS,
+) -> tuple[Weights, jax.Array]:
+  """Minimises mean cross-entropy + l2_penalty / 2 * |kernel|^2 by L-BFGS.
+
+  Args:
+    start: where to start from.
+    features: [N, D] float32, divided over devices or not.
+    labels: [N] int32.
+    weight: [N] float32, 0 for padding and 1 for an example.
+    l2_penalty: of the kernel; the bias has none.
+    max_iterations: it ends there, or at `TOLERANCE`.
+
+  Returns:
+    The weights, and the norm of the gradient there, float32.
+  """
+  count = weight.sum()
+
+  def objective(weights):
+    logits = features @ weights.kernel + weights.bias
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(
+      logits, labels
+    )
+    penalty = l2_penalty / 2 * jnp.square(weights.kernel).sum()
+    return (losses * weight).sum() / count + penalty
+
+  solver = optax.lbfgs()
+  value_and_grad = optax.value_and_grad_from_state(objective)
+
+  def iterate(carry):
+    weights, state = carry
+    value, grad = value_and_grad(weights, state=state)
+    updates, state = solver.update(
+      grad, state, weights, value=value, grad=grad, value_fn=objective
+    )
+    return optax.apply_updates(weights, updates), state
+
+  def gradient_norm(state):
+    return optax.tree.norm(optax.tree.get(state, 'grad'))
+
+  def goes_on(carry):
+    iterations = optax.tree.get(carry[1], 'count')
+    converged = gradient_norm(carry[1]) < TOLERANCE
+    return (iterations == 0) | ((iterations < max_iterations) & ~converged)
+
+  weights, state = jax.lax.while_loop(
+    goes_on, iterate, (start, solver.init(start))
+  )
+  return weights, gradient_norm(state)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class LinearProbe:
+  """A classifier of features.
+
+  Attributes:
+    weights: for standardised features.
+    mean: [D], of the training images' features.
+    std: likewise.
+    l2_penalty: that was chosen.
+    held_out_top1: (penalty, top-1 on the held-out part) of all penalties.
+    gradient_norm: at the end of the last fit; over `TOLERANCE` where it
+      stopped at `MAX_ITERATIONS`.
+  """
+
+  weights: Weights
+  mean: np.ndarray
+  std: np.ndarray
+  l2_penalty: float
+  held_out_top1: tuple[tuple[float, float], ...]
+  gradient_norm: float
+
+  def logits(self, features: np.ndarray) -> np.ndarray:
+    """Returns [n, K] float32 for features [n, D]."""
+    kernel, bias = (np.asarray(array) for array in self.weights)
+    return ((features - self.mean) / self.std) @ kernel + bias
+
+
+def fit_linear_probe(
+  features: np.ndarray,
+  labels: np.ndarray,
+  num_classes: int,
+  mesh: Mesh,
+  l2_penalties: Sequence[float] = L2_PENALTIES,
+) -> LinearProbe:
+  """Chooses a penalty on a held-out part, and fits on everything.
+
+  Args:
+    features: [N, D] float32; overwritten by standardised ones, not to hold
+      both.
+    labels: [N] int32.
+    num_classes: K.
+    mesh: the devices; the features are divided over them.
+    l2_penalties: to choose from, the strongest first. Of equally good ones
+      the strongest is taken.
+
+  Raises:
+    UserError: there are fewer than two training images.
+  """
+  count = len(features)
+  if count < 2:
+    raise UserError(f'A linear probe cannot be fitted to {count} image(s).')
+  mean, std = features.mean(axis=0), features.std(axis=0) + _EPSILON
+  features -= mean
+  features /= std
+  num_held_out = max(1, min(MAX_HELD_OUT, int(HELD_OUT_FRACTION * count)))
+  held_out = np.zeros(count, bool)
+  rows = np.random.default_rng(0).permutation(count)[:num_held_out]
+  held_out[rows] = True
+  arrays = _place(features, labels, mesh)
+  start = Weights(
+    kernel=jnp.zeros((features.shape[1], num_classes)),
+    bias=jnp.zeros(num_classes),
+  )
+  start = jax.device_put(start, mesh_lib.replicated_sharding(mesh))
+  fitted = {}
+  part = _place_weight(~held_out, mesh)
+  weights = start
+  for penalty in l2_penalties:
+    weights, _ = fit_logistic_regression(weights, *arrays, part, penalty)
+    kernel, bias = (np.asarray(array) for array in weights)
+    predicted = (features[held_out] @ kernel + bias).argmax(axis=-1)
+    fitted[penalty] = (float((predicted == labels[held_out]).mean()), weights)
+  # The first of the best.
+  best = max(fitted, key=lambda penalty: fitted[penalty][0])
+  everything = _place_weight(np.ones(count, bool), mesh)
+  weights, norm = fit_logistic_regression(
+    fitted[best][1], *arrays, everything, best
+  )
+  return LinearProbe(
+    weights=jax.device_get(weights),
+    mean=mean,
+    std=std,
+    l2_penalty=best,
+    held_out_top1=tuple((key, top1) for key, (top1, _) in fitted.items()),
+    gradient_norm=float(norm),
+  )
+
+
+def _place(
+  features: np.ndarray, labels: np.ndarray, mesh: Mesh
+) -> tuple[jax.Array, jax.Array]:
+  """Divides examples over the devices."""
+  sharding = mesh_lib.batch_sharding(mesh)
+  return (
+    jax.device_put(_pad(features, mesh), sharding),
+    jax.device_put(_pad(labels.astype(np.int32), mesh), sharding),
+  )
+
+
+def _place_weight(counts: np.ndarray, mesh: Mesh) -> jax.Array:
+  weight = _pad(counts.astype(np.float32), mesh)
+  return jax.device_put(weight, mesh_lib.batch_sharding(mesh))
+
+
+def _pad(array: np.ndarray, mesh: Mesh) -> np.ndarray:
+  rows = -len(array) % mesh_lib.count_batch_shards(mesh)
+  return np.pad(array, ((0, rows), *((0, 0),) * (array.ndim - 1)))
+
+
+def evaluate_linear_probe(
+  trained: TrainedModel,
+  train_source: ImageSource,
+  eval_source: ImageSource,
+  *,
+  data: DataOptions,
+  batch_size: int,
+  report_undecodable: Callable[[str], None],
+) -> dict[str, Any]:
+  """Evaluates a model's features by a linear classifier of them.
+
+  The features of all training images are kept, in float32.
+
+  Args:
+    trained: the model; its classes don't matter.
+    train_source: what the classifier is fitted to.
+    eval_source: what it is evaluated on.
+    data: how images are read ahead.
+    batch_size: images at a time, a multiple of the mesh's size.
+    report_undecodable: takes the name of an image that is left out.
+
+  Returns:
+    What `Tally.summarize` has; 'train_count', 'l2_penalty', 'held_out' (a
+    list of 'l2_penalty' and 'top1'), 'gradient_norm' and 'converged'.
+
+  Raises:
+    UserError: the classes of the two sources differ, there are no images, or
+      over 1 % of them cannot be decoded.
+  """
+  check_same_classes(train_source, eval_source)
+  run = {
+    'data': data,
+    'batch_size': batch_size,
+    'report_undecodable': report_undecodable,
+  }
+  batches = compute_features(trained, train_source, **run)
+  _, features, labels = collect_features(batches, len(train_source))
+  train_count = len(labels)
+  probe = fit_linear_probe(
+    features, labels, train_source.num_classes, trained.mesh
+  )
+  tally = Tally(train_source.num_classes)
+  rank = jax.jit(functools.partial(rank_logits, loss=_LOSS))
+  for indices, features, labels in compute_features(
+    trained, eval_source, **run
+  ):
+    ranked = jax.device_get(rank(probe.logits(features), labels))
+    predictions = Predictions(
+      indices=indices,
+      labels=labels,
+      classes=ranked['classes'],
+      confidences=ranked['confidence'],
+      losses=ranked['loss'],
+      valid=ranked['valid'],
+    )
+    tally.update(predictions, single_label_hits(predictions))
+  return {
+    **tally.summarize(),
+    'train_count': train_count,
+    'l2_penalty': probe.l2_penalty,
+    'held_out': [
+      {'l2_penalty': penalty, 'top1': top1}
+      for penalty, top1 in probe.held_out_top1
+    ],
+    'gradient_norm': probe.gradient_norm,
+    'converged': probe.gradient_norm < TOLERANCE,
+  }

@@ -1,0 +1,265 @@
+"""One pass of a model over a source of images: what it says of each.
+
+Of an example only its best classes, their confidence and its loss come back to
+the host, a few bytes; logits stay on the device. Every process of several gets
+the predictions of all.
+"""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coatnet_jax.data import batching
+from coatnet_jax.data.augmentation import PreprocessingOptions
+from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.data.sources import DataOptions
+from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.evaluation.label_spaces import LabelSpace
+from coatnet_jax.evaluation.measures import Predictions
+from coatnet_jax.trained_model import PROBABILITIES, TrainedModel
+from coatnet_jax.training.image_normalization import normalize_images
+from coatnet_jax.training.losses import (
+  LossOptions,
+  compute_loss,
+  create_soft_targets,
+)
+
+# Batches whose results are not yet read, so that the device need not wait.
+_BATCHES_IN_FLIGHT = 2
+
+
+def predict_step(
+  variables: Any,
+  batch: Mapping[str, jax.Array],
+  *,
+  model: nn.Module,
+  loss: LossOptions,
+  preprocessing: PreprocessingOptions,
+  candidates: tuple[int, ...] | None,
+) -> dict[str, jax.Array]:
+  """Predicts one batch; to be called under `jit`.
+
+  Args:
+    variables: 'params' and 'batch_stats'.
+    batch: 'image' [B, H, W, 3] uint8; 'label' [B] int32, places among the
+      candidates; 'mask' [B] bool and 'corrupt' [B] int32, which are passed on.
+    model: from `create_model`.
+    loss: its kind; labels are not smoothed.
+    preprocessing: mean and standard deviation.
+    candidates: see `LabelSpace`.
+
+  Returns:
+    'label', 'mask', 'corrupt', and as in `Predictions` 'classes' [B, k],
+    'confidence', 'loss' and 'valid', [B]; k is 5, or C where that is less.
+    Equal logits rank by class, as in `training.metrics`.
+  """
+  images = normalize_images(
+    batch['image'], mean=preprocessing.mean, std=preprocessing.std
+  )
+  logits = model.apply(variables, images, train=False)
+  if candidates is not None:
+    logits = logits[:, np.array(candidates)]
+  return {
+    **{name: batch[name] for name in ('label', 'mask', 'corrupt')},
+    **rank_logits(logits, batch['label'], loss),
+  }
+
+
+def rank_logits(
+  logits: jax.Array, labels: jax.Array, loss: LossOptions
+) -> dict[str, jax.Array]:
+  """Returns 'classes', 'confidence', 'loss' and 'valid': `predict_step`.
+
+  Args:
+    logits: [B, C].
+    labels: [B] int32.
+    loss: its kind; labels are not smoothed.
+  """
+  num_classes = logits.shape[-1]
+  _, classes = jax.lax.top_k(logits, min(5, num_classes))
+  probabilities = PROBABILITIES[loss.kind](logits.astype(jnp.float32))
+  return {
+    'classes': classes,
+    'confidence': probabilities.max(axis=-1),
+    'loss': compute_loss(
+      logits,
+      create_soft_targets(labels, num_classes),
+      options=dataclasses.replace(loss, label_smoothing=0.0),
+    ),
+    'valid': ~jnp.isnan(logits).any(axis=-1),
+  }
+
+
+@functools.cache
+def _jit_predict_step(model, loss, preprocessing, candidates, mesh):
+  return mesh_lib.jit(
+    functools.partial(
+      predict_step,
+      model=model,
+      loss=loss,
+      preprocessing=preprocessing,
+      candidates=candidates,
+    ),
+    mesh,
+    out_shardings=mesh_lib.replicated_sharding(mesh),
+  )
+
+
+def predict_source(
+  trained: TrainedModel,
+  source: ImageSource,
+  *,
+  space: LabelSpace,
+  data: DataOptions,
+  batch_size: int,
+  report_undecodable: Callable[[int], None],
+) -> Iterator[Predictions]:
+  """Predicts every image of a source once, in order.
+
+  The model is compiled before this returns.
+
+  Args:
+    trained: the model, with the preprocessing of the images.
+    source: the images.
+    space: what their labels mean.
+    data: how they are read ahead.
+    batch_size: images at a time, a multiple of the mesh's size.
+    report_undecodable: takes the index of every image that cannot be decoded,
+      and is left out.
+
+  Returns:
+    An iterator of the predictions of a batch's images.
+
+  Raises:
+    UserError: while iterating, over 1 % of the images cannot be decoded.
+  """
+  step = functools.partial(
+    _jit_predict_step(
+      trained.model,
+      trained.loss,
+      trained.preprocessing,
+      space.candidates,
+      trained.mesh,
+    ),
+    trained.variables,
+  )
+  outputs = run_over_source(
+    step,
+    source,
+    positions=space.positions,
+    trained=trained,
+    data=data,
+    batch_size=batch_size,
+    report_undecodable=report_undecodable,
+  )
+  return (
+    Predictions(
+      indices=indices,
+      labels=rows['label'],
+      classes=rows['classes'],
+      confidences=rows['confidence'],
+      losses=rows['loss'],
+      valid=rows['valid'],
+    )
+    for indices, rows in outputs
+  )
+
+
+def run_over_source(
+  step: Callable[[Mapping[str, jax.Array]], dict[str, jax.Array]],
+  source: ImageSource,
+  *,
+  positions: np.ndarray,
+  trained: TrainedModel,
+  data: DataOptions,
+  batch_size: int,
+  report_undecodable: Callable[[int], None],
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+  """Applies a jitted function to every image of a source.
+
+  Args:
+    step: takes 'image', 'label', 'mask' and 'corrupt' of the global batch;
+      returns replicated arrays [B, ...], the last three among them. Compiled
+      before this returns.
+    source: the images.
+    positions: [n] int32, what to give as label for each class of the data.
+    trained: the mesh, and the preprocessing of the images.
+    data: see `predict_source`, like batch_size and report_undecodable.
+    batch_size: images at a time.
+    report_undecodable: takes an index.
+
+  Returns:
+    An iterator of a batch's indices in the source, [n] int64, and its rows,
+    without padding.
+  """
+  mesh = trained.mesh
+  shards = mesh_lib.find_process_shards(mesh)
+  num_shards = mesh_lib.count_batch_shards(mesh)
+  batches = batching.create_eval_batches(
+    source,
+    data=data,
+    preprocessing=trained.preprocessing,
+    global_batch_size=batch_size,
+    shards=shards,
+    num_shards=num_shards,
+  )
+
+  def place(batch):
+    batch = {
+      'image': batch['image'],
+      'label': positions[batch['label']],
+      'mask': batch['mask'],
+      'corrupt': batch['corrupt'].astype(np.int32),
+    }
+    return mesh_lib.put_batch(batch, mesh, tuple(batch))
+
+  rows = batch_size // num_shards * len(shards)
+  jax.block_until_ready(step(place(_blank_batch(rows, trained))))  # Compiles.
+  counter = batching.CorruptImageCounter(source)
+
+  def run():
+    read = (_count_corrupt(batch, counter) for batch in batches)
+    outputs = _read_behind(step(place(batch)) for batch in read)
+    for number, output in enumerate(outputs):
+      corrupt, mask = output.pop('corrupt'), output.pop('mask')
+      for index in corrupt[corrupt >= 0].tolist():
+        report_undecodable(index)
+      indices = number * batch_size + np.flatnonzero(mask)
+      yield indices, {name: array[mask] for name, array in output.items()}
+
+  return run()
+
+
+def _count_corrupt(batch, counter):
+  counter.update(batch)
+  return batch
+
+
+def _read_behind(
+  outputs: Iterable[dict[str, jax.Array]],
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields results on the host, while the device has the next ones to do."""
+  pending = collections.deque()
+  for output in outputs:
+    pending.append(output)
+    if len(pending) > _BATCHES_IN_FLIGHT:
+      yield jax.device_get(pending.popleft())
+  while pending:
+    yield jax.device_get(pending.popleft())
+
+
+def _blank_batch(rows: int, trained: TrainedModel) -> dict[str, np.ndarray]:
+  """Returns a batch of black images."""
+  return {
+    'image': np.zeros((rows, *trained.preprocessing.image_size, 3), np.uint8),
+    'label': np.zeros(rows, np.int32),
+    'mask': np.ones(rows, bool),
+    'corrupt': np.full(rows, -1),
+  }

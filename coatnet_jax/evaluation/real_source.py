@@ -1,0 +1,51 @@
+"""ImageNet's validation images with the labels of ReaL, as TFDS has them.
+
+An image has any number of labels there, also none (arXiv 2006.07159).
+"""
+
+import tensorflow_datasets as tfds
+
+from coatnet_jax.data.sources import DataOptions
+from coatnet_jax.data.tfds_source import TfdsSource, create_tfds_source
+from coatnet_jax.errors import UserError
+
+
+class RealSource(TfdsSource):
+  """TFDS's imagenet2012_real; an example's label is its original one."""
+
+  label_feature = 'original_label'
+
+  def _open(self):
+    super()._open()
+    features = tfds.builder_from_directory(self._builder_dir).info.features
+    if 'real_label' not in features:
+      raise UserError(
+        f'{self.full_name} has no feature real_label, only'
+        f' {", ".join(features)}.'
+      )
+    self._real_features = tfds.features.FeaturesDict(
+      {'real_label': features['real_label']}
+    )
+
+  def real_labels(self, index: int) -> tuple[int, ...]:
+    """Returns what an image may be called; nothing where nobody knew.
+
+    Args:
+      index: of the image.
+    """
+    example = self._real_features.deserialize_example_np(self._records[index])
+    return tuple(int(label) for label in example['real_label'])
+
+
+def open_real_source(data: DataOptions) -> RealSource:
+  """Opens the evaluation split of imagenet2012_real.
+
+  Args:
+    data: its name and where it is, or the directory of the prepared data set.
+
+  Raises:
+    UserError: it is not there, or not as TFDS has it.
+  """
+  return create_tfds_source(
+    data.name, data.data_dir, data.eval_split, RealSource
+  )

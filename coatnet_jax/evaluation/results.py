@@ -1,0 +1,282 @@
+"""A results file: what came out, and exactly what was evaluated on what.
+
+PATH.json for programs and PATH.md for people.
+"""
+
+import datetime
+import json
+import math
+import pathlib
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from etils import epath
+
+from coatnet_jax.distributed import processes
+from coatnet_jax.errors import UserError
+from coatnet_jax.evaluation.measures import NUM_BINS
+from coatnet_jax.trained_model import TrainedModel
+from coatnet_jax.training.workdir import compute_config_hash
+
+_SUFFIXES = ('.json', '.md')
+# Figures of one row in the overview, by name: title and format.
+_FIGURES = {
+  'top1': ('top-1', '{:.2%}'),
+  'top5': ('top-5', '{:.2%}'),
+  'loss': ('loss', '{:.4f}'),
+  'calibration_error': ('calibration error', '{:.4f}'),
+  'mean_class_accuracy': ('mean over classes', '{:.2%}'),
+  'mean_corruption_error': ('mCE', '{:.2%}'),
+  'count': ('images', '{:,}'),
+  'undecodable': ('undecodable', '{:,}'),
+}
+
+
+def check_results_path(path: str) -> epath.Path:
+  """Returns the path without a suffix, checked before anything is computed.
+
+  Args:
+    path: with or without '.json' or '.md'; may be gs://...
+
+  Raises:
+    UserError: it cannot be written to.
+  """
+  base = epath.Path(path).expanduser()
+  if base.suffix in _SUFFIXES:
+    base = base.with_suffix('')
+  try:
+    base.parent.mkdir(parents=True, exist_ok=True)
+    partial = _sibling(base, '.partial')
+    partial.write_text('')
+    partial.unlink()
+  except OSError as error:
+    raise UserError(
+      f'--results={path} cannot be written: {error.strerror or error}.'
+    ) from error
+  return base
+
+
+def describe_run(trained: TrainedModel) -> dict[str, Any]:
+  """Returns what is evaluated and by what.
+
+  Args:
+    trained: the model.
+
+  Returns:
+    'date' (UTC), 'code', 'devices', and of the model 'checkpoint', 'step',
+    'model', 'config_hash' (the first digits of the SHA-256 of the run's config
+    as JSON), 'classes' (how many), 'trained_on' and 'loss_kind'.
+  """
+  config, devices = trained.config, jax.devices()
+  now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+  return {
+    'date': now.isoformat(),
+    'code': {
+      **_describe_commit(),
+      **{
+        key: value for key, value in processes.describe_code().items() if value
+      },
+    },
+    'devices': f'{len(devices)} x {devices[0].device_kind}',
+    'checkpoint': str(trained.path),
+    'step': trained.step,
+    'model': config.model.name,
+    'config_hash': compute_config_hash(config),
+    'classes': len(trained.class_names),
+    'trained_on': ' '.join(
+      str(config.data[key])
+      for key in ('source', 'name', 'train_split')
+      if config.data[key]
+    ),
+    'loss_kind': trained.loss.kind,
+  }
+
+
+def _describe_commit() -> dict[str, str]:
+  """Returns the commit of a checkout of this code; nothing elsewhere."""
+  root = pathlib.Path(__file__).parents[2]
+  if not (root / '.git').exists():
+    return {}
+  try:
+    described = subprocess.run(
+      ['git', 'describe', '--always', '--dirty', '--abbrev=12'],
+      cwd=root,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+  except (OSError, subprocess.CalledProcessError):
+    return {}
+  return {'commit': described.stdout.strip()}
+
+
+def write_results(
+  base: epath.Path,
+  run: Mapping[str, Any],
+  evaluations: Sequence[Mapping[str, Any]],
+) -> list[epath.Path]:
+  """Writes both files, each whole or not at all.
+
+  Args:
+    base: from `check_results_path`.
+    run: from `describe_run`.
+    evaluations: what was evaluated, each with its figures.
+
+  Returns:
+    The paths.
+
+  Raises:
+    UserError: they cannot be written.
+  """
+  record = {'run': dict(run), 'evaluations': [dict(e) for e in evaluations]}
+  texts = {
+    '.json': json.dumps(_without_nan(record), indent=2) + '\n',
+    '.md': format_markdown(run, evaluations),
+  }
+  paths = []
+  try:
+    for suffix, text in texts.items():
+      path = _sibling(base, suffix)
+      partial = _sibling(base, suffix + '.partial')
+      partial.write_text(text)
+      partial.replace(path)
+      paths.append(path)
+  except OSError as error:
+    raise UserError(
+      f'The results cannot be written to {base}: {error.strerror or error}.'
+    ) from error
+  return paths
+
+
+def _sibling(base: epath.Path, suffix: str) -> epath.Path:
+  """Returns base with something after it: its name may have dots."""
+  return base.parent / (base.name + suffix)
+
+
+def _without_nan(tree: Any) -> Any:
+  """Returns a tree with None for what JSON has no number for."""
+  if isinstance(tree, dict):
+    return {key: _without_nan(value) for key, value in tree.items()}
+  if isinstance(tree, list | tuple):
+    return [_without_nan(value) for value in tree]
+  if isinstance(tree, float) and not math.isfinite(tree):
+    return None
+  return tree
+
+
+def format_markdown(
+  run: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]
+) -> str:
+  """Returns the results as a page of Markdown."""
+  names = [name for name in _FIGURES if any(name in e for e in evaluations)]
+  rows = [
+    [
+      e['kind'].replace('_', ' '),
+      e['data'],
+      'x'.join(map(str, e['image_size'])),
+      *(
+        _FIGURES[name][1].format(e[name]) if name in e else '' for name in names
+      ),
+    ]
+    for e in evaluations
+  ]
+  header = ['evaluation', 'data', 'px', *(_FIGURES[name][0] for name in names)]
+  code = ', '.join(f'{key} {value}' for key, value in run['code'].items())
+  parts = [
+    f'# {run["model"]} at step {run["step"]:,}\n',
+    _table(
+      ['', ''],
+      [
+        *([key, str(value)] for key, value in run.items() if key != 'code'),
+        ['code', code],
+      ],
+    ),
+    _table(header, rows),
+    f'Calibration error: expected, {NUM_BINS} equally wide bins.\n'
+    if 'calibration_error' in names
+    else '',
+    *(_format_details(evaluation) for evaluation in evaluations),
+  ]
+  return '\n'.join(part for part in parts if part)
+
+
+def _format_details(evaluation: Mapping[str, Any]) -> str:
+  """Returns the section of one evaluation."""
+  size = 'x'.join(map(str, evaluation['image_size']))
+  facts = [
+    *(f'weights: {change}' for change in evaluation['changes']),
+    *evaluation['rules'],
+    'preprocessing: '
+    + ', '.join(f'{k} {v}' for k, v in evaluation['preprocessing'].items()),
+  ]
+  if evaluation['kind'] == 'linear_probe':
+    facts.append(
+      f'{evaluation["train_count"]:,} training images, L2 penalty'
+      f' {evaluation["l2_penalty"]:g} of the mean loss'
+    )
+  parts = [
+    f'## {evaluation["data"]}, {size} px\n',
+    ''.join(f'- {fact}\n' for fact in facts),
+  ]
+  if isinstance(evaluation.get('shots'), list):
+    parts.append(
+      _table(
+        ['images per class', 'top-1', f'std over {len(evaluation["seeds"])}'],
+        [
+          [str(s['shots']), f'{s["top1"]:.2%}', f'{s["top1_std"]:.2%}']
+          for s in evaluation['shots']
+        ],
+      )
+    )
+  if 'corruptions' in evaluation:
+    parts.append(
+      _table(
+        ['corruption', 'error / AlexNet', 'top-1', 'by severity'],
+        [
+          [
+            name,
+            f'{one["corruption_error"]:.2%}',
+            f'{one["top1"]:.2%}',
+            ', '.join(f'{x:.2%}' for x in one['top1_by_severity']),
+          ]
+          for name, one in evaluation['corruptions'].items()
+        ],
+      )
+    )
+  if evaluation.get('most_confused'):
+    parts.append(
+      _table(
+        ['true', 'predicted', 'images', 'share of the class'],
+        [
+          [
+            pair['true'],
+            pair['predicted'],
+            f'{pair["count"]:,}',
+            f'{pair["share"]:.1%}',
+          ]
+          for pair in evaluation['most_confused']
+        ],
+      )
+    )
+  if evaluation.get('per_class'):
+    parts.append(
+      _table(
+        ['class', 'top-1', 'images'],
+        [
+          [one['class'], f'{one["top1"]:.2%}', f'{one["count"]:,}']
+          for one in evaluation['per_class']
+        ],
+      )
+    )
+  return '\n'.join(parts)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """Returns a table in Markdown."""
+  lines = [header, ['---'] * len(header), *rows]
+  return ''.join(
+    '| ' + ' | '.join(cell.replace('|', '\\|') for cell in line) + ' |\n'
+    for line in lines
+  )

@@ -1,0 +1,158 @@
+"""What can be evaluated of a model on a data set: opened first, run later.
+
+Opening finds what is missing before anything is computed.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from coatnet_jax.data.augmentation import PreprocessingOptions
+from coatnet_jax.data.sources import DataOptions, create_source
+from coatnet_jax.evaluation.classification import evaluate_classification
+from coatnet_jax.evaluation.corruptions import (
+  evaluate_corruptions,
+  open_corruptions,
+)
+from coatnet_jax.evaluation.data_sets import (
+  CORRUPTED,
+  identify,
+  open_evaluation_data,
+)
+from coatnet_jax.evaluation.few_shot import (
+  check_same_classes,
+  evaluate_few_shot,
+)
+from coatnet_jax.evaluation.linear_probe import evaluate_linear_probe
+from coatnet_jax.trained_model import TrainedModel
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+  """An evaluation that is ready to be run.
+
+  Attributes:
+    kind: 'classification', 'corruptions', 'few_shot' or 'linear_probe'.
+    data: what is evaluated on, for people.
+    split: of the data set.
+    rules: what differs from plain top-1 over all classes, for people.
+    preprocessing: of the images.
+    run: takes a `TrainedModel` and as keywords `batch_size` and
+      `report_undecodable`; returns figures by name.
+  """
+
+  kind: str
+  data: str
+  split: str
+  rules: tuple[str, ...]
+  preprocessing: PreprocessingOptions
+  run: Callable[..., dict[str, Any]]
+
+
+def open_classification(
+  data: DataOptions, trained: TrainedModel, report: Callable[[str], None]
+) -> Task:
+  """Opens the evaluation of a model's own predictions.
+
+  Args:
+    data: what, and where; all of ImageNet-C where it is named without a
+      config.
+    trained: the model.
+    report: takes a line for people.
+
+  Raises:
+    UserError: the data are not there or not as described, or their classes
+      are not the model's.
+  """
+  options = {
+    'class_names': trained.class_names,
+    'preprocessing': trained.preprocessing,
+    'report': report,
+  }
+  if data.name and identify(data) == (CORRUPTED, ''):
+    parts = open_corruptions(data, **options)
+    first = next(iter(parts.values()))
+    return Task(
+      kind='corruptions',
+      data=f'{CORRUPTED}, {len(parts)} parts as {first.source.description}',
+      split=data.eval_split,
+      rules=first.rules,
+      preprocessing=first.preprocessing,
+      run=functools.partial(_run_corruptions, parts=parts, report_part=report),
+    )
+  evaluation = open_evaluation_data(data, **options)
+  return Task(
+    kind='classification',
+    data=evaluation.source.description,
+    split=data.eval_split,
+    rules=evaluation.rules,
+    preprocessing=evaluation.preprocessing,
+    run=functools.partial(_run_classification, evaluation=evaluation),
+  )
+
+
+def _run_classification(trained, *, evaluation, **options):
+  return evaluate_classification(trained, evaluation, **options)
+
+
+def _run_corruptions(trained, *, parts, **options):
+  return evaluate_corruptions(trained, parts, **options)
+
+
+def open_few_shot(
+  data: DataOptions,
+  trained: TrainedModel,
+  shots: Sequence[int],
+  seeds: Sequence[int],
+) -> Task:
+  """Opens a few-shot evaluation: `few_shot.evaluate_few_shot`.
+
+  Args:
+    data: where both splits are.
+    trained: the model.
+    shots: images per class.
+    seeds: of their choice.
+
+  Raises:
+    UserError: the data are not there or not as described.
+  """
+  return _open_probe(
+    'few_shot',
+    data,
+    trained,
+    functools.partial(evaluate_few_shot, shots=shots, seeds=seeds),
+  )
+
+
+def open_linear_probe(data: DataOptions, trained: TrainedModel) -> Task:
+  """Opens a linear probe: `linear_probe.evaluate_linear_probe`.
+
+  Args:
+    data: where both splits are.
+    trained: the model.
+
+  Raises:
+    UserError: the data are not there or not as described.
+  """
+  return _open_probe('linear_probe', data, trained, evaluate_linear_probe)
+
+
+def _open_probe(kind, data, trained, evaluate):
+  train_source = create_source(data, 'train')
+  eval_source = create_source(data, 'eval')
+  check_same_classes(train_source, eval_source)
+
+  def run(trained, **options):
+    return evaluate(trained, train_source, eval_source, data=data, **options)
+
+  return Task(
+    kind=kind,
+    data=eval_source.description,
+    split=data.eval_split,
+    rules=(
+      f'a classifier of features is fitted to {train_source.description}',
+    ),
+    preprocessing=trained.preprocessing,
+    run=run,
+  )
