@@ -14,11 +14,13 @@ from typing import BinaryIO
 from coatnet_jax.errors import UserError
 
 _BLOCK_SIZE = 512
+# First bytes: the kind of file, and the program that undoes it.
 _COMPRESSED = {
-  b'\x1f\x8b': 'gzip',
-  b'BZ': 'bzip2',
-  b'\xfd7': 'xz',
-  b'PK': 'zip',
+  b'\x1f\x8b': ('gzip', 'gunzip'),
+  b'BZh': ('bzip2', 'bunzip2'),
+  b'\xfd7zXZ': ('xz', 'unxz'),
+  b'\x28\xb5\x2f\xfd': ('zstd', 'unzstd'),
+  b'PK': ('zip', 'unzip'),
 }
 
 
@@ -107,11 +109,11 @@ def _open(path: pathlib.Path) -> BinaryIO:
 def _check_start(part: _Slice, what: str) -> None:
   start = part.read(_BLOCK_SIZE)
   part.seek(0)
-  for magic, kind in _COMPRESSED.items():
+  for magic, (kind, program) in _COMPRESSED.items():
     if start.startswith(magic):
       raise UserError(
-        f'{what} is a {kind} file; unpack it to the plain tar archive, whose'
-        ' members can be read where they lie.'
+        f'{what} is compressed by {kind}; decompress it first, by {program}, to'
+        ' the plain tar archive, whose members are read where they lie.'
       )
   if len(start) < _BLOCK_SIZE:
     raise UserError(f'{what} is empty or truncated; get the archive again.')

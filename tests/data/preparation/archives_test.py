@@ -1,4 +1,6 @@
+import bz2
 import gzip
+import lzma
 import pathlib
 import tarfile
 
@@ -98,8 +100,11 @@ def test_links_and_devices_are_refused(write, kind):
 @pytest.mark.parametrize(
   ('data', 'message'),
   [
-    (gzip.compress(tar(FILES)), 'is a gzip file; unpack it'),
-    (b'PK\x03\x04' + bytes(600), 'is a zip file'),
+    (gzip.compress(tar(FILES)), r'compressed by gzip; .*, by gunzip, to the'),
+    (bz2.compress(tar(FILES)), 'compressed by bzip2;'),
+    (lzma.compress(tar(FILES)), 'compressed by xz;'),
+    (b'\x28\xb5\x2f\xfd' + bytes(600), 'compressed by zstd;'),
+    (b'PK\x03\x04' + bytes(600), 'compressed by zip;'),
     (b'<html>' * 200, 'is not a tar archive'),
     (b'', 'is empty or truncated'),
   ],

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import io
 import json
@@ -28,6 +29,7 @@ from tests.data.preparation.archive_examples import (
   SYNSETS,
   all_images,
   class_archives,
+  class_files,
   jpeg,
   tar,
 )
@@ -193,6 +195,30 @@ def test_shuffled_shards_have_most_classes(prepared):
   data_dir = str(prepared.parents[1])
   part = create_tfds_source('imagenet21k_winter21', data_dir, 'train[:50%]')
   assert len({part[i]['label'] for i in range(len(part))}) > 30
+
+
+@pytest.mark.parametrize(
+  ('data', 'message'),
+  [
+    (
+      gzip.compress(tar(class_archives(1))),
+      r'whole.tar.gz is compressed by gzip; decompress it first',
+    ),
+    (
+      tar({f'{SYNSETS[0]}.tar': gzip.compress(tar(class_files(0)))}),
+      rf'{SYNSETS[0]}.tar in .* is compressed by gzip',
+    ),
+    (
+      tar({f'{SYNSETS[0]}.tar.gz': gzip.compress(tar(class_files(0)))}),
+      r'has a member .*.tar.gz, which is not a tar archive of a class',
+    ),
+  ],
+)
+def test_what_is_compressed_as_a_whole_is_refused(tmp_path, data, message):
+  (tmp_path / 'whole.tar.gz').write_bytes(data)
+  with pytest.raises(UserError, match=message) as error:
+    create_imagenet21k('imagenet21k_winter21', tmp_path / 'whole.tar.gz')
+  assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(
