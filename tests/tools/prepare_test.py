@@ -124,29 +124,45 @@ def hashes(directory):
   }
 
 
-def children_of(pid):
-  return pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
-
-
-def is_running(pid):
-  """Whether a process is there and is not only waiting to be reaped."""
+def read_stat(pid):
+  """Returns the fields after the name, the state first, or None."""
   try:
     stat = pathlib.Path(f'/proc/{pid}/stat').read_text()
   except OSError:
-    return False
-  return stat.rsplit(')', 1)[1].split()[0] not in 'ZX'
+    return None
+  return stat.rsplit(')', 1)[1].split()
 
 
-def wait_until(condition):
-  deadline = time.monotonic() + 60
+def start_time_of(pid):
+  """Returns what tells a process from a later one of the same number."""
+  stat = read_stat(pid)
+  return stat and stat[19]
+
+
+def children_of(pid):
+  """Returns (number, start time) of each."""
+  children = pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text()
+  return [(child, start_time_of(child)) for child in children.split()]
+
+
+def is_running(child):
+  """Whether a process is there and is not only waiting to be reaped."""
+  stat = read_stat(child[0])
+  return bool(stat) and stat[0] not in 'ZX' and stat[19] == child[1]
+
+
+def wait_until(condition, process=None):
+  """Waits for minutes: a busy disk takes a second to write a shard."""
+  deadline = time.monotonic() + 240
   while not condition():
     assert time.monotonic() < deadline
+    assert process is None or process.poll() is None
     time.sleep(0.01)
 
 
 @pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_files(tmp_path):
-  (tmp_path / 'whole.tar').write_bytes(tar(class_archives(40)))
+  (tmp_path / 'whole.tar').write_bytes(tar(class_archives(100)))
   (tmp_path / 'classes.txt').write_text('\n'.join(SYNSETS))
 
   def command(output_dir, num_workers):
@@ -172,7 +188,7 @@ def test_killed_and_started_again_it_ends_with_the_same_files(tmp_path):
     def count():
       return len(list(directory.glob('*.array_record-*')))
 
-    wait_until(lambda already=already: count() > already + 10)
+    wait_until(lambda already=already: count() > already + 10, process)
     workers = children_of(process.pid)
     process.kill()
     process.wait()
