@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from coatnet_jax.errors import UserError
+from coatnet_jax.evaluation import few_shot, linear_probe
+from coatnet_jax.evaluation.few_shot import LeastSquaresClassifier
+from tests.evaluation.predictions_test import Painted
+
+
+def _clusters(num_examples, num_classes, width, seed=0, spread=0.3):
+  rng = np.random.default_rng(seed)
+  centres = np.random.default_rng(7).normal(size=(num_classes, width))
+  labels = rng.integers(0, num_classes, num_examples)
+  noise = spread * rng.normal(size=(num_examples, width))
+  return (centres[labels] + noise).astype(np.float32), labels
+
+
+# More examples than features, and fewer: two ways to the same weights.
+@pytest.mark.parametrize(('num_examples', 'width'), [(60, 5), (12, 40)])
+def test_least_squares_minimise_what_they_say(num_examples, width):
+  features, labels = _clusters(num_examples, 3, width)
+  classifier = LeastSquaresClassifier(features, labels, 3, l2_penalty=2.0)
+  x = (features - features.mean(0)) / (features.std(0) + 1e-5)
+  x = np.hstack([x, np.full((num_examples, 1), 100.0)]).astype(np.float64)
+  y = np.where(labels[:, None] == np.arange(3), 1.0, -1.0)
+  # Ridge regression is least squares with a row for each weight.
+  rows = np.vstack([x, np.sqrt(2.0) * np.eye(width + 1)])
+  targets = np.vstack([y, np.zeros((width + 1, 3))])
+  expected = np.linalg.lstsq(rows, targets, rcond=None)[0]
+  np.testing.assert_allclose(
+    classifier.scores(features), x @ expected, atol=2e-5
+  )
+
+
+def test_clusters_are_told_apart_by_a_few_examples():
+  features, labels = _clusters(200, 4, 16)
+  # As many of each class: the bias is hardly penalised, the rest is.
+  rows = np.concatenate([np.flatnonzero(labels == c)[:5] for c in range(4)])
+  classifier = LeastSquaresClassifier(features[rows], labels[rows], 4)
+  others, truth = _clusters(200, 4, 16, seed=1)
+  assert (classifier.scores(others).argmax(-1) == truth).mean() > 0.95
+
+
+def _source(counts):
+  labels = [c for c, count in enumerate(counts) for _ in range(count)]
+  return Painted(labels, labels, class_names=tuple('abcdefg'[: len(counts)]))
+
+
+def test_as_many_of_every_class_are_chosen():
+  source = _source([9, 4, 30])
+  chosen, ranks = few_shot.choose_examples(source, 4, seed=3)
+  labels = np.array(source.labels)[chosen]
+  assert len(set(chosen.tolist())) == 12
+  np.testing.assert_array_equal(np.bincount(labels), [4, 4, 4])
+  for label in range(3):
+    np.testing.assert_array_equal(ranks[labels == label], range(4))
+  fewer, _ = few_shot.choose_examples(source, 2, seed=3)
+  assert set(fewer.tolist()) == set(chosen[ranks < 2].tolist())
+  other, _ = few_shot.choose_examples(source, 4, seed=4)
+  assert set(other.tolist()) != set(chosen.tolist())
+
+
+def test_a_class_with_too_few_images_is_named():
+  with pytest.raises(UserError, match=r"class 'b' has 3 .* few for 4 shots"):
+    few_shot.choose_examples(_source([5, 3, 4]), 4, seed=0)
+
+
+def _run(data_options):
+  return {
+    'data': data_options(),
+    'batch_size': 8,
+    'report_undecodable': print,
+  }
+
+
+def test_few_shots_of_pictures(create_trained, data_options):
+  # The features of class c are (10 c, 0): one number tells three apart, by a
+  # line through them only the outer two.
+  labels = [0, 1] * 10
+  train = Painted(labels, [10 * c for c in labels], class_names=('x', 'y'))
+  seen = [0, 10, 2, 9, 12]
+  evaluated = Painted([0, 1, 0, 1, 0], seen, class_names=('x', 'y'))
+  result = few_shot.evaluate_few_shot(
+    create_trained(tuple('abcdefg')),
+    train,
+    evaluated,
+    shots=(1, 5),
+    seeds=(0, 1),
+    **_run(data_options),
+  )
+  assert result['count'] == 5
+  assert result['seeds'] == [0, 1]
+  assert [one['shots'] for one in result['shots']] == [1, 5]
+  for one in result['shots']:
+    assert one['top1_by_seed'] == [0.8, 0.8]
+    assert one['top1'] == 0.8
+    assert one['top1_std'] == 0
+
+
+def test_splits_of_other_classes_are_refused(create_trained, data_options):
+  for evaluate in (
+    few_shot.evaluate_few_shot,
+    linear_probe.evaluate_linear_probe,
+  ):
+    shots = (
+      {}
+      if evaluate.__name__ == 'evaluate_linear_probe'
+      else {
+        'shots': (1,),
+        'seeds': (0,),
+      }
+    )
+    with pytest.raises(UserError, match='different classes'):
+      evaluate(
+        create_trained(tuple('ab')),
+        _source([2, 2]),
+        _source([2, 2, 2]),
+        **shots,
+        **_run(data_options),
+      )
