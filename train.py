@@ -28,7 +28,7 @@ from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import prepare_train_state
 from coatnet_jax.run import Run, create_run
-from coatnet_jax.training import accumulation, reporting
+from coatnet_jax.training import accumulation, freezing, reporting
 from coatnet_jax.training import metrics as metrics_lib
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.image_normalization import normalize_images
@@ -68,10 +68,12 @@ def train_step(
   )
   targets = create_soft_targets(batch['label'], run.model.num_classes)
   images, targets = apply_mixup(mixup_key, images, targets, options=run.mixup)
+  model = freezing.freeze_modules(run.model, state.params, run.frozen)
 
   @functools.partial(jax.value_and_grad, has_aux=True)
   def loss_and_gradients(params, batch_stats, part, index):
-    logits, updates = run.model.apply(
+    params = freezing.stop_gradients(params, run.frozen)
+    logits, updates = model.apply(
       {'params': params, 'batch_stats': batch_stats},
       part['images'],
       train=True,
@@ -93,6 +95,7 @@ def train_step(
     num_parts=run.training.gradient_accumulation_steps,
     batch_norm_momentum=run.model.batch_norm_momentum,
   )
+  batch_stats = freezing.keep_batch_stats(model, batch_stats, state.batch_stats)
   updates, opt_state = run.tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   metrics = {

@@ -34,6 +34,8 @@ _FREE_OPTIONS = frozenset(
     'batch_norm_momentum',
     'dropout_rate',
     'dtype',
+    'frozen',
+    'head_bias_init',
     'image_size',
     'kernel_init',
     'layer_scale',

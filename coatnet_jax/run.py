@@ -67,6 +67,7 @@ class Run:
 
   seed: int
   init_from: str
+  frozen: tuple[str, ...]
   data: DataOptions
   preprocessing: PreprocessingOptions
   augmentation: AugmentationOptions
@@ -153,6 +154,8 @@ def create_run(
     mesh,
     training.gradient_accumulation_steps,
   )
+  augmentation = AugmentationOptions(**config.augmentation)
+  augmentation.check_batch_size(training.global_batch_size)
   mesh_lib.check_batch_size(
     'evaluation.global_batch_size', evaluation.global_batch_size, mesh
   )
@@ -184,9 +187,10 @@ def create_run(
   return Run(
     seed=config.seed,
     init_from=config.init_from,
+    frozen=config.optimizer.frozen,
     data=data,
     preprocessing=PreprocessingOptions(**config.preprocessing),
-    augmentation=AugmentationOptions(**config.augmentation),
+    augmentation=augmentation,
     mixup=MixupOptions(**config.mixup),
     loss=LossOptions(**config.loss),
     training=training,

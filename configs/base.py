@@ -63,6 +63,10 @@ def get_config() -> ConfigDict:
   # Whether equal blocks that follow each other are compiled once, as a loop.
   # Changes neither results nor checkpoints. Ours.
   config.model.scan_blocks = False
+  # What the biases of the logits start at. With loss.kind = 'sigmoid' and many
+  # classes a negative number, -log(number of classes) or ViT's -10, makes every
+  # class improbable from the first step on. Ours: the paper does not say.
+  config.model.head_bias_init = 0.0
 
   # data.sources.DataOptions: what is read, and from where.
   config.data = ConfigDict()
@@ -129,6 +133,16 @@ def get_config() -> ConfigDict:
   # RandAugment: operations per image (0: none) and their strength, 0 to 30.
   config.augmentation.randaugment_layers = 2
   config.augmentation.randaugment_magnitude = 15.0
+  # Random erasing: how often a box of the image is filled, 0 to 1, and with
+  # what: 'noise', N(0, 1) of each pixel once it is normalised, or 'mean', 0.
+  # The box is 2 % to a third of the image: data/random_erasing.py. The paper
+  # has none.
+  config.augmentation.random_erasing_probability = 0.0
+  config.augmentation.random_erasing_fill = 'noise'
+  # Repeated augmentation: how often each image is in a batch, augmented anew
+  # every time; divides the batch size. An epoch is as many steps as without, so
+  # an image comes up in one epoch of so many. The paper has none.
+  config.augmentation.repeats = 1
 
   # training.mixup.MixupOptions: training batches, on the device.
   config.mixup = ConfigDict()
@@ -156,7 +170,7 @@ def get_config() -> ConfigDict:
 
   # training.optimizers.create_optimizer
   config.optimizer = ConfigDict()
-  # One of training.optimizers.OPTIMIZERS.
+  # One of training.optimizers.OPTIMIZERS: 'adamw' or 'lamb'.
   config.optimizer.name = 'adamw'
   # Ours: the paper does not state them.
   config.optimizer.b1 = 0.9
@@ -167,6 +181,15 @@ def get_config() -> ConfigDict:
   config.optimizer.weight_decay = 0.05
   # Global norm above which gradients are scaled down; 0 switches it off.
   config.optimizer.clip_norm = 1.0
+  # Factor from the learning rate of a layer to that of the one before it, to
+  # finetune: block by block from the head, which has the whole rate, to the
+  # stem. In (0, 1]; 1 switches it off. Ours.
+  config.optimizer.layer_decay = 1.0
+  # Parameters that stay as they are: regular expressions, each to be found in
+  # names such as 's1_block_0/expand/kernel'. ('^s[012]_',) freezes the stem and
+  # the convolutional stages, ('^(?!head_logits/)',) all but the last layer. A
+  # block that is frozen whole uses its BatchNorm's running statistics. Ours.
+  config.optimizer.frozen = ()
 
   # train.TrainingOptions
   config.training = ConfigDict()

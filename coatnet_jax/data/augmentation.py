@@ -1,8 +1,8 @@
 """Cropping, resizing and flipping of single images, on the host.
 
-Training: random-resized crop, mirroring, RandAugment. Evaluation and
-prediction: resize and centre crop. Pixels stay uint8; the model's step
-normalises them.
+Training: random-resized crop, mirroring, RandAugment, random erasing.
+Evaluation and prediction: resize and centre crop. Pixels stay uint8; the
+model's step normalises them.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from coatnet_jax.data.randaugment import apply_randaugment
+from coatnet_jax.data.random_erasing import FILLS, erase_randomly
 from coatnet_jax.errors import UserError
 
 _INTERPOLATIONS = types.MappingProxyType(
@@ -85,6 +86,9 @@ class AugmentationOptions:
   horizontal_flip: bool
   randaugment_layers: int
   randaugment_magnitude: float
+  random_erasing_probability: float
+  random_erasing_fill: str
+  repeats: int
 
   def __post_init__(self):
     """Checks the values; a UserError says which is impossible."""
@@ -110,6 +114,36 @@ class AugmentationOptions:
         'config.augmentation.randaugment_magnitude is '
         f'{self.randaugment_magnitude}; it must be between 0 and 30.'
       )
+    if not 0 <= self.random_erasing_probability <= 1:
+      raise UserError(
+        'config.augmentation.random_erasing_probability is '
+        f'{self.random_erasing_probability}; it must be between 0 and 1.'
+      )
+    if self.random_erasing_fill not in FILLS:
+      raise UserError(
+        'config.augmentation.random_erasing_fill is '
+        f'{self.random_erasing_fill!r}; it must be one of {", ".join(FILLS)}.'
+      )
+    if self.repeats < 1:
+      raise UserError(
+        f'config.augmentation.repeats is {self.repeats}; it must be at least '
+        '1, which repeats nothing.'
+      )
+
+  def check_batch_size(self, global_batch_size: int) -> None:
+    """Checks that a batch can be made of repeated images.
+
+    Args:
+      global_batch_size: images per step, over all processes.
+
+    Raises:
+      UserError: `repeats` does not divide it.
+    """
+    if global_batch_size % self.repeats:
+      raise UserError(
+        f'config.augmentation.repeats is {self.repeats}, which does not divide '
+        f'the global batch size, {global_batch_size}.'
+      )
 
 
 def augment_image(
@@ -118,12 +152,12 @@ def augment_image(
   preprocessing: PreprocessingOptions,
   augmentation: AugmentationOptions,
 ) -> np.ndarray:
-  """Makes a training image: crop, mirror, RandAugment.
+  """Makes a training image: crop, mirror, RandAugment, random erasing.
 
   Args:
     image: [h, w, 3] uint8.
     rng: the only source of randomness.
-    preprocessing: image size and interpolation.
+    preprocessing: image size, interpolation, and what is noise to the model.
     augmentation: the rest.
 
   Returns:
@@ -143,11 +177,19 @@ def augment_image(
   )
   if augmentation.horizontal_flip and rng.random() < 0.5:
     image = cv2.flip(image, 1)
-  return apply_randaugment(
+  image = apply_randaugment(
     image,
     rng,
     num_layers=augmentation.randaugment_layers,
     magnitude=augmentation.randaugment_magnitude,
+  )
+  return erase_randomly(
+    image,
+    rng,
+    probability=augmentation.random_erasing_probability,
+    fill=augmentation.random_erasing_fill,
+    mean=preprocessing.mean,
+    std=preprocessing.std,
   )
 
 

@@ -68,6 +68,12 @@ def create_train_batches(
   next, and every image occurs once in each. A corrupt image is replaced by
   the next one of the source that can be decoded, augmented in its place.
 
+  With repeated augmentation, `augmentation.repeats` of r (arXiv 1901.09335), a
+  batch of B has B / r images, each r times and augmented anew. Copies are B / r
+  rows apart: on other devices, if there are r, and never beside each other,
+  where MixUp's partner is. An epoch is as long as ever, so it has one in r
+  images; r epochs have all of them, r times.
+
   Args:
     source: the images.
     data: how many read ahead.
@@ -88,16 +94,16 @@ def create_train_batches(
       label is out of range or most images are corrupt.
   """
   shard_size = _compute_shard_size(global_batch_size, num_shards)
+  augmentation.check_batch_size(global_batch_size)
   if not 0 <= seed < 2**32:
     raise UserError(f'config.seed is {seed}; it must be in 0 .. 2**32 - 1.')
   # What random_map draws is a function of the seed and the place in the
   # endless sequence, so it is another one in each epoch.
-  examples = (
-    grain.MapDataset.range(len(source))
-    .seed(seed)
-    .shuffle()
-    .repeat()
-    .random_map(_TrainingExample(source, preprocessing, augmentation))
+  indices = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+  if augmentation.repeats > 1:
+    indices = _Repeated(indices, augmentation.repeats, global_batch_size)
+  examples = indices.random_map(
+    _TrainingExample(source, preprocessing, augmentation)
   )
   batches = _batch(examples, shard_size, shards, num_shards)[start_step:]
   iterator = iter(_read_ahead(batches, data, data.num_workers))
@@ -143,6 +149,30 @@ def create_eval_batches(
   # Starting workers takes longer than cropping what is in memory.
   num_workers = 0 if source.in_memory else data.num_workers
   return EvalBatches(_read_ahead(batches, data, num_workers), num_batches)
+
+
+class _Repeated(grain.MapDataset):
+  """A sequence of which each batch has some elements several times.
+
+  Batch k of B has elements k * B / r to (k + 1) * B / r, r times over.
+  """
+
+  def __init__(self, parent: grain.MapDataset, repeats: int, batch_size: int):
+    """Takes the sequence, r, and B, a multiple of it."""
+    super().__init__(parent)
+    self._num_distinct = batch_size // repeats
+    self._batch_size = batch_size
+
+  def __len__(self) -> int:
+    """As many as the sequence has, which never ends."""
+    return len(self._parent)
+
+  def __getitem__(self, index):
+    """Returns the element at a place, or a slice as every `MapDataset`."""
+    if isinstance(index, slice):
+      return self.slice(index)
+    batch, row = divmod(index, self._batch_size)
+    return self._parent[batch * self._num_distinct + row % self._num_distinct]
 
 
 class EvalBatches:

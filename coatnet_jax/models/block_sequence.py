@@ -36,12 +36,14 @@ class Block(NamedTuple):
     module: of no parent. Equal ones can be scanned.
     drop: which of its branches are dropped; None in evaluation.
     expands: whether it is an MBConv block.
+    frozen: whether it is computed as in evaluation, also in training.
   """
 
   name: str
   module: nn.Module
   drop: StochasticDepth | None
   expands: bool
+  frozen: bool = False
 
 
 # One block's variables, by collection: {'params': ..., 'batch_stats': ...}.
@@ -63,14 +65,14 @@ def apply_blocks(
     blocks: in order.
     variables: of each, by its name.
     x: [B, H, W, C].
-    train: with batch statistics, and dropped branches.
+    train: with batch statistics, and dropped branches, but for frozen blocks.
     remat: one of `REMAT_POLICIES`.
     scan: whether equal blocks that follow each other are one `lax.scan`, which
       is compiled once for all of them.
 
   Returns:
     [B, H', W', C'], and each block's new 'batch_stats', by its name; none in
-    evaluation.
+    evaluation, or of frozen blocks.
   """
   if remat == 'everything':
     drops = [block.drop for block in blocks]
@@ -85,7 +87,8 @@ def apply_blocks(
 
   batch_stats = {}
   for group in _group_equal(blocks) if scan else ([block] for block in blocks):
-    apply = functools.partial(_apply_block, group[0].module, train=train)
+    trains = train and not group[0].frozen
+    apply = functools.partial(_apply_block, group[0].module, train=trains)
     scanned = len(group) > 1
     if remat == 'blocks' or (remat == 'expansions' and group[0].expands):
       apply = _recompute(apply, scanned=scanned)
@@ -104,10 +107,13 @@ def apply_blocks(
 
 
 def _group_equal(blocks: Sequence[Block]) -> Iterator[list[Block]]:
-  """Yields runs of blocks whose modules are equal."""
+  """Yields runs of blocks that are computed alike."""
   group = []
   for block in blocks:
-    if group and block.module != group[0].module:
+    if group and (block.module, block.frozen) != (
+      group[0].module,
+      group[0].frozen,
+    ):
       yield group
       group = []
     group.append(block)

@@ -105,6 +105,9 @@ class CNNStemViT(nn.Module):
     batch_norm_momentum: part of the running statistics kept at a step.
     dtype: compute dtype; parameters, softmax, statistics and head are float32.
     feature_maps: ('s0',) for the stem's map instead of logits.
+    head_bias_init: see `create_model`.
+    frozen: names of parts ('s0_norm_0', 'block_0', ...) that are computed as in
+      evaluation, also in training.
   """
 
   variant: CNNStemViTVariant
@@ -113,6 +116,8 @@ class CNNStemViT(nn.Module):
   batch_norm_momentum: float
   dtype: jnp.dtype
   feature_maps: tuple[str, ...] = ()
+  head_bias_init: float = 0.0
+  frozen: tuple[str, ...] = ()
 
   @property
   def feature_info(self) -> tuple[FeatureMap, ...]:
@@ -149,15 +154,19 @@ class CNNStemViT(nn.Module):
       return {'s0': x}
 
     x = self.add_positions(x)  # [B, 1+N, width]
-    x = nn.Dropout(variant.dropout_rate)(x, deterministic=not train)
+    x = nn.Dropout(variant.dropout_rate)(
+      x, deterministic=not self.trains('position_embedding', train)
+    )
     for index in range(variant.depth):
+      name = f'block_{index}'
+      trains = self.trains(name, train)
       x = EncoderBlock(
         num_heads=variant.num_heads,
         mlp_ratio=variant.mlp_ratio,
         dropout_rate=variant.dropout_rate,
         dtype=self.dtype,
-        name=f'block_{index}',
-      )(x, train, self.create_drop(index, train))
+        name=name,
+      )(x, trains, self.create_drop(index, trains))
 
     x = nn.LayerNorm(epsilon=_NORM_EPSILON, name='head_norm')(
       x[:, 0].astype(jnp.float32)
@@ -165,7 +174,11 @@ class CNNStemViT(nn.Module):
     self.sow_array('pre_logits', x)
     if not self.num_classes:
       return x
-    return nn.Dense(self.num_classes, name='head_logits')(x)
+    return nn.Dense(
+      self.num_classes,
+      bias_init=nn.initializers.constant(self.head_bias_init),
+      name='head_logits',
+    )(x)
 
   def check_image_size(self, shape: tuple[int, ...]) -> None:
     """Raises UserError for a shape of images that the model cannot take."""
@@ -180,6 +193,10 @@ class CNNStemViT(nn.Module):
         f' {channels}] with height and width divisible by {total}, the stride'
         ' of its stem.'
       )
+
+  def trains(self, name: str, train: bool) -> bool:
+    """Returns whether a part of the model is computed as in training."""
+    return train and name not in self.frozen
 
   def drop_rate(self, index: int) -> float:
     """Returns the stochastic-depth rate of a block, counted from 0."""
@@ -204,12 +221,13 @@ class CNNStemViT(nn.Module):
         dtype=self.dtype,
         name=f's0_conv_{index}',
       )(x)
+      name = f's0_norm_{index}'
       x = nn.BatchNorm(
-        use_running_average=not train,
+        use_running_average=not self.trains(name, train),
         momentum=self.batch_norm_momentum,
         epsilon=_NORM_EPSILON,
         dtype=self.dtype,
-        name=f's0_norm_{index}',
+        name=name,
       )(x)
       x = nn.gelu(x, approximate=False)
     return x

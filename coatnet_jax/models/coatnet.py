@@ -46,6 +46,9 @@ class CoAtNet(nn.Module):
     batch_norm_group_size: see `create_model`.
     remat: see `create_model`.
     scan_blocks: see `create_model`.
+    head_bias_init: see `create_model`.
+    frozen: names of parts ('s0_conv_0', 's1_block_0', ...) that are computed as
+      in evaluation, also in training.
   """
 
   variant: Variant
@@ -58,6 +61,8 @@ class CoAtNet(nn.Module):
   batch_norm_group_size: int = 0
   remat: str = 'none'
   scan_blocks: bool = False
+  head_bias_init: float = 0.0
+  frozen: tuple[str, ...] = ()
 
   @property
   def feature_info(self) -> tuple[FeatureMap, ...]:
@@ -119,6 +124,10 @@ class CoAtNet(nn.Module):
         ' of its strides.'
       )
 
+  def trains(self, name: str, train: bool) -> bool:
+    """Returns whether a part of the model is computed as in training."""
+    return train and name not in self.frozen
+
   def drop_rate(self, index: int) -> float:
     """Returns the stochastic-depth rate of a block, counted from 0."""
     return self.stochastic_depth_rate * index / self.variant.num_blocks
@@ -149,17 +158,21 @@ class CoAtNet(nn.Module):
     )
     if plainly or creates:
       for name, options in self.stage_blocks(number):
-        x = self.block(**options, name=name)(x, train, next(drops))
+        drop, trains = next(drops), self.trains(name, train)
+        x = self.block(**options, name=name)(
+          x, trains, drop if trains else None
+        )
       return x
 
     blocks = [
       block_sequence.Block(
         name=name,
         module=self.block(**options, parent=None),
-        drop=next(drops),
+        drop=drop if self.trains(name, train) else None,
         expands=options['run'].kind == 'mbconv',
+        frozen=name in self.frozen,
       )
-      for name, options in self.stage_blocks(number)
+      for (name, options), drop in zip(self.stage_blocks(number), drops)
     ]
     variables = {
       block.name: {
@@ -213,7 +226,10 @@ class CoAtNet(nn.Module):
         # Most stems have one norm; it has no number.
         name = f's0_norm_{index}' if index else 's0_norm'
         x = layers.norm(
-          options.norm, options.norm_epsilon, train=train, name=name
+          options.norm,
+          options.norm_epsilon,
+          train=self.trains(name, train),
+          name=name,
         )(x)
         x = ACTIVATIONS[options.activation](x)
     return x
@@ -247,7 +263,10 @@ class CoAtNet(nn.Module):
       if options.norm == 'none':
         return x
       return layers.norm(
-        options.norm, options.norm_epsilon, train=train, name='head_norm'
+        options.norm,
+        options.norm_epsilon,
+        train=self.trains('head_norm', train),
+        name='head_norm',
       )(x)
 
     if not self.num_classes:
@@ -262,7 +281,10 @@ class CoAtNet(nn.Module):
     # In float32 whatever the compute dtype: close logits would tie.
     float32 = dataclasses.replace(layers, dtype=jnp.float32)
     return float32.dense(
-      self.num_classes, use_bias=options.use_bias, name='head_logits'
+      self.num_classes,
+      use_bias=options.use_bias,
+      bias_init=nn.initializers.constant(self.head_bias_init),
+      name='head_logits',
     )(x)
 
   def sow_array(self, name: str, x: jax.Array) -> None:

@@ -34,6 +34,7 @@ def create_model(
   batch_norm_group_size: int = 0,
   remat: str = 'none',
   scan_blocks: bool = False,
+  head_bias_init: float = 0.0,
   **overrides: Any,
 ) -> CoAtNet | CNNStemViT:
   """Creates a model by the name of its variant.
@@ -63,6 +64,9 @@ def create_model(
       the variables; nor does
     scan_blocks: whether equal blocks that follow each other are one loop, which
       takes as long to compile as one of them.
+    head_bias_init: what the biases of the logits start at. With a sigmoid per
+      class and many classes, -log(num_classes) or ViT's -10 spares the first
+      steps, which learn that most are not there.
     **overrides: fields of `Variant` to replace; of its parts, such as
       `transformer`, a mapping of what changes.
 
@@ -111,6 +115,11 @@ def create_model(
     )
     module = CNNStemViT
   else:
+    if head_bias_init and not variant.head.use_bias:
+      raise UserError(
+        f'head_bias_init is {head_bias_init}, but the logits of {name} have no'
+        ' biases.'
+      )
     module = functools.partial(
       CoAtNet,
       attention=attention,
@@ -125,6 +134,7 @@ def create_model(
     batch_norm_momentum=batch_norm_momentum,
     dtype=DTYPES[dtype],
     feature_maps=tuple(feature_maps),
+    head_bias_init=head_bias_init,
   )
 
 

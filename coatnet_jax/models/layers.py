@@ -99,13 +99,21 @@ class Layers:
   batch_norm_momentum: float
   batch_norm_group_size: int = 0
 
-  def dense(self, width: int, *, name: str, use_bias: bool = True) -> nn.Dense:
+  def dense(
+    self,
+    width: int,
+    *,
+    name: str,
+    use_bias: bool = True,
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros,
+  ) -> nn.Dense:
     """A product over the last axis: of a map [B, H, W, C], a 1x1 conv."""
     return nn.Dense(
       width,
       use_bias=use_bias,
       dtype=self.dtype,
       kernel_init=self.kernel_init,
+      bias_init=bias_init,
       name=name,
     )
 

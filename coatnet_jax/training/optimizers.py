@@ -1,20 +1,47 @@
 """The optimizer, and which parameters it decays.
 
-Gradient clipping and decoupled weight decay come with it; the average of
-parameters and gradient accumulation belong to the train step.
+Gradient clipping and decoupled weight decay come with it, and so do learning
+rates by layer (`layer_decay.py`) and frozen parameters (`freezing.py`). The
+average of parameters and gradient accumulation belong to the train step.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import optax
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.training import freezing
+from coatnet_jax.training.layer_decay import scale_by_layer
+from coatnet_jax.training.parameter_names import list_names, map_names
+
+
+def _lamb(
+  learning_rate: optax.Schedule,
+  *,
+  b1: float,
+  b2: float,
+  eps: float,
+  weight_decay: float,
+  mask: Callable[[Any], Any],
+) -> optax.GradientTransformation:
+  """Returns LAMB (arXiv 1904.00962) as image models are trained with it.
+
+  `optax.lamb` scales every parameter's update to the parameter's norm. Where
+  recipes with LAMB come from, TensorFlow Addons and timm, only those that
+  decay are scaled: a bias that starts at 0 hardly moves by its own norm.
+  """
+  return optax.chain(
+    optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+    optax.add_decayed_weights(weight_decay, mask=mask),
+    optax.masked(optax.scale_by_trust_ratio(), mask),
+    optax.scale_by_learning_rate(learning_rate),
+  )
+
 
 # name -> function of (learning_rate, b1, b2, eps, weight_decay, mask).
-OPTIMIZERS = {'adamw': optax.adamw}
+OPTIMIZERS = {'adamw': optax.adamw, 'lamb': _lamb}
 
 # (pattern, whether it decays). A parameter is named by its path, as in
 # 's1_block_0/mbconv/expand/kernel'; the first pattern that `re.search` finds
@@ -52,23 +79,14 @@ def compute_weight_decay_mask(params: Any) -> Any:
     ValueError: No rule matches some parameters; lists all of them. Not a
       `UserError`, because what is missing is a rule in this module.
   """
-  # Not `flatten_dict`: it loses empty sub-trees, and with them the structure.
-  paths, treedef = jax.tree_util.tree_flatten_with_path(params)
-  names = [
-    jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths
-  ]
-  decisions = [_find_rule(name) for name in names]
-  unmatched = [
-    name
-    for name, decays in zip(names, decisions, strict=True)
-    if decays is None
-  ]
+  mask = map_names(_find_rule, params)
+  unmatched = [name for name in list_names(params) if _find_rule(name) is None]
   if unmatched:
     raise ValueError(
       'No rule in training.optimizers.WEIGHT_DECAY_RULES matches: '
       + ', '.join(unmatched)
     )
-  return treedef.unflatten(decisions)
+  return mask
 
 
 def _find_rule(name: str) -> bool | None:
@@ -87,13 +105,16 @@ def create_optimizer(
   eps: float,
   weight_decay: float,
   clip_norm: float,
+  layer_decay: float,
+  frozen: Sequence[str],
 ) -> optax.GradientTransformation:
   """Returns clipping by global norm followed by the named optimizer.
 
   With 'adamw' an update is -learning_rate * (adam + weight_decay * parameter),
   the second term for parameters that decay (Loshchilov and Hutter, 2019, as
-  optax scales it: decay follows the schedule). The first update of a schedule
-  with warm-up has learning rate 0.
+  optax scales it: decay follows the schedule). With 'lamb' the sum in brackets
+  is scaled to the parameter's own norm, for parameters that decay. The first
+  update of a schedule with warm-up has learning rate 0.
 
   Args:
     learning_rate: Function of the number of updates made so far.
@@ -105,9 +126,16 @@ def create_optimizer(
     clip_norm: Gradients whose global norm is larger are scaled down to it,
       all by one factor; 0 switches it off. The state has the same structure
       either way, so that a checkpoint resumes with another value.
+    layer_decay: Factor from the learning rate of a layer to that of the one
+      before it, in (0, 1]: `layer_decay.compute_layer_scales`. 1 switches it
+      off.
+    frozen: Regular expressions for the names of parameters that are left as
+      they are: `freezing.compute_frozen_mask`.
 
   Raises:
-    UserError: Unknown name, or a number out of its range.
+    UserError: Unknown name, a number out of its range, or no regular
+      expressions; when its state is initialised, patterns that match nothing,
+      or everything.
   """
   if name not in OPTIMIZERS:
     raise UserError(
@@ -122,7 +150,9 @@ def create_optimizer(
       raise UserError(
         f'optimizer.{key} must be at least 0 and below 1, not {value}.'
       )
-  return optax.chain(
+  freezing.check_patterns(frozen)
+  layer_scale = scale_by_layer(layer_decay)
+  tx = optax.chain(
     optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
     OPTIMIZERS[name](
       learning_rate,
@@ -133,6 +163,10 @@ def create_optimizer(
       mask=compute_weight_decay_mask,
     ),
   )
+  tx = freezing.freeze(tx, frozen)
+  # Not in the chain at all where it is off: checkpoints of runs without stay
+  # what they are.
+  return tx if layer_decay == 1 else optax.chain(tx, layer_scale)
 
 
 def _check_not_negative(values: Mapping[str, float]) -> None:

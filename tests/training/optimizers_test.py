@@ -1,8 +1,9 @@
-"""AdamW by hand, what decays, and what is refused."""
+"""AdamW and LAMB by hand, what decays, and what is refused."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from coatnet_jax.errors import UserError
@@ -39,6 +40,8 @@ HYPERPARAMETERS = {
   'eps': 1e-6,
   'weight_decay': 0.3,
   'clip_norm': 1.0,
+  'layer_decay': 1.0,
+  'frozen': (),
 }
 
 
@@ -69,8 +72,8 @@ def _run(tx, params, gradients):
   return params
 
 
-def _run_adamw_by_hand(params, gradients, *, decays, clip_norm):
-  """The same in float64, after Algorithm 2 of arXiv 1711.05101."""
+def _run_by_hand(params, gradients, *, decays, clip_norm, lamb=False):
+  """The same in float64: Algorithm 2 of arXiv 1711.05101 or of 1904.00962."""
   params = {name: np.float64(value) for name, value in params.items()}
   first = dict.fromkeys(params, 0.0)
   second = dict.fromkeys(params, 0.0)
@@ -85,12 +88,16 @@ def _run_adamw_by_hand(params, gradients, *, decays, clip_norm):
         np.sqrt(second[name] / (1 - 0.99**t)) + 1e-6
       )
       decay = 0.3 * params[name] if decays[name] else 0.0
-      params[name] = params[name] - 0.1 * t * (direction + decay)
+      update = direction + decay
+      if lamb and decays[name] and np.linalg.norm(params[name]):
+        update *= np.linalg.norm(params[name]) / np.linalg.norm(update)
+      params[name] = params[name] - 0.1 * t * update
   return params
 
 
+@pytest.mark.parametrize('name', ['adamw', 'lamb'])
 @pytest.mark.parametrize('clip_norm', [0.0, 1.0, 100.0])
-def test_four_steps_of_adamw(clip_norm):
+def test_four_steps(name, clip_norm):
   rng = np.random.default_rng(0)
   decays = {'kernel': True, 'bias': False, 'scale': False}
   shapes = {'kernel': (3, 2), 'bias': (2,), 'scale': (2,)}
@@ -101,11 +108,15 @@ def test_four_steps_of_adamw(clip_norm):
     for size in (0.1, 1.0, 10.0, 3.0)
   ]
   found = _run(
-    _create(clip_norm=clip_norm),
+    _create(name=name, clip_norm=clip_norm),
     *jax.tree.map(jnp.float32, (params, gradients)),
   )
-  expected = _run_adamw_by_hand(
-    params, gradients, decays=decays, clip_norm=clip_norm
+  expected = _run_by_hand(
+    params,
+    gradients,
+    decays=decays,
+    clip_norm=clip_norm,
+    lamb=name == 'lamb',
   )
   for name, value in expected.items():
     np.testing.assert_allclose(found[name], value, rtol=2e-5, atol=2e-6)
@@ -178,16 +189,121 @@ def test_state_has_one_structure_with_and_without_clipping():
   assert jax.tree.structure(with_clipping) == jax.tree.structure(without)
 
 
+def test_lamb_leaves_a_kernel_of_zeros_its_own_step():
+  params = {'kernel': jnp.zeros(4), 'bias': jnp.zeros(4)}
+  moved = _run(
+    _create(name='lamb'), params, [jax.tree.map(jnp.ones_like, params)]
+  )
+  for value in moved.values():
+    np.testing.assert_allclose(value, -0.1, rtol=1e-4)
+
+
+def test_layer_decay_scales_the_whole_update():
+  params = _nest({name: jnp.full(2, 4.0) for name in KINDS})
+  gradients = jax.tree.map(lambda x: jnp.array([1.0, -2.0]), params)
+
+  def moves(**changes):
+    tx = _create(**changes)
+    return tx.update(gradients, tx.init(params), params)[0]
+
+  whole, scaled = moves(), moves(layer_decay=0.5)
+  # Stem, s1_block_0, s3_block_1, head; a cnn_stem_vit's block comes first.
+  for name, factor in {
+    's0_conv_0': 1 / 16,
+    'position_embedding': 1 / 16,
+    'block_0': 1 / 8,
+    's1_block_0': 1 / 4,
+    's3_block_1': 1 / 2,
+    'head_logits': 1,
+  }.items():
+    jax.tree.map(
+      lambda part, all_of_it, factor=factor: np.testing.assert_allclose(
+        part, factor * all_of_it, rtol=2e-5
+      ),
+      scaled[name],
+      whole[name],
+    )
+
+
+def test_frozen_parameters_have_neither_updates_nor_moments():
+  params = _nest({name: jnp.full(2, 4.0) for name in KINDS})
+  tx = _create(frozen=(r'^s\d_', 'position'))
+  state = tx.init(params)
+  held = {
+    name
+    for path, _ in jax.tree_util.tree_leaves_with_path(state)
+    for name in KINDS
+    if jax.tree_util.keystr(path, simple=True, separator='/').endswith(
+      f'/{name}'
+    )
+  }
+  trained = {
+    'class_token',
+    'block_0/attention/query/kernel',
+    'head_logits/kernel',
+    'head_logits/bias',
+  }
+  assert held == trained
+  moved = _run(tx, params, [jax.tree.map(jnp.ones_like, params)] * 2)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(moved):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    assert bool((leaf == 4).all()) == (name not in trained), name
+
+
+def test_clipping_does_not_see_frozen_gradients():
+  params = {'s0_conv_0': {'kernel': jnp.ones(2)}, 'head': {'bias': jnp.ones(2)}}
+  gradients = {
+    's0_conv_0': {'kernel': jnp.full(2, 1e6)},
+    'head': {'bias': jnp.array([0.3, 0.4])},
+  }
+  tx = _create(frozen=('s0',), clip_norm=1.0)
+  _, state = tx.update(gradients, tx.init(params), params)
+  (first,) = (
+    leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    if 'mu/head' in jax.tree_util.keystr(path, simple=True, separator='/')
+  )
+  np.testing.assert_allclose(first, [0.03, 0.04], rtol=1e-5)
+
+
+def test_freezing_some_changes_no_others_rate():
+  params = _nest({name: jnp.full(2, 4.0) for name in KINDS})
+  gradients = jax.tree.map(jnp.ones_like, params)
+  settings = {'layer_decay': 0.5, 'clip_norm': 0.0}
+  whole = _run(_create(**settings), params, [gradients])
+  part = _run(_create(**settings, frozen=('^s',)), params, [gradients])
+  np.testing.assert_array_equal(
+    part['block_0']['attention']['query']['kernel'],
+    whole['block_0']['attention']['query']['kernel'],
+  )
+
+
+def test_what_is_off_leaves_the_state_as_it_was():
+  params = {'kernel': jnp.ones(3)}
+  before = optax.chain(
+    optax.identity(), optax.adamw(optax.constant_schedule(0.1))
+  ).init(params)
+  after = _create(clip_norm=0.0).init(params)
+  assert [p for p, _ in jax.tree_util.tree_leaves_with_path(after)] == [
+    p for p, _ in jax.tree_util.tree_leaves_with_path(before)
+  ]
+
+
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'name': 'lamb'}, "'lamb'; choose one of: adamw"),
+    ({'name': 'sgd'}, "'sgd'; choose one of: adamw, lamb"),
     ({'b1': 1.0}, r'optimizer\.b1 .* below 1, not 1.0'),
     ({'b2': -0.1}, r'optimizer\.b2 '),
     ({'eps': -1.0}, r'optimizer\.eps '),
     ({'weight_decay': -0.1}, r'optimizer\.weight_decay .* not -0.1'),
     ({'clip_norm': -1.0}, r'optimizer\.clip_norm '),
     ({'clip_norm': float('nan')}, r'optimizer\.clip_norm '),
+    ({'layer_decay': 0.0}, r'optimizer\.layer_decay .* off, not 0.0'),
+    ({'layer_decay': 1.1}, r'optimizer\.layer_decay .* not 1.1'),
+    ({'frozen': ('a', '*b')}, r"'\*b', which is no regular expression: noth"),
+    ({'frozen': (3,)}, r'frozen has 3, which is no regular expression'),
+    ({'frozen': 'head'}, r"the text 'head'; .* tuple .*: \('head',\)"),
   ],
 )
 def test_optimizer_refuses(changes, message):

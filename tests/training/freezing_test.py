@@ -1,0 +1,303 @@
+"""Frozen parameters and parts: in masks, in a train step, in a run."""
+
+import collections
+import functools
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import train
+from coatnet_jax import checkpoint
+from coatnet_jax.errors import UserError
+from coatnet_jax.initial_state import abstract_train_state
+from coatnet_jax.models import variants
+from coatnet_jax.models.factory import create_model
+from coatnet_jax.run import create_run
+from coatnet_jax.training import freezing
+from configs import quickstart
+
+PARAMS = {
+  's0_norm': {'bias': 0, 'scale': 0},
+  's1_block_0': {'expand': {'kernel': 0}, 'shrink': {'bias': 0}},
+  's1_block_10': {'expand': {'kernel': 0}},
+  'position_embedding': 0,
+  'head_logits': {'kernel': 0},
+}
+
+
+def test_a_pattern_is_searched_in_the_whole_name():
+  mask = freezing.compute_frozen_mask(
+    PARAMS, ('^s1_block_1', r'expand/k', 'ed')
+  )
+  assert mask == {
+    's0_norm': {'bias': False, 'scale': False},
+    's1_block_0': {'expand': {'kernel': True}, 'shrink': {'bias': False}},
+    's1_block_10': {'expand': {'kernel': True}},
+    'position_embedding': True,
+    'head_logits': {'kernel': False},
+  }
+
+
+def test_a_part_is_frozen_if_all_of_it_is():
+  patterns = ('expand', 'position', 'norm/')
+  assert set(freezing.find_frozen_modules(PARAMS, patterns)) == {
+    's0_norm',
+    's1_block_10',
+    'position_embedding',
+  }
+
+
+def test_patterns_that_match_nothing_are_named():
+  with pytest.raises(
+    UserError, match=r"frozen has '\^S1', 'conv', found .* head_logits/kernel"
+  ):
+    freezing.compute_frozen_mask(PARAMS, ('^S1', 'norm', 'conv'))
+
+
+@pytest.mark.parametrize('patterns', [('',), ('^s', 'pos', 'head')])
+def test_freezing_everything_is_refused(patterns):
+  with pytest.raises(UserError, match='freezes all 7 parameters'):
+    freezing.compute_frozen_mask(PARAMS, patterns)
+
+
+def _config(frozen, **training):
+  config = quickstart.get_config()
+  config.model.name = 'tiny'
+  config.model.stochastic_depth_rate = 0.5
+  config.schedule.warmup_epochs = 0.0
+  config.training.num_epochs = 0.0
+  config.training.num_steps = 4
+  config.training.global_batch_size = 12
+  config.training.ema_decay = 0.9
+  config.training.update(training)
+  config.optimizer.frozen = frozen
+  return config
+
+
+def _abstract(frozen, **training):
+  run = create_run(_config(frozen, **training))
+  return run, abstract_train_state(run)
+
+
+def _count_operations(jaxpr, counts=None):
+  """Counts every primitive of a jaxpr, those of inner ones too."""
+  counts = collections.Counter() if counts is None else counts
+  for equation in jaxpr.eqns:
+    counts[equation.primitive.name] += 1
+    for value in jax.tree.leaves(
+      list(equation.params.values()), is_leaf=lambda x: hasattr(x, 'eqns')
+    ):
+      inner = getattr(value, 'jaxpr', value)
+      if hasattr(inner, 'eqns'):
+        _count_operations(inner, counts)
+  return counts
+
+
+@pytest.mark.usefixtures('tiny_variant')
+def test_a_step_moves_what_is_not_frozen():
+  # S0 and S1 whole; of S2 only a part, so that it is trained.
+  frozen = ('^s[01]_', '^s2_block_0/expand/')
+  run, (_, abstract_state) = _abstract(frozen, gradient_accumulation_steps=3)
+  rng = np.random.default_rng(0)
+  # Statistics too, whose mean over three parts is not always exact.
+  state = jax.tree.map(
+    lambda x: rng.uniform(0.01, 0.1, x.shape).astype(x.dtype),
+    abstract_state.replace(key=None),
+  ).replace(key=jax.random.key(0))
+  batch = {
+    'image': rng.integers(0, 256, (12, 28, 28, 3), np.uint8),
+    'label': np.arange(12, dtype=np.int32) % 10,
+  }
+  new_state, metrics = jax.jit(functools.partial(train.train_step, run=run))(
+    state, batch
+  )
+  assert np.isfinite(float(metrics['gradient_norm']))
+  moved = {
+    jax.tree_util.keystr(path, simple=True, separator='/'): bool(
+      (after != before).any()
+    )
+    for (path, after), before in zip(
+      jax.tree_util.tree_leaves_with_path(new_state.variables),
+      jax.tree.leaves(state.variables),
+      strict=True,
+    )
+  }
+  still = ('params/s0_', 'params/s1_', 'params/s2_block_0/expand/')
+  still += ('batch_stats/s0_', 'batch_stats/s1_')
+  for name, has_moved in moved.items():
+    assert has_moved != name.startswith(still), name
+  assert moved['batch_stats/s2_block_0/pre_norm/mean']
+
+
+@pytest.mark.usefixtures('tiny_variant')
+def test_a_linear_probe_computes_one_forward_pass_and_a_product():
+  run, (_, abstract_state) = _abstract(('^(?!head_logits/)',))
+  step = _count_operations(
+    jax.make_jaxpr(functools.partial(train.train_step, run=run))(
+      abstract_state, run.abstract_batch
+    ).jaxpr
+  )
+  forward = _count_operations(
+    jax.make_jaxpr(
+      lambda variables, images: run.model.apply(variables, images, train=False)
+    )(
+      abstract_state.variables,
+      jax.ShapeDtypeStruct((12, 28, 28, 3), jnp.float32),
+    ).jaxpr
+  )
+  # The gradient of the kernel; that of the features is not wanted.
+  assert step['dot_general'] == forward['dot_general'] + 1
+  assert step['conv_general_dilated'] == forward['conv_general_dilated'] > 0
+
+
+def _create_variables(model):
+  """Returns random variables, and images."""
+  rng = np.random.default_rng(0)
+  shapes = jax.eval_shape(
+    lambda key: model.lazy_init(
+      key, jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32), train=False
+    ),
+    jax.random.key(0),
+  )
+  variables = jax.tree.map(
+    lambda leaf: rng.uniform(0.1, 0.5, leaf.shape).astype(np.float32), shapes
+  )
+  return variables, rng.normal(size=(4, 8, 8, 3)).astype(np.float32)
+
+
+def _train(model, variables, images):
+  return model.apply(
+    variables,
+    images,
+    train=True,
+    mutable=['batch_stats'],
+    rngs={'dropout': jax.random.key(1)},
+  )
+
+
+SMALL = {
+  'coatnet_0': {
+    'stem': {'widths': (4, 4)},
+    'stages': (variants.Stage((variants.Blocks('mbconv', 4, 4),), 1),),
+  },
+  'cnn_stem_vit': {'stem_widths': (4,), 'width': 8, 'depth': 2, 'num_heads': 2},
+}
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_a_frozen_model_is_computed_as_in_evaluation(name):
+  model = create_model(
+    name, num_classes=3, stochastic_depth_rate=0.9, **SMALL[name]
+  )
+  variables, images = _create_variables(model)
+  frozen = freezing.freeze_modules(
+    model, variables['params'], ('^(?!head_logits/)',)
+  )
+
+  @jax.jit
+  def compute(variables):
+    logits, updates = _train(frozen, variables, images)
+    return (
+      model.apply(variables, images, train=False),
+      logits,
+      updates['batch_stats'],
+    )
+
+  expected, found, batch_stats = compute(variables)
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+  jax.tree.map(
+    np.testing.assert_array_equal, batch_stats, variables['batch_stats']
+  )
+
+
+def test_some_of_equal_blocks_are_frozen_scanned_or_not():
+  model = create_model(
+    'coatnet_0', num_classes=3, stochastic_depth_rate=0.9, **SMALL['coatnet_0']
+  )
+  variables, images = _create_variables(model)
+  names = ('s1_block_1', 's1_block_2')
+
+  @jax.jit
+  def compute(variables):
+    return [
+      _train(
+        model.clone(frozen=names, scan_blocks=scan_blocks), variables, images
+      )
+      for scan_blocks in (False, True)
+    ]
+
+  plain, scanned = compute(variables)
+  np.testing.assert_allclose(plain[0], scanned[0], rtol=1e-4)
+  for _, updates in (plain, scanned):
+    for name, stats in updates['batch_stats'].items():
+      for after, before in zip(
+        jax.tree.leaves(stats),
+        jax.tree.leaves(variables['batch_stats'][name]),
+        strict=True,
+      ):
+        assert bool((after == before).all()) == (name in names), name
+
+
+def test_a_frozen_state_is_saved_and_restored(tmp_path):
+  params = {'s0_conv_0': {'kernel': jnp.ones(2)}, 'head_logits': jnp.ones(3)}
+  tx = freezing.freeze(optax.adamw(0.1), ('s0',))
+  state = jax.tree.map(lambda x: x + 1, tx.init(params))
+  manager = checkpoint.open_checkpoints(
+    str(tmp_path),
+    checkpoint.CheckpointOptions(**quickstart.get_config().checkpoint),
+    print,
+  )
+  checkpoint.save_checkpoint(
+    manager,
+    state,
+    step=1,
+    progress=checkpoint.Progress(),
+    metadata=checkpoint.Metadata(
+      model={}, preprocessing={}, class_names=(), config={}
+    ),
+  )
+  manager.wait_until_finished()
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  restored, _ = checkpoint.restore_newest(
+    manager,
+    jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
+    ),
+    print,
+  )
+  manager.close()
+  jax.tree.map(np.testing.assert_array_equal, restored, state)
+  # The moments of the head, and how often they were updated.
+  assert [leaf.shape for leaf in jax.tree.leaves(restored)] == [(), (3,), (3,)]
+
+
+@pytest.mark.usefixtures('tiny_variant')
+def test_bad_patterns_are_refused_before_anything_is_written(tmp_path):
+  with pytest.raises(UserError, match="'encoder', found in the name of no"):
+    train.train_and_evaluate(_config(('encoder',)), str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('tiny_variant')
+def test_a_frozen_run_goes_on(tmp_path):
+  config = _config(('^s[0-3]_',), num_steps=2)
+  config.data.eval_split = 'test[:50]'
+  config.evaluation.every_epochs = 0.0
+  config.checkpoint.every_steps = 1
+  config.optimizer.layer_decay = 0.5
+  config.optimizer.name = 'lamb'
+  workdir = str(tmp_path / 'run')
+  state = train.train_and_evaluate(config, workdir)
+  # As if the run had been killed after its first step.
+  shutil.rmtree(tmp_path / 'run/checkpoints/2')
+  again = train.train_and_evaluate(config, workdir)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    (again.params, again.opt_state, again.ema),
+    (state.params, state.opt_state, state.ema),
+  )
