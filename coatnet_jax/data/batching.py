@@ -336,7 +336,10 @@ def _batch(
       num_shards // count,
     )
   batches = examples.batch(shard_size, drop_remainder=True, batch_fn=_stack)
-  parts = [batches[shard::num_shards] for shard in shards]
+  # Whole global batches: grain's endless sequences end in the middle of one,
+  # and parts of them must be equally long.
+  end = len(batches) - len(batches) % num_shards
+  parts = [batches[shard:end:num_shards] for shard in shards]
   if len(parts) == 1:
     return parts[0]
   return ZipMapDataset(parts).map(_concatenate)

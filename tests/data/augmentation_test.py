@@ -270,6 +270,10 @@ def test_impossible_preprocessing_is_refused(
     ('randaugment_layers', -1),
     ('randaugment_magnitude', 30.5),
     ('randaugment_magnitude', -1.0),
+    ('random_erasing_probability', -0.1),
+    ('random_erasing_probability', 1.1),
+    ('random_erasing_fill', 'pixel'),
+    ('repeats', 0),
   ],
 )
 def test_impossible_augmentation_is_refused(augmentation, key, value):

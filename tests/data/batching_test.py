@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import itertools
 import logging as python_logging
 
@@ -177,7 +178,9 @@ def test_shards_are_consecutive_rows_of_the_batch(train, num_shards):
   assert_equal_batches(together, train(9))
 
 
-@pytest.mark.parametrize('shards', [(0, 1, 4, 5), (2, 3), (1, 2), (1, 2, 3)])
+@pytest.mark.parametrize(
+  'shards', [(0, 1, 4, 5), (2, 3), (1, 2), (1, 2, 3), (0, 7)]
+)
 def test_a_process_reads_any_shards(train, shards):
   rows = np.arange(16).reshape(8, 2)[list(shards)].ravel()
   expected = [{key: batch[key][rows] for key in KEYS} for batch in train(5)]
@@ -206,6 +209,63 @@ def test_batch_may_be_larger_than_the_data_set(train):
   _, counts = np.unique(batch['label'], return_counts=True)
   assert len(counts) == NUM_IMAGES
   assert set(counts.tolist()) == {2, 3}
+
+
+@pytest.fixture
+def train_repeated(train, augmentation):
+  """Returns `train` with each image four times in a batch."""
+  return functools.partial(train, augmentation=augmentation(repeats=4))
+
+
+def test_repeated_images_are_far_apart_and_augmented_anew(train_repeated):
+  for batch in train_repeated(5):
+    labels = batch['label'].reshape(4, 4)
+    assert (labels == labels[0]).all()
+    assert len(set(labels[0])) == 4
+    assert len({image.tobytes() for image in batch['image']}) == 16
+
+
+def test_as_many_epochs_as_repeats_have_every_image_as_often(train_repeated):
+  # 75 batches are 12 epochs of 100 images, 3 times 4.
+  labels = np.array(labels_of(train_repeated(75))).reshape(3, 400)
+  for epochs in labels:
+    _, counts = np.unique(epochs, return_counts=True)
+    assert counts.tolist() == [4] * NUM_IMAGES
+  assert len({tuple(epochs) for epochs in labels}) == 3
+
+
+def test_repeats_keep_the_order_of_the_images(train, train_repeated):
+  once = labels_of(train(2))
+  batches = np.array(labels_of(train_repeated(8))).reshape(8, 16)
+  assert batches[:, :4].ravel().tolist() == once
+
+
+def test_repeated_batches_do_not_depend_on_processes_and_workers(
+  train_repeated,
+):
+  expected = train_repeated(6)
+  assert_equal_batches(train_repeated(2, start_step=4), expected[4:])
+  assert_equal_batches(train_repeated(6, num_workers=2), expected)
+  # Those of a process that reads the first and the last of eight shards.
+  rows = [0, 1, 14, 15]
+  part = [{key: batch[key][rows] for key in KEYS} for batch in expected]
+  found = train_repeated(6, shards=(0, 7), num_shards=8)
+  assert_equal_batches(found, part)
+
+
+def test_the_seed_changes_repeated_images_too(train_repeated):
+  first, second = (train_repeated(1, seed=seed)[0] for seed in (0, 1))
+  assert first['label'].tolist() != second['label'].tolist()
+  assert not {image.tobytes() for image in first['image']} & {
+    image.tobytes() for image in second['image']
+  }
+
+
+def test_repeats_that_do_not_divide_the_batch_are_refused(train_repeated):
+  with pytest.raises(
+    UserError, match=r'repeats is 4, which does not divide .* size, 18'
+  ):
+    train_repeated(1, global_batch_size=18)
 
 
 @pytest.mark.parametrize('num_shards', [1, 2, 4])

@@ -35,6 +35,30 @@ def test_lucids_example():
   assert attention['out']['kernel'].shape == (1024, 384)
 
 
+def _initial_bias(name, **options):
+  model = coatnet_jax.create_model(name, num_classes=7, **options)
+  images = jax.ShapeDtypeStruct((1, *model.variant.image_size, 3), jnp.float32)
+  # Nothing but the bias is computed.
+  return jax.jit(
+    lambda key: model.lazy_init(key, images, train=False)['params'][
+      'head_logits'
+    ]['bias']
+  )(jax.random.key(0))
+
+
+@pytest.mark.parametrize('name', ['coatnet_mini', 'cnn_stem_vit'])
+def test_the_bias_of_the_logits_starts_where_it_is_told(name):
+  assert _initial_bias(name).tolist() == [0] * 7
+  assert _initial_bias(name, head_bias_init=-10.0).tolist() == [-10] * 7
+
+
+def test_logits_without_biases_can_start_nowhere():
+  with pytest.raises(UserError, match=r'init is -1.0, but .* no biases'):
+    coatnet_jax.create_model(
+      'coatnet_mini', head={'use_bias': False}, head_bias_init=-1.0
+    )
+
+
 def test_lucids_scaled_stage_is_that_of_coatnet_6():
   model = coatnet_jax.create_model(
     'coatnet',

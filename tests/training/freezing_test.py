@@ -9,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
 
 import train
 from coatnet_jax import checkpoint
+from coatnet_jax.distributed.mesh import AXES
+from coatnet_jax.distributed.state_sharding import compute_state_shardings
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.models import variants
@@ -240,6 +243,22 @@ def test_some_of_equal_blocks_are_frozen_scanned_or_not():
         strict=True,
       ):
         assert bool((after == before).all()) == (name in names), name
+
+
+def test_moments_lie_where_their_parameters_do():
+  array = jax.ShapeDtypeStruct((256, 1024), jnp.float32)
+  params = {
+    's3_block_1': {'ffn_expand': {'kernel': array}},
+    's4_block_1': {'ffn_expand': {'kernel': array}},
+  }
+  tx = optax.chain(freezing.freeze(optax.adamw(0.1), ('s3',)), optax.identity())
+  mesh = AbstractMesh((1, 1, 4, 2), AXES)
+  shardings = jax.tree.leaves(
+    compute_state_shardings(jax.eval_shape(tx.init, params), mesh)
+  )
+  specs = [sharding.spec for sharding in shardings]
+  assert specs.count(PartitionSpec('fsdp', 'tensor')) == 2
+  assert specs.count(PartitionSpec()) == len(specs) - 2
 
 
 def test_a_frozen_state_is_saved_and_restored(tmp_path):
