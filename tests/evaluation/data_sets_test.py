@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.evaluation import corruptions, data_sets
+from coatnet_jax.evaluation import corruptions, data_sets, tasks
 from coatnet_jax.evaluation.classification import evaluate_classification
 from tests.evaluation.conftest import paint, store
 
@@ -114,7 +114,11 @@ def test_a_prepared_directory_is_known_by_what_it_says(
     name='', data_dir=str(info.parent), eval_split='validation[:2]'
   )
   assert data_sets.identify(data) == (data_sets.REAL, '')
-  assert _evaluate(_open(data, trained), trained)['top1'] == 1
+  task = tasks.open_classification(data, trained, print)
+  assert task.kind == 'classification'
+  assert task.split == 'validation[:2]'
+  result = task.run(trained, batch_size=8, report_undecodable=print)
+  assert (result['top1'], result['count']) == (1, 2)
 
 
 @pytest.fixture(scope='module')
@@ -258,22 +262,16 @@ def test_imagenet_c_is_compared_with_alexnet(
     data_dir=str(corrupted_dir),
     eval_split='validation',
   )
-  parts = corruptions.open_corruptions(
-    data,
-    class_names=trained.class_names,
-    preprocessing=trained.preprocessing,
-    report=print,
-  )
-  assert len(parts) == 75
-  assert {p.preprocessing.eval_crop_fraction for p in parts.values()} == {1.0}
   lines = []
-  result = corruptions.evaluate_corruptions(
-    trained,
-    parts,
-    batch_size=8,
-    report_undecodable=print,
-    report_part=lines.append,
+  task = tasks.open_classification(data, trained, lines.append)
+  assert task.kind == 'corruptions'
+  assert task.data == (
+    'imagenet2012_corrupted, 75 parts as'
+    ' imagenet2012_corrupted/gaussian_noise_1/3.1.0, validation: 5 images,'
+    ' 1,000 classes'
   )
+  assert task.preprocessing.eval_crop_fraction == 1
+  result = task.run(trained, batch_size=8, report_undecodable=print)
   # 1 to 5 of 5 wrong: 0.6 in the mean, of every corruption.
   assert result['top1'] == pytest.approx(0.4)
   fog = result['corruptions']['fog']

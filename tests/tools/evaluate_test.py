@@ -144,6 +144,56 @@ def test_data_with_more_or_fewer_classes_are_refused(workdir, idx_dir):
     )
 
 
+def test_sizes_and_data_sets_in_one_call_and_a_results_file(
+  workdir, best, tmp_path, capsys
+):
+  reports = _evaluate(
+    capsys,
+    f'--checkpoint={workdir}',
+    '--image_size=28,32',
+    '--data.name=fashion_mnist_12k,fashion_mnist_12k',
+    '--data.eval_split=test[:100]',
+    f'--results={tmp_path}/out',
+  )
+  assert [r['image_size'] for r in reports] == [[28, 28]] * 2 + [[32, 32]] * 2
+  assert [r['top1'] for r in reports[:2]] == [best['top1']] * 2
+  assert reports[2]['changes'] == [
+    'resized 2 relative position tables, 7x7 to 8x8'
+  ]
+  record = json.loads((tmp_path / 'out.json').read_text())
+  for short, long in zip(reports, record['evaluations'], strict=True):
+    per_class = long.pop('per_class')
+    assert short == long
+    assert sum(one['count'] for one in per_class) == 100
+  assert record['run']['step'] == best['step']
+  assert record['run']['trained_on'] == 'tfds fashion_mnist_12k train[:2000]'
+  page = (tmp_path / 'out.md').read_text()
+  assert f'| 28x28 | {best["top1"]:.2%} |' in page
+
+
+@pytest.mark.slow
+def test_few_shots_and_a_probe_judge_the_features(workdir, capsys):
+  reports = _evaluate(
+    capsys,
+    f'--checkpoint={workdir}',
+    '--fewshot=1,5',
+    '--fewshot_seeds=2',
+    '--linear_probe',
+    '--data.train_split=train[:300]',
+  )
+  few, probe = reports
+  assert few['kind'] == 'few_shot'
+  one, five = few['shots']
+  assert (one['shots'], five['shots']) == (1, 5)
+  assert len(five['top1_by_seed']) == 2
+  # Far more than chance, and more of more.
+  assert 0.2 < one['top1'] < five['top1']
+  assert probe['kind'] == 'linear_probe'
+  assert probe['train_count'] == 300
+  assert probe['top1'] > 0.4
+  assert 'train[:300]' in probe['rules'][0]
+
+
 class _OneCorrupt(ImageSource):
   """Black images of class 0, one of which is text."""
 
@@ -202,6 +252,13 @@ def test_an_image_that_cannot_be_decoded_is_named_and_left_out(workdir):
       r'/none does not exist',
     ),
     (['--data.eval_fraction=2'], r'eval_fraction is 2'),
+    (['--image_size=28,30'], r'divisible by 4'),
+    (['--image_size=28,,32'], r"--image_size is ''"),
+    (['--fewshot=1,x'], r"--fewshot is '1,x'; it must be images per class"),
+    (['--fewshot=0'], r"--fewshot is '0'"),
+    (['--fewshot=1', '--fewshot_seeds=0'], r'--fewshot_seeds is 0'),
+    (['--fewshot=3000'], r'which is too few for 3000 shots'),
+    (['--results=/proc/none/x'], r'--results=/proc/none/x cannot be written'),
   ],
 )
 def test_bad_input_is_a_sentence(workdir, arguments, message):
