@@ -64,8 +64,8 @@ def get_config() -> ConfigDict:
   # Changes neither results nor checkpoints. Ours.
   config.model.scan_blocks = False
   # What the biases of the logits start at. With loss.kind = 'sigmoid' and many
-  # classes a negative number, -log(number of classes) or ViT's -10, makes every
-  # class improbable from the first step on. Ours: the paper does not say.
+  # classes a negative number, -log(number of classes) or the -10 of big_vision,
+  # makes every class improbable at first. Ours: the paper does not say.
   config.model.head_bias_init = 0.0
 
   # data.sources.DataOptions: what is read, and from where.

@@ -1,4 +1,4 @@
-r"""CoAtNet-2: the phases of the paper's Table 10, and one of timm's.
+r"""CoAtNet-2: the phases of the paper's Table 10, timm's, a linear probe.
 
 The paper reports (Table 4), at 224, 384 and 512 px, 84.1, 85.7 and 85.9 % with
 ImageNet-1k, and 87.1 % at 384 and 87.3 % at 512 after ImageNet-21k; this
@@ -11,13 +11,14 @@ their numbers.
 """
 
 from configs import recipes
-from configs.recipes import drop, finetune
+from configs.recipes import drop, finetune, linear_probe
 
 PHASES = {
   'imagenet1k': recipes.IMAGENET1K | drop(0.5),
   **finetune('imagenet1k', recipes.IMAGENET1K_FINETUNE | drop(0.5)),
   'imagenet21k': recipes.IMAGENET21K | drop(0.3),
   **finetune('imagenet21k', recipes.IMAGENET21K_FINETUNE | drop(0.3)),
+  **linear_probe('imagenet21k'),
   # 84.6 % with timm's weights. Its stochastic depth is ours: the paper's.
   'timm': recipes.TIMM | drop(0.5) | {'model.name': 'coatnet_rmlp_2_rw_224'},
 }

@@ -1,4 +1,4 @@
-r"""CoAtNet-3: the phases of the paper's Table 10.
+r"""CoAtNet-3: the phases of the paper's Table 10, and a linear probe.
 
 The paper reports, at 224, 384 and 512 px, 84.5, 85.8 and 86.0 % with
 ImageNet-1k (Table 4); at 384 and 512 px, 87.6 and 87.9 % after ImageNet-21k,
@@ -12,7 +12,7 @@ convolution. This project has not run them. `docs/recipes.md` has all phases,
 """
 
 from configs import recipes
-from configs.recipes import drop, finetune, randaugment
+from configs.recipes import drop, finetune, linear_probe, randaugment
 
 # Table 5's model for JFT.
 _STRIDED_DEPTHWISE = {'model.name': 'coatnet_3_strided_depthwise'}
@@ -25,6 +25,7 @@ PHASES = {
   ),
   'imagenet21k': recipes.IMAGENET21K | drop(0.5),
   **finetune('imagenet21k', recipes.IMAGENET21K_FINETUNE | drop(0.5)),
+  **linear_probe('imagenet21k'),
   'jft300m': recipes.JFT300M | drop(0.0) | _STRIDED_DEPTHWISE,
   **finetune(
     'jft300m',

@@ -1,4 +1,4 @@
-r"""CoAtNet-4: the phases of the paper's Table 10, and one of ours.
+r"""CoAtNet-4: the phases of the paper's Table 10, and two of ours.
 
 The paper reports, at 384 and 512 px, 87.9 and 88.1 % after ImageNet-21k, 88.3
 and 88.4 % with RandAugment there (PT-RA), 88.4 and 88.56 % with 150 epochs of
@@ -14,7 +14,7 @@ numbers.
 """
 
 from configs import recipes
-from configs.recipes import drop, finetune, randaugment
+from configs.recipes import drop, finetune, linear_probe, randaugment
 
 # Table 10's variants "PT-RA": RandAugment in both phases.
 _PT_RA = recipes.IMAGENET21K | drop(0.7) | randaugment(2, 5.0)
@@ -23,6 +23,7 @@ _PT_RA_FINETUNE = recipes.IMAGENET21K_FINETUNE | drop(0.7) | randaugment(2, 5.0)
 PHASES = {
   'imagenet21k': recipes.IMAGENET21K | drop(0.7),
   **finetune('imagenet21k', recipes.IMAGENET21K_FINETUNE | drop(0.7)),
+  **linear_probe('imagenet21k'),
   'imagenet21k_pt_ra': _PT_RA,
   **finetune('imagenet21k_pt_ra', _PT_RA_FINETUNE),
   'imagenet21k_pt_ra_e150': _PT_RA | {'training.num_epochs': 150.0},

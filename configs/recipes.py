@@ -197,11 +197,41 @@ JFT3B: Column = JFT300M | {
   'evaluation.every_epochs': 0.05,
 }
 
+# Ours: only the last layer is trained, on the features of a pretrained model as
+# evaluation has them. Without regularisation and with few augmentations, as
+# linear probes are trained (MAE's, arXiv 2111.06377, table 10).
+LINEAR_PROBE: Column = {
+  **_CENTER_CROP,
+  'optimizer.frozen': ('^(?!head_logits/)',),
+  'augmentation.randaugment_layers': 0,
+  'augmentation.randaugment_magnitude': 0.0,
+  'mixup.mixup_alpha': 0.0,
+  'loss.kind': 'softmax',
+  'loss.label_smoothing': 0.0,
+  'training.num_epochs': 10.0,
+  'training.global_batch_size': 1024,
+  'optimizer.name': 'adamw',
+  'schedule.peak_learning_rate': 1e-3,
+  'schedule.min_learning_rate': 0.0,
+  'schedule.decay': 'cosine',
+  'optimizer.weight_decay': 0.0,
+  'optimizer.clip_norm': 0.0,
+  'training.ema_decay': 0.0,
+  'preprocessing.image_size': (224, 224),
+  'data.name': 'imagenet2012',
+  'evaluation.every_epochs': 1.0,
+  'evaluation.global_batch_size': 1024,
+}
+
 # timm's weights are tagged "sw", a recipe in the style of Swin's (its page on
-# hyper-parameters); these are Swin's own numbers (arXiv 2103.14030, A2.1).
+# hyper-parameters); these are Swin's own numbers (arXiv 2103.14030, A2.1, which
+# leaves out repeated augmentation; of erasing, those of its code).
 TIMM: Column = {
   'augmentation.randaugment_layers': 2,
   'augmentation.randaugment_magnitude': 9.0,
+  'augmentation.random_erasing_probability': 0.25,
+  'augmentation.random_erasing_fill': 'noise',
+  'augmentation.repeats': 1,
   'mixup.mixup_alpha': 0.8,
   'mixup.cutmix_alpha': 1.0,
   'mixup.cutmix_probability': 0.5,
@@ -246,16 +276,16 @@ KERAS_CV: Column = {
   'schedule.min_learning_rate': 1e-6,
   'schedule.warmup_epochs': 5.0,
   'schedule.decay': 'cosine',
+  # The learning rate is for 512 images; epsilon is TensorFlow Addons'.
+  'optimizer.name': 'lamb',
+  'schedule.peak_learning_rate': 8e-3 * 128 / 512,
+  'optimizer.weight_decay': 0.02,
+  'optimizer.eps': 1e-6,
   'optimizer.clip_norm': 1.0,
   'training.ema_decay': 0.0,
   'preprocessing.image_size': (224, 224),
   'preprocessing.eval_crop_fraction': 0.95,
   'model.batch_norm_momentum': 0.9,
-  # It trains by LAMB, at 2e-3 with a weight decay of 0.02. These two are what
-  # its author has for AdamW, elsewhere: 3.75e-4 for 512 images.
-  'optimizer.name': 'adamw',
-  'schedule.peak_learning_rate': 3.75e-4 * 128 / 512,
-  'optimizer.weight_decay': 0.05,
   # Ours.
   'data.name': 'imagenet2012',
   'evaluation.every_epochs': 5.0,
@@ -298,6 +328,19 @@ def finetune(
     }
     for size in sizes
   }
+
+
+def linear_probe(pretraining: str) -> dict[str, Column]:
+  """Returns the phase that trains a linear classifier on what another has.
+
+  Args:
+    pretraining: the other phase.
+
+  Returns:
+    'PRETRAINING_linear_probe' -> its column, with `init_from` as in `finetune`.
+  """
+  start = {'init_from': f'WORKDIR_OF_{pretraining}'}
+  return {f'{pretraining}_linear_probe': LINEAR_PROBE | start}
 
 
 def create_config(

@@ -4,6 +4,7 @@ The table stands here once more, as it is printed.
 """
 
 import importlib
+import re
 
 import numpy as np
 import pytest
@@ -73,9 +74,9 @@ JFT_SIZES = {
 OTHERS = {
   'coatnet_0': ['timm', 'keras_cv'],
   'coatnet_1': ['timm'],
-  'coatnet_2': ['timm'],
-  'coatnet_3': [],
-  'coatnet_4': ['imagenet1k'],
+  'coatnet_2': ['imagenet21k_linear_probe', 'timm'],
+  'coatnet_3': ['imagenet21k_linear_probe'],
+  'coatnet_4': ['imagenet21k_linear_probe', 'imagenet1k'],
   'coatnet_5': ['imagenet1k'],
   'coatnet_6': ['jft3b', 'jft3b_finetune_512'],
   'coatnet_6_d3072': ['jft3b', 'jft3b_finetune_512'],
@@ -276,11 +277,56 @@ def test_recipes_of_others():
     'cutmix_alpha': 1.0,
     'cutmix_probability': 0.5,
   }
+  assert timm.augmentation.random_erasing_probability == 0.25
+  assert timm.augmentation.random_erasing_fill == 'noise'
+  assert timm.augmentation.repeats == 1
   keras_cv = _load('coatnet_0', 'keras_cv')
   assert keras_cv.model.name == 'coatnet_0_keras_cv'
   assert keras_cv.training.num_epochs == 305
   assert keras_cv.training.global_batch_size == 128
   assert keras_cv.loss.to_dict() == {'kind': 'sigmoid', 'label_smoothing': 0.0}
+  assert keras_cv.schedule.peak_learning_rate == pytest.approx(2e-3)
+  assert keras_cv.optimizer.to_dict() == {
+    'name': 'lamb',
+    'b1': 0.9,
+    'b2': 0.999,
+    'eps': 1e-6,
+    'weight_decay': 0.02,
+    'clip_norm': 1.0,
+    'layer_decay': 1.0,
+    'frozen': (),
+  }
+
+
+@pytest.mark.parametrize('model', ['coatnet_2', 'coatnet_3', 'coatnet_4'])
+def test_a_linear_probe_trains_the_logits_alone(model):
+  config = _load(model, 'imagenet21k_linear_probe')
+  assert config.init_from == 'WORKDIR_OF_imagenet21k'
+  assert config.model.name == model
+  assert config.optimizer.weight_decay == config.loss.label_smoothing == 0
+  assert config.augmentation.randaugment_layers == config.mixup.mixup_alpha == 0
+  names = (
+    's0_conv_0/kernel',
+    's4_block_1/ffn_shrink/bias',
+    'head_norm/scale',
+    'head_pre_logits/kernel',
+    'head_logits/bias',
+    'head_logits/kernel',
+  )
+  (pattern,) = config.optimizer.frozen
+  assert [name for name in names if not re.search(pattern, name)] == [
+    'head_logits/bias',
+    'head_logits/kernel',
+  ]
+
+
+def test_the_papers_recipes_freeze_and_repeat_nothing():
+  for model, phase, size in OF_THE_TABLE:
+    config = _load(model, phase + size)
+    assert config.optimizer.layer_decay == config.augmentation.repeats == 1
+    assert config.optimizer.frozen == ()
+    assert config.augmentation.random_erasing_probability == 0
+    assert config.model.head_bias_init == 0
 
 
 def test_an_unknown_phase_lists_those_there_are():

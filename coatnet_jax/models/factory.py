@@ -65,8 +65,8 @@ def create_model(
     scan_blocks: whether equal blocks that follow each other are one loop, which
       takes as long to compile as one of them.
     head_bias_init: what the biases of the logits start at. With a sigmoid per
-      class and many classes, -log(num_classes) or ViT's -10 spares the first
-      steps, which learn that most are not there.
+      class and many classes, -log(num_classes) or the -10 of big_vision's ViTs
+      spares the first steps, which learn that most are not there.
     **overrides: fields of `Variant` to replace; of its parts, such as
       `transformer`, a mapping of what changes.
 
