@@ -186,6 +186,7 @@ def test_what_shapes_do_not_tell_is_compared():
     )
 
   check(num_classes=7, stochastic_depth_rate=0.3, dtype='bfloat16')
+  check(head_bias_init=-10.0)
   check(image_size=(64, 64), kernel_init='normal_0.02', attention='reference')
   with pytest.raises(UserError) as info:
     check(transformer={'activation': 'relu', 'norm_epsilon': 0.5})
