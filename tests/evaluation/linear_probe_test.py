@@ -20,12 +20,12 @@ _COUNT, _WIDTH, _CLASSES = 40, 2, 2
 
 
 def test_logistic_regression_is_scipys(mesh):
-  penalty = 1e-2
+  penalty = 1e-1
   raw, labels = _clusters(_COUNT, _CLASSES, _WIDTH, spread=1.5)
   probe = linear_probe.fit_linear_probe(
     raw.copy(), labels, _CLASSES, mesh, l2_penalties=(penalty,)
   )
-  assert probe.gradient_norm < linear_probe.TOLERANCE
+  assert probe.largest_gradient < linear_probe.TOLERANCE
   features = (raw - raw.mean(0)) / (raw.std(0) + 1e-5)
 
   def objective(flat):
@@ -37,10 +37,10 @@ def test_logistic_regression_is_scipys(mesh):
 
   expected = scipy.optimize.minimize(objective, np.zeros(6), method='BFGS').x
   kernel, bias = probe.weights
-  np.testing.assert_allclose(kernel, expected[:4].reshape(2, 2), atol=1e-3)
+  np.testing.assert_allclose(kernel, expected[:4].reshape(2, 2), atol=2e-3)
   # Only differences of biases matter.
   np.testing.assert_allclose(
-    bias - bias.mean(), expected[4:] - expected[4:].mean(), atol=1e-3
+    bias - bias.mean(), expected[4:] - expected[4:].mean(), atol=2e-3
   )
   np.testing.assert_allclose(
     probe.logits(raw), features @ kernel + bias, rtol=1e-4, atol=1e-5
