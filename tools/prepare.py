@@ -32,6 +32,7 @@ from coatnet_jax.data.preparation.imagenet import (
 )
 from coatnet_jax.data.preparation.preparation import (
   PreparationOptions,
+  check_is_local,
   data_set_directory,
   estimate_bytes,
   plan_shards,
@@ -260,6 +261,7 @@ def _convert(args: argparse.Namespace) -> int:
   # Here, because it needs TensorFlow, which takes seconds to import.
   from tools.convert_to_array_record import convert_to_array_record
 
+  check_is_local(args.output_dir)
   source_dir = args.source_dir.expanduser().absolute()
   target_dir = args.output_dir.expanduser() / pathlib.Path(
     *_name_and_version(source_dir)

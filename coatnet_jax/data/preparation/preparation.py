@@ -67,6 +67,7 @@ class PreparationOptions:
 
   def __post_init__(self):
     """Checks the values; a UserError says which is impossible."""
+    check_is_local(self.output_dir)
     for key in ('num_workers', 'shard_mebibytes', 'max_pixels'):
       if not getattr(self, key) > 0:
         raise UserError(
@@ -76,6 +77,16 @@ class PreparationOptions:
       raise UserError(
         f"order is {self.order!r}; it must be 'shuffled' or 'source'."
       )
+
+
+def check_is_local(output_dir: pathlib.Path) -> None:
+  """Raises a UserError for a bucket, gs://NAME, which is not written to."""
+  first = output_dir.parts[0] if output_dir.parts else ''
+  if first.endswith(':'):
+    raise UserError(
+      f'--output_dir is on {first}//, and data sets are written to disks; copy'
+      ' it when it is complete, by `gsutil -m cp -r`.'
+    )
 
 
 def data_set_directory(
