@@ -246,19 +246,19 @@ def resolve_data(
   """
   if changes.get('name'):
     changes = {'source': 'tfds', **changes}
-  names = changes.get('name', trained.config.data.name).split(',')
+  # Images are read once: to keep them would decode them in a single thread.
+  config = {**trained.config.data, 'cache_mebibytes': 0}
+  own = DataOptions(**config)
+  names = [name.strip() for name in changes.get('name', own.name).split(',')]
+  if len(names) > 1 and not all(names):
+    raise UserError(
+      f'--data.name is {changes["name"]!r}; one of the names is empty.'
+    )
   found = []
   for name in names:
-    # Images are read once: to keep them would decode them in a single thread.
-    data = DataOptions(
-      **{
-        **trained.config.data,
-        'cache_mebibytes': 0,
-        **changes,
-        'name': name.strip(),
-      }
-    )
-    if 'eval_split' not in changes and changes.keys() & {'name', 'data_dir'}:
+    data = DataOptions(**{**config, **changes, 'name': name})
+    is_other = data_sets.identify(data) != data_sets.identify(own)
+    if is_other and 'eval_split' not in changes:
       data = data_sets.with_usual_split(data)
     found.append(data)
   return found

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions
@@ -41,6 +41,8 @@ MAX_ITERATIONS = 1000
 # The largest part of the gradient of the mean loss at which it has converged;
 # that of scikit-learn's L-BFGS, which CLIP used.
 TOLERANCE = 1e-4
+# Rows whose logits are in memory at a time.
+_BLOCK_ROWS = 16_384
 _EPSILON = 1e-5
 _LOSS = LossOptions(kind='softmax', label_smoothing=0.0)
 
@@ -65,9 +67,10 @@ def fit_logistic_regression(
 
   Args:
     start: where to start from.
-    features: [N, D] float32, divided over devices or not.
-    labels: [N] int32.
-    weight: [N] float32, 0 for padding and 1 for an example.
+    features: [blocks, rows, D] float32, the rows divided over devices or not;
+      the logits of one block at a time are in memory.
+    labels: [blocks, rows] int32.
+    weight: [blocks, rows] float32, 0 for padding and 1 for an example.
     l2_penalty: of the kernel; the bias has none.
     max_iterations: it ends there, or at `TOLERANCE`.
 
@@ -76,17 +79,25 @@ def fit_logistic_regression(
   """
   count = weight.sum()
 
-  def objective(weights):
+  @jax.checkpoint
+  def block_loss(weights, features, labels, weight):
     # A TPU's default rounds to bfloat16: too coarse for a line search.
     logits = jnp.matmul(
       features, weights.kernel, precision=jax.lax.Precision.HIGHEST
     )
-    logits = logits + weights.bias
     losses = optax.losses.softmax_cross_entropy_with_integer_labels(
-      logits, labels
+      logits + weights.bias, labels
     )
-    penalty = l2_penalty / 2 * jnp.square(weights.kernel).sum()
-    return (losses * weight).sum() / count + penalty
+    return (losses * weight).sum()
+
+  def objective(weights):
+    def add_block(total, block):
+      return total + block_loss(weights, *block), None
+
+    total, _ = jax.lax.scan(
+      add_block, jnp.zeros(()), (features, labels, weight)
+    )
+    return total / count + l2_penalty / 2 * jnp.square(weights.kernel).sum()
 
   solver = optax.lbfgs()
   value_and_grad = optax.value_and_grad_from_state(objective)
@@ -152,7 +163,7 @@ def fit_linear_probe(
   Args:
     features: [N, D] float32; overwritten by standardised ones, not to hold
       both.
-    labels: [N] int32.
+    labels: [N] integers.
     num_classes: K.
     mesh: the devices; the features are divided over them.
     l2_penalties: to choose from, the strongest first. Of equally good ones
@@ -171,14 +182,14 @@ def fit_linear_probe(
   held_out = np.zeros(count, bool)
   rows = np.random.default_rng(0).permutation(count)[:num_held_out]
   held_out[rows] = True
-  arrays = _place(features, labels, mesh)
+  arrays = [_place(array, mesh) for array in (features, labels)]
   start = Weights(
     kernel=jnp.zeros((features.shape[1], num_classes)),
     bias=jnp.zeros(num_classes),
   )
   start = jax.device_put(start, mesh_lib.replicated_sharding(mesh))
   fitted = {}
-  part = _place_weight(~held_out, mesh)
+  part = _place((~held_out).astype(np.float32), mesh)
   weights = start
   for penalty in l2_penalties:
     weights, _ = fit_logistic_regression(weights, *arrays, part, penalty)
@@ -187,7 +198,7 @@ def fit_linear_probe(
     fitted[penalty] = (float((predicted == labels[held_out]).mean()), weights)
   # The first of the best.
   best = max(fitted, key=lambda penalty: fitted[penalty][0])
-  everything = _place_weight(np.ones(count, bool), mesh)
+  everything = _place(np.ones(count, np.float32), mesh)
   weights, gradient = fit_logistic_regression(
     fitted[best][1], *arrays, everything, best
   )
@@ -201,25 +212,17 @@ def fit_linear_probe(
   )
 
 
-def _place(
-  features: np.ndarray, labels: np.ndarray, mesh: Mesh
-) -> tuple[jax.Array, jax.Array]:
-  """Divides examples over the devices."""
-  sharding = mesh_lib.batch_sharding(mesh)
-  return (
-    jax.device_put(_pad(features, mesh), sharding),
-    jax.device_put(_pad(labels.astype(np.int32), mesh), sharding),
-  )
-
-
-def _place_weight(counts: np.ndarray, mesh: Mesh) -> jax.Array:
-  weight = _pad(counts.astype(np.float32), mesh)
-  return jax.device_put(weight, mesh_lib.batch_sharding(mesh))
-
-
-def _pad(array: np.ndarray, mesh: Mesh) -> np.ndarray:
-  rows = -len(array) % mesh_lib.count_batch_shards(mesh)
-  return np.pad(array, ((0, rows), *((0, 0),) * (array.ndim - 1)))
+def _place(array: np.ndarray, mesh: Mesh) -> jax.Array:
+  """Divides [N, ...] over the devices, as [blocks, rows, ...] with padding."""
+  shards = mesh_lib.count_batch_shards(mesh)
+  rows = -(-min(len(array), _BLOCK_ROWS) // shards) * shards
+  if padding := -len(array) % rows:
+    array = np.pad(array, ((0, padding), *((0, 0),) * (array.ndim - 1)))
+  array = array.reshape(-1, rows, *array.shape[1:])
+  if np.issubdtype(array.dtype, np.integer):
+    array = array.astype(np.int32)
+  spec = PartitionSpec(None, mesh_lib.BATCH_AXES)
+  return jax.device_put(array, NamedSharding(mesh, spec))
 
 
 def evaluate_linear_probe(

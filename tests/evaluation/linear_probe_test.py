@@ -47,6 +47,21 @@ def test_logistic_regression_is_scipys(mesh):
   )
 
 
+@pytest.mark.slow
+def test_blocks_change_nothing(mesh, monkeypatch):
+  features, labels = _clusters(_COUNT, _CLASSES, _WIDTH, spread=1.5)
+
+  def fit():
+    return linear_probe.fit_linear_probe(
+      features.copy(), labels, _CLASSES, mesh, l2_penalties=(1e-1,)
+    ).weights
+
+  expected = fit()
+  monkeypatch.setattr(linear_probe, '_BLOCK_ROWS', 16)  # 16, 16, 8 and padding.
+  for found, before in zip(fit(), expected):
+    np.testing.assert_allclose(found, before, atol=2e-3)
+
+
 def test_the_penalty_is_the_best_on_the_held_out_part(mesh, monkeypatch):
   monkeypatch.setattr(linear_probe, 'HELD_OUT_FRACTION', 0.5)
   features, labels = _clusters(_COUNT, _CLASSES, _WIDTH, spread=0.5)

@@ -1,6 +1,8 @@
+import copy
 import gzip
 import json
 import struct
+import types
 
 import numpy as np
 import pytest
@@ -131,6 +133,28 @@ def test_a_part_of_the_data_can_be_named(workdir, capsys):
   assert report['count'] == 23
 
 
+def test_other_data_have_the_split_that_is_usual_for_them(config):
+  trained = types.SimpleNamespace(config=copy.deepcopy(config))
+
+  def resolve(**changes):
+    return [
+      (data.source, data.name, data.eval_split)
+      for data in evaluate.resolve_data(trained, changes)
+    ]
+
+  own = ('tfds', 'fashion_mnist_12k', 'test[:100]')
+  assert resolve() == resolve(data_dir='/moved') == [own]
+  assert resolve(name='imagenet2012_real, imagenet_a:0.1.0') == [
+    ('tfds', 'imagenet2012_real', 'validation'),
+    ('tfds', 'imagenet_a:0.1.0', 'test'),
+  ]
+  assert resolve(name='imagenet_a', eval_split='test[:9]') == [
+    ('tfds', 'imagenet_a', 'test[:9]')
+  ]
+  trained.config.data.source = 'folder'
+  assert resolve(name='imagenet_r') == [('tfds', 'imagenet_r', 'test')]
+
+
 def test_data_with_more_or_fewer_classes_are_refused(workdir, idx_dir):
   (idx_dir / 'class_names.txt').write_text('one\ntwo\nthree')
   with pytest.raises(UserError, match=r'have 3 classes and the model has 10'):
@@ -254,6 +278,7 @@ def test_an_image_that_cannot_be_decoded_is_named_and_left_out(workdir):
     (['--data.eval_fraction=2'], r'eval_fraction is 2'),
     (['--image_size=28,30'], r'divisible by 4'),
     (['--image_size=28,,32'], r"--image_size is ''"),
+    (['--data.name=a,,b'], r"--data.name is 'a,,b'; one of the names is empty"),
     (['--fewshot=1,x'], r"--fewshot is '1,x'; it must be images per class"),
     (['--fewshot=0'], r"--fewshot is '0'"),
     (['--fewshot=1', '--fewshot_seeds=0'], r'--fewshot_seeds is 0'),
