@@ -295,6 +295,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
     f'model       {config.model.name}, {num_parameters:,} parameters\n'
     f'{run.describe()}\nworkdir     {workdir}'
   )
+  if run.frozen:
+    count = freezing.count_frozen(abstract_state.params, run.frozen)
+    terminal.line(f'frozen      {count:,} of these parameters')
   if origin:
     terminal.line('init_from   ' + '\n            '.join(origin))
 

@@ -67,7 +67,6 @@ class Run:
 
   seed: int
   init_from: str
-  frozen: tuple[str, ...]
   data: DataOptions
   preprocessing: PreprocessingOptions
   augmentation: AugmentationOptions
@@ -83,6 +82,7 @@ class Run:
   evaluate_every_steps: int
   schedule: optax.Schedule
   tx: optax.GradientTransformation
+  frozen: tuple[str, ...]
   model: nn.Module
   mesh: Mesh
 
@@ -187,7 +187,6 @@ def create_run(
   return Run(
     seed=config.seed,
     init_from=config.init_from,
-    frozen=config.optimizer.frozen,
     data=data,
     preprocessing=PreprocessingOptions(**config.preprocessing),
     augmentation=augmentation,
@@ -209,6 +208,7 @@ def create_run(
     or num_steps,
     schedule=schedule,
     tx=create_optimizer(schedule, **config.optimizer),
+    frozen=config.optimizer.frozen,
     model=model,
     mesh=mesh,
   )

@@ -86,6 +86,21 @@ def compute_frozen_mask(params: Any, patterns: Sequence[str]) -> Any:
   return mask
 
 
+def count_frozen(params: Any, patterns: Sequence[str]) -> int:
+  """Returns how many numbers the frozen parameters are.
+
+  Args:
+    params: a tree of arrays or `jax.ShapeDtypeStruct`.
+    patterns: see `compute_frozen_mask`.
+  """
+  sizes = jax.tree.map(
+    lambda leaf, is_frozen: leaf.size if is_frozen else 0,
+    params,
+    compute_frozen_mask(params, patterns),
+  )
+  return sum(jax.tree.leaves(sizes))
+
+
 def freeze(
   tx: optax.GradientTransformation, patterns: Sequence[str]
 ) -> optax.GradientTransformation:

@@ -54,6 +54,15 @@ def test_a_part_is_frozen_if_all_of_it_is():
   }
 
 
+def test_frozen_numbers_are_counted():
+  params = {
+    's0': {'kernel': np.ones((3, 5)), 'bias': np.ones(5)},
+    'head': np.ones(7),
+  }
+  assert freezing.count_frozen(params, ('s0',)) == 20
+  assert freezing.count_frozen(params, ('kernel', 'd$')) == 22
+
+
 def test_patterns_that_match_nothing_are_named():
   with pytest.raises(
     UserError, match=r"frozen has '\^S1', 'conv', found .* head_logits/kernel"
