@@ -38,7 +38,6 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 import argparse
 import dataclasses
-import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -137,7 +136,7 @@ def main(arguments: list[str]) -> int:
       {name: value for name, value in one.items() if name not in _LONG}
       for one in evaluations
     ]
-    print(json.dumps(short if len(short) > 1 else short[0], indent=2))
+    print(results.to_json(short if len(short) > 1 else short[0]))
   if base:
     for path in results.write_results(base, run, evaluations):
       _say(f'Written: {path}')

@@ -6,7 +6,7 @@ training images, targets are -1 and 1, the L2 penalty is 1024, and a constant
 feature of 100 makes that of the bias small.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,10 @@ class LeastSquaresClassifier:
 
 
 def choose_examples(
-  source: ImageSource, shots: int, seed: int
+  source: ImageSource,
+  shots: int,
+  seed: int,
+  excluded: Collection[int] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
   """Chooses some images of every class at random.
 
@@ -78,6 +81,7 @@ def choose_examples(
     source: the training images.
     shots: images per class.
     seed: of the choice. Fewer shots of the same seed are the first of more.
+    excluded: indices that are passed over.
 
   Returns:
     Indices in the source, [n] int64, and which image of its class each is,
@@ -90,6 +94,8 @@ def choose_examples(
   missing = source.num_classes
   chosen, ranks = [], []
   for index in np.random.default_rng(seed).permutation(len(source)).tolist():
+    if index in excluded:
+      continue
     label = int(source[index]['label'])
     if counts[label] < shots:
       chosen.append(index)
@@ -103,6 +109,42 @@ def choose_examples(
     f'{source.description}: the class {source.class_names[label]!r} has'
     f' {counts[label]} images, which is too few for {shots} shots.'
   )
+
+
+def compute_shots(
+  trained: TrainedModel,
+  source: ImageSource,
+  shots: int,
+  seed: int,
+  **run: Any,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Computes the features of as many images of every class.
+
+  An image that cannot be decoded is replaced by another: the bias hardly has a
+  penalty, so that a class with fewer images is hardly ever predicted.
+
+  Args:
+    trained: the model.
+    source: the training images.
+    shots: images per class.
+    seed: see `choose_examples`.
+    **run: of `compute_features`.
+
+  Returns:
+    Features [n, D] float32, labels [n] int32, and which image of its class
+    each is, [n], from 0.
+
+  Raises:
+    UserError: see `choose_examples` and `compute_features`.
+  """
+  excluded: set[int] = set()
+  while True:
+    chosen, ranks = choose_examples(source, shots, seed, excluded)
+    batches = compute_features(trained, Subset(source, chosen), **run)
+    rows, features, labels = collect_features(batches, len(chosen))
+    if len(rows) == len(chosen):
+      return features, labels, ranks
+    excluded |= set(chosen.tolist()) - set(chosen[rows].tolist())
 
 
 def evaluate_few_shot(
@@ -145,11 +187,11 @@ def evaluate_few_shot(
   }
   classifiers = {}
   for seed in seeds:
-    chosen, ranks = choose_examples(train_source, max(shots), seed)
-    batches = compute_features(trained, Subset(train_source, chosen), **run)
-    rows, features, labels = collect_features(batches, len(chosen))
+    features, labels, ranks = compute_shots(
+      trained, train_source, max(shots), seed, **run
+    )
     for number in shots:
-      some = ranks[rows] < number
+      some = ranks < number
       classifiers[number, seed] = LeastSquaresClassifier(
         features[some], labels[some], train_source.num_classes
       )

@@ -132,7 +132,7 @@ def write_results(
   """
   record = {'run': dict(run), 'evaluations': [dict(e) for e in evaluations]}
   texts = {
-    '.json': json.dumps(_without_nan(record), indent=2) + '\n',
+    '.json': to_json(record) + '\n',
     '.md': format_markdown(run, evaluations),
   }
   paths = []
@@ -153,6 +153,11 @@ def write_results(
 def _sibling(base: epath.Path, suffix: str) -> epath.Path:
   """Returns base with something after it: its name may have dots."""
   return base.parent / (base.name + suffix)
+
+
+def to_json(tree: Any) -> str:
+  """Returns JSON for people and programs; null for what is not finite."""
+  return json.dumps(_without_nan(tree), indent=2)
 
 
 def _without_nan(tree: Any) -> Any:

@@ -3,6 +3,9 @@
 A painted picture has one colour, which is a class: red counts hundreds.
 """
 
+import json
+import shutil
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +17,8 @@ from ml_collections import ConfigDict
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.evaluation.corruptions import ALEXNET_ERRORS, SEVERITIES
+from coatnet_jax.evaluation.data_sets import CORRUPTED
 from coatnet_jax.trained_model import TrainedModel
 from coatnet_jax.training.losses import LossOptions
 from configs import base
@@ -131,3 +136,37 @@ def store(data_dir, name, split, examples):
     file_format='array_record',
     disable_shuffling=True,
   )
+
+
+def store_corruptions(data_dir, imagenet_names):
+  """Prepares all 75 parts of ImageNet-C, with five painted images each.
+
+  As many are wrong as the severity says. One part is prepared for each
+  severity, and copied for each corruption.
+
+  Args:
+    data_dir: where to.
+    imagenet_names: of the 1,000 classes.
+  """
+  for severity in SEVERITIES:
+    builder = store(
+      data_dir,
+      f'{CORRUPTED}/gaussian_noise_{severity}',
+      'validation',
+      [
+        {
+          'image': paint(label + 500 * (label < severity), size=16),
+          'label': imagenet_names[label],
+          'file_name': f'{label}.JPEG',
+        }
+        for label in range(5)
+      ],
+    )
+    for corruption in ALEXNET_ERRORS:
+      config = f'{corruption}_{severity}'
+      copy = data_dir / CORRUPTED / config / str(builder.version)
+      if not copy.exists():
+        shutil.copytree(builder.data_dir, copy)
+        info = copy / 'dataset_info.json'
+        said = json.loads(info.read_text())
+        info.write_text(json.dumps({**said, 'configName': config}))

@@ -1,6 +1,4 @@
 import dataclasses
-import json
-import shutil
 
 import cv2
 import numpy as np
@@ -9,7 +7,7 @@ import pytest
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation import corruptions, data_sets, tasks
 from coatnet_jax.evaluation.classification import evaluate_classification
-from tests.evaluation.conftest import paint, store
+from tests.evaluation.conftest import paint, store, store_corruptions
 
 
 def _open(data, trained):
@@ -211,34 +209,8 @@ def test_a_folder_of_some_classes_is_found_by_name(
 
 @pytest.fixture(scope='module')
 def corrupted_dir(tmp_path_factory, imagenet_names):
-  """All 75 parts: of 5 images, as many are wrong as the severity says.
-
-  One part is prepared for each severity, and copied for each corruption.
-  """
   data_dir = tmp_path_factory.mktemp('imagenet_c')
-  for severity in corruptions.SEVERITIES:
-    builder = store(
-      data_dir,
-      f'{data_sets.CORRUPTED}/gaussian_noise_{severity}',
-      'validation',
-      [
-        {
-          'image': paint(label + 500 * (label < severity), size=16),
-          'label': imagenet_names[label],
-          'file_name': f'{label}.JPEG',
-        }
-        for label in range(5)
-      ],
-    )
-    first = builder.data_dir
-    for corruption in corruptions.ALEXNET_ERRORS:
-      config = f'{corruption}_{severity}'
-      copy = data_dir / data_sets.CORRUPTED / config / str(builder.version)
-      if not copy.exists():
-        shutil.copytree(first, copy)
-        info = copy / 'dataset_info.json'
-        said = json.loads(info.read_text())
-        info.write_text(json.dumps({**said, 'configName': config}))
+  store_corruptions(data_dir, imagenet_names)
   return data_dir
 
 

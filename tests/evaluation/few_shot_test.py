@@ -97,6 +97,30 @@ def test_few_shots_of_pictures(create_trained, data_options):
     assert one['top1_std'] == 0
 
 
+def test_what_cannot_be_decoded_is_replaced(create_trained, data_options):
+  labels = [0, 1] * 61
+  shown = list(labels)
+  # The first that is chosen of its class.
+  chosen, ranks = few_shot.choose_examples(
+    Painted(labels, shown, class_names=('x', 'y')), 60, seed=0
+  )
+  (bad, _) = chosen[ranks == 0]
+  shown[bad] = None
+  named = []
+  run = {**_run(data_options), 'report_undecodable': named.append}
+  features, found, ranks = few_shot.compute_shots(
+    create_trained(tuple('abcdefg')),
+    Painted(labels, shown, class_names=('x', 'y')),
+    60,
+    0,
+    **run,
+  )
+  assert named == [f'picture {bad}']
+  np.testing.assert_array_equal(np.bincount(found), [60, 60])
+  np.testing.assert_array_equal(features[:, 0], found)
+  np.testing.assert_array_equal(np.bincount(ranks), [2] * 60)
+
+
 def test_splits_of_other_classes_are_refused(create_trained, data_options):
   for evaluate in (
     few_shot.evaluate_few_shot,
