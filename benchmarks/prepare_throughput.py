@@ -178,7 +178,7 @@ def compare(
 def main():
   """Compares, or is the minimal program."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--num_images', type=int, default=3000)
+  parser.add_argument('--num_images', type=int, default=6000)
   parser.add_argument('--num_workers', type=int, default=2)
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument(

@@ -1,0 +1,187 @@
+"""RandAugment in TensorFlow's ops, to compare ours in OpenCV with.
+
+The operations and their strengths are those of
+`coatnet_jax.data.randaugment`, whose docstring has the table. Not for training.
+"""
+
+import math
+
+import tensorflow as tf
+
+_GREY = 128.0
+
+
+def apply_randaugment(
+  image: tf.Tensor, num_layers: int, magnitude: float
+) -> tf.Tensor:
+  """Applies randomly chosen operations, one after the other.
+
+  Args:
+    image: [H, W, 3] uint8, of static shape.
+    num_layers: how many operations.
+    magnitude: their strength, 0 to 30.
+
+  Returns:
+    [H, W, 3] uint8.
+  """
+  for _ in range(num_layers):
+    number = tf.random.uniform([], 0, len(OPERATIONS), tf.int32)
+    sign = tf.where(tf.random.uniform([]) < 0.5, 1.0, -1.0)
+    branches = [
+      lambda op=op, image=image, sign=sign: op(image, magnitude, sign)
+      for op in OPERATIONS.values()
+    ]
+    shape = image.shape
+    image = tf.switch_case(number, branches)
+    image.set_shape(shape)
+  return image
+
+
+def _auto_contrast(image, magnitude, sign):
+  del magnitude, sign
+  values = tf.cast(image, tf.float32)
+  low = tf.reduce_min(values, [0, 1])
+  high = tf.reduce_max(values, [0, 1])
+  scale = tf.where(high > low, 255 / tf.maximum(high - low, 1), 1.0)
+  return _to_uint8((values - tf.where(high > low, low, 0.0)) * scale)
+
+
+def _equalize(image, magnitude, sign):
+  del magnitude, sign
+  return tf.stack([_equalize_channel(image[..., i]) for i in range(3)], -1)
+
+
+def _equalize_channel(channel):
+  histogram = tf.math.bincount(
+    tf.reshape(tf.cast(channel, tf.int32), [-1]), minlength=256, maxlength=256
+  )
+  total = tf.reduce_sum(histogram)
+  first = histogram[tf.argmax(tf.cast(histogram > 0, tf.int32))]
+  ranks = tf.cast(tf.cumsum(histogram) - first, tf.float32)
+  levels = ranks * 255 / tf.cast(tf.maximum(total - first, 1), tf.float32)
+  equalized = tf.gather(_to_uint8(levels), tf.cast(channel, tf.int32))
+  return tf.where(total == first, channel, equalized)
+
+
+def _invert(image, magnitude, sign):
+  del magnitude, sign
+  return 255 - image
+
+
+def _rotate(image, magnitude, sign):
+  height, width = image.shape[:2]
+  angle = sign * magnitude * (3 * math.pi / 180)
+  cos, sin = tf.cos(angle), tf.sin(angle)
+  x, y = (width - 1) / 2, (height - 1) / 2
+  return _warp(
+    image, [cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y]
+  )
+
+
+def _posterize(image, magnitude, sign):
+  del sign
+  bits = tf.constant(round(4 * magnitude / 30), tf.uint8)
+  return tf.bitwise.left_shift(tf.bitwise.right_shift(image, bits), bits)
+
+
+def _solarize(image, magnitude, sign):
+  del sign
+  threshold = round(256 * (1 - magnitude / 30))
+  return tf.where(tf.cast(image, tf.int32) < threshold, image, 255 - image)
+
+
+def _solarize_add(image, magnitude, sign):
+  del sign
+  values = tf.cast(image, tf.float32)
+  return tf.where(image < 128, _to_uint8(values + 11 * magnitude), image)
+
+
+def _color(image, magnitude, sign):
+  grey = tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image))
+  return _blend(tf.cast(grey, tf.float32), image, _factor(magnitude, sign))
+
+
+def _contrast(image, magnitude, sign):
+  grey = tf.cast(tf.image.rgb_to_grayscale(image), tf.float32)
+  return _blend(tf.reduce_mean(grey), image, _factor(magnitude, sign))
+
+
+def _brightness(image, magnitude, sign):
+  return _to_uint8(tf.cast(image, tf.float32) * _factor(magnitude, sign))
+
+
+def _sharpness(image, magnitude, sign):
+  values = tf.cast(image, tf.float32)[None]
+  kernel = tf.constant([[1, 1, 1], [1, 5, 1], [1, 1, 1]], tf.float32) / 13
+  kernel = tf.tile(kernel[:, :, None, None], [1, 1, 3, 1])
+  padded = tf.pad(values, [[0, 0], [1, 1], [1, 1], [0, 0]], 'REFLECT')
+  smooth = tf.nn.depthwise_conv2d(padded, kernel, [1, 1, 1, 1], 'VALID')
+  return _blend(smooth[0], image, _factor(magnitude, sign))
+
+
+def _shear_x(image, magnitude, sign):
+  shear = sign * 0.03 * magnitude
+  middle = (image.shape[0] - 1) / 2
+  return _warp(image, [1, -shear, shear * middle, 0, 1, 0])
+
+
+def _shear_y(image, magnitude, sign):
+  shear = sign * 0.03 * magnitude
+  middle = (image.shape[1] - 1) / 2
+  return _warp(image, [1, 0, 0, -shear, 1, shear * middle])
+
+
+def _translate_x(image, magnitude, sign):
+  shift = sign * 0.045 * magnitude * image.shape[1]
+  return _warp(image, [1, 0, -shift, 0, 1, 0])
+
+
+def _translate_y(image, magnitude, sign):
+  shift = sign * 0.045 * magnitude * image.shape[0]
+  return _warp(image, [1, 0, 0, 0, 1, -shift])
+
+
+def _factor(magnitude, sign):
+  return tf.maximum(0.1, 1 + sign * (0.09 * magnitude))
+
+
+def _blend(other, image, factor):
+  """Moves `image` away from `other`, or towards it."""
+  values = tf.cast(image, tf.float32)
+  return _to_uint8(other + factor * (values - other))
+
+
+def _to_uint8(values):
+  return tf.cast(tf.round(tf.clip_by_value(values, 0.0, 255.0)), tf.uint8)
+
+
+def _warp(image, matrix):
+  """Takes each pixel (x, y) from `matrix` times (x, y, 1), bilinearly."""
+  transform = tf.stack([tf.cast(x, tf.float32) for x in (*matrix, 0, 0)])
+  return tf.raw_ops.ImageProjectiveTransformV3(
+    images=image[None],
+    transforms=transform[None],
+    output_shape=tf.constant(image.shape[:2].as_list(), tf.int32),
+    interpolation='BILINEAR',
+    fill_mode='CONSTANT',
+    fill_value=_GREY,
+  )[0]
+
+
+OPERATIONS = {
+  'AutoContrast': _auto_contrast,
+  'Equalize': _equalize,
+  'Invert': _invert,
+  'Rotate': _rotate,
+  'Posterize': _posterize,
+  'Solarize': _solarize,
+  'SolarizeAdd': _solarize_add,
+  'Color': _color,
+  'Contrast': _contrast,
+  'Brightness': _brightness,
+  'Sharpness': _sharpness,
+  'ShearX': _shear_x,
+  'ShearY': _shear_y,
+  'TranslateX': _translate_x,
+  'TranslateY': _translate_y,
+}
