@@ -7,7 +7,7 @@ import pytest
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation import corruptions, data_sets, tasks
 from coatnet_jax.evaluation.classification import evaluate_classification
-from tests.evaluation.conftest import paint, store, store_corruptions
+from tests.evaluation.painted_images import paint, store, store_corruptions
 
 
 def _open(data, trained):

@@ -4,21 +4,13 @@ import pytest
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation import few_shot, linear_probe
 from coatnet_jax.evaluation.few_shot import LeastSquaresClassifier
-from tests.evaluation.predictions_test import Painted
-
-
-def _clusters(num_examples, num_classes, width, seed=0, spread=0.3):
-  rng = np.random.default_rng(seed)
-  centres = np.random.default_rng(7).normal(size=(num_classes, width))
-  labels = rng.integers(0, num_classes, num_examples)
-  noise = spread * rng.normal(size=(num_examples, width))
-  return (centres[labels] + noise).astype(np.float32), labels
+from tests.evaluation.painted_images import Painted, create_clusters
 
 
 # More examples than features, and fewer: two ways to the same weights.
 @pytest.mark.parametrize(('num_examples', 'width'), [(60, 5), (12, 40)])
 def test_least_squares_minimise_what_they_say(num_examples, width):
-  features, labels = _clusters(num_examples, 3, width)
+  features, labels = create_clusters(num_examples, 3, width)
   classifier = LeastSquaresClassifier(features, labels, 3, l2_penalty=2.0)
   x = (features - features.mean(0)) / (features.std(0) + 1e-5)
   x = np.hstack([x, np.full((num_examples, 1), 100.0)]).astype(np.float64)
@@ -33,11 +25,11 @@ def test_least_squares_minimise_what_they_say(num_examples, width):
 
 
 def test_clusters_are_told_apart_by_a_few_examples():
-  features, labels = _clusters(200, 4, 16)
+  features, labels = create_clusters(200, 4, 16)
   # As many of each class: the bias is hardly penalised, the rest is.
   rows = np.concatenate([np.flatnonzero(labels == c)[:5] for c in range(4)])
   classifier = LeastSquaresClassifier(features[rows], labels[rows], 4)
-  others, truth = _clusters(200, 4, 16, seed=1)
+  others, truth = create_clusters(200, 4, 16, seed=1)
   assert (classifier.scores(others).argmax(-1) == truth).mean() > 0.95
 
 

@@ -6,8 +6,7 @@ import scipy.special
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation import linear_probe
-from tests.evaluation.few_shot_test import _clusters
-from tests.evaluation.predictions_test import Painted
+from tests.evaluation.painted_images import Painted, create_clusters
 
 
 @pytest.fixture(scope='module')
@@ -21,7 +20,7 @@ _COUNT, _WIDTH, _CLASSES = 40, 2, 2
 
 def test_logistic_regression_is_scipys(mesh):
   penalty = 1e-1
-  raw, labels = _clusters(_COUNT, _CLASSES, _WIDTH, spread=1.5)
+  raw, labels = create_clusters(_COUNT, _CLASSES, _WIDTH, spread=1.5)
   probe = linear_probe.fit_linear_probe(
     raw.copy(), labels, _CLASSES, mesh, l2_penalties=(penalty,)
   )
@@ -49,7 +48,7 @@ def test_logistic_regression_is_scipys(mesh):
 
 @pytest.mark.slow
 def test_blocks_change_nothing(mesh, monkeypatch):
-  features, labels = _clusters(_COUNT, _CLASSES, _WIDTH, spread=1.5)
+  features, labels = create_clusters(_COUNT, _CLASSES, _WIDTH, spread=1.5)
 
   def fit():
     return linear_probe.fit_linear_probe(
@@ -64,7 +63,7 @@ def test_blocks_change_nothing(mesh, monkeypatch):
 
 def test_the_penalty_is_the_best_on_the_held_out_part(mesh, monkeypatch):
   monkeypatch.setattr(linear_probe, 'HELD_OUT_FRACTION', 0.5)
-  features, labels = _clusters(_COUNT, _CLASSES, _WIDTH, spread=0.5)
+  features, labels = create_clusters(_COUNT, _CLASSES, _WIDTH, spread=0.5)
   # Uneven, so that one that hardly sees the features says 1 of everything.
   labels[:8] = 1
   features[:8] = features[labels == 1][-1]

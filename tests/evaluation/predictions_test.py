@@ -4,34 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.label_spaces import match_classes
 from coatnet_jax.evaluation.predictions import predict_source
 from coatnet_jax.training.losses import LossOptions
-from tests.evaluation.conftest import SCALE, paint
-
-NAMES = tuple('abcdefg')
-
-
-class Painted(ImageSource):
-  """Pictures of given classes; None cannot be decoded."""
-
-  description = 'painted'
-
-  def __init__(self, labels, shown, class_names=NAMES):
-    self.labels, self.shown, self.class_names = labels, shown, class_names
-
-  def __len__(self):
-    return len(self.labels)
-
-  def __getitem__(self, index):
-    shown = self.shown[index]
-    image = b'none' if shown is None else paint(shown)
-    return {'image': image, 'label': self.labels[index]}
-
-  def describe(self, index):
-    return f'picture {index}'
+from tests.evaluation.painted_images import NAMES, SCALE, Painted
 
 
 def _predict(trained, source, data, space=None, batch_size=4):

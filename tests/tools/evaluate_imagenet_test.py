@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 import train
 from coatnet_jax.evaluation.corruptions import ALEXNET_ERRORS
 from configs import quickstart
-from tests.evaluation.conftest import store, store_corruptions
+from tests.evaluation.painted_images import store, store_corruptions
 from tools import evaluate
 
 NAMES = tuple(
