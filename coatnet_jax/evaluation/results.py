@@ -216,6 +216,10 @@ def _format_details(evaluation: Mapping[str, Any]) -> str:
     'preprocessing: '
     + ', '.join(f'{k} {v}' for k, v in evaluation['preprocessing'].items()),
   ]
+  if evaluation.get('without_labels'):
+    facts.append(
+      f'{evaluation["without_labels"]:,} images have no label and do not count'
+    )
   if evaluation['kind'] == 'linear_probe':
     facts.append(
       f'{evaluation["train_count"]:,} training images, L2 penalty'

@@ -18,6 +18,7 @@ _CLASSIFICATION = {
   'calibration_error': 0.125,
   'count': 200,
   'undecodable': 1,
+  'without_labels': 3,
   'most_confused': [
     {'true': 'a|b', 'predicted': 'c', 'count': 3, 'share': 0.25}
   ],
@@ -92,6 +93,7 @@ def test_both_files_say_the_same(tmp_path, trained):
     ' 8x8 | 50.00% | 75.00% | nan | 0.1250 |  | 200 | 1 |',
     '- weights: resized 2 tables',
     '- only some compete',
+    '- 3 images have no label and do not count',
     '| a\\|b | c | 3 | 25.0% |',
     '| a\\|b | 50.00% | 12 |',
     '| fog | 60.00% | 40.00% | 50.00%, 30.00% |',
