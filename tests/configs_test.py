@@ -40,6 +40,7 @@ def test_the_configs_are_known_here():
     *(f'coatnet_{i}' for i in range(7)),
     'coatnet_6_d3072',
     'coatnet_7',
+    'emoji',
     'fashion_mnist',
     'image_folder',
     'quickstart',
