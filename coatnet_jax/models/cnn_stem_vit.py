@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.architecture import FeatureMap, list_feature_maps
 from coatnet_jax.models.layers import StochasticDepth, drop_branch
+from coatnet_jax.ops.batch_division import divide_batch
 
 # Of BatchNorm and LayerNorm.
 _NORM_EPSILON = 1e-5
@@ -166,7 +167,7 @@ class CNNStemViT(nn.Module):
         dropout_rate=variant.dropout_rate,
         dtype=self.dtype,
         name=name,
-      )(x, trains, self.create_drop(index, trains))
+      )(divide_batch(x), trains, self.create_drop(index, trains))
 
     x = nn.LayerNorm(epsilon=_NORM_EPSILON, name='head_norm')(
       x[:, 0].astype(jnp.float32)

@@ -26,6 +26,7 @@ from coatnet_jax.models.layers import (
 )
 from coatnet_jax.models.mbconv import MBConvBlock
 from coatnet_jax.models.transformer import EXPANDED_BIAS, TransformerBlock
+from coatnet_jax.ops.batch_division import divide_batch
 
 
 class CoAtNet(nn.Module):
@@ -160,9 +161,9 @@ class CoAtNet(nn.Module):
       for name, options in self.stage_blocks(number):
         drop, trains = next(drops), self.trains(name, train)
         x = self.block(**options, name=name)(
-          x, trains, drop if trains else None
+          divide_batch(x), trains, drop if trains else None
         )
-      return x
+      return divide_batch(x)
 
     blocks = [
       block_sequence.Block(

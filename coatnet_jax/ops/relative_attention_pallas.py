@@ -15,8 +15,13 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
+from coatnet_jax.ops.batch_division import (
+  HEADS_AXIS,
+  find_batch_axes,
+  list_free_axes,
+)
 from coatnet_jax.ops.relative_attention_blocks import (
   LANES,
   Blocks,
@@ -37,8 +42,6 @@ from coatnet_jax.ops.relative_attention_layout import (
 
 HEAD_DIMS = (32, 64, 128)
 DTYPES = ('float32', 'bfloat16')
-# The mesh axis that divides the heads; every other one divides the batch.
-HEADS_AXIS = 'tensor'
 
 # A larger bias block is fetched once per group of heads and not prefetched.
 _MAX_PREFETCHED_BYTES = 2**20
@@ -166,22 +169,14 @@ class _Shards:
   def __init__(self, q: jax.Array):
     batch, _, heads, _ = q.shape
     mesh = jax.sharding.get_abstract_mesh()
-    self.axes = [
-      name
-      for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
-      if kind != AxisType.Manual
-    ]
-    self.batch_axes = []
-    for name in self.axes:
-      shards = math.prod(mesh.shape[axis] for axis in self.batch_axes)
-      if name != HEADS_AXIS and batch % (shards * mesh.shape[name]) == 0:
-        self.batch_axes.append(name)
+    self.axes = list_free_axes()
+    self.batch_axes = find_batch_axes(batch)
     over_heads = (
       HEADS_AXIS
       if HEADS_AXIS in self.axes and heads % mesh.shape[HEADS_AXIS] == 0
       else None
     )
-    over_batch = tuple(self.batch_axes) or None
+    over_batch = self.batch_axes or None
     self.tokens = PartitionSpec(over_batch, None, over_heads, None)
     self.statistics = PartitionSpec(over_batch, over_heads, None)
     self.table = PartitionSpec(over_heads, None, None)
