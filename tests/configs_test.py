@@ -43,7 +43,9 @@ def test_the_configs_are_known_here():
     'emoji',
     'fashion_mnist',
     'image_folder',
+    'layout_study',
     'quickstart',
+    'transfer_study',
   ] == CONFIGS
 
 

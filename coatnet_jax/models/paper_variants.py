@@ -171,12 +171,29 @@ _SPLITS = {
   )
 }
 
+# Section 2.2 in small, for 28 px: 14x14 in S1, 7x7 from S2 on, and about as
+# many parameters whatever the blocks are.
+_MICRO = _small(28, 12, (1, 2, 1, 1), (1, 2, 2, 2), (16, 64, 64, 64))
+
 _SMALL = {
   # At 28 px: 14x14 in S1, 7x7 from S2 on; at 32 px 16x16 and 8x8.
   'coatnet_mini': _small(28, 12, (1, 2, 1, 1), (1, 3, 1, 1), (16, 48, 64, 64)),
   # At 64 px: 32x32 in S1, 16x16 in S2 and S3, 8x8 in S4.
   'coatnet_small': _small(
     64, 24, (1, 2, 1, 2), (2, 3, 3, 1), (32, 64, 128, 256)
+  ),
+  **{
+    f'coatnet_micro_{layout}': with_layout(_MICRO, layout)
+    for layout in ('cccc', 'ccct', 'cctt', 'cttt')
+  },
+  'coatnet_micro_no_relative_attention': replace(
+    _MICRO, _ABLATIONS['no_relative_attention']
+  ),
+  # Patches of 4x4 pixels.
+  'vit_rel_micro': dataclasses.replace(
+    _MICRO,
+    stem=StemOptions(widths=(64,), kernel_size=4, stride=4, use_bias=True),
+    stages=(Stage((Blocks('transformer', 5, 64),), stride=1),),
   ),
 }
 

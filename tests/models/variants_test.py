@@ -123,6 +123,12 @@ COUNTS = {
   # For small pictures.
   'coatnet_mini': 243_160,
   'coatnet_small': 1_731_524,
+  'coatnet_micro_cccc': 327_440,
+  'coatnet_micro_ccct': 338_580,
+  'coatnet_micro_cctt': 349_720,
+  'coatnet_micro_cttt': 363_932,
+  'coatnet_micro_no_relative_attention': 348_368,
+  'vit_rel_micro': 319_874,
   'cnn_stem_vit': 20_121_128,
 }
 
@@ -268,11 +274,20 @@ def test_vit_rel_by_formula():
   assert patches + 14 * block + head == COUNTS['vit_rel']
 
 
+def test_layouts_of_the_study_are_about_as_large():
+  sizes = [COUNTS[name] for name in coatnet_jax.list_variants('*micro*')]
+  # With the 10 classes of the study, 990 fewer logits.
+  sizes = [size - 990 * 65 for size in sizes]
+  assert len(sizes) == 6
+  assert max(sizes) < 1.2 * min(sizes)
+
+
 @pytest.mark.parametrize(
   ('name', 'size', 'grids'),
   [
     ('coatnet_mini', 28, [14, 14, 7, 7, 7]),
     ('coatnet_mini', 32, [16, 16, 8, 8, 8]),
+    ('coatnet_micro_cttt', 28, [14, 14, 7, 7, 7]),
     ('coatnet_small', 32, [16, 16, 8, 8, 4]),
     ('coatnet_small', 64, [32, 32, 16, 16, 8]),
   ],

@@ -1,0 +1,42 @@
+r"""The paper's layout study (its section 2.2) in small: a phase per layout.
+
+Convolutions or attention in S1 to S4, patches and attention alone (`vit_rel`),
+and the paper's layout without its relative positions, each with about 280,000
+parameters, on the pictures that come with the code. `benchmarks/study.py` runs
+all of them, docs/results.md has what came out.
+
+    python main.py --config=configs/layout_study.py:ccct --workdir=RUN
+
+Every number is ours, chosen for the time on two CPU cores.
+"""
+
+from configs import quickstart
+
+VARIANTS = {
+  **{
+    layout: f'coatnet_micro_{layout}'
+    for layout in ('cccc', 'ccct', 'cctt', 'cttt')
+  },
+  'vit_rel': 'vit_rel_micro',
+  'cctt_absolute': 'coatnet_micro_no_relative_attention',
+}
+
+
+def get_config(layout='cctt'):
+  """Returns the config of one layout.
+
+  Raises:
+    KeyError: there is no such layout; lists those there are.
+  """
+  if layout not in VARIANTS:
+    raise KeyError(
+      f'there is no layout {layout!r}; there are {", ".join(VARIANTS)}.'
+    )
+  config = quickstart.get_config()
+  config.model.name = VARIANTS[layout]
+  # The quick start's, twice as long, and with a rate at which attention
+  # without convolutions learns too.
+  config.schedule.peak_learning_rate = 2e-3
+  config.training.num_steps = 2_000
+  config.evaluation.every_steps = 500
+  return config
