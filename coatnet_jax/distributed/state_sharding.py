@@ -39,7 +39,10 @@ SHARDING_RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
   # From here on all devices of the tensor axis have the same.
   (r'(expand|excite|project)/kernel', (None, 'fsdp')),
   (r'(shrink|squeeze)/kernel', ('fsdp', None)),
-  (r'(s0_conv_\d+|depthwise)/kernel', (None, None, None, 'fsdp')),
+  (r's0_conv_\d+/kernel', (None, None, None, 'fsdp')),
+  # Small. Divided, it makes the TPU's compiler divide the channels of the map,
+  # and gather the whole batch for that.
+  (r'depthwise/kernel', (None, None, None, None)),
   (r'head_(pre_logits|logits)/kernel', ('fsdp', None)),
   (r'bias|scale|gamma|mean|var|class_token|class_position_embedding', (None,)),
   (r'position_embedding', (None, None, 'fsdp')),

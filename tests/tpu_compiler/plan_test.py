@@ -80,6 +80,24 @@ def test_plain_data_parallelism_only_sums(plans):
     assert 2 * parameters < sums['bytes'] < 4 * parameters + 50_000
 
 
+def test_divided_parameters_are_gathered_and_activations_are_not(run_plan):
+  plan = run_plan(
+    'v5e-16',
+    f'--config.training.global_batch_size={IMAGES_PER_CHIP * 16}',
+    '--config.sharding.fsdp=16',
+  )
+  parameters = 4 * plan['num_parameters']
+  assert plan['memory']['parameters'] < parameters / 4
+  assert 'all-to-all' not in plan['collectives']
+  # Forward, backward, and what may be gathered in pieces. The maps of one
+  # convolution are more than all that.
+  moved = sum(
+    plan['collectives'].get(kind, {'bytes': 0})['bytes']
+    for kind in ('all-gather', 'collective-permute')
+  )
+  assert moved < 4 * parameters
+
+
 def test_weak_scaling(plans):
   """As many images on each chip: the same cycles, and the same exchanged."""
   small, *larger = plans.values()
