@@ -6,37 +6,27 @@ is what the command line, a notebook and a test call.
 """
 
 import contextlib
-import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from coatnet_jax import checkpoint
 from coatnet_jax.data import batching
-from coatnet_jax.data.augmentation import PreprocessingOptions
-from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.distributed import compiled_step, processes
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
+from coatnet_jax.evaluation.eval_step import evaluate
 from coatnet_jax.initial_state import prepare_train_state
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.training import accumulation, freezing, reporting
-from coatnet_jax.training import metrics as metrics_lib
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.image_normalization import normalize_images
-from coatnet_jax.training.losses import (
-  LossOptions,
-  compute_loss,
-  create_soft_targets,
-)
+from coatnet_jax.training.losses import compute_loss, create_soft_targets
 from coatnet_jax.training.mixup import apply_mixup
 from coatnet_jax.training.stop_signal import StopSignal
 from coatnet_jax.training.train_state import TrainState
@@ -113,87 +103,6 @@ def train_step(
   return new_state.update_ema(run.training.ema_decay), metrics
 
 
-def eval_step(
-  variables: Any,
-  batch: Mapping[str, jax.Array],
-  *,
-  model: nn.Module,
-  loss: LossOptions,
-  preprocessing: PreprocessingOptions,
-) -> dict[str, jax.Array]:
-  """Evaluates one batch.
-
-  Args:
-    variables: 'params' and 'batch_stats'.
-    batch: 'image' [B, H, W, 3] uint8, 'label' [B] int32, 'mask' [B] bool, the
-      global batch.
-    model: from `create_model`.
-    loss: its kind; labels are not smoothed.
-    preprocessing: mean and standard deviation.
-
-  Returns:
-    Sums over the examples of the mask: `metrics.compute_metric_sums`.
-  """
-  images = normalize_images(
-    batch['image'], mean=preprocessing.mean, std=preprocessing.std
-  )
-  logits = model.apply(variables, images, train=False)
-  example_loss = compute_loss(
-    logits,
-    create_soft_targets(batch['label'], model.num_classes),
-    options=dataclasses.replace(loss, label_smoothing=0.0),
-  )
-  return metrics_lib.compute_metric_sums(
-    logits, batch['label'], batch['mask'], example_loss
-  )
-
-
-def evaluate(
-  variables: Any,
-  batches: Iterable[Mapping[str, np.ndarray]],
-  *,
-  model: nn.Module,
-  loss: LossOptions,
-  preprocessing: PreprocessingOptions,
-  source: ImageSource,
-  mesh: Mesh,
-) -> dict[str, float]:
-  """Evaluates every example of the batches once, over all processes.
-
-  Args:
-    variables: 'params' and 'batch_stats', on the mesh.
-    batches: this process's rows: `batching.create_eval_batches`.
-    model: see `eval_step`, like loss and preprocessing.
-    loss: its kind.
-    preprocessing: mean and standard deviation.
-    source: what the batches are read from, to name what cannot be decoded.
-    mesh: from `create_mesh`.
-
-  Returns:
-    'loss', 'top1', 'top5' (0..1) and 'count', the number of examples.
-  """
-  step = _jit_eval_step(model, loss, preprocessing, mesh)
-  corrupt = batching.CorruptImageCounter(source)
-  sums = []
-  for batch in batches:
-    processes.begin('evaluating')
-    corrupt.update(batch)
-    device_batch = mesh_lib.put_batch(batch, mesh, ('image', 'label', 'mask'))
-    sums.append(step(variables, device_batch))
-  return metrics_lib.normalize_metrics(metrics_lib.total_metric_sums(sums))
-
-
-@functools.cache
-def _jit_eval_step(model, loss, preprocessing, mesh):
-  return mesh_lib.jit(
-    functools.partial(
-      eval_step, model=model, loss=loss, preprocessing=preprocessing
-    ),
-    mesh,
-    out_shardings=mesh_lib.replicated_sharding(mesh),
-  )
-
-
 def jit_train_step(run: Run, abstract_state: TrainState):
   """Returns `train_step` jitted for the run's mesh; the state is donated.
 
@@ -242,7 +151,7 @@ def compile_train_step(
 
 
 def evaluate_run(run: Run, state: TrainState) -> dict[str, float]:
-  """Evaluates a state on the whole evaluation split: see `evaluate`."""
+  """Evaluates a state on the whole split: see `eval_step.evaluate`."""
   return evaluate(
     state.eval_variables,
     batching.create_eval_batches(

@@ -15,6 +15,7 @@ ALLOWED = {
     'data',
     'distributed',
     'errors',
+    'evaluation',
     'initial_state',
     'run',
     'training',
