@@ -1,11 +1,11 @@
-"""Plans the paper's recipes on slices they fit: the table of docs/pods.md.
+"""Plans the paper's recipes on slices, as a table in Markdown.
 
     python -m benchmarks.pod_plans --directory=PLANS
 
 Needs requirements-tpu-compiler.txt. Each plan is one of `tools.plan` in a
 process of its own, of 5 to 30 minutes on two cores and up to 10 GiB; it is kept
-in PLANS, so that what was broken off goes on. All figures are the TPU
-compiler's estimates, none is measured on a TPU.
+in PLANS, so that what was broken off goes on. One that does not fit ends it.
+All figures are the TPU compiler's estimates, none is measured on a TPU.
 """
 
 import argparse

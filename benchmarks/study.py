@@ -1,4 +1,4 @@
-"""Two studies on real pictures, with seeds and spread: docs/results.md.
+"""Two studies on real pictures, with seeds and spread.
 
     python -m benchmarks.study layouts --directory=RUNS
     python -m benchmarks.study transfer --directory=RUNS --data_dir=DATA
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
 def study_layouts(directory: pathlib.Path, seeds: range) -> None:
   """Trains every layout; evaluates it on what it has seen, and on the rest."""
   rows = []
-  for layout in layout_study.VARIANTS:
+  for layout in layout_study.PHASES:
     figures = {'train': [], 'test': []}
     for seed in seeds:
       workdir = directory / 'layouts' / f'{layout}_{seed}'

@@ -343,6 +343,24 @@ def linear_probe(pretraining: str) -> dict[str, Column]:
   return {f'{pretraining}_linear_probe': LINEAR_PROBE | start}
 
 
+def choose_phase(name: str, phases: Mapping[str, Column], phase: str) -> Column:
+  """Returns the column of a phase.
+
+  Args:
+    name: whose phases they are, for people.
+    phases: name -> column.
+    phase: one of them.
+
+  Raises:
+    KeyError: there is no such phase; lists those there are.
+  """
+  if phase not in phases:
+    raise KeyError(
+      f'there is no phase {phase!r} of {name}; there are {", ".join(phases)}.'
+    )
+  return phases[phase]
+
+
 def create_config(
   model: str, phases: Mapping[str, Column], phase: str
 ) -> ConfigDict:
@@ -354,14 +372,9 @@ def create_config(
     phase: one of them.
 
   Raises:
-    KeyError: there is no such phase; lists those there are.
+    KeyError: as `choose_phase`.
   """
-  if phase not in phases:
-    raise KeyError(
-      f'there is no phase {phase!r} of {model}; there are {", ".join(phases)}.'
-    )
+  column = choose_phase(model, phases, phase)
   config = base.get_config()
-  config.update_from_flattened_dict(
-    _MACHINE | {'model.name': model} | phases[phase]
-  )
+  config.update_from_flattened_dict(_MACHINE | {'model.name': model} | column)
   return config

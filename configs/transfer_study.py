@@ -2,7 +2,7 @@ r"""Pretraining, then finetuning at a higher resolution, in small.
 
 The emoji of one artist at 48 px, then a tenth of another's at 64 px, which is
 their own size; or that tenth from scratch. `benchmarks/study.py` runs all of
-it, docs/results.md has what came out.
+it, with several seeds.
 
     python main.py --config=configs/transfer_study.py:pretrain \
         --config.data.data_dir=DATA --workdir=RUN
@@ -13,7 +13,7 @@ it, docs/results.md has what came out.
 ours, chosen for the time on two CPU cores.
 """
 
-from configs import emoji
+from configs import emoji, recipes
 
 # A twentieth of the steps is warm-up where a run starts from nothing.
 _FROM_NOTHING = {
@@ -61,18 +61,11 @@ PHASES = {
 
 
 def get_config(phase='pretrain'):
-  """Returns the config of one phase.
-
-  Raises:
-    KeyError: there is no such phase; lists those there are.
-  """
-  if phase not in PHASES:
-    raise KeyError(
-      f'there is no phase {phase!r}; there are {", ".join(PHASES)}.'
-    )
+  """Returns the config of one phase."""
+  column = recipes.choose_phase('the transfer study', PHASES, phase)
   config = emoji.get_config()
   # Objects are seen up to twice as large, which a higher resolution shows.
   config.augmentation.crop_area = (0.25, 1.0)
   config.evaluation.every_steps = 0
-  config.update_from_flattened_dict(PHASES[phase])
+  config.update_from_flattened_dict(column)
   return config
