@@ -4,6 +4,7 @@ import json
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 import train
 from coatnet_jax.distributed import compiled_step
@@ -23,11 +24,14 @@ def saved(config, tmp_path_factory):
     abstract_state, run.abstract_batch
   )
   # What comes from the cache cannot be saved again.
+  # Whether there is one is asked once, until it is reset.
   jax.config.update('jax_enable_compilation_cache', False)
+  compilation_cache.reset_cache()
   try:
     compiled = lowered.compile()
   finally:
     jax.config.update('jax_enable_compilation_cache', True)
+    compilation_cache.reset_cache()
   compiled_step.save_compiled(path, lowered, compiled, run.mesh)
   return path
 
