@@ -12,6 +12,8 @@ import train
 from coatnet_jax.data.known_datasets import get_known_dataset
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
+from coatnet_jax.models import variants
+from coatnet_jax.models.cnn_stem_vit import CNNStemViTVariant
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.run import create_run
 from configs import base
@@ -104,15 +106,18 @@ def test_a_checkpoint_does_not_say_how_attention_is_computed():
   [
     'coatnet_2',
     'image_folder',
-    pytest.param('cnn_stem_vit', marks=pytest.mark.slow),
+    'cnn_stem_vit',
   ],
 )
 @pytest.mark.usefixtures('tiny_variant')
-def test_shrunk_it_trains_two_steps(name, tmp_path):
+def test_shrunk_it_trains_two_steps(name, tmp_path, monkeypatch):
   config = load(name)
-  if name != 'cnn_stem_vit':
+  if name == 'cnn_stem_vit':
+    shrunk = CNNStemViTVariant(stem_widths=(8,), width=16, depth=1, num_heads=2)
+    monkeypatch.setitem(variants.VARIANTS, name, shrunk)
+  else:
     config.model.name = 'tiny'
-    config.preprocessing.image_size = (28, 28)
+  config.preprocessing.image_size = (28, 28)
   config.model.batch_norm_momentum = 0.9
   config.data.source = 'synthetic'
   config.data.synthetic_examples = 32

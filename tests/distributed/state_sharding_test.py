@@ -43,13 +43,13 @@ def list_leaves(tree):
 
 
 def compute_shapes(name):
-  model = create_model(name)
-  variant = model.variant
-  size = variant.image_size if hasattr(variant, 'image_size') else (224, 224)
+  # Traced the soonest; no parameter depends on it.
+  choice = {} if name == 'cnn_stem_vit' else {'attention': 'reference'}
+  model = create_model(name, **choice)
   return jax.eval_shape(
     lambda key: model.lazy_init(
       key,
-      jax.ShapeDtypeStruct((1, *size, 3), jnp.float32),
+      jax.ShapeDtypeStruct((1, *model.variant.image_size, 3), jnp.float32),
       train=False,
     ),
     jax.random.key(0),
