@@ -55,8 +55,47 @@ print(json.dumps({
     r'(?:-start)?[(]', take_step.as_text())))}))
 """
 
+# Compiles the logits in training, of 64 images on all devices; prints how many
+# collectives they take, as JSON.
+LOGITS = """
+import json, re, sys
+import jax, jax.numpy as jnp
+from coatnet_jax import create_model
+from coatnet_jax.distributed import mesh as mesh_lib
+
+model = create_model(
+  'coatnet_mini', num_classes=10,
+  batch_norm_group_size=json.loads(sys.argv[1])['group_size'])
+mesh = mesh_lib.create_mesh(
+  replica=1, data=jax.device_count(), fsdp=1, tensor=1)
+images = jax.ShapeDtypeStruct(
+  (64, 28, 28, 3), jnp.float32, sharding=mesh_lib.batch_sharding(mesh))
+variables = jax.tree.map(
+  lambda x: jax.ShapeDtypeStruct(
+    x.shape, x.dtype, sharding=mesh_lib.replicated_sharding(mesh)),
+  jax.eval_shape(lambda: model.init(
+    jax.random.key(0), jnp.zeros((1, 28, 28, 3)), train=False)))
+
+def compute_logits(variables, images):
+  return model.apply(
+    variables, images, train=True, mutable=['batch_stats'],
+    rngs={'dropout': jax.random.key(0)})[0]
+
+compiled = mesh_lib.jit(
+  compute_logits, mesh, out_shardings=mesh_lib.batch_sharding(mesh)
+).lower(variables, images).compile()
+print(json.dumps(len(re.findall(
+  r' (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)'
+  r'(?:-start)?[(]', compiled.as_text()))))
+"""
+
 
 def _run(devices, **overrides):
+  overrides = {'evaluation.global_batch_size': 400, **overrides}
+  return _run_script(SCRIPT, devices, overrides)
+
+
+def _run_script(script, devices, argument):
   env = {
     **os.environ,
     # Threads: eight devices that wait for each other need more than cores.
@@ -66,9 +105,8 @@ def _run(devices, **overrides):
     ' --xla_cpu_collective_call_terminate_timeout_seconds=300',
     'PYTHONPATH': str(ROOT),
   }
-  overrides = {'evaluation.global_batch_size': 400, **overrides}
   process = subprocess.run(
-    [sys.executable, '-c', SCRIPT, json.dumps(overrides)],
+    [sys.executable, '-c', script, json.dumps(argument)],
     env=env,
     capture_output=True,
     text=True,
@@ -148,6 +186,14 @@ def test_groups_of_batch_norm_are_the_same_on_any_mesh():
     _run(1, **{'model.batch_norm_group_size': 16}),
     8,
   )
+
+
+@pytest.mark.slow
+def test_a_group_on_one_device_needs_no_other():
+  assert _run_script(LOGITS, 8, {'group_size': 8}) == 0
+  # Statistics over two devices, and over all.
+  assert _run_script(LOGITS, 8, {'group_size': 16}) > 0
+  assert _run_script(LOGITS, 8, {'group_size': 0}) > 0
 
 
 @pytest.mark.slow
