@@ -85,6 +85,39 @@ with processes.connect(processes.ProcessOptions(
 """
 
 
+# Process 0 saves a step of 4 devices of 2 processes, or both load and take it.
+SAVE_OR_LOAD = """
+import sys
+import jax, numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from coatnet_jax.distributed import compiled_step
+from tests.distributed.compiled_step_test import _lower
+
+index, action, path, address = int(sys.argv[1]), *sys.argv[2:]
+# A CPU's program that comes out of the cache cannot be saved again.
+jax.config.update('jax_enable_compilation_cache', False)
+jax.distributed.initialize(address, 2, index)
+mesh = Mesh(np.array(jax.devices()), ('data',))
+lowered = _lower(mesh)
+if action == 'save':
+  compiled = lowered.compile()
+  if index == 0:
+    compiled_step.save_compiled(path, lowered, compiled, mesh)
+else:
+  step = compiled_step.load_compiled(path, lowered, mesh)
+  batch = jax.make_array_from_process_local_data(
+    NamedSharding(mesh, PartitionSpec('data')),
+    np.full((8, 4), index + 1, np.float32))
+  replicated = NamedSharding(mesh, PartitionSpec())
+  state = {'total': jax.device_put(np.float32(1), replicated)}
+  for _ in range(3):
+    state, metrics = step(state, batch)
+  print('result', float(state['total']), float(metrics['mean']))
+multihost_utils.sync_global_devices(action)
+"""
+
+
 @dataclasses.dataclass
 class Started:
   """One of the processes, with the files that it writes to."""
@@ -422,3 +455,20 @@ def test_an_error_of_one_process_ends_the_others(processes, tmp_path):
     )
   assert 'Traceback' in started[1].stderr()
   assert 'Traceback' not in started[0].stderr()
+
+
+@pytest.mark.slow
+def test_processes_load_the_program_that_one_of_them_saved(processes, tmp_path):
+  def command(action):
+    path = str(tmp_path / 'step')
+    return lambda address, _, index: [
+      *('-c', SAVE_OR_LOAD, str(index), action, path, address)
+    ]
+
+  for action in ('save', 'load'):
+    started = processes.start(2, command(action))
+    for process in started:
+      assert process.wait() == 0, process.stderr()
+  for process in started:
+    # 1 and three times twice the sum of 32 ones and 32 twos.
+    assert 'result 577.0 1.5' in process.stdout()

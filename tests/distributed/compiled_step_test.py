@@ -1,9 +1,3 @@
-import os
-import pathlib
-import socket
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,69 +88,3 @@ def test_a_kernels_compiled_form_does_not_count():
   assert compiled_step._KERNEL_BODY.sub('', text) == (
     r'backend_config = "{, \22x\22: 1}"'
   )
-
-
-# Process 0 saves a step of 4 devices of 2 processes, or both load and take it.
-TWO_PROCESSES = """
-import sys
-import jax, numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from coatnet_jax.distributed import compiled_step
-from tests.distributed.compiled_step_test import _lower
-
-index, action, path, port = int(sys.argv[1]), *sys.argv[2:]
-jax.distributed.initialize(f'127.0.0.1:{port}', 2, index)
-mesh = Mesh(np.array(jax.devices()), ('data',))
-lowered = _lower(mesh)
-if action == 'save':
-  compiled = lowered.compile()
-  if index == 0:
-    compiled_step.save_compiled(path, lowered, compiled, mesh)
-else:
-  step = compiled_step.load_compiled(path, lowered, mesh)
-  batch = jax.make_array_from_process_local_data(
-    NamedSharding(mesh, PartitionSpec('data')),
-    np.full((8, 4), index + 1, np.float32))
-  replicated = NamedSharding(mesh, PartitionSpec())
-  state = {'total': jax.device_put(np.float32(1), replicated)}
-  for _ in range(3):
-    state, metrics = step(state, batch)
-  print('result', float(state['total']), float(metrics['mean']))
-multihost_utils.sync_global_devices(action)
-"""
-
-
-@pytest.mark.slow
-def test_processes_load_what_one_of_them_saved(tmp_path):
-  root = pathlib.Path(__file__).parents[2]
-  env = {
-    **os.environ,
-    'PYTHONPATH': str(root),
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
-  }
-  for action in ('save', 'load'):
-    with socket.socket() as free:
-      free.bind(('127.0.0.1', 0))
-      port = free.getsockname()[1]
-    processes = [
-      subprocess.Popen(
-        [
-          *(sys.executable, '-c', TWO_PROCESSES, str(index), action),
-          *(str(tmp_path / 'step'), str(port)),
-        ],
-        cwd=root,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-      )
-      for index in range(2)
-    ]
-    outputs = [process.communicate(timeout=120) for process in processes]
-    for process, (_, stderr) in zip(processes, outputs):
-      assert process.returncode == 0, stderr
-  for stdout, _ in outputs:
-    # 1 and three times twice the sum of 32 ones and 32 twos.
-    assert 'result 577.0 1.5' in stdout
