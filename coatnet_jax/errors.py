@@ -10,3 +10,10 @@ class UserError(ValueError):
 
   The message is one sentence or a short list, complete without a traceback.
   """
+
+
+def shorten(lines: list[str], limit: int = 20) -> list[str]:
+  """Returns the lines of a list for a message, the last for those left out."""
+  if len(lines) <= limit:
+    return lines
+  return [*lines[:limit], f'  and {len(lines) - limit:,} more']

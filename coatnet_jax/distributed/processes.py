@@ -37,12 +37,10 @@ from coatnet_jax.distributed.watchdog import (
   Watchdog,
   name_process,
 )
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, shorten
 
 # Packages that compute, or move data between processes.
 PACKAGES = ('jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'orbax-checkpoint')
-# So many differences are listed.
-MAX_DIFFERENCES = 20
 # Who does not come is the watchdog's.
 _NO_TIMEOUT_MILLISECONDS = 24 * 3600 * 1000
 
@@ -271,10 +269,7 @@ def describe_differences(
     for name in sorted(first.keys() | facts.keys())
     if first.get(name, missing) != facts.get(name, missing)
   ]
-  if len(lines) > MAX_DIFFERENCES:
-    more = len(lines) - MAX_DIFFERENCES
-    lines = [*lines[:MAX_DIFFERENCES], f'  and {more} more']
-  return lines
+  return shorten(lines)
 
 
 def describe_code() -> dict[str, str]:

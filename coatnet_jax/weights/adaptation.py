@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, shorten
 
 _TABLE = 'relative_position_bias_table'
 _POSITIONS = 'position_embedding'
@@ -114,7 +114,7 @@ def check_variables(
       f' {"none" if new is None else new} in the model'
     )
   if differences:
-    listed = '\n'.join(differences)
+    listed = '\n'.join(shorten(differences))
     advice = ''
     if heads and not new_head:
       advice = (

@@ -170,6 +170,15 @@ def test_every_other_difference_is_listed():
   ]
 
 
+def test_a_model_of_another_kind_is_refused_in_few_lines():
+  old = {'params': {f'layer_{i:03}': np.ones(2) for i in range(500)}}
+  with pytest.raises(UserError) as info:
+    check_variables(old, _variables())
+  lines = str(info.value).splitlines()
+  assert len(lines) == 22
+  assert lines[-1].endswith(' more')
+
+
 @pytest.mark.usefixtures('tiny_variant')
 def test_a_new_head_is_as_the_model_starts():
   model = create_model('tiny', num_classes=7)

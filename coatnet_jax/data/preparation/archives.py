@@ -127,7 +127,7 @@ def _scan(part: _Slice, within: Member, what: str) -> Iterator[Member]:
     _check_member(info, what)
     if info.offset_data + info.size > within.size:
       raise UserError(
-        f'{what} is truncated: {info.name} ends behind its end; get it again.'
+        f'{what} is truncated: {info.name} goes beyond its end; get it again.'
       )
     if info.isfile():
       yield Member(info.name, within.offset + info.offset_data, info.size)
