@@ -22,7 +22,11 @@ from coatnet_jax.trained_model import (
   restore_variables,
 )
 from coatnet_jax.training.train_state import TrainState, create_train_state
-from coatnet_jax.weights.adaptation import adapt_variables, check_variables
+from coatnet_jax.weights.adaptation import (
+  adapt_variables,
+  check_variables,
+  count_origins,
+)
 
 # Options of models and their variants that variables don't depend on: how they
 # start, how they are trained and computed with, and what the shapes have told
@@ -97,7 +101,7 @@ def prepare_train_state(
 
   Raises:
     UserError: the image size does not fit the model; `init_from` is no
-      checkpoint, or one of another model (every difference is listed).
+      checkpoint, or one of another model (the first differences are listed).
   """
   create_state, abstract_state = abstract_train_state(run)
   if not run.init_from or checkpoint.has_checkpoint(workdir):
@@ -112,6 +116,13 @@ def prepare_train_state(
   lines = [
     str(saved.path),
     f'{kinds} and batch statistics of {saved.metadata.model["name"]}',
+    f'{"":11} {"arrays":>6} {"numbers":>13}',
+    *(
+      f'{origin:11} {arrays:6,} {numbers:13,}'
+      for origin, (arrays, numbers) in count_origins(
+        saved.shapes, abstract_state.variables
+      ).items()
+    ),
     *changes,
   ]
   before, now = saved.metadata.class_names, run.train_source.class_names

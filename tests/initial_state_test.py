@@ -100,6 +100,10 @@ def test_finetuning_at_another_size_on_other_classes(
   assert (
     f'init_from   {pretrained}/checkpoints/2\n'
     '            averaged parameters and batch statistics of tiny\n'
+    '                        arrays       numbers\n'
+    '            taken           78        30,982\n'
+    '            resized          2           330\n'
+    '            initialised      2           231\n'
     '            resized 2 relative position tables, 7x7 to 8x6\n'
     '            head_logits: 10 classes replaced by 7, newly initialised\n'
   ) in printed
@@ -130,6 +134,10 @@ def test_the_head_is_kept_for_as_many_classes(pretrained, tmp_path):
   assert lines == [
     f'{pretrained}/checkpoints/2',
     'averaged parameters and batch statistics of tiny',
+    '            arrays       numbers',
+    'taken           82        31,650',
+    'resized          0             0',
+    'initialised      0             0',
   ]
   jax.tree.map(
     np.testing.assert_array_equal,
@@ -140,7 +148,7 @@ def test_the_head_is_kept_for_as_many_classes(pretrained, tmp_path):
   config.data = quickstart.get_config().data
   config.preprocessing.mean = (0.5, 0.5, 0.5)
   _, _, lines = _prepare(config, tmp_path)
-  assert lines[2:] == [
+  assert lines[6:] == [
     'head_logits: kept, though the 10 classes have other names',
     'preprocessing.mean: (0.5, 0.5, 0.5) here, it was trained with'
     ' (0.286, 0.286, 0.286)',
@@ -161,7 +169,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, problem):
   assert not (tmp_path / 'run').exists()
 
 
-def test_another_architecture_is_refused_with_every_difference(
+def test_another_architecture_is_refused_with_the_differences(
   pretrained, tmp_path
 ):
   config = _config(2, (32, 32), 7, pretrained)
@@ -172,9 +180,8 @@ def test_another_architecture_is_refused_with_every_difference(
   message, *differences = str(info.value).splitlines()
   assert 'does not fit the checkpoint' in message
   assert 'of init_from' in message
-  assert len(differences) > 30
-  assert any('s2_block_2' in line for line in differences)
-  assert not any('head_logits/bias' in line for line in differences)
+  assert len(differences) == 21
+  assert differences[-1].startswith('  and ')
 
 
 def test_what_shapes_do_not_tell_is_compared():

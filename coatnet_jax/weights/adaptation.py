@@ -6,6 +6,7 @@ the caller asks for it; anything else that differs is an error. Reading files
 is not done here.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +47,7 @@ def adapt_variables(
     each.
 
   Raises:
-    UserError: anything else differs; every difference is listed.
+    UserError: anything else differs; the first differences are listed.
   """
   changes = check_variables(
     variables, target, new_head=new_head is not None, source=source
@@ -126,6 +127,29 @@ def check_variables(
       + advice
     )
   return _describe_resized(resized) + _describe_head(heads)
+
+
+def count_origins(variables: Any, target: Any) -> dict[str, tuple[int, int]]:
+  """Counts by shapes what `adapt_variables` with a new head makes of what.
+
+  Args:
+    variables: that `check_variables` found to fit.
+    target: see `adapt_variables`.
+
+  Returns:
+    'taken' as they are, 'resized' and 'initialised' -> how many arrays, and how
+    many numbers in them.
+  """
+  found = _leaves_by_name(variables)
+  counts = {'taken': (0, 0), 'resized': (0, 0), 'initialised': (0, 0)}
+  for name, leaf in _leaves_by_name(target).items():
+    if found[name].shape == leaf.shape:
+      origin = 'taken'
+    else:
+      origin = 'initialised' if _kind(name) == _HEAD else 'resized'
+    arrays, numbers = counts[origin]
+    counts[origin] = arrays + 1, numbers + math.prod(leaf.shape)
+  return counts
 
 
 def resize_relative_position_bias_table(
