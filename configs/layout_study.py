@@ -18,7 +18,7 @@ PHASES = {
     for layout in ('cccc', 'ccct', 'cctt', 'cttt')
   },
   'vit_rel': {'model.name': 'vit_rel_micro'},
-  'cctt_absolute': {'model.name': 'coatnet_micro_no_relative_attention'},
+  'cctt_no_relative_attention': {'model.name': 'coatnet_micro_no_relative_attention'},
 }
 
 
