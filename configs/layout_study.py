@@ -15,10 +15,9 @@ from configs import quickstart, recipes
 PHASES = {
   **{
     layout: {'model.name': f'coatnet_micro_{layout}'}
-    for layout in ('cccc', 'ccct', 'cctt', 'cttt')
+    for layout in ('cccc', 'ccct', 'cctt', 'cttt', 'no_relative_attention')
   },
   'vit_rel': {'model.name': 'vit_rel_micro'},
-  'cctt_no_relative_attention': {'model.name': 'coatnet_micro_no_relative_attention'},
 }
 
 
