@@ -4,11 +4,11 @@
     python -m benchmarks.study transfer --directory=RUNS --data_dir=DATA
 
 The first trains every layout of configs/layout_study.py; the second pretrains,
-finetunes and trains from scratch by configs/transfer_study.py, on the emoji of
-`python -m tools.prepare_emoji --output_dir=DATA`. Every run is one of main.py,
-every figure one of tools.evaluate; both are kept in RUNS, so that what was
-broken off goes on. Tables are printed in the end, mean and standard deviation
-over the seeds.
+finetunes and trains from scratch by configs/transfer_study.py, and evaluates
+frozen features, on the emoji of `python -m tools.prepare_emoji
+--output_dir=DATA`. Every run is one of main.py, every figure one of
+tools.evaluate; both are kept in RUNS, so that what was broken off goes on.
+Tables are printed in the end, mean and standard deviation over the seeds.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def study_transfer(
   directory: pathlib.Path, data_dir: str, seeds: range
 ) -> None:
   """Pretrains, finetunes at a higher resolution, and trains from scratch."""
-  pretrained, results = [], {}
+  pretrained, results, few_shot = [], {}, []
   for seed in seeds:
     source = directory / 'transfer' / f'pretrain_{seed}'
     data = f'--config.data.data_dir={data_dir}'
@@ -90,6 +90,14 @@ def study_transfer(
       init = [f'--config.init_from={source}'] * (phase == 'finetune')
       train(f'transfer_study.py:{phase}', workdir, data, *init, seed=seed)
       results.setdefault(phase, []).extend(evaluate(workdir, 'own'))
+    other_artist = ('--data.name=emoji_twitter', '--image_size=64')
+    results.setdefault('linear probe', []).extend(
+      evaluate(
+        *(source, 'linear_probe', '--linear_probe', *other_artist),
+        '--data.train_split=train[:10%]',
+      )
+    )
+    few_shot += evaluate(source, 'few_shot', '--fewshot=1,5,10', *other_artist)
   own, other = pretrained[::2], pretrained[1::2]
   print_table(
     ('pretrained, before any other training', '48 px', '64 px'),
@@ -113,6 +121,16 @@ def study_transfer(
         show([result['loss'] for result in part]),
       )
       for phase, part in results.items()
+    ],
+  )
+  print_table(
+    ("the other artist's, 64 px, few-shot", 'top-1'),
+    [
+      (
+        f'{shots["shots"]} of each class',
+        show([100 * result['shots'][i]['top1'] for result in few_shot], 1),
+      )
+      for i, shots in enumerate(few_shot[0]['shots'])
     ],
   )
 
