@@ -22,6 +22,8 @@ import pathlib
 import shlex
 import sys
 
+import humanize
+
 from coatnet_jax.data.preparation.files import (
   FolderPreparationSource,
   IdxPreparationSource,
@@ -71,8 +73,8 @@ def main(arguments: list[str]) -> int:
   for split, examples in source.splits.items():
     _show(
       f'{split}: {len(examples):,} images,'
-      f' {examples.sizes.sum() / 1e9:,.2f} GB, {len(source.class_names):,}'
-      ' classes.'
+      f' {humanize.naturalsize(examples.sizes.sum())},'
+      f' {len(source.class_names):,} classes.'
     )
   for note in source.notes:
     _show(note)
@@ -80,7 +82,8 @@ def main(arguments: list[str]) -> int:
     shards = [s for part in plan_shards(source, options).values() for s in part]
     _show(
       f'{data_set_directory(source, options)} will have {len(shards):,}'
-      f' shards of about {estimate_bytes(shards) / 1e9:,.2f} GB together.'
+      f' shards of about {humanize.naturalsize(estimate_bytes(shards))}'
+      ' together.'
     )
     return 0
   try:

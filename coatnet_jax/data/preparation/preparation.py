@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 
+import humanize
 import numpy as np
 
 from coatnet_jax.data.image_source import count_of
@@ -307,14 +308,15 @@ def _check_room(missing: list[Shard], show: Callable[[str], None]) -> None:
   needed = estimate_bytes(missing)
   free = shutil.disk_usage(missing[0].directory).free
   show(
-    f'To write: {len(missing):,} shards, about {needed / 1e9:,.2f} GB;'
-    f' {free / 1e9:,.2f} GB are free.'
+    f'To write: {len(missing):,} shards, about {humanize.naturalsize(needed)};'
+    f' {humanize.naturalsize(free)} are free.'
   )
   if needed + _SPARE_BYTES > free:
     raise UserError(
-      f'{missing[0].directory} needs about {needed / 1e9:,.2f} GB more and'
-      f' {free / 1e9:,.2f} GB are free; make room or choose another output'
-      ' directory.'
+      f'{missing[0].directory} needs'
+      f' {humanize.naturalsize(needed + _SPARE_BYTES)} and'
+      f' {humanize.naturalsize(free)} are free; make room or choose another'
+      ' output directory.'
     )
 
 

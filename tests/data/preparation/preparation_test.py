@@ -197,7 +197,7 @@ def test_too_small_a_disk_is_seen_before_it_starts(
 ):
   usage = collections.namedtuple('usage', 'free')
   monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage(10**6))
-  with pytest.raises(UserError, match=r'needs about 0.00 GB more and 0.00 GB'):
+  with pytest.raises(UserError, match=r'needs [\d.]+ MB and 1.0 MB are'):
     prepare(MemorySource(images), options)
   directory = data_set_directory(MemorySource(images), options)
   assert not list(directory.glob('*.array_record-*'))
