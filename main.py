@@ -55,6 +55,8 @@ _HANG_TIMEOUT_SECONDS = flags.DEFINE_float(
   ' others wait for it; then all end.',
 )
 
+# By Ctrl-C, as shells say it.
+_INTERRUPTED = 130
 # Not finished, but no error either: sysexits.h's EX_TEMPFAIL.
 _STOPPED = 75
 
@@ -92,8 +94,11 @@ def main(argv: list[str]) -> None:
   except UserError as error:
     sys.exit(f'Error: {error}')
   except KeyboardInterrupt:
-    # Before the first step, or the second time during one.
-    sys.exit('Interrupted; the same command goes on from what is saved.')
+    # Before the first step, or the second time during one. Threads may still
+    # compile a program, and crash where Python is taken down around them.
+    message = 'Interrupted; the same command goes on from what is saved.'
+    print(message, file=sys.stderr, flush=True)
+    os._exit(_INTERRUPTED)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -1,8 +1,10 @@
 """What a person sees who gets the command line wrong."""
 
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -88,3 +90,21 @@ def test_an_error_of_the_run_is_one_sentence(tmp_path):
   )
   _check(process, workdir, "Error: There is no variant 'coatnet_9'; there are")
   assert len(process.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_before_the_first_step(tmp_path):
+  process = subprocess.Popen(
+    [sys.executable, 'main.py', QUICKSTART, f'--workdir={tmp_path / "run"}'],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+  )
+  assert any('Compiling' in line for line in process.stdout)
+  time.sleep(1)
+  process.send_signal(signal.SIGINT)
+  _, errors = process.communicate(timeout=280)
+  assert process.returncode == 130
+  assert errors == 'Interrupted; the same command goes on from what is saved.\n'
