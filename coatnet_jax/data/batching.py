@@ -256,7 +256,8 @@ class _TrainingExample:
     for attempt in range(attempts):
       position = (index + attempt) % len(self.source)
       try:
-        image, label = decode_example(self.source, position)
+        # Augmentation changes far more than exact decoding would.
+        image, label = decode_example(self.source, position, exact=False)
       except CorruptImageError:
         continue
       _check_label(label, self.source, position)

@@ -40,7 +40,9 @@ class CachedSource(ImageSource):
     return self._source.describe(index)
 
 
-def cache_if_small(source: ImageSource, max_mebibytes: float) -> ImageSource:
+def cache_if_small(
+  source: ImageSource, max_mebibytes: float, *, exact: bool = True
+) -> ImageSource:
   """Decodes a source into memory if it fits.
 
   A few images are decoded first, and no more if those are too large: a large
@@ -49,6 +51,7 @@ def cache_if_small(source: ImageSource, max_mebibytes: float) -> ImageSource:
   Args:
     source: any source.
     max_mebibytes: the decoded size (2**20 bytes) up to which it is kept.
+    exact: how JPEGs are decoded; see decoding.decode_image.
 
   Returns:
     A `CachedSource`, or the source itself where that would be too large or
@@ -59,13 +62,13 @@ def cache_if_small(source: ImageSource, max_mebibytes: float) -> ImageSource:
     return source
   sample = np.linspace(0, len(source) - 1, min(_SAMPLE_SIZE, len(source)))
   sample_bytes = [
-    _size(_decoded(source, index)) for index in sample.astype(int)
+    _size(_decoded(source, index, exact)) for index in sample.astype(int)
   ]
   if np.mean(sample_bytes) * len(source) > max_bytes:
     return source
   examples, num_bytes = [], 0
   for index in range(len(source)):
-    examples.append(_decoded(source, index))
+    examples.append(_decoded(source, index, exact))
     num_bytes += _size(examples[-1])
     if num_bytes > max_bytes:
       return source
@@ -77,10 +80,10 @@ def cache_if_small(source: ImageSource, max_mebibytes: float) -> ImageSource:
   return CachedSource(source, examples)
 
 
-def _decoded(source: ImageSource, index: int) -> dict:
+def _decoded(source: ImageSource, index: int, exact: bool) -> dict:
   """Returns the example with pixels, or as it is if it cannot be decoded."""
   try:
-    image, label = decode_example(source, index)
+    image, label = decode_example(source, index, exact=exact)
   except CorruptImageError:
     return source[index]
   return {'image': image, 'label': label}

@@ -25,7 +25,7 @@ class CorruptImageError(ValueError):
   """The bytes are not an image, or not a whole one."""
 
 
-def decode_image(data: bytes) -> np.ndarray:
+def decode_image(data: bytes, *, exact: bool = True) -> np.ndarray:
   """Decodes a JPEG, PNG, BMP, WebP or other file that OpenCV reads.
 
   Greyscale is repeated over the three channels, 16 bits are scaled to 8,
@@ -34,6 +34,9 @@ def decode_image(data: bytes) -> np.ndarray:
 
   Args:
     data: the whole file.
+    exact: whether a JPEG's pixels are those of libjpeg's own settings, as
+      other programs have them; else they are made faster, by a coarser
+      transform and with colours that are not interpolated.
 
   Returns:
     [H, W, 3] uint8 RGB.
@@ -44,16 +47,19 @@ def decode_image(data: bytes) -> np.ndarray:
   if not data:
     raise CorruptImageError('the file is empty')
   if data.startswith(_JPEG_START):
-    return _decode_jpeg(data)
+    return _decode_jpeg(data, exact)
   return _decode_with_opencv(data)
 
 
-def decode_example(source: ImageSource, index: int) -> tuple[np.ndarray, int]:
+def decode_example(
+  source: ImageSource, index: int, *, exact: bool = True
+) -> tuple[np.ndarray, int]:
   """Reads one example of a source and decodes it if it is encoded.
 
   Args:
     source: where to read.
     index: which example.
+    exact: see decode_image.
 
   Returns:
     The image, [H, W, 3] uint8 RGB, and its label.
@@ -64,17 +70,19 @@ def decode_example(source: ImageSource, index: int) -> tuple[np.ndarray, int]:
   example = source[index]
   image = example['image']
   if not isinstance(image, np.ndarray):
-    image = decode_image(image)
+    image = decode_image(image, exact=exact)
   return image, int(example['label'])
 
 
-def _decode_jpeg(data: bytes) -> np.ndarray:
+def _decode_jpeg(data: bytes, exact: bool) -> np.ndarray:
   """Decodes a JPEG that may be grey, CMYK, or slightly off the standard."""
   try:
     is_cmyk = simplejpeg.decode_jpeg_header(data)[2] in ('CMYK', 'YCCK')
-    # libjpeg-turbo's fastest settings: colours are interpolated less well.
     image = simplejpeg.decode_jpeg(
-      data, 'CMYK' if is_cmyk else 'RGB', fastdct=True, fastupsample=True
+      data,
+      'CMYK' if is_cmyk else 'RGB',
+      fastdct=not exact,
+      fastupsample=not exact,
     )
   except ValueError as error:
     # Every warning of libjpeg is an error here, and one of missing data is

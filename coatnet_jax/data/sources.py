@@ -115,7 +115,8 @@ def create_source(options: DataOptions, split: str) -> ImageSource:
 
   Returns:
     The source; decoded and in memory if that takes at most
-    `options.cache_mebibytes`.
+    `options.cache_mebibytes`, exactly for 'eval' and as training does for
+    'train'.
 
   Raises:
     UserError: the data are not there, or not as described.
@@ -124,7 +125,9 @@ def create_source(options: DataOptions, split: str) -> ImageSource:
   if split not in ('train', 'eval'):
     raise ValueError(f"split must be 'train' or 'eval', not {split!r}")
   create = _CREATE_BY_SOURCE[options.source]
-  return cache_if_small(create(options, split), options.cache_mebibytes)
+  return cache_if_small(
+    create(options, split), options.cache_mebibytes, exact=split == 'eval'
+  )
 
 
 def _split_name(options: DataOptions, split: str) -> str:

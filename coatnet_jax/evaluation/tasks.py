@@ -139,6 +139,8 @@ def open_linear_probe(data: DataOptions, trained: TrainedModel) -> Task:
 
 
 def _open_probe(kind, data, trained, evaluate):
+  # Not from the cache of a training split, which is not decoded exactly.
+  data = dataclasses.replace(data, cache_mebibytes=0)
   train_source = create_source(data, 'train')
   eval_source = create_source(data, 'eval')
   check_same_classes(train_source, eval_source)
