@@ -1,0 +1,34 @@
+"""The variants that configs of the wiring tests name."""
+
+import pytest
+
+from coatnet_jax.models import variants
+from coatnet_jax.models.architecture import HeadOptions
+from tests.wiring import runs
+
+_HEAD = HeadOptions(norm='none', pre_logits=False)
+
+
+def _variant(*stages):
+  return variants.Variant(
+    stem=variants.StemOptions(widths=(4, 4)),
+    stages=tuple(
+      variants.Stage((variants.Blocks(kind, number, width),), stride)
+      for kind, number, width, stride in stages
+    ),
+    head=_HEAD,
+    kernel_init='lecun_normal',
+  )
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _wired_variants():
+  """Adds the variants, as small as they can be."""
+  added = {
+    runs.CONVOLUTIONS: _variant(('mbconv', 3, 4, 1)),
+    runs.ATTENTION: _variant(('transformer', 2, 32, 2)),
+  }
+  variants.VARIANTS.update(added)
+  yield
+  for name in added:
+    del variants.VARIANTS[name]
