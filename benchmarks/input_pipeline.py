@@ -4,7 +4,7 @@
 
 Both read the same JPEG files, generated ones of ImageNet's size
 (imagenet_like.py), and make batches of random-resized crops of 224 px,
-mirrored, with RandAugment(2, 15) of the same fifteen operations:
+mirrored, with RandAugment(2, 15) of the same sixteen operations:
 
     threads   batching.create_train_batches with configs/base.py's options:
               ArrayRecord, simplejpeg, OpenCV, in threads of the process

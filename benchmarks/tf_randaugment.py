@@ -1,6 +1,6 @@
 """RandAugment in TensorFlow's ops, to compare ours in OpenCV with.
 
-The operations and their strengths are those of
+The operations and their strengths are those of the scale 'tensorflow' of
 `coatnet_jax.data.randaugment`, whose docstring has the table. Not for training.
 """
 
@@ -27,8 +27,9 @@ def apply_randaugment(
   for _ in range(num_layers):
     number = tf.random.uniform([], 0, len(OPERATIONS), tf.int32)
     sign = tf.where(tf.random.uniform([]) < 0.5, 1.0, -1.0)
+    place = tf.random.uniform([2])
     branches = [
-      lambda op=op, image=image, sign=sign: op(image, magnitude, sign)
+      lambda op=op, args=(image, magnitude, sign, place): op(*args)
       for op in OPERATIONS.values()
     ]
     shape = image.shape
@@ -37,8 +38,8 @@ def apply_randaugment(
   return image
 
 
-def _auto_contrast(image, magnitude, sign):
-  del magnitude, sign
+def _auto_contrast(image, magnitude, sign, place):
+  del magnitude, sign, place
   values = tf.cast(image, tf.float32)
   low = tf.reduce_min(values, [0, 1])
   high = tf.reduce_max(values, [0, 1])
@@ -46,8 +47,8 @@ def _auto_contrast(image, magnitude, sign):
   return _to_uint8((values - tf.where(high > low, low, 0.0)) * scale)
 
 
-def _equalize(image, magnitude, sign):
-  del magnitude, sign
+def _equalize(image, magnitude, sign, place):
+  del magnitude, sign, place
   return tf.stack([_equalize_channel(image[..., i]) for i in range(3)], -1)
 
 
@@ -63,12 +64,13 @@ def _equalize_channel(channel):
   return tf.where(total == first, channel, equalized)
 
 
-def _invert(image, magnitude, sign):
-  del magnitude, sign
+def _invert(image, magnitude, sign, place):
+  del magnitude, sign, place
   return 255 - image
 
 
-def _rotate(image, magnitude, sign):
+def _rotate(image, magnitude, sign, place):
+  del place
   height, width = image.shape[:2]
   angle = sign * magnitude * (3 * math.pi / 180)
   cos, sin = tf.cos(angle), tf.sin(angle)
@@ -78,71 +80,98 @@ def _rotate(image, magnitude, sign):
   )
 
 
-def _posterize(image, magnitude, sign):
-  del sign
-  bits = tf.constant(round(4 * magnitude / 30), tf.uint8)
-  return tf.bitwise.left_shift(tf.bitwise.right_shift(image, bits), bits)
+def _posterize(image, magnitude, sign, place):
+  del sign, place
+  step = 2 ** max(0, 8 - int(0.4 * magnitude))
+  values = tf.cast(image, tf.int32)
+  return tf.cast(values // step * step, tf.uint8)
 
 
-def _solarize(image, magnitude, sign):
-  del sign
-  threshold = round(256 * (1 - magnitude / 30))
+def _solarize(image, magnitude, sign, place):
+  del sign, place
+  threshold = int(25.6 * magnitude)
   return tf.where(tf.cast(image, tf.int32) < threshold, image, 255 - image)
 
 
-def _solarize_add(image, magnitude, sign):
-  del sign
+def _solarize_add(image, magnitude, sign, place):
+  del sign, place
   values = tf.cast(image, tf.float32)
-  return tf.where(image < 128, _to_uint8(values + 11 * magnitude), image)
+  return tf.where(image < 128, _to_uint8(values + int(11 * magnitude)), image)
 
 
-def _color(image, magnitude, sign):
+def _cutout(image, magnitude, sign, place):
+  del sign
+  height, width = image.shape[:2]
+  row = tf.floor(place[0] * height)
+  column = tf.floor(place[1] * width)
+  half_side = float(int(4 * magnitude))
+
+  def is_inside(coordinates, center):
+    return (coordinates >= center - half_side) & (
+      coordinates < center + half_side
+    )
+
+  rows = is_inside(tf.range(height, dtype=tf.float32), row)
+  columns = is_inside(tf.range(width, dtype=tf.float32), column)
+  mask = rows[:, None, None] & columns[None, :, None]
+  return tf.where(mask, tf.constant(int(_GREY), tf.uint8), image)
+
+
+def _color(image, magnitude, sign, place):
+  del sign, place
   grey = tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image))
-  return _blend(tf.cast(grey, tf.float32), image, _factor(magnitude, sign))
+  return _blend(tf.cast(grey, tf.float32), image, _factor(magnitude))
 
 
-def _contrast(image, magnitude, sign):
+def _contrast(image, magnitude, sign, place):
+  del sign, place
   grey = tf.cast(tf.image.rgb_to_grayscale(image), tf.float32)
-  return _blend(tf.reduce_mean(grey), image, _factor(magnitude, sign))
+  return _blend(tf.reduce_mean(grey), image, _factor(magnitude))
 
 
-def _brightness(image, magnitude, sign):
-  return _to_uint8(tf.cast(image, tf.float32) * _factor(magnitude, sign))
+def _brightness(image, magnitude, sign, place):
+  del sign, place
+  return _to_uint8(tf.cast(image, tf.float32) * _factor(magnitude))
 
 
-def _sharpness(image, magnitude, sign):
+def _sharpness(image, magnitude, sign, place):
+  del sign, place
   values = tf.cast(image, tf.float32)[None]
   kernel = tf.constant([[1, 1, 1], [1, 5, 1], [1, 1, 1]], tf.float32) / 13
   kernel = tf.tile(kernel[:, :, None, None], [1, 1, 3, 1])
   padded = tf.pad(values, [[0, 0], [1, 1], [1, 1], [0, 0]], 'REFLECT')
   smooth = tf.nn.depthwise_conv2d(padded, kernel, [1, 1, 1, 1], 'VALID')
-  return _blend(smooth[0], image, _factor(magnitude, sign))
+  return _blend(smooth[0], image, _factor(magnitude))
 
 
-def _shear_x(image, magnitude, sign):
+def _shear_x(image, magnitude, sign, place):
+  del place
   shear = sign * 0.03 * magnitude
   middle = (image.shape[0] - 1) / 2
   return _warp(image, [1, -shear, shear * middle, 0, 1, 0])
 
 
-def _shear_y(image, magnitude, sign):
+def _shear_y(image, magnitude, sign, place):
+  del place
   shear = sign * 0.03 * magnitude
   middle = (image.shape[1] - 1) / 2
   return _warp(image, [1, 0, 0, -shear, 1, shear * middle])
 
 
-def _translate_x(image, magnitude, sign):
-  shift = sign * 0.045 * magnitude * image.shape[1]
+def _translate_x(image, magnitude, sign, place):
+  del place
+  shift = sign * 10 * magnitude
   return _warp(image, [1, 0, -shift, 0, 1, 0])
 
 
-def _translate_y(image, magnitude, sign):
-  shift = sign * 0.045 * magnitude * image.shape[0]
+def _translate_y(image, magnitude, sign, place):
+  del place
+  shift = sign * 10 * magnitude
   return _warp(image, [1, 0, 0, 0, 1, -shift])
 
 
-def _factor(magnitude, sign):
-  return tf.maximum(0.1, 1 + sign * (0.09 * magnitude))
+def _factor(magnitude):
+  return 0.1 + 0.18 * magnitude
 
 
 def _blend(other, image, factor):
@@ -184,4 +213,5 @@ OPERATIONS = {
   'ShearY': _shear_y,
   'TranslateX': _translate_x,
   'TranslateY': _translate_y,
+  'Cutout': _cutout,
 }

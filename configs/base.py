@@ -133,6 +133,15 @@ def get_config() -> ConfigDict:
   # RandAugment: operations per image (0: none) and their strength, 0 to 30.
   config.augmentation.randaugment_layers = 2
   config.augmentation.randaugment_magnitude = 15.0
+  # How often each of them is applied, 0 to 1. TensorFlow's EfficientNet always
+  # does, timm in half of the cases; the paper does not say.
+  config.augmentation.randaugment_probability = 1.0
+  # What a magnitude means: 'tensorflow', as in TensorFlow's EfficientNet, whose
+  # code the paper's authors build on, or 'timm', where all operations grow with
+  # it: data/randaugment.py has both. 'tensorflow' moves pictures by 10 pixels
+  # per magnitude, so it is for pictures of some 200 pixels and more. The paper
+  # does not say.
+  config.augmentation.randaugment_scale = 'tensorflow'
   # Random erasing: how often a box of the image is filled, 0 to 1, and with
   # what: 'noise', N(0, 1) of each pixel once it is normalised, or 'mean', 0.
   # The box is 2 % to a third of the image: data/random_erasing.py. The paper

@@ -27,6 +27,9 @@ def get_config():
   config.preprocessing.eval_crop_fraction = 1.0
   config.augmentation.crop_area = (0.5, 1.0)
   config.augmentation.randaugment_layers = 0
+  # For pictures of this size, should it be switched on.
+  config.augmentation.randaugment_magnitude = 9.0
+  config.augmentation.randaugment_scale = 'timm'
   config.mixup.mixup_alpha = 0.0
   config.loss.label_smoothing = 0.0
   config.schedule.peak_learning_rate = 3e-4

@@ -24,7 +24,9 @@ def get_config():
   config.data.eval_split = 'val'
   config.preprocessing.image_size = (64, 64)
   config.augmentation.crop_area = (0.25, 1.0)
-  config.augmentation.randaugment_magnitude = 10.0
+  config.augmentation.randaugment_magnitude = 9.0
+  config.augmentation.randaugment_probability = 0.5
+  config.augmentation.randaugment_scale = 'timm'
   config.mixup.mixup_alpha = 0.2
   config.schedule.peak_learning_rate = 2e-3
   config.schedule.warmup_epochs = 2.0

@@ -28,6 +28,9 @@ def get_config():
   config.augmentation.crop_area = (0.9, 1.0)
   config.augmentation.crop_aspect_ratio = (0.95, 1.05)
   config.augmentation.randaugment_layers = 0
+  # For pictures of this size, should it be switched on.
+  config.augmentation.randaugment_magnitude = 9.0
+  config.augmentation.randaugment_scale = 'timm'
   config.mixup.mixup_alpha = 0.0
   config.loss.label_smoothing = 0.05
   config.schedule.peak_learning_rate = 4e-3

@@ -229,6 +229,9 @@ LINEAR_PROBE: Column = {
 TIMM: Column = {
   'augmentation.randaugment_layers': 2,
   'augmentation.randaugment_magnitude': 9.0,
+  # Swin's code names timm's rand-m9-mstd0.5-inc1.
+  'augmentation.randaugment_probability': 0.5,
+  'augmentation.randaugment_scale': 'timm',
   'augmentation.random_erasing_probability': 0.25,
   'augmentation.random_erasing_fill': 'noise',
   'augmentation.repeats': 1,
@@ -264,8 +267,11 @@ TIMM: Column = {
 # command in its README, and the defaults of its train_script.py.
 KERAS_CV: Column = {
   'model.stochastic_depth_rate': 0.1,
+  # Its operations are timm's; the command says 15, and they end at 10.
   'augmentation.randaugment_layers': 2,
-  'augmentation.randaugment_magnitude': 15.0,
+  'augmentation.randaugment_magnitude': 10.0,
+  'augmentation.randaugment_probability': 0.5,
+  'augmentation.randaugment_scale': 'timm',
   'mixup.mixup_alpha': 0.1,
   'mixup.cutmix_alpha': 1.0,
   'mixup.cutmix_probability': 0.5,

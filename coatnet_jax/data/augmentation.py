@@ -12,7 +12,7 @@ import types
 import cv2
 import numpy as np
 
-from coatnet_jax.data.randaugment import apply_randaugment
+from coatnet_jax.data.randaugment import SCALES, apply_randaugment
 from coatnet_jax.data.random_erasing import FILLS, erase_randomly
 from coatnet_jax.errors import UserError
 
@@ -86,6 +86,8 @@ class AugmentationOptions:
   horizontal_flip: bool
   randaugment_layers: int
   randaugment_magnitude: float
+  randaugment_probability: float
+  randaugment_scale: str
   random_erasing_probability: float
   random_erasing_fill: str
   repeats: int
@@ -113,6 +115,16 @@ class AugmentationOptions:
       raise UserError(
         'config.augmentation.randaugment_magnitude is '
         f'{self.randaugment_magnitude}; it must be between 0 and 30.'
+      )
+    if not 0 <= self.randaugment_probability <= 1:
+      raise UserError(
+        'config.augmentation.randaugment_probability is '
+        f'{self.randaugment_probability}; it must be between 0 and 1.'
+      )
+    if self.randaugment_scale not in SCALES:
+      raise UserError(
+        'config.augmentation.randaugment_scale is '
+        f'{self.randaugment_scale!r}; it must be one of {", ".join(SCALES)}.'
       )
     if not 0 <= self.random_erasing_probability <= 1:
       raise UserError(
@@ -182,6 +194,8 @@ def augment_image(
     rng,
     num_layers=augmentation.randaugment_layers,
     magnitude=augmentation.randaugment_magnitude,
+    probability=augmentation.randaugment_probability,
+    scale=augmentation.randaugment_scale,
   )
   return erase_randomly(
     image,

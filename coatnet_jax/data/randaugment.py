@@ -1,34 +1,46 @@
-"""RandAugment (Cubuk et al., arXiv 1909.13719) in OpenCV.
+"""RandAugment (Cubuk et al., arXiv 1909.13719) in OpenCV, on two scales.
 
-Each layer applies one of fifteen operations, all equally likely, at one
-common magnitude M between 0 (weakest) and 30. The ranges are those of
-AutoAugment (arXiv 1805.09501, Table 6) at M = 10, extended linearly, and every
-operation grows stronger with M:
+Each layer applies one operation, all equally likely, at one common magnitude
+M. Implementations agree in what the operations do and not in how strongly they
+do it at M, which is a scale's matter:
 
-    AutoContrast, Equalize, Invert    no magnitude
-    Rotate                            +-3 M degrees
-    ShearX, ShearY                    +-0.03 M
-    TranslateX, TranslateY            +-0.045 M of the side
-    Color, Contrast, Brightness,      factor 1 +- 0.09 M, at least 0.1
-      Sharpness
-    SolarizeAdd                       adds 11 M to values below 128
-    Posterize                         keeps 8 - 2 M / 15 bits: 4 at M = 30
-    Solarize                          inverts values from 256 (1 - M / 30) up
+                     'tensorflow'           'timm'
+    AutoContrast, Equalize, Invert: no magnitude
+    Rotate           +-3 M degrees          the same
+    ShearX, ShearY   +-0.03 M               the same
+    TranslateX, -Y   +-10 M pixels          +-0.045 M of the side
+    Color, Contrast, Brightness, Sharpness:
+                     factor 0.1 + 0.18 M    1 +- 0.09 M, at least 0.1
+    Posterize        keeps 0.4 M bits       4 - 0.4 M bits
+    Solarize         from 25.6 M up         from 256 - 25.6 M up
+    SolarizeAdd      11 M to what is        the same, at most 128
+                     below 128
+    Cutout           a square of 2 * 4 M    none
+                     pixels
 
-Posterize and Solarize, which have a natural end, reach it at 30 instead of
-10. The sign of an operation with +- is random. What moves in from outside the
-image is mid-grey, 128. (Other implementations differ in all of these, and in
-some a larger M posterizes and solarizes less.)
+Bits, thresholds, what is added and half the side of the square are rounded
+down; +- is a sign that either way is as likely. 'tensorflow' is that of
+TensorFlow's EfficientNet (tensorflow/tpu, models/official/efficientnet) and of
+its Model Garden: at M = 5 / 15 / 20 the factors are 1.0 / 2.8 / 3.7, Posterize
+keeps 2 / 6 / 8 bits, Solarize starts at 128 / 384 / 512, so from M = 10 it does
+nothing, and pictures move by 50 / 150 / 200 pixels, whatever their size.
+'timm' is timm's `rand-mM-inc1`, in which every operation grows stronger with
+M; its cap of M at 10 is left out, as by its `mmax`.
+
+What the operations do to pixels is the same on both. What moves in from
+outside the image, and the square of Cutout, is mid-grey, 128; rotation and
+shear are about the centre, and bilinear.
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 MAX_MAGNITUDE = 30.0
 
-_GREY = (128, 128, 128)
+_GREY = 128
 _LEVELS = np.arange(256)
 _SMOOTHING_KERNEL = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 _IDENTITY_KERNEL = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
@@ -40,28 +52,60 @@ def apply_randaugment(
   *,
   num_layers: int,
   magnitude: float,
+  probability: float,
+  scale: str,
 ) -> np.ndarray:
   """Applies randomly chosen operations, one after the other.
 
   Args:
     image: [H, W, 3] uint8 RGB.
-    rng: source of randomness.
+    rng: source of randomness; five numbers of it for each layer.
     num_layers: how many operations; 0 for none.
     magnitude: their strength, 0 to 30.
+    probability: how often a layer does anything.
+    scale: what a magnitude means, one of SCALES.
 
   Returns:
     [H, W, 3] uint8.
   """
-  for _ in range(num_layers):
-    operation = _OPERATIONS[rng.integers(len(_OPERATIONS))]
-    sign = 1.0 if rng.random() < 0.5 else -1.0
-    image = operation(image, magnitude, sign)
+  operations = tuple(SCALES[scale].values())
+  # All draws in one call: a call costs more than the numbers.
+  for choice, chance, sign, row, column in rng.random((num_layers, 5)).tolist():
+    if chance < probability:
+      operation = operations[int(choice * len(operations))]
+      draw = Draw(sign=1.0 if sign < 0.5 else -1.0, row=row, column=column)
+      image = operation.apply(image, *operation.arguments(magnitude, draw))
   return image
 
 
-def auto_contrast(image: np.ndarray, magnitude: float, sign: float):
+class Draw(NamedTuple):
+  """What is random in an operation.
+
+  Attributes:
+    sign: 1 or -1, equally likely.
+    row: place in the image, uniform in [0, 1), from top to bottom.
+    column: from left to right.
+  """
+
+  sign: float
+  row: float
+  column: float
+
+
+class Operation(NamedTuple):
+  """An operation on one scale.
+
+  Attributes:
+    apply: [H, W, 3] uint8 and its arguments -> [H, W, 3] uint8.
+    arguments: magnitude and draw -> all arguments but the image.
+  """
+
+  apply: Callable[..., np.ndarray]
+  arguments: Callable[[float, Draw], tuple[Any, ...]]
+
+
+def auto_contrast(image: np.ndarray) -> np.ndarray:
   """Stretches each channel to the full range."""
-  del magnitude, sign
   # By channel, since NumPy is slow along an axis of three.
   extremes = [cv2.minMaxLoc(channel)[:2] for channel in cv2.split(image)]
   low, high = np.array(extremes).T
@@ -70,106 +114,118 @@ def auto_contrast(image: np.ndarray, magnitude: float, sign: float):
   return _map_levels(image, (_LEVELS[:, None] - offset) * scale)
 
 
-def equalize(image: np.ndarray, magnitude: float, sign: float):
+def equalize(image: np.ndarray) -> np.ndarray:
   """Makes the histogram of each channel as flat as it can be."""
-  del magnitude, sign
   channels = [cv2.equalizeHist(channel) for channel in cv2.split(image)]
   return cv2.merge(channels)
 
 
-def invert(image: np.ndarray, magnitude: float, sign: float):
+def invert(image: np.ndarray) -> np.ndarray:
   """Turns every value x into 255 - x."""
-  del magnitude, sign
   return cv2.bitwise_not(image)
 
 
-def rotate(image: np.ndarray, magnitude: float, sign: float):
-  """Rotates about the centre."""
+def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
+  """Rotates about the centre, to the left where `degrees` is positive."""
   height, width = image.shape[:2]
   center = ((width - 1) / 2, (height - 1) / 2)
-  return _warp(
-    image, cv2.getRotationMatrix2D(center, sign * 3 * magnitude, 1.0)
-  )
+  return _warp(image, cv2.getRotationMatrix2D(center, degrees, 1.0))
 
 
-def posterize(image: np.ndarray, magnitude: float, sign: float):
-  """Keeps only the highest bits."""
-  del sign
-  dropped_bits = round(4 * magnitude / MAX_MAGNITUDE)
+def posterize(image: np.ndarray, bits: int) -> np.ndarray:
+  """Keeps only so many of the highest bits; all from 8 on, none below 1."""
+  dropped_bits = 8 - min(max(bits, 0), 8)
   return _map_levels(image, _LEVELS >> dropped_bits << dropped_bits)
 
 
-def solarize(image: np.ndarray, magnitude: float, sign: float):
-  """Inverts the bright values."""
-  del sign
-  threshold = round(256 * (1 - magnitude / MAX_MAGNITUDE))
-  levels = [_LEVELS[:threshold], 255 - _LEVELS[threshold:]]
-  return _map_levels(image, np.concatenate(levels))
-
-
-def solarize_add(image: np.ndarray, magnitude: float, sign: float):
-  """Brightens the dark values."""
-  del sign
+def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
+  """Inverts the values from a threshold up."""
   return _map_levels(
-    image, np.where(_LEVELS < 128, _LEVELS + 11 * magnitude, _LEVELS)
+    image, np.where(threshold > _LEVELS, _LEVELS, 255 - _LEVELS)
   )
 
 
-def color(image: np.ndarray, magnitude: float, sign: float):
-  """Changes the saturation."""
-  factor = _factor(magnitude, sign)
+def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
+  """Brightens the values below 128."""
+  return _map_levels(
+    image, np.where(_LEVELS < 128, _LEVELS + addition, _LEVELS)
+  )
+
+
+def color(image: np.ndarray, factor: float) -> np.ndarray:
+  """Multiplies the saturation: the distance from grey."""
   grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
   grey = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
   return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
 
 
-def contrast(image: np.ndarray, magnitude: float, sign: float):
-  """Moves values away from the mean brightness, or towards it."""
+def contrast(image: np.ndarray, factor: float) -> np.ndarray:
+  """Multiplies the distance from the mean brightness."""
   grey = cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0]
-  factor = _factor(magnitude, sign)
   return _map_levels(image, grey + factor * (_LEVELS - grey))
 
 
-def brightness(image: np.ndarray, magnitude: float, sign: float):
+def brightness(image: np.ndarray, factor: float) -> np.ndarray:
   """Multiplies every value."""
-  return _map_levels(image, _factor(magnitude, sign) * _LEVELS)
+  return _map_levels(image, factor * _LEVELS)
 
 
-def sharpness(image: np.ndarray, magnitude: float, sign: float):
-  """Moves values away from a smoothed image, or towards it."""
-  factor = _factor(magnitude, sign)
+def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
+  """Multiplies the distance from a smoothed image."""
   kernel = factor * _IDENTITY_KERNEL + (1 - factor) * _SMOOTHING_KERNEL
   return cv2.filter2D(image, -1, kernel)
 
 
-def shear_x(image: np.ndarray, magnitude: float, sign: float):
+def shear_x(image: np.ndarray, shear: float) -> np.ndarray:
   """Shifts rows in proportion to their distance from the middle one."""
-  shear = sign * 0.03 * magnitude
   middle = (image.shape[0] - 1) / 2
   return _warp(image, np.array([[1, shear, -shear * middle], [0, 1, 0]]))
 
 
-def shear_y(image: np.ndarray, magnitude: float, sign: float):
+def shear_y(image: np.ndarray, shear: float) -> np.ndarray:
   """Shifts columns in proportion to their distance from the middle one."""
-  shear = sign * 0.03 * magnitude
   middle = (image.shape[1] - 1) / 2
   return _warp(image, np.array([[1, 0, 0], [shear, 1, -shear * middle]]))
 
 
-def translate_x(image: np.ndarray, magnitude: float, sign: float):
-  """Moves the image sideways."""
-  shift = sign * 0.045 * magnitude * image.shape[1]
-  return _warp(image, np.array([[1, 0, shift], [0, 1, 0]]))
+def translate_x(image: np.ndarray, pixels: float) -> np.ndarray:
+  """Moves the image sideways, to the right where `pixels` is positive."""
+  return _warp(image, np.array([[1, 0, pixels], [0, 1, 0]]))
 
 
-def translate_y(image: np.ndarray, magnitude: float, sign: float):
-  """Moves the image up or down."""
-  shift = sign * 0.045 * magnitude * image.shape[0]
-  return _warp(image, np.array([[1, 0, 0], [0, 1, shift]]))
+def translate_y(image: np.ndarray, pixels: float) -> np.ndarray:
+  """Moves the image up, or down where `pixels` is positive."""
+  return _warp(image, np.array([[1, 0, 0], [0, 1, pixels]]))
 
 
-def _factor(magnitude: float, sign: float) -> float:
-  return max(0.1, 1 + sign * 0.09 * magnitude)
+def translate_x_by_part(image: np.ndarray, part: float) -> np.ndarray:
+  """Moves the image sideways by a part of its width."""
+  return translate_x(image, part * image.shape[1])
+
+
+def translate_y_by_part(image: np.ndarray, part: float) -> np.ndarray:
+  """Moves the image up or down by a part of its height."""
+  return translate_y(image, part * image.shape[0])
+
+
+def cutout(
+  image: np.ndarray, half_side: int, row: float, column: float
+) -> np.ndarray:
+  """Fills a square with grey, of which only the centre is surely in the image.
+
+  Args:
+    image: [H, W, 3] uint8.
+    half_side: half the side of the square, in pixels.
+    row: the centre's, as a part of the height in [0, 1).
+    column: the centre's, as a part of the width in [0, 1).
+  """
+  row, column = int(row * image.shape[0]), int(column * image.shape[1])
+  image = image.copy()
+  image[
+    max(row - half_side, 0) : row + half_side,
+    max(column - half_side, 0) : column + half_side,
+  ] = _GREY
+  return image
 
 
 def _map_levels(image: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -187,29 +243,83 @@ def _warp(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     (image.shape[1], image.shape[0]),
     flags=cv2.INTER_LINEAR,
     borderMode=cv2.BORDER_CONSTANT,
-    borderValue=_GREY,
+    borderValue=(_GREY,) * 3,
   )
 
 
-_Operation = Callable[[np.ndarray, float, float], np.ndarray]
+def _nothing(magnitude: float, draw: Draw) -> tuple[()]:
+  del magnitude, draw
+  return ()
 
-# Each takes an image, [H, W, 3] uint8, the magnitude and a sign of +-1, and
-# returns an image of the same shape.
-OPERATIONS: dict[str, _Operation] = {
-  'AutoContrast': auto_contrast,
-  'Equalize': equalize,
-  'Invert': invert,
-  'Rotate': rotate,
-  'Posterize': posterize,
-  'Solarize': solarize,
-  'SolarizeAdd': solarize_add,
-  'Color': color,
-  'Contrast': contrast,
-  'Brightness': brightness,
-  'Sharpness': sharpness,
-  'ShearX': shear_x,
-  'ShearY': shear_y,
-  'TranslateX': translate_x,
-  'TranslateY': translate_y,
+
+def _signed(at_ten: float) -> Callable[[float, Draw], tuple[float]]:
+  """Returns what grows to a number at magnitude 10, with a random sign."""
+  return lambda magnitude, draw: (draw.sign * magnitude / 10 * at_ten,)
+
+
+def _whole(at_ten: int) -> Callable[[float, Draw], tuple[int]]:
+  """Returns what grows to a whole number at magnitude 10, rounded down."""
+  return lambda magnitude, draw: (int(magnitude / 10 * at_ten),)
+
+
+def _falling(start: int, at_ten: int) -> Callable[[float, Draw], tuple[int]]:
+  """Returns `start` without what grows to a whole number at magnitude 10."""
+  return lambda magnitude, draw: (start - int(magnitude / 10 * at_ten),)
+
+
+def _growing_factor(magnitude: float, draw: Draw) -> tuple[float]:
+  del draw
+  return (0.1 + magnitude / 10 * 1.8,)
+
+
+def _factor_of_either_way(magnitude: float, draw: Draw) -> tuple[float]:
+  return (max(0.1, 1 + draw.sign * magnitude / 10 * 0.9),)
+
+
+def _small_addition(magnitude: float, draw: Draw) -> tuple[int]:
+  del draw
+  return (min(128, int(magnitude / 10 * 110)),)
+
+
+def _square(magnitude: float, draw: Draw) -> tuple[int, float, float]:
+  return int(magnitude / 10 * 40), draw.row, draw.column
+
+
+# Of both scales.
+_COMMON = {
+  'AutoContrast': Operation(auto_contrast, _nothing),
+  'Equalize': Operation(equalize, _nothing),
+  'Invert': Operation(invert, _nothing),
+  'Rotate': Operation(rotate, _signed(30.0)),
+  'ShearX': Operation(shear_x, _signed(0.3)),
+  'ShearY': Operation(shear_y, _signed(0.3)),
 }
-_OPERATIONS = tuple(OPERATIONS.values())
+
+# Scale -> the name of an operation -> that operation.
+SCALES: dict[str, dict[str, Operation]] = {
+  'tensorflow': _COMMON
+  | {
+    'Posterize': Operation(posterize, _whole(4)),
+    'Solarize': Operation(solarize, _whole(256)),
+    'SolarizeAdd': Operation(solarize_add, _whole(110)),
+    'Color': Operation(color, _growing_factor),
+    'Contrast': Operation(contrast, _growing_factor),
+    'Brightness': Operation(brightness, _growing_factor),
+    'Sharpness': Operation(sharpness, _growing_factor),
+    'TranslateX': Operation(translate_x, _signed(100.0)),
+    'TranslateY': Operation(translate_y, _signed(100.0)),
+    'Cutout': Operation(cutout, _square),
+  },
+  'timm': _COMMON
+  | {
+    'Posterize': Operation(posterize, _falling(4, 4)),
+    'Solarize': Operation(solarize, _falling(256, 256)),
+    'SolarizeAdd': Operation(solarize_add, _small_addition),
+    'Color': Operation(color, _factor_of_either_way),
+    'Contrast': Operation(contrast, _factor_of_either_way),
+    'Brightness': Operation(brightness, _factor_of_either_way),
+    'Sharpness': Operation(sharpness, _factor_of_either_way),
+    'TranslateX': Operation(translate_x_by_part, _signed(0.45)),
+    'TranslateY': Operation(translate_y_by_part, _signed(0.45)),
+  },
+}

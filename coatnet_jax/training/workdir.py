@@ -32,6 +32,8 @@ FREE_KEYS = (
   'model.scan_blocks',
   'sharding.',
 )
+# What runs did before there was a key for it.
+BEFORE_THE_KEY = {'augmentation.randaugment_probability': 1.0}
 
 
 def claim_workdir(workdir: str, config: ConfigDict) -> None:
@@ -90,8 +92,12 @@ def check_same_run(
   saved: dict[str, Any], config: ConfigDict, workdir: str
 ) -> None:
   """Raises UserError if what is trained differs, with every difference."""
-  before = flatten(saved)
+  before = BEFORE_THE_KEY | flatten(saved)
   now = flatten(json.loads(config_to_json(config)))
+  if not before.get('augmentation.randaugment_layers'):
+    # The strength of nothing is the same on any scale.
+    scale = 'augmentation.randaugment_scale'
+    before[scale] = now.get(scale)
   missing = '(not there)'
   differences = [
     f'  {key}: {before.get(key, missing)} before, {now.get(key, missing)} now'

@@ -38,6 +38,8 @@ def preprocessing():
 def augmentation():
   def create(**changes):
     options = base.get_config().augmentation.to_dict()
+    # For small pictures, which the other scale makes grey.
+    options.update(randaugment_magnitude=5.0, randaugment_scale='timm')
     return AugmentationOptions(**{**options, **changes})
 
   return create

@@ -55,6 +55,41 @@ def test_data_that_are_the_data_set_are_no_detail(tmp_path):
     workdir_lib.claim_workdir(str(tmp_path), config)
 
 
+def _claim_without_keys(workdir, config, *keys):
+  """Claims a workdir for a run of a time that had no such keys."""
+  saved = json.loads(workdir_lib.config_to_json(config))
+  for section, key in keys:
+    del saved[section][key]
+  (workdir / 'config.json').write_text(json.dumps(saved))
+
+
+RANDAUGMENT_KEYS = (
+  ('augmentation', 'randaugment_probability'),
+  ('augmentation', 'randaugment_scale'),
+)
+
+
+def test_a_run_from_before_a_key_goes_on_as_it_was(tmp_path):
+  config = quickstart.get_config()
+  _claim_without_keys(tmp_path, config, *RANDAUGMENT_KEYS)
+  workdir_lib.claim_workdir(str(tmp_path), config)
+  saved = json.loads((tmp_path / 'config.json').read_text())
+  assert saved['augmentation']['randaugment_scale'] == 'timm'
+
+
+def test_a_run_from_before_a_key_does_not_go_on_otherwise(tmp_path):
+  config = quickstart.get_config()
+  config.augmentation.randaugment_layers = 2
+  config.augmentation.randaugment_probability = 0.5
+  _claim_without_keys(tmp_path, config, *RANDAUGMENT_KEYS)
+  with pytest.raises(UserError) as error:
+    workdir_lib.claim_workdir(str(tmp_path), config)
+  assert str(error.value).splitlines()[1:] == [
+    '  augmentation.randaugment_probability: 1.0 before, 0.5 now',
+    '  augmentation.randaugment_scale: (not there) before, timm now',
+  ]
+
+
 def test_unwritable_workdir(tmp_path):
   file = tmp_path / 'file'
   file.write_text('')
