@@ -32,7 +32,11 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.training.train_state import TrainState
 from coatnet_jax.weights.files import read_weights
-from coatnet_jax.weights.loading import fit_variables, read_variables
+from coatnet_jax.weights.loading import (
+  count_classes,
+  fit_variables,
+  read_variables,
+)
 from coatnet_jax.weights.native import Description, read_description
 from coatnet_jax.weights.published import list_published_weights
 from configs import base
@@ -99,8 +103,14 @@ def main(arguments: list[str]) -> int:
     model_arguments = dict(description.model)
     del model_arguments['num_classes']
   whole = create_model(**model_arguments)
-  variables = read_variables(whole, weights)
-  num_classes = variables['params']['head_logits']['kernel'].shape[-1]
+  variables = read_variables(whole, weights, report=print)
+  num_classes = count_classes(variables)
+  if num_classes is None and options.num_classes is None:
+    raise UserError(
+      f'{options.weights} has no head, so it classifies nothing: say with'
+      ' --num_classes=N for how many classes a newly initialised one is to be,'
+      ' and finetune it.'
+    )
   new_head = None
   if options.num_classes not in (None, num_classes):
     num_classes = options.num_classes

@@ -38,8 +38,8 @@ def adapt_variables(
     variables: {'params', 'batch_stats'} of arrays.
     target: the same of `jax.ShapeDtypeStruct`, or of arrays: what the model's
       `init` gives at the image size to be used.
-    new_head: what replaces a 'head_logits' of another number of classes, from
-      `initialize_head`; None to have such a head refused.
+    new_head: what replaces a 'head_logits' of another number of classes, that
+      of `initialize_head`; None to have such a head refused.
     source: what the variables are called in an error.
 
   Returns:
@@ -199,8 +199,8 @@ def resize_position_embedding(
 
 def initialize_head(
   model: nn.Module, image_size: tuple[int, int], key: jax.Array
-) -> dict[str, jax.Array]:
-  """Returns a newly initialised 'head_logits', and computes nothing else.
+) -> dict[str, Any]:
+  """Returns a newly initialised head, and computes nothing else.
 
   Args:
     model: from `create_model`.
@@ -208,14 +208,22 @@ def initialize_head(
     key: for the random numbers.
 
   Returns:
-    'kernel' [width, classes] and 'bias' [classes], as `model.init` gives them.
+    'params' and, where its norm has them, 'batch_stats', as `model.init` gives
+    them: those of the modules 'head_logits', 'head_norm', 'head_pre_logits'
+    that the model has.
   """
 
   @jax.jit
   def initialize(key):
     shape = (1, *image_size, model.variant.in_channels)
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return model.lazy_init(key, images, train=False)['params'][_HEAD]
+    variables = model.lazy_init(key, images, train=False)
+    return {
+      kind: {
+        name: leaf for name, leaf in tree.items() if name.startswith('head_')
+      }
+      for kind, tree in variables.items()
+    }
 
   return initialize(key)
 

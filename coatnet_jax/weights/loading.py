@@ -11,10 +11,18 @@ import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.architecture import Variant
-from coatnet_jax.weights import adaptation, keras_cv, names, native, timm
+from coatnet_jax.weights import (
+  adaptation,
+  keras_cv,
+  names,
+  native,
+  prefixes,
+  timm,
+)
 from coatnet_jax.weights.files import WeightsFile, read_weights
 
 _FIRST_NAMES = 3
+_LOGITS = 'head_logits'
 
 
 def load_weights(
@@ -32,7 +40,8 @@ def load_weights(
       logits = model.apply(variables, images, train=False)
 
   Every tensor of the file is accounted for. Of a model without a head, or with
-  `feature_maps`, what it does not have is left out.
+  `feature_maps`, what it does not have is left out. A prefix that the file's
+  names have ('module.', 'model.backbone.') is found, and said.
 
   Args:
     model: from `create_model`, of the variant that the file is of.
@@ -41,7 +50,8 @@ def load_weights(
     image_size: (height, width) of the images; the variant's own if None.
       Relative position tables of another are resized.
     new_head: a `jax.random.key`: where the file's number of classes is not the
-      model's, the logits' layer starts anew from it. None refuses such a file.
+      model's, the logits' layer starts anew from it, and where the file has no
+      logits' layer, what it lacks of the head does. None refuses such a file.
     report: called with a sentence for each change.
 
   Returns:
@@ -52,7 +62,7 @@ def load_weights(
       are listed).
   """
   return fit_variables(
-    read_variables(model, read_weights(path)),
+    read_variables(model, read_weights(path), report=report),
     model,
     image_size=image_size,
     new_head=new_head,
@@ -61,28 +71,42 @@ def load_weights(
   )
 
 
-def read_variables(model: nn.Module, weights: WeightsFile) -> Any:
+def read_variables(
+  model: nn.Module, weights: WeightsFile, *, report: Callable[[str], None]
+) -> Any:
   """Takes the variables of a whole model from a file, in the file's sizes.
 
   Args:
     model: of the variant that the file is of, with any number of classes.
     weights: from `read_weights`.
+    report: called with a sentence on a prefix, where there is one.
 
   Returns:
     {'params', 'batch_stats'} of arrays: those of the model with a head, which
     has the file's number of classes; relative position tables have its grids.
+    Where the file has no 'head_logits', what it has of the head.
 
   Raises:
     UserError: the file is of another model; all differences are listed.
   """
   whole = model.clone(num_classes=model.num_classes or 1, feature_maps=())
-  naming, ignored = _find_naming(weights, model)
+  target = abstract_variables(whole, model.variant.image_size)
+  source = str(weights.path)
+  tensors, changes = prefixes.remove_wrappers(weights.tensors)
+  mark, prefix = _find_model(tensors, model, source)
+  naming, ignored = _name_model(mark, model)
+  head = {
+    path: naming(path).name for path in names.flatten(target) if _is_head(path)
+  }
+  tensors, more = prefixes.strip_prefix(tensors, prefix, head.values())
+  for change in [*changes, *more]:
+    report(f'{source}: {change}.')
+  if not any(
+    name in tensors for path, name in head.items() if f'/{_LOGITS}/' in path
+  ):
+    target = _without(target, [p for p in head if head[p] not in tensors])
   return names.to_variables(
-    weights.tensors,
-    abstract_variables(whole, model.variant.image_size),
-    naming,
-    source=str(weights.path),
-    ignored=ignored,
+    tensors, target, naming, source=source, ignored=ignored
   )
 
 
@@ -107,6 +131,19 @@ def fit_variables(
   """
   own_size = model.variant.image_size
   target = abstract_variables(model, image_size or own_size)
+  if _LOGITS in target['params'] and count_classes(variables) is None:
+    if new_head is None:
+      raise UserError(
+        f'{source} has no head: no {_LOGITS} for the'
+        f' {model.num_classes:,} classes of the model. Ask for a new head, to'
+        ' be trained (new_head=jax.random.key(0)), or for none'
+        ' (num_classes=0), which gives pooled features.'
+      )
+    variables = _add_head(variables, model, image_size or own_size, new_head)
+    report(
+      f'{source}: has no head; the head for {model.num_classes:,} classes is'
+      ' newly initialised.'
+    )
   # What a model without a head, or of the first stages only, does not have.
   variables = _select(variables, target)
   if image_size is None:
@@ -114,12 +151,31 @@ def fit_variables(
   head = None
   if new_head is not None:
     head = adaptation.initialize_head(model, image_size or own_size, new_head)
+    head = head['params'].get(_LOGITS)
   variables, changes = adaptation.adapt_variables(
     variables, target, new_head=head, source=source
   )
   for change in changes:
     report(f'{source}: {change}.')
   return variables
+
+
+def count_classes(variables: Any) -> int | None:
+  """Returns how many classes variables are for; None if they have no head."""
+  if _LOGITS not in variables['params']:
+    return None
+  return variables['params'][_LOGITS]['kernel'].shape[-1]
+
+
+def _add_head(
+  variables: Any,
+  model: nn.Module,
+  image_size: tuple[int, int],
+  key: jax.Array,
+) -> Any:
+  """Returns variables with what they lack of the head as it is initialised."""
+  head = adaptation.initialize_head(model, image_size, key)
+  return {name: {**head.get(name, {}), **variables[name]} for name in variables}
 
 
 def abstract_variables(model: nn.Module, image_size: tuple[int, int]) -> Any:
@@ -138,24 +194,49 @@ def abstract_variables(model: nn.Module, image_size: tuple[int, int]) -> Any:
   return {'batch_stats': {}, **variables}
 
 
-def _find_naming(
-  weights: WeightsFile, model: nn.Module
-) -> tuple[names.Naming, tuple[str, ...]]:
-  """Returns how a file names its tensors, and endings that are no variables."""
-  if native.MARK in weights.tensors:
-    return native.naming, ()
+def _find_model(
+  tensors: Mapping[str, Any], model: nn.Module, source: str
+) -> tuple[str, str]:
+  """Returns the mark of what named a file's tensors, and its prefix."""
+  marks = [native.MARK]
   if isinstance(model.variant, Variant):
-    if timm.MARK in weights.tensors:
-      return timm.naming(model.variant), timm.IGNORED
-    if keras_cv.MARK in weights.tensors:
-      return keras_cv.naming(model.variant), ()
-  first = ', '.join(list(weights.tensors)[:_FIRST_NAMES])
+    marks += [timm.MARK, keras_cv.MARK]
+  found = prefixes.find_prefix(tensors, marks, source=source)
+  if found is not None:
+    return found
+  first = ', '.join(list(tensors)[:_FIRST_NAMES])
   raise UserError(
-    f'{weights.path} holds no weights for this model, of timm, keras_cv or this'
-    f' project: none of its {len(weights.tensors):,} tensors'
+    f'{source} holds no weights for this model, of timm, keras_cv or this'
+    f' project: none of its {len(tensors):,} tensors'
     + f' ({first}, ...)' * bool(first)
     + " is the model's first convolution."
   )
+
+
+def _name_model(
+  mark: str, model: nn.Module
+) -> tuple[names.Naming, tuple[str, ...]]:
+  """Returns how tensors are named, and endings that are no variables."""
+  if mark == timm.MARK:
+    return timm.naming(model.variant), timm.IGNORED
+  if mark == keras_cv.MARK:
+    return keras_cv.naming(model.variant), ()
+  return native.naming, ()
+
+
+def _is_head(path: str) -> bool:
+  return path.split('/')[1].startswith('head_')
+
+
+def _without(target: Any, paths: list[str]) -> Any:
+  """Returns a tree of variables without some of the head's modules."""
+  modules = {path.split('/')[1] for path in paths}
+  return {
+    name: {
+      module: leaf for module, leaf in tree.items() if module not in modules
+    }
+    for name, tree in target.items()
+  }
 
 
 def _select(variables: Any, target: Any) -> Any:

@@ -21,16 +21,10 @@ import ml_dtypes
 import numpy as np
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.weights.torch_checkpoint import choose_state_dict
 
 # How the format before torch 1.6 starts: a pickled number in these bytes.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, 'little')
-
-# Where training scripts put the state dict; the averaged weights first.
-_STATE_DICT_KEYS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
-# What DataParallel and torch.compile put before every name.
-_WRAPPER_PREFIXES = ('module.', '_orig_mod.')
-# How many names an error lists.
-_MAX_NAMES = 10
 
 
 class _Inert:
@@ -151,9 +145,10 @@ def read_torch_file(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
   """Reads the state dict of a file of torch 1.6 or later.
 
-  A checkpoint's state dict is its first entry of 'state_dict_ema', 'model_ema',
-  'state_dict' and 'model' that is one, else the whole file. A prefix 'module.'
-  or '_orig_mod.' that all names have is taken off.
+  A checkpoint's state dict is the dictionary with tensors in it that is named
+  as averages are ('state_dict_ema', 'model_ema'), or 'state_dict',
+  'model_state_dict' or 'model', or otherwise but not as an optimizer's; of
+  several of one kind, the largest. It may lie in other dictionaries.
 
   Args:
     path: a zip archive.
@@ -161,7 +156,7 @@ def read_torch_file(
   Returns:
     The tensors in the types they are stored in, C-contiguous, and what else the
     checkpoint says in strings and numbers; there 'state_dict' is the entry that
-    was read, if the file has entries.
+    was read ('model_ema', 'ema.module'), if the file has entries.
 
   Raises:
     UserError: the file names anything but tensors, or is not such a file.
@@ -170,7 +165,7 @@ def read_torch_file(
   with zipfile.ZipFile(path) as archive:
     root = _find_root(archive, path)
     content = _unpickle(_read(archive, f'{root}data.pkl', path), path)
-    state_dict, metadata = _choose_state_dict(content, path)
+    state_dict, metadata = choose_state_dict(content, _Tensor, path)
     byte_order = '<'
     if f'{root}byteorder' in archive.namelist():
       order = _read(archive, f'{root}byteorder', path).strip()
@@ -191,7 +186,7 @@ def read_torch_file(
         tensors[name] = _build(tensor, read_storage)
       except _BadTensorError as error:
         raise UserError(f'{path}: {name} {error}.') from error
-  return _strip_prefixes(tensors), metadata
+  return tensors, metadata
 
 
 class _BadTensorError(Exception):
@@ -281,40 +276,6 @@ def _unpickle(data: bytes, path: pathlib.Path) -> Any:
   return Unpickler(io.BytesIO(data)).load()
 
 
-def _choose_state_dict(
-  content: Any, path: pathlib.Path
-) -> tuple[dict[str, _Tensor], dict[str, str]]:
-  """The state dict of what a file holds, and its metadata."""
-  if not isinstance(content, dict):
-    raise UserError(
-      f'{path} holds a {type(content).__name__.lstrip("_")}, not a state dict;'
-      ' save model.state_dict() with torch.save, or as safetensors.'
-    )
-  state_dict, metadata = content, {}
-  for key in _STATE_DICT_KEYS:
-    if isinstance(content.get(key), dict) and content[key]:
-      state_dict = content[key]
-      metadata = {
-        str(name): str(value)
-        for name, value in content.items()
-        if isinstance(value, str | int | float)
-      }
-      metadata['state_dict'] = key
-      break
-  others = [
-    str(name)
-    for name, value in state_dict.items()
-    if not isinstance(name, str) or not isinstance(value, _Tensor)
-  ]
-  if others:
-    more = ', ...' if len(others) > _MAX_NAMES else ''
-    raise UserError(
-      f'{path} has entries in its state dict that are not tensors:'
-      f' {", ".join(others[:_MAX_NAMES])}{more}; save model.state_dict() alone.'
-    )
-  return state_dict, metadata
-
-
 def _decode(data: bytes, dtype: np.dtype, byte_order: str) -> np.ndarray:
   """[N] of the data in this machine's byte order."""
   # By way of integers, as bfloat16 is only known in one order.
@@ -371,14 +332,3 @@ def _build(tensor: _Tensor, read_storage) -> np.ndarray:
 
 def _are_sizes(values: list) -> bool:
   return all(isinstance(value, int) and value >= 0 for value in values)
-
-
-def _strip_prefixes(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Takes off what wrappers of a model put before every name."""
-  for _ in _WRAPPER_PREFIXES:
-    for prefix in _WRAPPER_PREFIXES:
-      if all(name.startswith(prefix) for name in tensors):
-        tensors = {
-          name.removeprefix(prefix): array for name, array in tensors.items()
-        }
-  return tensors

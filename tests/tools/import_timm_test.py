@@ -100,6 +100,21 @@ def test_another_size_and_other_classes(weights, tmp_path, capsys):
   assert trained.class_names == ('0', '1', '2')
 
 
+def test_a_file_without_a_head(state_dict, tmp_path, capsys):
+  path = tmp_path / 'body.safetensors'
+  body = {n: a for n, a in state_dict.items() if not n.startswith('head.')}
+  save_file({f'encoder.{name}': array for name, array in body.items()}, path)
+  with pytest.raises(UserError, match=r'has no head, .* --num_classes=N'):
+    _import(path, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+  _import(path, tmp_path / 'run', '--num_classes=3')
+  said = capsys.readouterr().out
+  assert f'{path}: prefix "encoder." taken off' in said
+  assert 'has no head; the head for 3 classes is newly initialised' in said
+  trained = load_trained_model(tmp_path / 'run')
+  assert trained.class_names == ('0', '1', '2')
+
+
 @pytest.mark.parametrize('published', PUBLISHED_WEIGHTS, ids=lambda p: p.tag)
 def test_published_weights_get_their_own_preprocessing(published):
   found = import_timm.find_preprocessing(

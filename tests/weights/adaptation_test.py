@@ -183,6 +183,10 @@ def test_a_model_of_another_kind_is_refused_in_few_lines():
 def test_a_new_head_is_as_the_model_starts():
   model = create_model('tiny', num_classes=7)
   head = initialize_head(model, (32, 32), jax.random.key(3))
+  modules = ['head_logits', 'head_norm', 'head_pre_logits']
+  assert sorted(head['params']) == modules
+  assert not head.get('batch_stats')
+  head = head['params']['head_logits']
   assert head['kernel'].shape == (32, 7)
   # LeCun's initialisation, which the variant has.
   assert head['kernel'].std() == pytest.approx(32**-0.5, rel=0.2)

@@ -56,10 +56,10 @@ def test_averages_of_a_checkpoint_come_first():
   }
 
 
-def test_prefix_of_data_parallel_is_taken_off():
+def test_a_checkpoint_of_data_parallel_is_read():
   weights = read_weights(FIXTURES / 'data_parallel.pth')
-  assert list(weights.tensors) == ['weight']
-  np.testing.assert_array_equal(weights.tensors['weight'], [[1, 2]])
+  assert list(weights.tensors) == ['module.weight']
+  np.testing.assert_array_equal(weights.tensors['module.weight'], [[1, 2]])
   assert weights.metadata == {'state_dict': 'model'}
 
 
@@ -238,7 +238,7 @@ def test_other_archives_are_refused(tmp_path):
   [
     ([1, 2], 'holds a list, not a state dict'),
     ({'a': 1, 'b': [2]}, r'not tensors: a, b;'),
-    ({'state_dict': {'epoch': 1}}, 'not tensors: epoch;'),
+    ({'state_dict': {'epoch': 1}}, 'not tensors: state_dict;'),
     ({str(i): i for i in range(20)}, r'not tensors: 0, .*, 9, \.\.\.;'),
     ({}, 'has no tensors'),
     ({'args': argparse.Namespace(a=1)}, 'not tensors: args;'),
