@@ -1,0 +1,98 @@
+"""What a mistake is; the lists of them are beside this file."""
+
+import ast
+import dataclasses
+import functools
+import pathlib
+
+# Where a mistake can be made: a folder, or a file of the root.
+ROOMS = (
+  'train.py',
+  'main.py',
+  'configs',
+  'tools',
+  'coatnet_jax',
+  'coatnet_jax/data',
+  'coatnet_jax/data/preparation',
+  'coatnet_jax/distributed',
+  'coatnet_jax/evaluation',
+  'coatnet_jax/models',
+  'coatnet_jax/ops',
+  'coatnet_jax/training',
+  'coatnet_jax/weights',
+)
+
+
+class MistakeError(Exception):
+  """A mistake that cannot be made: the code has changed, or it never could."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+  """A small change for the worse.
+
+  Attributes:
+    name: a word for it, of its own.
+    file: the path that it is made in, from the root.
+    old: what stands there, exactly once.
+    new: what stands there instead.
+    sentence: what the careless change does.
+    tests: files and tests that notice it, as pytest takes them, below tests/.
+    unnoticed: the reason why no test of the default suite can, if none can.
+  """
+
+  name: str
+  file: str
+  old: str
+  new: str
+  sentence: str
+  tests: tuple[str, ...]
+  unnoticed: str = ''
+
+  @property
+  def room(self) -> str:
+    """The one of `ROOMS` that it is made in."""
+    folder = str(pathlib.PurePosixPath(self.file).parent)
+    return self.file if folder == '.' else folder
+
+  def apply(self, text: str) -> str:
+    """Returns the text of the file with the mistake in it.
+
+    Args:
+      text: the file's, as it is.
+
+    Raises:
+      MistakeError: `old` is not there exactly once, nothing changes, or what
+        comes out is no Python.
+    """
+    count = text.count(self.old)
+    if count != 1:
+      raise MistakeError(f'its text is {count} times in {self.file}, not once')
+    changed = text.replace(self.old, self.new)
+    if self.file.endswith('.py'):
+      try:
+        program = _dump(changed)
+      except SyntaxError as error:
+        raise MistakeError(f'{self.file} is no Python with it') from error
+      if program == _dump(text):
+        raise MistakeError('it changes nothing that runs')
+    return changed
+
+
+@functools.lru_cache(maxsize=2)
+def _dump(text: str) -> str:
+  return ast.dump(ast.parse(text))
+
+
+def in_file(file: str, *rows: tuple[str, ...]) -> tuple[Mistake, ...]:
+  """Returns the mistakes of a file.
+
+  Args:
+    file: the path that they are made in, from the root.
+    *rows: of each its name, `old`, `new`, sentence, tests with spaces between
+      them, and `unnoticed` where it has that.
+  """
+  return tuple(
+    Mistake(name, file, old, new, sentence, tuple(tests.split()), *reason)
+    for name, old, new, sentence, tests, *reason in rows
+  )

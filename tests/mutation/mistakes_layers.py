@@ -1,0 +1,132 @@
+"""Mistakes in the layers that all blocks are made of, and how they start."""
+
+from tests.mutation.mistake import in_file
+
+MISTAKES = (
+  *in_file(
+    'coatnet_jax/models/layers.py',
+    (
+      'both_branches_drop_the_same',
+      'jax.random.fold_in(drop.key, branch),',
+      'drop.key,',
+      'Attention and FFN of a block drop the same examples.',
+      'models/coatnet_test.py models/cnn_stem_vit_test.py',
+    ),
+    (
+      'kept_branches_unscaled',
+      'jnp.where(kept, (x / keep).astype(x.dtype), 0)',
+      'jnp.where(kept, x, 0)',
+      'Branches that are kept are not scaled up, so evaluation sees larger'
+      ' ones.',
+      'models/coatnet_test.py models/cnn_stem_vit_test.py',
+    ),
+    (
+      'dropout_for_stochastic_depth',
+      '(x.shape[0],) + (1,) * (x.ndim - 1),',
+      'x.shape,',
+      'Single values are dropped instead of whole branches.',
+      'models/cnn_stem_vit_test.py models/coatnet_test.py',
+    ),
+    (
+      'exact_gelu',
+      'functools.partial(nn.gelu, approximate=True)',
+      'functools.partial(nn.gelu, approximate=False)',
+      'GELU is exact where the tanh form is asked for.',
+      'models/blocks_test.py',
+    ),
+    (
+      'uniform_kernels',
+      '_everywhere(nn.initializers.normal(0.02))',
+      '_everywhere(nn.initializers.uniform(0.02))',
+      "The paper's models start from another distribution.",
+      'training/train_state_test.py',
+    ),
+    (
+      'he_for_lecun',
+      '_everywhere(nn.initializers.lecun_normal())',
+      '_everywhere(nn.initializers.he_normal())',
+      'Small models start with twice the variance.',
+      'training/train_state_test.py',
+    ),
+    (
+      'fan_in_for_fan_out',
+      "variance_scaling(2, 'fan_out', 'normal')",
+      "variance_scaling(2, 'fan_in', 'normal')",
+      "timm's convolutions start by the wrong side's width.",
+      'training/train_state_test.py',
+    ),
+    (
+      'depthwise_like_dense',
+      'kernel_init=self.depthwise_init,',
+      'kernel_init=self.kernel_init,',
+      'Depthwise kernels start as those of 1x1 convolutions do.',
+      'training/train_state_test.py',
+    ),
+    (
+      'batch_norm_momentum_ignored',
+      '=not train,\n      momentum=self.batch_norm_momentum,',
+      '=not train,\n      momentum=0.99,',
+      'Running statistics move at the default rate, whatever the config says.',
+      'models/coatnet_test.py',
+    ),
+    (
+      'layer_norm_epsilon_ignored',
+      'nn.LayerNorm(epsilon=epsilon, dtype=self.dtype, name=name)',
+      'nn.LayerNorm(dtype=self.dtype, name=name)',
+      "LayerNorm has flax's epsilon.",
+      'models/blocks_test.py weights/timm_test.py',
+    ),
+    (
+      'squeezed_by_maximum',
+      'gate = x.mean((1, 2), keepdims=True)',
+      'gate = x.max((1, 2), keepdims=True)',
+      'Squeeze-and-excitation takes the maximum of a map for its mean.',
+      'models/blocks_test.py',
+    ),
+    (
+      'hard_gate',
+      'x * nn.sigmoid(gate)',
+      'x * nn.hard_sigmoid(gate)',
+      'The gate of squeeze-and-excitation is piecewise linear.',
+      'models/blocks_test.py',
+    ),
+    (
+      'projected_in_every_block',
+      'always = self.first and options',
+      'always = options',
+      'Every block projects its shortcut where the first one should.',
+      'weights/keras_cv_test.py',
+    ),
+    (
+      'patches_are_padded',
+      'padding = 0 if kernel_size == stride else kernel_size // 2',
+      'padding = kernel_size // 2',
+      'Patches of ViT-rel overlap the border.',
+      'models/variants_test.py models/factory_test.py models/cost_test.py',
+    ),
+    (
+      'padding_averaged',
+      'count_include_pad=False',
+      'count_include_pad=True',
+      "timm's average pooling counts zeros at the border.",
+      'models/blocks_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/models/batch_norm.py',
+    (
+      'variance_between_groups_lost',
+      'whole = var.mean(0) + mean.var(0)',
+      'whole = var.mean(0)',
+      'The running variance leaves out how the means of groups differ.',
+      'models/batch_norm_test.py',
+    ),
+    (
+      'statistics_forget_at_once',
+      'kept * means.value + (1 - kept) * mean.mean(0)',
+      '(1 - kept) * means.value + kept * mean.mean(0)',
+      'The running mean is nearly that of the last batch.',
+      'models/batch_norm_test.py',
+    ),
+  ),
+)

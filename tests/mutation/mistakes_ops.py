@@ -1,0 +1,164 @@
+"""Mistakes in attention, relative biases, convolutions and their kernels."""
+
+from tests.mutation.mistake import in_file
+
+MISTAKES = (
+  *in_file(
+    'coatnet_jax/ops/relative_attention.py',
+    (
+      'logits_unscaled',
+      'scale = q.shape[-1] ** -0.5',
+      'scale = 1.0',
+      'Attention does not divide by the root of the head size.',
+      'ops/relative_attention_test.py',
+    ),
+    (
+      'softmax_in_bfloat16',
+      'jax.nn.softmax(logits).astype(v.dtype)',
+      'jax.nn.softmax(logits.astype(v.dtype))',
+      'The softmax of the definition is computed in bfloat16.',
+      'ops/relative_attention_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/ops/relative_bias.py',
+    (
+      'bias_transposed',
+      'position[:, None] - position[None, :] + length - 1',
+      'position[None, :] - position[:, None] + length - 1',
+      'A query looks up the bias of the key as seen from the other side.',
+      'ops/relative_bias_test.py',
+    ),
+    (
+      'gradient_in_other_rows',
+      '(i, height - 1 - i)',
+      '(height - 1 - i, i)',
+      'The gradient of the table goes to the opposite rows.',
+      'ops/relative_bias_test.py',
+    ),
+    (
+      'table_from_one_row',
+      'values[:, 0, :, ::-1], values[:, -1, :, -2::-1]',
+      'values[:, 0, :, ::-1], values[:, 0, :, -2::-1]',
+      'Half of a table that is read back is that of the other direction.',
+      'ops/expanded_bias_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/ops/relative_attention_xla.py',
+    (
+      'softmax_gradient_without_mean',
+      'weights * (grad_weights - delta)',
+      'weights * grad_weights',
+      'The gradient of the softmax forgets that weights sum to 1.',
+      'ops/relative_attention_xla_test.py',
+    ),
+    (
+      'key_gradient_unscaled',
+      'grad_k = scale * _multiply(',
+      'grad_k = _multiply(',
+      'Keys learn faster than queries.',
+      'ops/relative_attention_xla_test.py',
+    ),
+    (
+      'no_maximum_subtracted',
+      'maximum = logits.max(-1, keepdims=True)',
+      'maximum = jnp.zeros_like(logits[..., :1])',
+      'Large logits overflow.',
+      'ops/relative_attention_xla_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/ops/relative_attention_kernels.py',
+    (
+      'chunks_not_rescaled',
+      'decay = jnp.exp2(previous - largest)',
+      'decay = jnp.ones_like(largest)',
+      'The kernel adds chunks of keys that are relative to other maxima.',
+      'ops/relative_attention_pallas_test.py',
+    ),
+    (
+      'bias_gradient_of_the_last_image',
+      'dbias_ref[head, rows] +=',
+      'dbias_ref[head, rows] =',
+      "The kernel's gradient of the table is that of the last image.",
+      'ops/relative_attention_pallas_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/ops/relative_attention_layout.py',
+    (
+      'padding_attended_to',
+      '_MASKED = -1e30',
+      '_MASKED = 0.0',
+      'Tokens attend to the padding of their block.',
+      'ops/relative_attention_pallas_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/ops/relative_attention_blocks.py',
+    (
+      'images_left_over',
+      'max(n for n in range(1, most + 1) if batch % n == 0)',
+      'min(most, batch)',
+      'Images that do not fill a step of the kernel are left out.',
+      'ops/relative_attention_blocks_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/ops/relative_attention_pallas.py',
+    (
+      'table_gradient_of_a_shard',
+      'if shards.batch_axes:',
+      'if not shards.batch_axes:',
+      'Each device has the gradient of its own images for the table.',
+      'ops/relative_attention_sharding_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/ops/depthwise_conv.py',
+    (
+      'gradient_by_the_kernel_itself',
+      'kernel[::-1, ::-1]',
+      'kernel',
+      'The gradient of the input is convolved with the kernel unturned.',
+      'ops/depthwise_conv_test.py',
+    ),
+    (
+      'sums_in_bfloat16',
+      'kernel.reshape(-1, x.shape[-1]).astype(jnp.float32)',
+      'kernel.reshape(-1, x.shape[-1]).astype(x.dtype)',
+      'The nine products of a depthwise convolution are summed in bfloat16.',
+      'ops/depthwise_conv_test.py',
+    ),
+    (
+      'strided_from_the_second',
+      'padded[:, i : i + height : stride, j : j + width : stride]',
+      'padded[:, i : i + height, j : j + width][\n'
+      '      :, stride - 1 :: stride, stride - 1 :: stride\n'
+      '    ]',
+      'A strided depthwise convolution begins one pixel late.',
+      'ops/depthwise_conv_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/ops/batch_division.py',
+    (
+      'batch_over_heads',
+      'if name != HEADS_AXIS and batch_size',
+      'if batch_size',
+      'The batch is divided over the axis of the heads too.',
+      'ops/batch_division_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/ops/tpu_only.py',
+    (
+      'zeros_elsewhere',
+      'if otherwise is not None:',
+      'if otherwise is None:',
+      "A TPU's kernel that runs elsewhere gives zeros without a word.",
+      'ops/tpu_only_test.py',
+    ),
+  ),
+)

@@ -1,0 +1,293 @@
+"""Mistakes in the command lines."""
+
+from tests.mutation.mistake import in_file
+
+MISTAKES = (
+  *in_file(
+    'main.py',
+    (
+      'stopped_is_an_error',
+      '_STOPPED = 75',
+      '_STOPPED = 1',
+      'Schedulers do not start a run again that was asked to stop.',
+      'main_test.py launch_test.py',
+    ),
+    (
+      'tracebacks_for_users',
+      "  except UserError as error:\n    sys.exit(f'Error: {error}')",
+      '  except UserError:\n    raise',
+      'What the user got wrong is a traceback.',
+      'main_test.py',
+    ),
+    (
+      'line_of_the_library',
+      "if frame.name == 'get_config'",
+      "if frame.name != 'get_config'",
+      'A misspelt key is shown with the line of a library.',
+      'main_test.py',
+    ),
+    (
+      'extra_arguments_ignored',
+      'if len(argv) > 1:',
+      'if len(argv) > 2:',
+      'An option without its dashes is passed over.',
+      'main_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/command_line.py',
+    (
+      'flags_guessed',
+      'allow_abbrev=False,',
+      'allow_abbrev=True,',
+      '--batch is taken for --batch_size.',
+      'tools/command_line_test.py',
+    ),
+    (
+      'width_for_height',
+      '(int(found[1]), int(found[2] or found[1]))',
+      '(int(found[2] or found[1]), int(found[1]))',
+      '--image_size=HxW is read as WxH.',
+      'tools/predict_test.py tools/evaluate_test.py',
+    ),
+    (
+      'batches_rounded_down',
+      'return -(-batch_size // mesh.size) * mesh.size',
+      'return batch_size // mesh.size * mesh.size',
+      'A batch of 4 on 8 devices is one of none.',
+      'tools/command_line_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/evaluate.py',
+    (
+      'shots_of_text',
+      "return tuple(int(number) for number in text.split(','))",
+      "return tuple(int(number) for number in text.replace(',', ''))",
+      '--fewshot=10 is 1 and 0.',
+      'tools/evaluate_test.py',
+    ),
+    (
+      'usual_split_against_the_users',
+      "if is_other and 'eval_split' not in changes:",
+      'if is_other:',
+      'Data sets are evaluated on another split than the one that was named.',
+      'tools/evaluate_test.py',
+    ),
+    (
+      'other_data_as_trained',
+      "data = DataOptions(**{**config, **changes, 'name': name})",
+      "data = DataOptions(**{**changes, **config, 'name': name})",
+      'Options of the data are overruled by those of the run.',
+      'tools/evaluate_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/predict.py',
+    (
+      'classes_by_place',
+      "'class': trained.class_names[label],",
+      "'class': trained.class_names[index],",
+      'Predictions are named after their place in the batch.',
+      'tools/predict_test.py',
+    ),
+    (
+      'failure_is_success',
+      'return 1 if failures else 0',
+      'return 0',
+      'Images that cannot be read leave an exit status of success.',
+      'tools/predict_test.py',
+    ),
+    (
+      'top_of_none',
+      'if not 1 <= top <= num_classes:',
+      'if not 0 <= top <= num_classes:',
+      '--top=0 compiles a program that shows nothing.',
+      'tools/predict_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/import_timm.py',
+    (
+      'preprocessing_of_any_size',
+      'known = (of_size or published)[0].preprocessing',
+      'known = published[-1].preprocessing',
+      'Weights get the preprocessing that was published for another size.',
+      'tools/import_timm_test.py',
+    ),
+    (
+      'other_variants_weights',
+      'if found != variant:',
+      'if not found:',
+      'Weights of another variant that has the same shapes are taken.',
+      'tools/import_timm_test.py',
+    ),
+    (
+      'names_of_the_old_head',
+      'new_head = jax.random.key(0)\n    description = None',
+      'new_head = jax.random.key(0)',
+      'A new head has the names of the old classes.',
+      'tools/import_timm_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/export_weights.py',
+    (
+      'file_written_over',
+      'if out.exists():',
+      'if out.is_dir():',
+      'Exporting writes over a file that is there.',
+      'tools/import_timm_test.py',
+    ),
+    (
+      'own_names_ignored',
+      "as_timm = in_timm and options.names != 'native'",
+      'as_timm = in_timm',
+      '--names=native gives the names of timm.',
+      'tools/import_timm_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/plan.py',
+    (
+      'what_does_not_fit_is_success',
+      'return 0 if plan.fits else 1',
+      'return 0',
+      'A plan that does not fit leaves an exit status of success.',
+      'tools/plan_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/plan_page.py',
+    (
+      'chips_of_one_slice',
+      'return self.num_slices * self.slice.num_devices',
+      'return self.slice.num_devices',
+      'A pod of several slices is planned as one.',
+      'tools/plan_page_test.py',
+    ),
+    (
+      'training_is_one_pass',
+      "f' {3 * flops / 1e9:,.2f} G in training'",
+      "f' {2 * flops / 1e9:,.2f} G in training'",
+      'FLOPs of training leave out half of the backward pass.',
+      'tools/plan_page_test.py tools/plan_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/plan_search.py',
+    (
+      'parts_lost',
+      'tried.training.global_batch_size = size * shards * parts',
+      'tried.training.global_batch_size = size * shards',
+      'The search for a batch forgets that it is computed in parts.',
+      'tools/plan_search_test.py',
+    ),
+    (
+      'true_is_any_text',
+      "value == 'True' if kind is bool else kind(value)",
+      'kind(value)',
+      '--compare=scan=False compares with scanning.',
+      'tools/plan_search_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/plan_config.py',
+    (
+      'one_size_is_enough',
+      'if (num_examples is None) != (num_classes is None):',
+      'if num_examples is None and num_classes is not None:',
+      '--train_examples without --num_classes is a traceback.',
+      'tools/plan_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/prepare.py',
+    (
+      'dry_run_is_wet',
+      'if args.dry_run:',
+      'if args.dry_run and not source.notes:',
+      '--dry_run writes where there is something to remark.',
+      'tools/prepare_test.py',
+    ),
+    (
+      'folder_fraction_ignored',
+      'eval_fraction=args.eval_fraction,\n      classes=args.classes,\n'
+      '      only_split',
+      'classes=args.classes,\n      only_split',
+      '--eval_fraction of a folder is passed over.',
+      'tools/prepare_test.py',
+    ),
+    (
+      'interrupted_is_success',
+      'return 130',
+      'return 0',
+      'A script goes on with a data set that is half written.',
+      'tools/prepare_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/convert_to_array_record.py',
+    (
+      'converted_in_place',
+      'incomplete.rename(target)',
+      'shutil.copy(incomplete, target)',
+      'A conversion that is killed leaves a shard that looks whole.',
+      'data/tfds_source_test.py',
+    ),
+    (
+      'said_to_be_tfrecord',
+      "info['fileFormat'] = 'array_record'",
+      "info['fileFormat'] = info.get('fileFormat', 'tfrecord')",
+      'What was converted is read as TFRecord.',
+      'data/tfds_source_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/prepare_emoji.py',
+    (
+      'packages_dir_ignored',
+      'if args.packages_dir:',
+      'if args.packages_dir is None:',
+      'npm is asked for packages that lie there.',
+      'tools/prepare_emoji_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/variants.py',
+    (
+      'paper_of_coatnet_2',
+      "'coatnet_3': (168, {224: 34.7, 384: 107.4, 512: 203.1}),",
+      "'coatnet_3': (168, {224: 34.7, 384: 49.8, 512: 203.1}),",
+      'A number of the paper is that of another model.',
+      'tools/variants_tool_test.py models/cost_test.py',
+    ),
+    (
+      'height_for_width',
+      "return str(height) if height == width else f'{height}x{width}'",
+      "return str(height) if height == width else f'{width}x{height}'",
+      'Sizes that are not square are shown as WxH.',
+      'tools/variants_tool_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/attention_programs.py',
+    (
+      'first_run_is_timed',
+      '      if index:\n        seconds',
+      '      if True:\n        seconds',
+      'Times include the first run, which is slower.',
+      'tools/benchmark_attention_test.py',
+    ),
+  ),
+  *in_file(
+    'tools/benchmark_attention.py',
+    (
+      'compared_with_itself',
+      "if row['implementation'] != 'pallas' and row[key] is not None",
+      'if row[key] is not None',
+      'The kernel is compared with the best of all, itself among them.',
+      'tools/benchmark_attention_test.py',
+    ),
+  ),
+)
