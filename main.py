@@ -26,6 +26,7 @@ from ml_collections import config_flags
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
+from coatnet_jax.paths import expand_config_flag
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'File with the run: configs/quickstart.py, for example.'
@@ -82,14 +83,16 @@ def main(argv: list[str]) -> None:
       hang_timeout_seconds=_HANG_TIMEOUT_SECONDS.value,
     )
     import train
+    from coatnet_jax import paths
     from coatnet_jax.training import reporting, workdir
 
     with processes.connect(options):
       processes.check_agreement('code', processes.describe_code())
       command = {'config': _CONFIG.value.to_dict(), 'workdir': _WORKDIR.value}
       processes.check_agreement('command', workdir.flatten(command))
-      train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
-    if not reporting.has_summary(_WORKDIR.value):
+      run_directory = str(paths.resolve_path(_WORKDIR.value, '--workdir'))
+      train.train_and_evaluate(_CONFIG.value, run_directory)
+    if not reporting.has_summary(run_directory):
       sys.exit(_STOPPED)
   except UserError as error:
     sys.exit(f'Error: {error}')
@@ -104,7 +107,7 @@ def main(argv: list[str]) -> None:
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; a config that cannot be loaded is one sentence, too."""
   try:
-    remaining = flags.FLAGS(argv)
+    remaining = flags.FLAGS(expand_config_flag(argv))
     _CONFIG.value.keys()  # Where its file is not there, this says so.
     return remaining
   except (AttributeError, KeyError, TypeError, OSError) as error:

@@ -7,6 +7,7 @@ is what the command line, a notebook and a test call.
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from coatnet_jax import checkpoint
+from coatnet_jax import checkpoint, paths
 from coatnet_jax.data import batching
 from coatnet_jax.distributed import compiled_step, processes
 from coatnet_jax.distributed import mesh as mesh_lib
@@ -170,7 +171,9 @@ def evaluate_run(run: Run, state: TrainState) -> dict[str, float]:
   )
 
 
-def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
+def train_and_evaluate(
+  config: ConfigDict, workdir: str | os.PathLike[str]
+) -> TrainState:
   """Trains a config to its end, going on from workdir's newest checkpoint.
 
   Args:
@@ -186,6 +189,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
     UserError: what the user can put right; before anything is written, where
       it is known by then.
   """
+  workdir = str(paths.resolve_path(workdir, 'the workdir'))
+  config = paths.resolve_config(config)
   run = create_run(config)
   processes.check_agreement(
     'data',

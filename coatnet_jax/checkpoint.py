@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.paths import resolve_path
 
 # metric name -> larger is better.
 BEST_METRICS = {'top1': True, 'top5': True, 'loss': False}
@@ -115,19 +116,9 @@ def model_arguments(config: ConfigDict, num_classes: int) -> dict[str, Any]:
   return arguments
 
 
-def absolute_path(path: str | os.PathLike[str]) -> epath.Path:
-  """Returns a path that does not depend on where the program was started.
-
-  Args:
-    path: of this machine, '~' allowed, or of a bucket: gs://...
-  """
-  path = epath.Path(path).expanduser()
-  return path if '://' in str(path) else path.absolute()
-
-
 def checkpoint_directory(workdir: str | os.PathLike[str]) -> epath.Path:
   """Returns where a workdir has its checkpoints."""
-  return absolute_path(workdir) / 'checkpoints'
+  return resolve_path(workdir, 'the workdir') / 'checkpoints'
 
 
 def has_checkpoint(workdir: str | os.PathLike[str]) -> bool:

@@ -21,6 +21,7 @@ from coatnet_jax.trained_model import (
   open_saved_model,
   restore_variables,
 )
+from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.train_state import TrainState, create_train_state
 from coatnet_jax.weights.adaptation import (
   adapt_variables,
@@ -101,10 +102,18 @@ def prepare_train_state(
 
   Raises:
     UserError: the image size does not fit the model; `init_from` is no
-      checkpoint, or one of another model (the first differences are listed).
+      checkpoint, or one of another model (the first differences are listed);
+      the workdir has checkpoints that no run has claimed.
   """
   create_state, abstract_state = abstract_train_state(run)
-  if not run.init_from or checkpoint.has_checkpoint(workdir):
+  has_checkpoint = checkpoint.has_checkpoint(workdir)
+  if has_checkpoint and not workdir_lib.is_claimed(workdir):
+    raise UserError(
+      f'{workdir} has checkpoints, but no {workdir_lib.CONFIG_FILE} of a run to'
+      ' go on with: use another --workdir, and --config.init_from to start from'
+      ' these weights.'
+    )
+  if not run.init_from or has_checkpoint:
     return create_state, abstract_state, []
   saved = open_saved_model(run.init_from)
   source = f'the checkpoint {saved.path} of init_from'

@@ -14,7 +14,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from coatnet_jax import checkpoint
+from coatnet_jax import checkpoint, paths
 from coatnet_jax.data.augmentation import (
   AugmentationOptions,
   PreprocessingOptions,
@@ -143,7 +143,7 @@ def create_run(
     UserError: a value out of its range, or data that are not there.
     TypeError: a key too many or too few.
   """
-  config = ConfigDict(config)
+  config = paths.resolve_config(config)
   mesh = mesh_lib.create_mesh(**config.sharding, devices=devices)
   data = DataOptions(**config.data)
   training = TrainingOptions(**config.training)

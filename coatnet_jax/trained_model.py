@@ -24,7 +24,6 @@ from ml_collections import ConfigDict
 
 from coatnet_jax.checkpoint import (
   Metadata,
-  absolute_path,
   best_evaluation,
   describe_failure,
   find_evaluations,
@@ -34,6 +33,7 @@ from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.state_sharding import compute_state_shardings
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
+from coatnet_jax.paths import resolve_path
 from coatnet_jax.training.image_normalization import normalize_images
 from coatnet_jax.training.losses import LossOptions
 from coatnet_jax.weights.adaptation import adapt_variables, check_variables
@@ -236,7 +236,7 @@ def find_checkpoint(path: str | os.PathLike[str]) -> epath.Path:
   Raises:
     UserError: there is no checkpoint.
   """
-  path = absolute_path(path)
+  path = resolve_path(path, 'the checkpoint')
   if (path / 'state').is_dir():
     return path
   directory = path if path.name == 'checkpoints' else path / 'checkpoints'

@@ -1,16 +1,21 @@
 """What tools share that read a checkpoint: start-up, arguments, errors."""
 
 import argparse
+import pathlib
 import re
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from absl import flags
-from jax.sharding import Mesh
+from etils import epath
 
+from coatnet_jax import paths
 from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
+
+if TYPE_CHECKING:
+  from jax.sharding import Mesh
 
 
 def run(main: Callable[[list[str]], int]) -> NoReturn:
@@ -57,10 +62,34 @@ def create_bare_parser(name: str, description: str) -> argparse.ArgumentParser:
   )
 
 
+def any_path(text: str) -> epath.Path:
+  """Returns a path, perhaps of a bucket; a `type` of argparse's arguments."""
+  return _take(paths.resolve_path, text)
+
+
+def local_path(text: str) -> pathlib.Path:
+  """Returns a path of this machine; a `type` of argparse's arguments."""
+  return _take(paths.resolve_local_path, text)
+
+
+def shown_path(text: str) -> pathlib.Path:
+  """Returns a path of this machine that is shown as it was typed."""
+  return _take(paths.expand_local_path, text)
+
+
+def _take(resolve: Callable, text: str):
+  """Calls a function of a path; argparse shows what is wrong with it."""
+  try:
+    return resolve(text)
+  except UserError as error:
+    raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
   """Adds --checkpoint, for `trained_model.find_checkpoint`."""
   parser.add_argument(
     '--checkpoint',
+    type=any_path,
     required=True,
     metavar='DIR',
     help='a workdir, for its best checkpoint, or WORKDIR/checkpoints/STEP',
@@ -95,7 +124,7 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
   return size
 
 
-def resolve_batch_size(batch_size: int, mesh: Mesh) -> int:
+def resolve_batch_size(batch_size: int, mesh: 'Mesh') -> int:
   """Returns --batch_size, rounded up to be divided over the devices.
 
   Args:

@@ -9,10 +9,10 @@ it again where it was interrupted. TFDS's own `tfds convert_format` does the
 same, but needs Apache Beam.
 """
 
+import argparse
 import json
 import os
 import pathlib
-import sys
 
 os.environ.setdefault('NO_GCE_CHECK', 'true')
 
@@ -21,6 +21,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from coatnet_jax.errors import UserError
+from tools import command_line
 
 
 def convert_to_array_record(
@@ -36,7 +37,8 @@ def convert_to_array_record(
     The number of shards that were written.
 
   Raises:
-    UserError: `source_dir` is not such a data set.
+    UserError: `source_dir` is not such a data set, or `target_dir` has another
+      one.
   """
   info_path = source_dir / 'dataset_info.json'
   if not info_path.is_file():
@@ -46,6 +48,15 @@ def convert_to_array_record(
     raise UserError(
       f'{source_dir} is prepared as {info["fileFormat"]}, not as tfrecord.'
     )
+  of_ours = {'fileFormat': 'array_record'}
+  info |= of_ours
+  target_info = target_dir / info_path.name
+  if target_info.exists():
+    found = json.loads(target_info.read_text(encoding='utf-8'))
+    if target_info.samefile(info_path) or {**found, **of_ours} != info:
+      raise UserError(
+        f'{target_dir} has another data set; give a new directory.'
+      )
   target_dir.mkdir(parents=True, exist_ok=True)
   num_written = 0
   builder = tfds.builder_from_directory(str(source_dir))
@@ -57,8 +68,7 @@ def convert_to_array_record(
         num_written += 1
         print(target)
   _copy_metadata(source_dir, target_dir)
-  info['fileFormat'] = 'array_record'
-  (target_dir / info_path.name).write_text(
+  target_info.write_text(
     json.dumps(info, indent=2, ensure_ascii=False), encoding='utf-8'
   )
   return num_written
@@ -83,20 +93,26 @@ def _copy_metadata(source_dir: pathlib.Path, target_dir: pathlib.Path) -> None:
       (target_dir / path.name).write_bytes(path.read_bytes())
 
 
+def create_parser() -> argparse.ArgumentParser:
+  """Returns the parser of the command line."""
+  parser = command_line.create_bare_parser('convert_to_array_record', __doc__)
+  for name, what in (
+    ('source_dir', 'of a data set prepared as TFRecord'),
+    ('target_dir', 'a new directory'),
+  ):
+    parser.add_argument(
+      name, type=command_line.local_path, metavar=name.upper(), help=what
+    )
+  return parser
+
+
 def main(arguments: list[str]) -> int:
   """Runs the command line; returns its exit status."""
-  if len(arguments) != 2:
-    print(__doc__, file=sys.stderr)
-    return 2
-  source_dir, target_dir = map(pathlib.Path, arguments)
-  try:
-    num_written = convert_to_array_record(source_dir, target_dir)
-  except UserError as error:
-    print(error, file=sys.stderr)
-    return 1
-  print(f'Wrote {num_written} shards to {target_dir}.')
+  options = create_parser().parse_args(arguments)
+  num_written = convert_to_array_record(options.source_dir, options.target_dir)
+  print(f'Wrote {num_written} shards to {options.target_dir}.')
   return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv[1:]))
+  command_line.run(main)

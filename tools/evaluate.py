@@ -43,6 +43,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from coatnet_jax import paths
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
@@ -93,17 +94,28 @@ def create_parser() -> argparse.ArgumentParser:
     help='fit a classifier of the features to all training images',
   )
   parser.add_argument(
-    '--results', metavar='PATH', help='write PATH.json and PATH.md'
+    '--results',
+    type=command_line.any_path,
+    metavar='PATH',
+    help='write PATH.json and PATH.md',
   )
   group = parser.add_argument_group(
     'data', "instead of the run's; configs/base.py says what they mean"
   )
   for field in dataclasses.fields(DataOptions):
     if field.type in (str, int, float):
+      is_path = f'data.{field.name}' in paths.CONFIG_KEYS
       group.add_argument(
-        f'--data.{field.name}', type=field.type, metavar='VALUE'
+        f'--data.{field.name}',
+        type=data_path if is_path else field.type,
+        metavar='VALUE',
       )
   return parser
+
+
+def data_path(text: str) -> str:
+  """Returns a path of --data, which may be empty, as a config has it."""
+  return text and str(command_line.any_path(text))
 
 
 def main(arguments: list[str]) -> int:

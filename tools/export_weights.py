@@ -10,7 +10,6 @@ takes both). The averages are written where the run kept any.
 
 import argparse
 import dataclasses
-import pathlib
 
 import numpy as np
 
@@ -25,7 +24,13 @@ def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_bare_parser('export_weights', __doc__)
   command_line.add_checkpoint(parser)
-  parser.add_argument('--out', required=True, metavar='FILE', help='a new file')
+  parser.add_argument(
+    '--out',
+    type=command_line.local_path,
+    required=True,
+    metavar='FILE',
+    help='a new file',
+  )
   parser.add_argument(
     '--names',
     choices=('timm', 'native'),
@@ -48,7 +53,7 @@ def main(arguments: list[str]) -> int:
       the file exists; nothing was written.
   """
   options = create_parser().parse_args(arguments)
-  out = pathlib.Path(options.out)
+  out = options.out
   if out.exists():
     raise UserError(f'--out={out} exists already: give a new file.')
   if not out.parent.is_dir():

@@ -20,11 +20,13 @@ import argparse
 import dataclasses
 import importlib.resources
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
 from coatnet_jax import checkpoint
 from coatnet_jax.data.augmentation import PreprocessingOptions
@@ -57,9 +59,15 @@ def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_bare_parser('import_timm', __doc__)
   parser.add_argument('--variant', required=True, metavar='NAME')
-  parser.add_argument('--weights', required=True, metavar='FILE')
   parser.add_argument(
-    '--out', required=True, metavar='DIR', help='a new directory'
+    '--weights', type=command_line.local_path, required=True, metavar='FILE'
+  )
+  parser.add_argument(
+    '--out',
+    type=command_line.any_path,
+    required=True,
+    metavar='DIR',
+    help='a new directory',
   )
   command_line.add_image_size(parser)
   parser.add_argument(
@@ -70,6 +78,7 @@ def create_parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     '--class_names',
+    type=command_line.local_path,
     metavar='FILE',
     help="a name per line; ImageNet's for 1,000 classes, else numbers",
   )
@@ -90,7 +99,7 @@ def main(arguments: list[str]) -> int:
       written.
   """
   options = create_parser().parse_args(arguments)
-  out = pathlib.Path(options.out)
+  out = options.out
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise UserError(f'--out={out} exists already: give a new directory.')
   image_size = command_line.parse_image_size(options.image_size)
@@ -153,7 +162,7 @@ def check_variant(variant: str, description: Description, path: str) -> None:
 
 
 def find_class_names(
-  path: str | None, num_classes: int, description: Description | None
+  path: pathlib.Path | None, num_classes: int, description: Description | None
 ) -> tuple[str, ...]:
   """Returns a name for each class.
 
@@ -171,7 +180,7 @@ def find_class_names(
   """
   if path is not None:
     try:
-      text = pathlib.Path(path).read_text()
+      text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
       raise UserError(
         f'--class_names={path} cannot be read: {error}'
@@ -216,7 +225,7 @@ def find_preprocessing(
 
 
 def write_checkpoint(
-  out: pathlib.Path,
+  out: epath.Path,
   variables,
   *,
   model_arguments: Mapping[str, Any],
@@ -267,7 +276,7 @@ def describe(
   variant: str,
   class_names: tuple[str, ...],
   preprocessing: PreprocessingOptions,
-  out: pathlib.Path,
+  out: epath.Path,
 ) -> str:
   """Returns what was written, in lines for people."""
   height, width = preprocessing.image_size
@@ -275,15 +284,17 @@ def describe(
     ', '.join(f'{value:g}' for value in values)
     for values in (preprocessing.mean, preprocessing.std)
   )
+  quoted = shlex.quote(str(out))
   return (
     f'model          {variant}, {len(class_names):,} classes\n'
     f'preprocessing  {height}x{width} px, {preprocessing.eval_resize}, crop'
     f' {preprocessing.eval_crop_fraction:g}, {preprocessing.interpolation},'
     f' mean {mean}, std {std}\n'
     f'checkpoint     {out}\n'
-    f'evaluate       python -m tools.evaluate --checkpoint={out}\n'
-    f'predict        python -m tools.predict --checkpoint={out} IMAGE...\n'
-    f'finetune       python main.py --config=CONFIG --config.init_from={out}'
+    f'evaluate       python -m tools.evaluate --checkpoint={quoted}\n'
+    f'predict        python -m tools.predict --checkpoint={quoted} IMAGE...\n'
+    'finetune       python main.py --config=CONFIG'
+    f' --config.init_from={quoted}'
   )
 
 

@@ -80,7 +80,10 @@ def create_parser() -> argparse.ArgumentParser:
     help=f'choices side by side, of {",".join(plan_search.CHOICES)}',
   )
   parser.add_argument(
-    '--save_compiled', metavar='FILE', help='keep the compiled train step'
+    '--save_compiled',
+    type=command_line.any_path,
+    metavar='FILE',
+    help='keep the compiled train step',
   )
   parser.add_argument(
     '--json', action='store_true', help='print JSON, and nothing else'
@@ -109,6 +112,8 @@ def main(arguments: list[str]) -> int:
   )
   if options.save_compiled and (options.find_batch or choices):
     raise UserError('--save_compiled keeps one program: give it alone.')
+  if options.save_compiled:
+    compiled_step.check_target(options.save_compiled)
   config = plan_config.load_config(rest)
   # What is computed beside compiling; a TPU that is there may be busy.
   jax.config.update('jax_platforms', 'cpu')

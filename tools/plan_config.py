@@ -11,6 +11,7 @@ from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.data.known_datasets import get_known_dataset
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.errors import UserError
+from coatnet_jax.paths import expand_config_flag
 from main import describe_config_error
 
 
@@ -50,7 +51,7 @@ def load_config(arguments: Sequence[str]) -> ConfigDict:
     'config', flag_values=values, sys_argv=list(arguments)
   )
   try:
-    rest = values(['tools.plan', *arguments])[1:]
+    rest = values(['tools.plan', *expand_config_flag(arguments)])[1:]
     if rest:
       raise UserError(f'There is no argument {rest[0]!r}.')
     if holder.value is None:

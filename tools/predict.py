@@ -43,6 +43,7 @@ def create_parser() -> argparse.ArgumentParser:
   command_line.add_image_size(parser)
   parser.add_argument(
     'images',
+    type=command_line.shown_path,
     nargs='+',
     metavar='IMAGE',
     help='a file (JPEG, PNG, BMP, WebP), or a directory of such files',
@@ -91,7 +92,7 @@ def main(arguments: list[str]) -> int:
 
   results = predict_files(
     trained,
-    find_images(map(pathlib.Path, options.images), report_failure),
+    find_images(options.images, report_failure),
     top=top,
     batch_size=options.batch_size,
     report_failure=report_failure,

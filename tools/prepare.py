@@ -34,7 +34,6 @@ from coatnet_jax.data.preparation.imagenet import (
 )
 from coatnet_jax.data.preparation.preparation import (
   PreparationOptions,
-  check_is_local,
   data_set_directory,
   estimate_bytes,
   plan_shards,
@@ -43,6 +42,7 @@ from coatnet_jax.data.preparation.preparation import (
 from coatnet_jax.data.preparation.shards import disk_errors
 from coatnet_jax.data.preparation.verification import DEFAULT_MAX_PIXELS
 from coatnet_jax.errors import UserError
+from tools import command_line
 
 _IMAGENET21K = ('imagenet21k_fall11', 'imagenet21k_winter21', 'imagenet21k_p')
 
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
   if args.command == 'tfds':
     return _convert(args)
   options = PreparationOptions(
-    output_dir=args.output_dir.expanduser(),
+    output_dir=args.output_dir,
     num_workers=args.num_workers,
     shard_mebibytes=args.shard_mebibytes,
     order=args.order,
@@ -188,7 +188,9 @@ def _add_command(commands, name: str) -> argparse.ArgumentParser:
 
 
 def _add_path(parser, name: str, **options) -> None:
-  parser.add_argument(f'--{name}', type=pathlib.Path, metavar='PATH', **options)
+  parser.add_argument(
+    f'--{name}', type=command_line.local_path, metavar='PATH', **options
+  )
 
 
 def _add_eval_fraction(parser, default: float) -> None:
@@ -223,8 +225,8 @@ def _create_source(args: argparse.Namespace):
       show=_show,
       **fraction,
     )
-  directory = args.source_dir.expanduser()
-  name = args.name or directory.absolute().name
+  directory = args.source_dir
+  name = args.name or directory.name
   # TFDS takes no other names of data sets.
   if not name.isidentifier() or not name.isascii():
     raise UserError(
@@ -264,12 +266,9 @@ def _convert(args: argparse.Namespace) -> int:
   # Here, because it needs TensorFlow, which takes seconds to import.
   from tools.convert_to_array_record import convert_to_array_record
 
-  check_is_local(args.output_dir)
-  source_dir = args.source_dir.expanduser().absolute()
-  target_dir = args.output_dir.expanduser() / pathlib.Path(
-    *_name_and_version(source_dir)
-  )
-  if target_dir.absolute() == source_dir:
+  source_dir = args.source_dir
+  target_dir = args.output_dir / pathlib.Path(*_name_and_version(source_dir))
+  if target_dir == source_dir:
     raise UserError(
       f'{source_dir} is itself in --output_dir; choose another one.'
     )
@@ -294,7 +293,4 @@ def _name_and_version(directory: pathlib.Path) -> list[str]:
 
 
 if __name__ == '__main__':
-  # Here, because worker processes import this module and need no JAX.
-  from tools import command_line
-
   command_line.run(main)

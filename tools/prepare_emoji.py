@@ -29,6 +29,7 @@ from coatnet_jax.data.preparation.preparation import (
   prepare,
 )
 from coatnet_jax.errors import UserError
+from tools import command_line
 
 
 def main(arguments: list[str]) -> int:
@@ -44,11 +45,11 @@ def main(arguments: list[str]) -> int:
     UserError: a package cannot be had or is another one, or the disk is full.
   """
   args = _create_parser().parse_args(arguments)
-  options = PreparationOptions(output_dir=args.output_dir.expanduser())
+  options = PreparationOptions(output_dir=args.output_dir)
   with tempfile.TemporaryDirectory() as folder:
     for package in PACKAGES:
       if args.packages_dir:
-        path = args.packages_dir.expanduser() / package.file_name
+        path = args.packages_dir / package.file_name
       else:
         path = download(package, pathlib.Path(folder))
       source = EmojiSource(package, path)
@@ -103,14 +104,14 @@ def _create_parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     '--output_dir',
-    type=pathlib.Path,
+    type=command_line.local_path,
     required=True,
     metavar='PATH',
     help='the TFDS data directory',
   )
   parser.add_argument(
     '--packages_dir',
-    type=pathlib.Path,
+    type=command_line.local_path,
     metavar='PATH',
     help='has both .tgz files; else npm gets them',
   )
@@ -118,6 +119,4 @@ def _create_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
-  from tools import command_line
-
   command_line.run(main)

@@ -6,6 +6,7 @@ import pathlib
 
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.errors import UserError
+from coatnet_jax.paths import resolve_local_path
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
@@ -155,10 +156,10 @@ def _existing_directory(data_dir: str) -> pathlib.Path:
       "config.data.data_dir is empty; config.data.source='folder' needs the "
       'directory of the images.'
     )
-  root = pathlib.Path(data_dir).expanduser()
+  root = resolve_local_path(data_dir, 'config.data.data_dir')
   if not root.is_dir():
     raise UserError(
-      f'The image directory {root.absolute()} does not exist; set '
+      f'The image directory {root} does not exist; set '
       'config.data.data_dir to the one that has the class folders.'
     )
   return root

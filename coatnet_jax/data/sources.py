@@ -1,7 +1,6 @@
 """Which images are trained and evaluated on: options to a source."""
 
 import dataclasses
-import pathlib
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from coatnet_jax.data.folder import create_folder_source
 from coatnet_jax.data.idx import IdxSource
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.errors import UserError
+from coatnet_jax.paths import resolve_local_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ def _create_idx(options: DataOptions, split: str) -> ImageSource:
       "config.data.data_dir is empty; config.data.source='idx' needs the "
       'directory of the idx files.'
     )
-  directory = pathlib.Path(options.data_dir).expanduser()
+  directory = resolve_local_path(options.data_dir, 'config.data.data_dir')
   return IdxSource(directory, _split_name(options, split))
 
 

@@ -4,18 +4,22 @@ Nothing is downloaded or prepared here: the error messages say how to.
 """
 
 import difflib
+import json
 import logging
 import os
 import pathlib
+import shlex
 
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.errors import UserError
+from coatnet_jax.paths import resolve_path
 
 # Data sets that come with the code, each a prepared TFDS directory.
 EMBEDDED_DIR = pathlib.Path(__file__).parent / 'embedded'
+_KEY = 'config.data.data_dir'
 
 
 def _is_not_about_embedded_groups(record: logging.LogRecord) -> bool:
@@ -145,10 +149,9 @@ def create_tfds_source(
         'config.data.name and config.data.data_dir are both empty; set one, '
         'to a TFDS data set or to the directory of a prepared one.'
       )
-    return source_class(os.path.expanduser(data_dir), split)
-  data_dir = os.path.expanduser(
-    data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  )
+    return source_class(str(resolve_path(data_dir, _KEY)), split)
+  default = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+  data_dir = str(resolve_path(data_dir or default, _KEY))
   return source_class(_find_builder_dir(name, data_dir), split)
 
 
@@ -161,11 +164,13 @@ def preparation_command(name: str, data_dir: str) -> str:
     name: of the data set, with an optional version.
     data_dir: where to.
   """
-  return (
-    'python -c "import tensorflow_datasets as tfds; '
-    f"tfds.builder('{name}', data_dir='{data_dir}', "
-    "file_format='array_record').download_and_prepare()\""
+  # Texts in double quotes, so that a shell takes the whole in single ones.
+  name, data_dir = json.dumps(name), json.dumps(data_dir, ensure_ascii=False)
+  code = (
+    f'import tensorflow_datasets as tfds; tfds.builder({name},'
+    f' data_dir={data_dir}, file_format="array_record").download_and_prepare()'
   )
+  return f'python -c {shlex.quote(code)}'
 
 
 def _find_builder_dir(name: str, data_dir: str) -> str:
@@ -230,7 +235,7 @@ def _open_directory(builder_dir: str) -> tfds.core.DatasetBuilder:
     builder = tfds.builder_from_directory(builder_dir)
   except (tfds.core.dataset_info.DatasetInfoFileError, OSError) as error:
     raise UserError(
-      f'There is no prepared TFDS data set in {os.path.abspath(builder_dir)}: '
+      f'There is no prepared TFDS data set in {builder_dir}: '
       'it has no readable dataset_info.json. config.data.data_dir must name '
       'the version directory (.../NAME/1.0.0), or config.data.name the data '
       'set.'
@@ -240,11 +245,12 @@ def _open_directory(builder_dir: str) -> tfds.core.DatasetBuilder:
   if array_record not in formats:
     found = ', '.join(sorted(f.value for f in formats)) or 'no known format'
     target = f'{builder_dir}_array_record'
+    quoted = shlex.join([str(builder_dir), target])
     raise UserError(
       f'{builder_dir} is prepared as {found}, which has no random access. '
       'Convert it to ArrayRecord by\n'
-      f'  python -m tools.convert_to_array_record {builder_dir} {target}\n'
-      f"and set config.data.name='' and config.data.data_dir='{target}'."
+      f'  python -m tools.convert_to_array_record {quoted}\n'
+      f"and set config.data.name='' and config.data.data_dir={target!r}."
     )
   return builder
 

@@ -34,6 +34,29 @@ class CompiledProgramMismatch(UserError):
   """A file is not of the program, the versions or the devices there are."""
 
 
+def check_target(path: epath.Path) -> None:
+  """Checks, before compiling, where a compiled program is to be written.
+
+  Args:
+    path: of the file, perhaps gs://.
+
+  Raises:
+    UserError: there is a file that is no compiled program, or no directory.
+  """
+  try:
+    if path.exists():
+      with path.open('rb') as file:
+        is_ours = file.read(len(_FIRST_LINE)) == _FIRST_LINE
+      if not is_ours:
+        raise UserError(
+          f'{path} is there, and is no compiled program: give a new file.'
+        )
+    elif not path.parent.is_dir() and '://' not in str(path):
+      raise UserError(f'{path}: there is no directory {path.parent}.')
+  except OSError as error:
+    raise UserError(f'{path} cannot be written: {error.strerror}.') from error
+
+
 def save_compiled(
   path: str | os.PathLike,
   lowered: jax.stages.Lowered,

@@ -75,7 +75,7 @@ def identify(data: DataOptions) -> tuple[str, str]:
   if data.name:
     name, _, config = data.name.split(':')[0].partition('/')
     return name, '' if re.fullmatch(r'[\d.]+', config) else config.split('/')[0]
-  path = pathlib.Path(data.data_dir).expanduser() / 'dataset_info.json'
+  path = pathlib.Path(data.data_dir, 'dataset_info.json')
   try:
     info = json.loads(path.read_text(encoding='utf-8'))
   except (OSError, ValueError):

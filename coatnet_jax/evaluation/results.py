@@ -3,10 +3,13 @@
 PATH.json for programs and PATH.md for people.
 """
 
+import contextlib
 import datetime
 import json
 import math
+import os
 import pathlib
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,10 +20,13 @@ from etils import epath
 from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.measures import NUM_BINS
+from coatnet_jax.paths import resolve_path
 from coatnet_jax.trained_model import TrainedModel
 from coatnet_jax.training.workdir import compute_config_hash
 
 _SUFFIXES = ('.json', '.md')
+# No name that somebody else would give.
+_PARTIAL = '.evaluate-partial'
 # Figures of one row in the overview, by name: title and format.
 _FIGURES = {
   'top1': ('top-1', '{:.2%}'),
@@ -34,21 +40,29 @@ _FIGURES = {
 }
 
 
-def check_results_path(path: str) -> epath.Path:
+def check_results_path(path: str | os.PathLike[str]) -> epath.Path:
   """Returns the path without a suffix, checked before anything is computed.
 
   Args:
     path: with or without '.json' or '.md'; may be gs://...
 
   Raises:
-    UserError: it cannot be written to.
+    UserError: it cannot be written to, or a file is there that is no earlier
+      results file.
   """
-  base = epath.Path(path).expanduser()
+  base = resolve_path(path, '--results')
   if base.suffix in _SUFFIXES:
     base = base.with_suffix('')
   try:
     base.parent.mkdir(parents=True, exist_ok=True)
-    partial = _sibling(base, '.partial')
+    for suffix in _SUFFIXES:
+      existing = _sibling(base, suffix)
+      if existing.exists() and not _is_results(existing):
+        raise UserError(
+          f'--results={path}: {existing} is there, and is not of'
+          ' tools.evaluate; give another name.'
+        )
+    partial = _sibling(base, _PARTIAL)
     partial.write_text('')
     partial.unlink()
   except OSError as error:
@@ -56,6 +70,17 @@ def check_results_path(path: str) -> epath.Path:
       f'--results={path} cannot be written: {error.strerror or error}.'
     ) from error
   return base
+
+
+def _is_results(path: epath.Path) -> bool:
+  """Returns whether a file is one that `write_results` has written."""
+  text = path.read_bytes().decode(errors='replace')
+  if path.suffix == '.md':
+    return bool(re.match(r'# .* at step [\d,]+\n\n\| {2}\|', text))
+  with contextlib.suppress(ValueError):
+    record = json.loads(text)
+    return isinstance(record, dict) and record.keys() == {'run', 'evaluations'}
+  return False
 
 
 def describe_run(trained: TrainedModel) -> dict[str, Any]:
@@ -139,7 +164,7 @@ def write_results(
   try:
     for suffix, text in texts.items():
       path = _sibling(base, suffix)
-      partial = _sibling(base, suffix + '.partial')
+      partial = _sibling(base, suffix + _PARTIAL)
       partial.write_text(text)
       partial.replace(path)
       paths.append(path)

@@ -9,6 +9,7 @@ import json
 import logging as python_logging
 import math
 import pathlib
+import shlex
 import sys
 import tempfile
 import time
@@ -243,15 +244,16 @@ def format_metrics(metrics: Mapping[str, float]) -> str:
 def describe_end(workdir: str, summary: Mapping[str, Any]) -> str:
   """Returns what came out of a run and where it is, in lines for people."""
   final, best = summary['final'], summary['best']
+  quoted = shlex.quote(workdir)
   return (
     f'Finished {summary["steps"]:,} steps in'
     f' {format_seconds(summary["seconds"])}.\n'
     f'final       {format_metrics(final)}\n'
     f'best        {format_metrics(best)}, at step {best["step"]:,}\n'
     f'results     {workdir}/summary.json\n'
-    f'curves      tensorboard --logdir={workdir}\n'
-    f'evaluate    python -m tools.evaluate --checkpoint={workdir}\n'
-    f'predict     python -m tools.predict --checkpoint={workdir} IMAGE...'
+    f'curves      tensorboard --logdir={quoted}\n'
+    f'evaluate    python -m tools.evaluate --checkpoint={quoted}\n'
+    f'predict     python -m tools.predict --checkpoint={quoted} IMAGE...'
   )
 
 

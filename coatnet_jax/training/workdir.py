@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.paths import CONFIG_KEYS
 
 CONFIG_FILE = 'config.json'
 # A network's file system may show a new file late.
@@ -59,7 +60,7 @@ def claim_workdir(workdir: str, config: ConfigDict) -> None:
       partial = path / (CONFIG_FILE + '.partial')
       partial.write_text(text)
       partial.replace(saved)
-    multihost_utils.sync_global_devices(f'{workdir} is claimed')
+    multihost_utils.sync_global_devices('the workdir is claimed')
     if not _is_shared(saved, text):
       raise UserError(
         f'The workdir {workdir} of process 0 is not that of process'
@@ -78,14 +79,26 @@ def claim_workdir(workdir: str, config: ConfigDict) -> None:
     ) from error
 
 
+def is_claimed(workdir: str) -> bool:
+  """Returns whether a directory is that of a run."""
+  return (epath.Path(workdir) / CONFIG_FILE).exists()
+
+
 def _is_shared(saved: epath.Path, text: str) -> bool:
   """Returns whether this process finds what the first has just written."""
+  wanted = _without_paths(text)
   deadline = time.monotonic() + SHARED_WITHIN_SECONDS
   while time.monotonic() < deadline:
-    if saved.exists() and saved.read_text() == text:
+    if saved.exists() and _without_paths(saved.read_text()) == wanted:
       return True
     time.sleep(0.5)
   return False
+
+
+def _without_paths(text: str) -> dict[str, Any]:
+  """Returns a config's values but its paths, which machines may differ in."""
+  values = flatten(json.loads(text))
+  return {k: v for k, v in values.items() if k not in CONFIG_KEYS}
 
 
 def check_same_run(

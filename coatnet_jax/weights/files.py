@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import safe_open
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.paths import resolve_local_path
 from coatnet_jax.weights.keras_file import read_keras_file
 from coatnet_jax.weights.torch_file import LEGACY_MAGIC, read_torch_file
 
@@ -64,7 +65,7 @@ def read_weights(path: str | pathlib.Path) -> WeightsFile:
     UserError: the file is missing, damaged or no weights file, its weights have
       no names, or it would run code.
   """
-  path = pathlib.Path(path)
+  path = resolve_local_path(path, 'the weights file')
   file_format = _find_format(path)
   try:
     tensors, metadata = _READERS[file_format](path)
@@ -102,8 +103,7 @@ def _find_format(path: pathlib.Path) -> Format:
     raise UserError(
       f'{path} is a directory; give the weights file itself.'
     ) from error
-  # open() raises ValueError for a name with a null character.
-  except (OSError, ValueError) as error:
+  except OSError as error:
     raise UserError(f'{path} cannot be read: {_first_line(error)}.') from error
   if not size:
     raise UserError(f'{path} is empty; get it again.')

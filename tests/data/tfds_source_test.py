@@ -175,8 +175,8 @@ def test_data_that_is_not_there_says_where_and_how(tmp_path, monkeypatch):
   message = str(error.value)
   assert f'looked in {tmp_path} ' in message
   assert (
-    f"tfds.builder('imagenet2012', data_dir='{tmp_path}', "
-    "file_format='array_record').download_and_prepare()"
+    f'tfds.builder("imagenet2012", data_dir="{tmp_path}", '
+    'file_format="array_record").download_and_prepare()'
   ) in message
   assert 'ILSVRC2012_img_train.tar' in message
   assert f'{tmp_path}/downloads/manual' in message
@@ -185,7 +185,7 @@ def test_data_that_is_not_there_says_where_and_how(tmp_path, monkeypatch):
 def test_data_that_downloads_itself_needs_no_archives(tmp_path):
   with pytest.raises(UserError) as error:
     create_tfds_source('cifar10', str(tmp_path), 'train')
-  assert "tfds.builder('cifar10'" in str(error.value)
+  assert 'tfds.builder("cifar10"' in str(error.value)
   assert 'by hand' not in str(error.value)
 
 
@@ -300,9 +300,10 @@ def test_conversion_goes_on_where_it_was_interrupted(data_dirs, tmp_path):
 
 def test_conversion_refuses_what_is_not_tfrecord(data_dirs, tmp_path, capsys):
   directory = data_dirs['array_record'] / 'toy' / '1.2.3'
-  assert convert_main([str(directory), str(tmp_path)]) == 1
-  assert 'prepared as array_record, not as tfrecord' in capsys.readouterr().err
-  assert convert_main([str(tmp_path), str(tmp_path)]) == 1
-  assert 'not a prepared TFDS data set' in capsys.readouterr().err
-  assert convert_main([str(tmp_path)]) == 2
+  with pytest.raises(UserError, match='as array_record, not as tfrecord'):
+    convert_main([str(directory), str(tmp_path)])
+  with pytest.raises(UserError, match='not a prepared TFDS data set'):
+    convert_main([str(tmp_path), str(tmp_path)])
+  with pytest.raises(SystemExit):
+    convert_main([str(tmp_path)])
   assert 'SOURCE_DIR TARGET_DIR' in capsys.readouterr().err

@@ -40,9 +40,13 @@ def config():
 @pytest.fixture(scope='session')
 def workdir(config, tmp_path_factory):
   """Returns the workdir of a finished run; not to be changed."""
-  workdir = tmp_path_factory.mktemp('tools') / 'run'
-  train.train_and_evaluate(config, str(workdir))
-  return workdir
+  home = tmp_path_factory.mktemp('tools')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('HOME', str(home))
+    # A name that every tool must take as it is.
+    train.train_and_evaluate(config, '~/a run=[1-9]/')
+  assert os.listdir(home) == ['a run=[1-9]']
+  return home / 'a run=[1-9]'
 
 
 @pytest.fixture(scope='session')

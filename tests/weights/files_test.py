@@ -88,7 +88,7 @@ def test_what_is_no_file_is_named(tmp_path):
   (tmp_path / 'loop').symlink_to(tmp_path / 'loop')
   with pytest.raises(UserError, match='loop cannot be read: Too many'):
     read_weights(tmp_path / 'loop')
-  with pytest.raises(UserError, match=r'cannot be read: .*null'):
+  with pytest.raises(UserError, match=r'no path has a null'):
     read_weights('a\0b')
   (tmp_path / 'empty').touch()
   with pytest.raises(UserError, match='empty is empty'):

@@ -1,0 +1,162 @@
+"""What a path means that a user gives: the same in every tool and config key.
+
+To be called once, where a path comes in: arguments of a command line, keys of
+a config, arguments of the functions that notebooks call. From there on a path
+is absolute, or of a bucket: gs://...
+"""
+
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from coatnet_jax.errors import UserError
+
+# Keys of a config that are paths, or empty.
+CONFIG_KEYS = ('compiled_train_step', 'data.data_dir', 'init_from')
+
+_BUCKETS = ('gs', 's3', 'az', 'hf')
+_SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
+
+
+class LocalPath(type(epath.Path('/'))):
+  """An `epath.Path` of this machine whose name is never a pattern.
+
+  etils looks for what matches a pattern by the directory's name as well, so
+  that in `runs[1]` it finds nothing, and Orbax writes checkpoints that can't be
+  read. Paths made from this one are of its kind.
+  """
+
+  def glob(self, pattern: str) -> Iterator['LocalPath']:
+    """Yields what matches a pattern in this directory."""
+    for path in pathlib.Path(self).glob(pattern):
+      yield type(self)(path)
+
+
+def resolve_path(
+  path: str | os.PathLike[str], name: str = 'the path'
+) -> epath.Path:
+  """Returns a path that does not depend on where the program was started.
+
+  Args:
+    path: absolute, relative, with '~' or '~user' at its start, or of a bucket.
+    name: what the path is called in an error.
+
+  Returns:
+    A path as the operating system reads it, absolute and without '..'; symbolic
+    links are kept.
+
+  Raises:
+    UserError: it is empty or no path.
+  """
+  text = _check_text(path, name)
+  # A pathlib.Path makes one slash of two.
+  if found := re.match(rf'({"|".join(_BUCKETS)}):/+(.*)', text, re.DOTALL):
+    if not found[2]:
+      raise UserError(f'{name} is {text!r}, which names no bucket.')
+    return epath.Path(f'{found[1]}://{found[2]}')
+  if found := _SCHEME.match(text):
+    raise UserError(
+      f'{name} is {text!r}; {found[0]} is not read or written. A path of this'
+      ' machine, or of a bucket (gs://...), is.'
+    )
+  return LocalPath(_absolute(_expand_user(text, name)))
+
+
+def resolve_local_path(
+  path: str | os.PathLike[str], name: str = 'the path'
+) -> pathlib.Path:
+  """Returns what `resolve_path` does, for what must be on this machine.
+
+  Raises:
+    UserError: it is empty, no path, or of a bucket.
+  """
+  return pathlib.Path(_absolute(expand_local_path(path, name)))
+
+
+def expand_local_path(
+  path: str | os.PathLike[str], name: str = 'the path'
+) -> pathlib.Path:
+  """Returns a path as it was given, but for a '~', to be shown as given.
+
+  Raises:
+    UserError: it is empty, no path, or of a bucket.
+  """
+  text = _check_text(path, name)
+  if _SCHEME.match(text) or text.startswith(tuple(f'{b}:/' for b in _BUCKETS)):
+    raise UserError(
+      f'{name} is {text!r}; it must be on a disk of this machine. `gsutil -m cp'
+      ' -r` copies from a bucket and to one.'
+    )
+  return _expand_user(text, name)
+
+
+def resolve_config(config: ConfigDict) -> ConfigDict:
+  """Returns a copy of a config with its paths resolved; empty ones stay.
+
+  Args:
+    config: as `configs/base.py`.
+
+  Raises:
+    UserError: one is no path.
+  """
+  config = ConfigDict(config).copy_and_resolve_references()
+  for key in CONFIG_KEYS:
+    *parents, last = key.split('.')
+    tree = config
+    for parent in parents:
+      tree = tree[parent]
+    if last in tree and tree[last] != '':
+      with tree.ignore_type():
+        tree[last] = str(resolve_path(tree[last], f'config.{key}'))
+  return config
+
+
+def expand_config_flag(arguments: list[str]) -> list[str]:
+  """Returns arguments with the '~' of --config=~/FILE.py expanded.
+
+  Shells leave it as it is there.
+  """
+  return [
+    re.sub(
+      r'^(--?config=)(~.*)',
+      lambda found: found[1] + os.path.expanduser(found[2]),
+      argument,
+      flags=re.DOTALL,
+    )
+    for argument in arguments
+  ]
+
+
+def _check_text(path: str | os.PathLike[str], name: str) -> str:
+  try:
+    text = os.fsdecode(path)
+  except TypeError as error:
+    raise UserError(
+      f'{name} is {path!r}; it must be a path: a string or a pathlib.Path.'
+    ) from error
+  if not text.strip():
+    raise UserError(f'{name} is empty; it must be a path.')
+  if '\0' in text:
+    raise UserError(f'{name} is {text!r}; no path has a null character.')
+  return text
+
+
+def _expand_user(text: str, name: str) -> pathlib.Path:
+  expanded = os.path.expanduser(text)
+  if expanded.startswith('~'):
+    user = expanded.partition('/')[0]
+    raise UserError(
+      f'{name} is {text!r}; there is no home directory of {user}. A directory'
+      f' of that name is ./{user}.'
+    )
+  return pathlib.Path(expanded)
+
+
+def _absolute(path: pathlib.Path) -> pathlib.Path:
+  """Returns an absolute path, '..' as the operating system reads it."""
+  path = path.absolute()
+  return path.resolve() if '..' in path.parts else path
