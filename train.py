@@ -101,7 +101,10 @@ def train_step(
     batch_stats=batch_stats,
     opt_state=opt_state,
   )
-  return new_state.update_ema(run.training.ema_decay), metrics
+  new_state = new_state.update_ema(
+    run.training.ema_decay, warmup=run.training.ema_warmup
+  )
+  return new_state, metrics
 
 
 def jit_train_step(run: Run, abstract_state: TrainState):

@@ -42,6 +42,7 @@ class TrainingOptions:
   global_batch_size: int
   gradient_accumulation_steps: int
   ema_decay: float
+  ema_warmup: bool
 
   def __post_init__(self):
     """Raises UserError for values out of their range."""

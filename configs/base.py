@@ -212,6 +212,13 @@ def get_config() -> ConfigDict:
   # Exponential moving average of parameters and batch statistics, used for
   # evaluation; 0 switches it off.
   config.training.ema_decay = 0.0
+  # Whether the decay is (1 + t) / (10 + t) at most after t steps, as in
+  # TensorFlow's EfficientNet: averages are about those of the last ninth of the
+  # steps. 0.9999 takes over after 89,990 steps, and each finetuning phase of
+  # the paper has fewer: it is never in force there while this is on. Off, it
+  # holds from the first step, and for the first 10,000 or so averages have much
+  # of the start in them. Ours: the paper does not say.
+  config.training.ema_warmup = True
 
   # train.EvaluationOptions
   config.evaluation = ConfigDict()

@@ -6,7 +6,8 @@ is what comes after the colon in `--config=configs/coatnet_2.py:imagenet21k`.
 
 A column maps keys of `configs/base.py` to values; its rows are in the table's
 order. "Table 10" is of arXiv 2106.04803, "ours" is what nobody has stated.
-`docs/recipes.md` says why.
+`docs/recipes.md` says why. An EMA of 0.9999 is never in force in the paper's
+finetuning: `training.ema_warmup` in `configs/base.py`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -267,6 +267,18 @@ def test_every_phase_resolves(model, phase):
   assert all(size % 32 == 0 for size in run.preprocessing.image_size)
 
 
+@pytest.mark.parametrize(
+  ('model', 'phase'), [(m, p) for m, p in ALL if '_finetune' in p]
+)
+def test_an_ema_of_0_9999_is_never_in_force_in_finetuning(model, phase):
+  """As configs/base.py and docs/recipes.md say."""
+  run = _resolve(_load(model, phase))
+  assert run.training.ema_decay == 0.9999
+  assert run.training.ema_warmup
+  steps = run.num_steps
+  assert (1 + steps) / (10 + steps) < 0.9999 == (1 + 89_990) / (10 + 89_990)
+
+
 def test_recipes_of_others():
   timm = _load('coatnet_1', 'timm')
   assert timm.model.name == 'coatnet_1_rw_224'

@@ -39,16 +39,18 @@ class TrainState:
     """What the model is evaluated with: the averages where there are any."""
     return self.variables if self.ema is None else self.ema
 
-  def update_ema(self, decay: float) -> 'TrainState':
+  def update_ema(self, decay: float, *, warmup: bool) -> 'TrainState':
     """Moves the averages towards the variables, if there are averages.
 
     Args:
-      decay: what is kept per step, late in training. Early it is at most
-        (1 + step) / (10 + step), so that the start is soon forgotten.
+      decay: what is kept per step.
+      warmup: whether it is (1 + step) / (10 + step) at most, so that the start
+        is soon forgotten.
     """
     if self.ema is None:
       return self
-    decay = jnp.minimum(decay, (1 + self.step) / (10 + self.step))
+    if warmup:
+      decay = jnp.minimum(decay, (1 + self.step) / (10 + self.step))
     return self.replace(
       ema=optax.incremental_update(self.variables, self.ema, 1 - decay)
     )

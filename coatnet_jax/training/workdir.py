@@ -34,7 +34,10 @@ FREE_KEYS = (
   'sharding.',
 )
 # What runs did before there was a key for it.
-BEFORE_THE_KEY = {'augmentation.randaugment_probability': 1.0}
+BEFORE_THE_KEY = {
+  'augmentation.randaugment_probability': 1.0,
+  'training.ema_warmup': True,
+}
 
 
 def claim_workdir(workdir: str, config: ConfigDict) -> None:

@@ -22,7 +22,7 @@ def _state(ema, step=0):
 
 
 def test_averages_cover_parameters_and_batch_statistics():
-  ema = _state(True, step=10**6).update_ema(0.75).ema
+  ema = _state(True, step=10**6).update_ema(0.75, warmup=True).ema
   assert float(ema['params']['w']) == pytest.approx(0.75 * 1 + 0.25 * 3)
   assert float(ema['batch_stats']['mean']) == pytest.approx(0.25 * 8)
 
@@ -31,17 +31,25 @@ def test_averages_cover_parameters_and_batch_statistics():
   ('step', 'decay'), [(1, 2 / 11), (10, 11 / 20), (90, 0.9), (1000, 0.9)]
 )
 def test_averages_forget_the_start(step, decay):
-  ema = _state(True, step).update_ema(0.9).ema
+  ema = _state(True, step).update_ema(0.9, warmup=True).ema
   expected = decay * 1 + (1 - decay) * 3
   if step == 90:
     expected = 0.9 * 1 + 0.1 * 3
   assert float(ema['params']['w']) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize('step', [0, 1, 10, 1000])
+@pytest.mark.parametrize('decay', [0.5, 0.9, 0.9999])
+def test_without_warmup_the_decay_is_the_same_at_every_step(step, decay):
+  ema = _state(True, step).update_ema(decay, warmup=False).ema
+  expected = decay * 1 + (1 - decay) * 3
+  assert float(ema['params']['w']) == pytest.approx(expected, rel=1e-6)
+
+
 def test_evaluation_uses_averages_where_there_are_any():
   state = _state(True)
   assert state.eval_variables is state.ema
-  state = _state(None).update_ema(0.9)
+  state = _state(None).update_ema(0.9, warmup=True)
   assert state.ema is None
   assert state.eval_variables == {
     'params': state.params,

@@ -71,7 +71,9 @@ RANDAUGMENT_KEYS = (
 
 def test_a_run_from_before_a_key_goes_on_as_it_was(tmp_path):
   config = quickstart.get_config()
-  _claim_without_keys(tmp_path, config, *RANDAUGMENT_KEYS)
+  _claim_without_keys(
+    tmp_path, config, *RANDAUGMENT_KEYS, ('training', 'ema_warmup')
+  )
   workdir_lib.claim_workdir(str(tmp_path), config)
   saved = json.loads((tmp_path / 'config.json').read_text())
   assert saved['augmentation']['randaugment_scale'] == 'timm'
@@ -81,12 +83,16 @@ def test_a_run_from_before_a_key_does_not_go_on_otherwise(tmp_path):
   config = quickstart.get_config()
   config.augmentation.randaugment_layers = 2
   config.augmentation.randaugment_probability = 0.5
-  _claim_without_keys(tmp_path, config, *RANDAUGMENT_KEYS)
+  config.training.ema_warmup = False
+  _claim_without_keys(
+    tmp_path, config, *RANDAUGMENT_KEYS, ('training', 'ema_warmup')
+  )
   with pytest.raises(UserError) as error:
     workdir_lib.claim_workdir(str(tmp_path), config)
   assert str(error.value).splitlines()[1:] == [
     '  augmentation.randaugment_probability: 1.0 before, 0.5 now',
     '  augmentation.randaugment_scale: (not there) before, timm now',
+    '  training.ema_warmup: True before, False now',
   ]
 
 
