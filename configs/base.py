@@ -72,8 +72,9 @@ def get_config() -> ConfigDict:
   config.data = ConfigDict()
   # 'tfds': any TFDS dataset prepared as ArrayRecord, by name, or a prepared
   #   directory; 'folder': root/train/<class>/*.jpg, or root/<class>/*.jpg with
-  #   a held-out fraction; 'idx': the four idx files of an MNIST-like set;
-  #   'synthetic': random images, for benchmarks only.
+  #   a held-out part, of JPEG, PNG, GIF, BMP, WebP and TIFF, also in folders
+  #   of a class; 'idx': the four idx files of an MNIST-like set; 'synthetic':
+  #   random images, for benchmarks only.
   config.data.source = 'tfds'
   # TFDS name, with an optional version ('imagenet2012:5.1.0'). 'tfds' only;
   # empty reads data_dir itself as one prepared dataset.
@@ -81,11 +82,12 @@ def get_config() -> ConfigDict:
   # 'tfds': the TFDS data_dir, or one prepared dataset's directory; empty is
   # $TFDS_DATA_DIR or ~/tensorflow_datasets. 'folder', 'idx': the directory.
   config.data.data_dir = ''
-  # Splits by name; for 'tfds' any TFDS split expression ('train[:90%]').
+  # Splits by name; for 'tfds' any TFDS split expression ('train[:90%]'). An
+  # empty train_split says that the folders of a 'folder' are all classes.
   config.data.train_split = 'train'
   config.data.eval_split = 'validation'
   # Part of each class held out for evaluation where a 'folder' has no train/
-  # of its own. Ours.
+  # of its own. 1 evaluates on all of it, which cannot be trained on. Ours.
   config.data.eval_fraction = 0.1
   # Size of a 'synthetic' data set.
   config.data.synthetic_examples = 1024

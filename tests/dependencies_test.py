@@ -59,7 +59,7 @@ ALLOWED = {
   },
   'checkpoint': {'errors', 'paths'},
   'coatnet_jax': {'models', 'ops', 'weights'},
-  'data': {'errors', 'paths'},
+  'data': {'errors', 'paths', 'texts'},
   'distributed': {'errors', 'paths'},
   'errors': set(),
   'evaluation': {
@@ -74,6 +74,7 @@ ALLOWED = {
   'models': {'errors', 'ops'},
   'ops': set(),
   'paths': {'errors'},
+  'texts': {'errors'},
   'training': {'errors', 'paths'},
   'weights': {'errors', 'models', 'paths'},
   'configs': set(),

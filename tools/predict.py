@@ -24,9 +24,14 @@ import numpy as np
 
 from coatnet_jax.data.augmentation import PreprocessingOptions, evaluation_crop
 from coatnet_jax.data.decoding import CorruptImageError, decode_image
-from coatnet_jax.data.folder import IMAGE_SUFFIXES
+from coatnet_jax.data.folder_listing import (
+  IMAGE_SUFFIXES,
+  LeftOut,
+  list_images,
+)
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
+from coatnet_jax.texts import printable
 from coatnet_jax.trained_model import (
   TrainedModel,
   load_trained_model,
@@ -46,7 +51,7 @@ def create_parser() -> argparse.ArgumentParser:
     type=command_line.shown_path,
     nargs='+',
     metavar='IMAGE',
-    help='a file (JPEG, PNG, BMP, WebP), or a directory of such files',
+    help='a file (JPEG, PNG, GIF, BMP, WebP, TIFF), or a directory of them',
   )
   parser.add_argument(
     '--top',
@@ -88,7 +93,7 @@ def main(arguments: list[str]) -> int:
 
   def report_failure(path: pathlib.Path, problem: str) -> None:
     failures.append(path)
-    print(f'{path}: {problem}', file=sys.stderr)
+    print(f'{printable(path)}: {problem}', file=sys.stderr)
 
   results = predict_files(
     trained,
@@ -139,17 +144,14 @@ def find_images(
     if not path.is_dir():
       yield path
       continue
-    found = sorted(
-      file
-      for file in path.rglob('*')
-      if file.suffix.lower() in IMAGE_SUFFIXES
-      and file.is_file()
-      and not any(p.startswith('.') for p in file.relative_to(path).parts)
-    )
+    left_out = LeftOut()
+    found = list_images(path, left_out)
     if not found:
       suffixes = ', '.join(IMAGE_SUFFIXES)
       report_failure(path, f'there are no images in it ({suffixes})')
-    yield from found
+    if others := left_out.describe():
+      print(f'{printable(path)}: {others}', file=sys.stderr)
+    yield from (path / name for name in found)
 
 
 def predict_files(
@@ -202,7 +204,7 @@ def predict_files(
     )
     for index, (path, _) in enumerate(part):
       yield {
-        'image': str(path),
+        'image': printable(path),
         'predictions': [
           {
             'class': trained.class_names[label],

@@ -4,11 +4,16 @@ import hashlib
 import os
 import pathlib
 
+from coatnet_jax.data import folder_listing
+from coatnet_jax.data.folder_listing import (
+  SPLIT_NAMES,
+  ClassFolders,
+  list_classes,
+)
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_local_path
-
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+from coatnet_jax.texts import printable
 
 
 class FolderSource(ImageSource):
@@ -19,32 +24,50 @@ class FolderSource(ImageSource):
       root/train/<class>/*.jpg, root/val/<class>/*.jpg    (train_split, ...)
       root/<class>/*.jpg                         (eval_fraction is held out)
 
-  Classes are numbered in the order of their sorted names, files are in the
-  order of theirs. Files with other suffixes than IMAGE_SUFFIXES (in any
-  case), files deeper down, and names that start with a dot are ignored.
+  Images may also lie in folders of a class's folder. Classes are numbered in
+  the order of their names, or of their numbers where all are called by
+  numbers; files are in the order of their paths. The description says how many
+  files are left out, and why.
   """
 
   def __init__(
-    self, directory: pathlib.Path, files: dict[str, list[str]], split: str
+    self,
+    folders: ClassFolders,
+    split: str,
+    *,
+    files: dict[str, list[str]] | None = None,
+    data_set_size: int | None = None,
   ):
-    """Takes the files that `list_files` found, or a part of them.
+    """Takes the images that `list_classes` found, or a part of them.
 
     Args:
-      directory: what the class folders are in.
-      files: the file names of each class, classes and names sorted.
+      folders: what there is.
       split: what to call this part in the description.
+      files: the part, with all classes; all if None.
+      data_set_size: images of all splits; those in the folders if None.
     """
-    self.class_names = tuple(files)
-    self._directory = directory
+    files = folders.files if files is None else files
+    self.class_names = tuple(printable(name) for name in files)
+    self._directory = folders.directory
+    self._folders = tuple(files)
     self._files = [
       (label, name)
       for label, names in enumerate(files.values())
       for name in names
     ]
+    self._data_set_size = data_set_size or folders.num_images
     self.description = (
-      f'{directory}, {split}: {count_of(len(self._files), "image")}, '
-      f'{count_of(self.num_classes, "class")}'
+      f'{printable(self._directory)}, {split}:'
+      f' {count_of(len(self._files), "image")},'
+      f' {count_of(self.num_classes, "class")}'
+      + f'; {folders.left_out}'
+      * bool(folders.left_out)
     )
+
+  @property
+  def data_set_size(self) -> int:
+    """The number of images of all splits."""
+    return self._data_set_size
 
   def __len__(self):
     """The number of examples."""
@@ -57,15 +80,17 @@ class FolderSource(ImageSource):
     try:
       return {'image': path.read_bytes(), 'label': label}
     except OSError as error:
-      raise UserError(f'{path} cannot be read: {error.strerror}.') from error
+      raise UserError(
+        f'{printable(path)} cannot be read: {error.strerror}.'
+      ) from error
 
   def describe(self, index):
     """Names the example for a log."""
-    return str(self._path(index))
+    return printable(self._path(index))
 
   def _path(self, index: int) -> pathlib.Path:
     label, name = self._files[index]
-    return self._directory / self.class_names[label] / name
+    return self._directory / self._folders[label] / name
 
 
 def create_folder_source(
@@ -78,76 +103,77 @@ def create_folder_source(
 ) -> FolderSource:
   """Opens one split of a directory in either layout of `FolderSource`.
 
+  Which layout it is, is decided by all that lies in it: a class may be called
+  'train'. A directory that has the folder to evaluate on, and no other, can be
+  evaluated.
+
   Args:
     data_dir: the root.
     train_split: folder of the training images, if there is one.
     eval_split: folder of the evaluation images, beside it.
-    eval_fraction: part of each class to hold out where there is none.
+    eval_fraction: part of each class to hold out where there is none; 1 for
+      all images, of which none is left to train on.
     training: which of the two splits.
 
   Returns:
     The source.
 
   Raises:
-    UserError: the directory, a folder or the images are missing, or the
-      classes of the two folders differ.
+    UserError: the directory, a folder or the images are missing, it is not
+      clear which layout it is, or the classes of the two folders differ.
   """
   root = _existing_directory(data_dir)
-  if not (root / train_split).is_dir():
-    files = list_files(root, f'{root} has no folder {train_split!r}, so each')
-    split = 'not held out' if training else f'held-out {eval_fraction:g}'
-    return FolderSource(
-      root, _held_out_part(files, root, eval_fraction, training), split
+  has_train = folder_listing.is_split(root, train_split, eval_split)
+  has_eval = folder_listing.is_split(root, eval_split, train_split)
+  if not has_train and has_eval and not training:
+    return FolderSource(list_classes(root / eval_split), eval_split)
+  if not has_train:
+    return _open_part(root, train_split, eval_fraction, training)
+  train = list_classes(root / train_split)
+  if not eval_split or not (root / eval_split).is_dir():
+    if training:
+      return FolderSource(train, train_split)
+    raise UserError(
+      f'There is no folder {eval_split!r} in {printable(root)} to evaluate on;'
+      f' set config.data.eval_split to one of'
+      f' {[printable(name) for name in folder_listing.folders_in(root)]}.'
     )
-  train_files = list_files(root / train_split)
+  evaluation = (
+    train if train_split == eval_split else list_classes(root / eval_split)
+  )
+  both = train.num_images + evaluation.num_images
   if training:
-    return FolderSource(root / train_split, train_files, train_split)
-  if not (root / eval_split).is_dir():
-    raise UserError(
-      f'There is no folder {eval_split!r} in {root} to evaluate on; set '
-      f'config.data.eval_split to one of {_folders_in(root)}.'
-    )
-  eval_files = list_files(root / eval_split)
-  _check_same_classes(root, train_split, train_files, eval_split, eval_files)
-  return FolderSource(root / eval_split, eval_files, eval_split)
+    return FolderSource(train, train_split, data_set_size=both)
+  _check_same_classes(root, train_split, train, eval_split, evaluation)
+  return FolderSource(evaluation, eval_split, data_set_size=both)
 
 
-def list_files(
-  directory: pathlib.Path, why: str = 'Each'
-) -> dict[str, list[str]]:
-  """Lists the image files of every class.
-
-  Args:
-    directory: has one folder per class.
-    why: how the message about an empty folder starts.
-
-  Returns:
-    The sorted file names by class name, classes sorted.
-
-  Raises:
-    UserError: there are no folders, or one without images.
-  """
-  files = {}
-  for name in _folders_in(directory):
-    with os.scandir(directory / name) as entries:
-      files[name] = sorted(
-        entry.name
-        for entry in entries
-        if entry.name.lower().endswith(IMAGE_SUFFIXES)
-        and not entry.name.startswith('.')
-      )
-    if not files[name]:
+def _open_part(
+  root: pathlib.Path, train_split: str, eval_fraction: float, training: bool
+) -> FolderSource:
+  """Opens one side of a directory whose folders are the classes."""
+  why = f'{printable(root)} has no folder {train_split!r}, so each'
+  folders = list_classes(root, why)
+  for name, files in folders.files.items():
+    is_one_of_many = len(folders.files) > 1 and name not in SPLIT_NAMES
+    is_like_split = all(os.sep in file for file in files)
+    if train_split and is_like_split and not is_one_of_many:
       raise UserError(
-        f'The class folder {directory / name} has no images '
-        f'({", ".join(IMAGE_SUFFIXES)}); add some or remove it. {why} folder '
-        f'in {directory} is one class.'
+        f'The folder {printable(root / name)} has no images of its own, only in'
+        f' folders, as a split has. {why} folder in it is one class; set'
+        ' config.data.train_split and eval_split to the folders of the splits.'
       )
-  if not files:
+  if eval_fraction == 1:
+    if not training:
+      return FolderSource(folders, 'all')
     raise UserError(
-      f'There are no images in {directory}: expected one folder per class, '
-      f'as in {directory}/<class>/*.jpg.'
+      'config.data.eval_fraction is 1: all images are evaluated, and none is'
+      f' left in {printable(root)} to train on.'
     )
-  return files
+  split = 'not held out' if training else f'held-out {eval_fraction:g}'
+  return FolderSource(
+    folders, split, files=_held_out_part(folders, eval_fraction, training)
+  )
 
 
 def _existing_directory(data_dir: str) -> pathlib.Path:
@@ -159,25 +185,22 @@ def _existing_directory(data_dir: str) -> pathlib.Path:
   root = resolve_local_path(data_dir, 'config.data.data_dir')
   if not root.is_dir():
     raise UserError(
-      f'The image directory {root} does not exist; set '
+      f'The image directory {printable(root)} does not exist; set '
       'config.data.data_dir to the one that has the class folders.'
     )
   return root
 
 
-def _folders_in(directory: pathlib.Path) -> list[str]:
-  with os.scandir(directory) as entries:
-    return sorted(
-      entry.name
-      for entry in entries
-      if entry.is_dir() and not entry.name.startswith('.')
-    )
-
-
-def _check_same_classes(root, train_split, train_files, eval_split, eval_files):
+def _check_same_classes(
+  root: pathlib.Path,
+  train_split: str,
+  train: ClassFolders,
+  eval_split: str,
+  evaluation: ClassFolders,
+) -> None:
   """Raises a UserError unless both splits have the same class folders."""
-  missing = sorted(set(train_files) - set(eval_files))
-  extra = sorted(set(eval_files) - set(train_files))
+  missing = sorted(set(train.files) - set(evaluation.files))
+  extra = sorted(set(evaluation.files) - set(train.files))
   problems = []
   if missing:
     problems.append(f'{eval_split} lacks {_shortened(missing)}')
@@ -185,22 +208,19 @@ def _check_same_classes(root, train_split, train_files, eval_split, eval_files):
     problems.append(f'{train_split} lacks {_shortened(extra)}')
   if problems:
     raise UserError(
-      f'The class folders of {root / train_split} and {root / eval_split} '
-      f'differ: {"; ".join(problems)}.'
+      f'The class folders of {printable(root / train_split)} and'
+      f' {printable(root / eval_split)} differ: {"; ".join(problems)}.'
     )
 
 
 def _shortened(names: list[str]) -> str:
-  shown = ', '.join(repr(name) for name in names[:5])
+  shown = ', '.join(f"'{printable(name)}'" for name in names[:5])
   more = len(names) - 5
   return f'{shown} and {more} more' if more > 0 else shown
 
 
 def _held_out_part(
-  files: dict[str, list[str]],
-  root: pathlib.Path,
-  eval_fraction: float,
-  training: bool,
+  folders: ClassFolders, eval_fraction: float, training: bool
 ) -> dict[str, list[str]]:
   """Returns the files of one side of the division of each class.
 
@@ -209,17 +229,17 @@ def _held_out_part(
   At least one file of a class is on each side.
   """
   part = {}
-  for class_name, names in files.items():
+  for class_name, names in folders.files.items():
     if len(names) < 2:
       raise UserError(
-        f'The class folder {root / class_name} has one image; it takes at '
-        'least two to hold one out for evaluation.'
+        f'The class folder {printable(folders.directory / class_name)} has one'
+        ' image; it takes at least two to hold one out for evaluation.'
       )
     count = min(max(round(eval_fraction * len(names)), 1), len(names) - 1)
     by_hash = sorted(
       names,
       key=lambda name, folder=class_name: hashlib.sha256(
-        f'{folder}/{name}'.encode()
+        os.fsencode(f'{folder}/{name}')
       ).digest(),
     )
     part[class_name] = sorted(by_hash[count:] if training else by_hash[:count])

@@ -15,6 +15,7 @@ import numpy as np
 
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.errors import UserError
+from coatnet_jax.texts import read_names
 
 # The names the four files were published under.
 _FILE_PREFIXES = {'train': 'train', 'test': 't10k'}
@@ -125,6 +126,6 @@ def _class_names(directory: pathlib.Path) -> tuple[str, ...]:
   """Names from class_names.txt, else the numbers the training labels use."""
   path = directory / _CLASS_NAMES_FILE
   if path.is_file():
-    return tuple(path.read_text(encoding='utf-8').splitlines())
+    return read_names(path, 'The class list')
   labels = read_idx(_find(directory, 'train-labels-idx1-ubyte'), 1)
   return tuple(str(label) for label in range(int(labels.max()) + 1))

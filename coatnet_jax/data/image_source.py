@@ -31,6 +31,11 @@ class ImageSource(abc.ABC):
     """The number of classes."""
     return len(self.class_names)
 
+  @property
+  def data_set_size(self) -> int:
+    """The images of the data set as a whole, of which these may be a part."""
+    return len(self)
+
   @abc.abstractmethod
   def __len__(self) -> int:
     """The number of examples."""

@@ -37,10 +37,10 @@ class DataOptions:
         f'config.data.source is {self.source!r}; it must be one of '
         f'{", ".join(_CREATE_BY_SOURCE)}.'
       )
-    if not 0 < self.eval_fraction < 1:
+    if not 0 < self.eval_fraction <= 1:
       raise UserError(
-        f'config.data.eval_fraction is {self.eval_fraction}; it must be '
-        'between 0 and 1.'
+        f'config.data.eval_fraction is {self.eval_fraction}; it must be above '
+        '0, and below 1 to train, or 1 to evaluate on all images.'
       )
     for key in ('synthetic_examples', 'synthetic_classes', 'prefetch_batches'):
       if getattr(self, key) < 1:

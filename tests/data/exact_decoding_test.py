@@ -1,4 +1,4 @@
-"""Evaluation and prediction see the pixels that Pillow decodes, training not."""
+"""Evaluation and prediction see the pixels that Pillow makes; training not."""
 
 import io
 import itertools

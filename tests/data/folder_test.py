@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import numpy as np
@@ -71,15 +72,167 @@ def test_images_are_the_files(tmp_path, write_classes, open_folder, picture):
   assert label == 0
 
 
-def test_every_image_suffix_counts_and_nothing_else(tmp_path, open_folder):
+def test_every_image_is_used_and_the_rest_is_counted(tmp_path, open_folder):
   folder = tmp_path / 'train' / 'ape'
-  (folder / 'deeper').mkdir(parents=True)
-  (tmp_path / 'train' / '.cache').mkdir()
-  images = ['a.jpg', 'b.JPEG', 'c.Png', 'd.bmp', 'e.webp', 'f.JPG']
-  others = ['notes.txt', '.hidden.jpg', 'jpg', 'deeper/g.jpg']
+  (folder / 'deeper' / 'still').mkdir(parents=True)
+  (folder / '.cache').mkdir()
+  (folder / 'deeper' / 'back').symlink_to(folder)
+  images = [
+    *('a.jpg', 'b.JPEG', 'c.Png', 'd.bmp', 'deeper/g.jpg'),
+    *('deeper/still/h.tif', 'e.webp', 'f.JPG', 'i.gif', 'j.TIFF', 'k.jfif'),
+    *('l.jpe', 'm.jpg_large'),
+  ]
+  others = [
+    *('notes.txt', '.hidden.jpg', 'jpg', '.DS_Store', '.cache/n.jpg'),
+    *('deeper/o.HEIC', 'p.avif', '../outside.jpg', '../list.csv'),
+  ]
   for name in images + others:
     (folder / name).write_bytes(b'')
-  assert names_of(open_folder('train'), folder) == images
+  source = open_folder('train')
+  assert names_of(source, folder) == images
+  assert '13 images' in source.description
+  assert '1 images that are in no class folder left out (outside.jpg)' in (
+    source.description
+  )
+  assert '3 files that are not named as images left out (list.csv, ...)' in (
+    source.description
+  )
+  assert '2 images to convert to JPEG or PNG left out' in source.description
+  assert '1 hidden files left out (ape/.hidden.jpg)' in source.description
+
+
+def test_nothing_left_out_is_not_mentioned(
+  tmp_path, write_classes, open_folder
+):
+  write_classes(tmp_path / 'train', ape=1)
+  assert 'left out' not in open_folder('train').description
+
+
+@pytest.mark.parametrize(
+  ('names', 'order'),
+  [
+    (['10', '9', '2', '0'], ['0', '2', '9', '10']),
+    (['007', '11', '8', '0012'], ['007', '8', '11', '0012']),
+    (['1', '01', '0'], ['0', '01', '1']),
+    (['10', '9', 'x'], ['10', '9', 'x']),
+    (['class_10', 'class_9'], ['class_10', 'class_9']),
+  ],
+)
+def test_classes_called_by_numbers_are_in_their_order(
+  tmp_path, write_classes, open_folder, names, order
+):
+  write_classes(tmp_path, **dict.fromkeys(names, 2))
+  for split in ('train', 'eval'):
+    source = open_folder(split)
+    assert source.class_names == tuple(order)
+    labels = [source[index]['label'] for index in range(len(source))]
+    assert [order[label] for label in labels] == [
+      name.split('/')[0] for name in names_of(source, tmp_path)
+    ]
+
+
+@pytest.mark.parametrize('name', ['train', 'val', 'test', 'validation'])
+def test_a_class_called_as_a_split_hides_no_other(
+  tmp_path, write_classes, open_folder, name
+):
+  write_classes(tmp_path, bus=3, car=3, **{name: 3})
+  (tmp_path / name / 'old').mkdir()
+  (tmp_path / name / '000.png').rename(tmp_path / name / 'old' / 'x.png')
+  source = open_folder('eval', eval_fraction=1)
+  assert source.class_names == tuple(sorted(['bus', 'car', name]))
+  assert len(source) == 9
+  assert len(open_folder('train', eval_fraction=0.4)) == 6
+
+
+def test_a_folder_that_may_be_class_or_split_is_refused(
+  tmp_path, write_classes, open_folder
+):
+  write_classes(tmp_path, bus=2, car=2)
+  write_classes(tmp_path / 'train', freight=2, express=2)
+  message = "train may be a split, .* or a class, like 'bus' beside it"
+  with pytest.raises(UserError, match=message):
+    open_folder('train')
+  flat = open_folder('eval', train_split='', eval_split='', eval_fraction=1)
+  assert flat.class_names == ('bus', 'car', 'train')
+  assert len(flat) == 8
+  write_classes(tmp_path / 'fold', freight=1, express=1)
+  assert open_folder('train', eval_split='fold').class_names == (
+    'express',
+    'freight',
+  )
+
+
+def test_images_without_class_folders_are_refused(
+  tmp_path, write_classes, open_folder
+):
+  write_classes(tmp_path, train=2, validation=2)
+  message = 'no images in .*train: expected one folder per class.*; 2 images'
+  with pytest.raises(UserError, match=message):
+    open_folder('train')
+
+
+def test_all_of_a_directory_can_be_evaluated(
+  tmp_path, write_classes, open_folder
+):
+  write_classes(tmp_path, ape=1, bee=3)
+  source = open_folder('eval', eval_fraction=1)
+  assert len(source) == source.data_set_size == 4
+  assert ', all: 4 images' in source.description
+  with pytest.raises(UserError, match=r'none is left in .* to train on'):
+    open_folder('train', eval_fraction=1)
+
+
+def test_a_test_split_alone_can_be_evaluated(
+  tmp_path, write_classes, open_folder
+):
+  write_classes(tmp_path / 'test', ape=1, bee=3)
+  source = open_folder('eval', eval_split='test')
+  assert source.class_names == ('ape', 'bee')
+  assert len(source) == 4
+  with pytest.raises(UserError, match='test has no images of its own, only in'):
+    open_folder('train', eval_split='test')
+
+
+def test_the_size_of_the_whole_is_known_to_its_parts(
+  tmp_path, write_classes, open_folder
+):
+  write_classes(tmp_path / 'flat', ape=10, bee=20)
+  write_classes(tmp_path / 'split' / 'train', ape=5, bee=3)
+  write_classes(tmp_path / 'split' / 'validation', ape=1, bee=1)
+  for split in ('train', 'eval'):
+    flat = open_folder(split, data_dir=str(tmp_path / 'flat'))
+    assert flat.data_set_size == 30
+    divided = open_folder(split, data_dir=str(tmp_path / 'split'))
+    assert divided.data_set_size == 10
+
+
+@pytest.mark.parametrize(
+  ('raw', 'shown'),
+  [
+    (b'caf\xe9', r'caf\xe9'),
+    ('größe'.encode(), 'größe'),
+    (b'\xff\xfe end', r'\xff\xfe end'),
+    (b'two\nlines', r'two\x0alines'),
+  ],
+)
+def test_names_in_any_encoding(
+  tmp_path, encode, picture, open_folder, raw, shown
+):
+  folder = os.fsencode(tmp_path) + b'/' + raw
+  os.mkdir(folder)
+  (tmp_path / 'other').mkdir()
+  for number in range(4):
+    data = encode('.png', picture(6, 9, seed=number))
+    for path in (folder, os.fsencode(tmp_path / 'other')):
+      with open(path + b'/%d\xe4.png' % number, 'wb') as file:
+        file.write(data)
+  source = pickle.loads(pickle.dumps(open_folder('train', eval_fraction=0.25)))
+  assert set(source.class_names) == {shown, 'other'}
+  index = 3 * source.class_names.index(shown)
+  assert source.describe(index).startswith(f'{tmp_path}/{shown}/')
+  assert source.describe(index).endswith(r'\xe4.png')
+  source.describe(index).encode('utf-8')
+  assert decode_example(source, index)[0].shape == (6, 9, 3)
 
 
 def test_held_out_part_is_a_part_of_each_class(
@@ -101,6 +254,7 @@ def test_held_out_part_is_a_part_of_each_class(
   source = open_folder('eval', eval_fraction=0.2)
   assert source.class_names == ('ape', 'bee', 'cat')
   assert 'held-out 0.2: 11 images, 3 classes' in source.description
+  assert source.data_set_size == 52
 
 
 def test_held_out_files_stay_so_when_files_are_added(

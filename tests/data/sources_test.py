@@ -3,7 +3,8 @@ import pytest
 
 from coatnet_jax.data.cache import CachedSource, cache_if_small
 from coatnet_jax.data.decoding import CorruptImageError, decode_example
-from coatnet_jax.data.folder import FolderSource, list_files
+from coatnet_jax.data.folder import FolderSource
+from coatnet_jax.data.folder_listing import list_classes
 from coatnet_jax.data.image_source import count_of
 from coatnet_jax.data.sources import SyntheticSource, create_source
 from coatnet_jax.errors import UserError
@@ -33,7 +34,7 @@ def folder(tmp_path, picture, encode):
     data = encode('.png', picture(10, 10, seed=i))
     data = data[:-20] if i == 7 else data
     (tmp_path / 'ape' / f'{i:02}.png').write_bytes(data)
-  return FolderSource(tmp_path, list_files(tmp_path), 'all')
+  return FolderSource(list_classes(tmp_path), 'all')
 
 
 class CountingSource(FolderSource):
@@ -104,7 +105,7 @@ def test_one_large_image_counts(tmp_path, folder, picture, encode):
 
 
 def test_large_source_is_not_read_to_find_out(tmp_path, folder):
-  source = CountingSource(tmp_path, list_files(tmp_path), 'all')
+  source = CountingSource(list_classes(tmp_path), 'all')
   CountingSource.reads = 0
   assert cache_if_small(source, 5000 / 2**20) is source
   assert CountingSource.reads <= 20
@@ -123,8 +124,8 @@ def test_base_config_is_accepted(data_options):
   ('key', 'value', 'message'),
   [
     ('source', 'webdataset', "'webdataset'.* tfds, folder, idx, synthetic"),
-    ('eval_fraction', 0.0, 'between 0 and 1'),
-    ('eval_fraction', 1.0, 'between 0 and 1'),
+    ('eval_fraction', 0.0, 'above 0'),
+    ('eval_fraction', 1.01, '1 to evaluate on all'),
     ('synthetic_examples', 0, 'at least 1'),
     ('synthetic_classes', 0, 'at least 1'),
     ('synthetic_image_size', (0, 3), 'height, width'),

@@ -10,6 +10,7 @@ import re
 
 from coatnet_jax.data.known_datasets import get_known_dataset
 from coatnet_jax.errors import UserError
+from coatnet_jax.texts import printable, read_lines, read_names
 
 # ImageNet-21K-P is the classes of winter 2021 with at least so many images.
 P_MIN_IMAGES = 500
@@ -20,27 +21,24 @@ def read_class_list(path: pathlib.Path) -> tuple[str, ...]:
   """Reads a file with the name of a class in each line.
 
   Args:
-    path: the file; what follows a space in a line is ignored.
+    path: the file. Where every line begins with a synset, what follows it in
+      the line is ignored.
 
   Returns:
     The names in the order of the lines.
 
   Raises:
-    UserError: there is no such file, it is empty, or a name is there twice.
+    UserError: there is no such file, it is empty, or a line is empty or there
+      twice.
   """
-  try:
-    lines = path.read_text(encoding='utf-8').splitlines()
-  except (OSError, UnicodeDecodeError) as error:
-    raise UserError(
-      f'The class list {path} cannot be read: {error}.'
-    ) from error
-  names = tuple(line.split()[0] for line in lines if line.strip())
-  if not names:
-    raise UserError(f'The class list {path} is empty.')
-  if len(set(names)) < len(names):
-    twice = next(name for name in names if names.count(name) > 1)
-    raise UserError(f'The class list {path} has {twice} twice.')
-  return names
+  names = read_names(path, 'The class list')
+  firsts = [name.split()[0] for name in names]
+  if not all(_SYNSET.fullmatch(first) for first in firsts):
+    return names
+  if len(set(firsts)) < len(firsts):
+    twice = next(first for first in firsts if firsts.count(first) > 1)
+    raise UserError(f'The class list {printable(path)} has {twice} twice.')
+  return tuple(firsts)
 
 
 def imagenet2012_classes() -> tuple[str, ...]:
@@ -51,7 +49,7 @@ def imagenet2012_classes() -> tuple[str, ...]:
 def imagenet2012_validation_labels() -> tuple[str, ...]:
   """Returns the synsets of the 50,000 validation images, sorted by name."""
   path = _imagenet2012_folder() / 'validation_labels.txt'
-  return tuple(path.read_text(encoding='ascii').split())
+  return tuple(read_lines(path))
 
 
 def imagenet21k_classes(

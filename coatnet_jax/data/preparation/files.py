@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from coatnet_jax.data.folder import list_files
+from coatnet_jax.data.folder_listing import ClassFolders, is_split, list_classes
 from coatnet_jax.data.idx import IdxSource
 from coatnet_jax.data.preparation.class_lists import read_class_list
 from coatnet_jax.data.preparation.examples import (
@@ -16,6 +16,7 @@ from coatnet_jax.data.preparation.examples import (
 )
 from coatnet_jax.data.preparation.verification import encode_png
 from coatnet_jax.errors import UserError
+from coatnet_jax.texts import printable
 
 _EVAL_FOLDERS = ('validation', 'val', 'test')
 
@@ -55,12 +56,20 @@ class FolderPreparationSource(PreparationSource):
         f'eval_fraction is {eval_fraction}; it must be between 0 and 1.'
       )
     folders = [''] if only_split else _split_folders(directory)
-    found = {folder: list_files(directory / folder) for folder in folders}
+    found = {folder: list_classes(directory / folder) for folder in folders}
     self.class_names = (
-      read_class_list(classes) if classes else tuple(found[folders[0]])
+      read_class_list(classes)
+      if classes
+      else tuple(printable(name) for name in found[folders[0]].files)
     )
-    for folder, files in found.items():
-      unknown = sorted(set(files) - set(self.class_names))
+    self.notes = tuple(
+      f'{folder or "all"}: {listed.left_out}'
+      for folder, listed in found.items()
+      if listed.left_out
+    )
+    for folder, listed in found.items():
+      named = {printable(name) for name in listed.files}
+      unknown = sorted(named - set(self.class_names))
       if unknown:
         raise UserError(
           f'{directory / folder} has folders that are not classes of'
@@ -75,13 +84,13 @@ class FolderPreparationSource(PreparationSource):
     else:
       self.splits = examples
 
-  def _list(self, folder: str, files: dict[str, list[str]]) -> Examples:
+  def _list(self, folder: str, listed: ClassFolders) -> Examples:
     prefix = folder and f'{folder}/'
     numbers = {name: label for label, name in enumerate(self.class_names)}
     names, labels = [], []
-    for class_name, file_names in files.items():
+    for class_name, file_names in listed.files.items():
       names += [f'{prefix}{class_name}/{name}' for name in file_names]
-      labels += [numbers[class_name]] * len(file_names)
+      labels += [numbers[printable(class_name)]] * len(file_names)
     sizes = [os.stat(self._directory / name).st_size for name in names]
     return Examples(
       names=np.array([os.fsencode(name) for name in names], 'S'),
@@ -99,9 +108,9 @@ class FolderPreparationSource(PreparationSource):
 
 def _split_folders(directory: pathlib.Path) -> list[str]:
   """Returns 'train' and what is beside it, or [''] if it is not there."""
-  if not (directory / 'train').is_dir():
-    return ['']
   beside = [name for name in _EVAL_FOLDERS if (directory / name).is_dir()]
+  if not is_split(directory, 'train', beside[0] if beside else ''):
+    return ['']
   return ['train', *beside]
 
 

@@ -11,7 +11,11 @@ import numpy as np
 import PIL.Image
 import simplejpeg
 
-from coatnet_jax.data.decoding import CorruptImageError, decode_image
+from coatnet_jax.data.decoding import (
+  CorruptImageError,
+  decode_image,
+  describe_other,
+)
 
 # 10,000 x 10,000: 300 MB of pixels. The largest of ImageNet have 20 million.
 DEFAULT_MAX_PIXELS = 100_000_000
@@ -52,7 +56,8 @@ def verify_image(
     max_pixels: larger images are not decoded.
 
   Returns:
-    The same bytes if they will do; otherwise a JPEG of quality 95 without
+    The same bytes if they will do, with the orientation that EXIF notes;
+    otherwise, turned upright, a JPEG of quality 95 without
     chroma subsampling, or a PNG where both or only PNG are allowed.
 
   Raises:
@@ -66,7 +71,7 @@ def verify_image(
       f'{width} x {height} pixels, more than {max_pixels:,}'
     )
   try:
-    pixels = decode_image(data) if found != 'gif' else _decode_gif(data)
+    pixels = decode_image(data)
   except CorruptImageError as error:
     raise DroppedImageError(str(error)) from error
   allowed = (encoding_format,) if encoding_format else ('jpeg', 'png')
@@ -88,20 +93,13 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 def _read_header(data: bytes) -> tuple[str, str, tuple[int, int]]:
   """Returns format in lower case, Pillow's mode, and (width, height)."""
+  if (other := describe_other(data)) is not None:
+    raise DroppedImageError(other)
   try:
     with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
       return image.format.lower().replace('mpo', 'jpeg'), image.mode, image.size
   except Exception as error:  # Damaged headers raise nearly anything.
     raise DroppedImageError('not an image, or its header is damaged') from error
-
-
-def _decode_gif(data: bytes) -> np.ndarray:
-  """Returns the first frame, [H, W, 3] uint8; not all OpenCV builds read it."""
-  try:
-    with PIL.Image.open(io.BytesIO(data), formats=('GIF',)) as image:
-      return np.asarray(image.convert('RGB'))
-  except Exception as error:  # As above.
-    raise CorruptImageError('truncated GIF') from error
 
 
 def _encode(pixels: np.ndarray, encoding_format: str) -> bytes:

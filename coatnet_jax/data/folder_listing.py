@@ -1,0 +1,259 @@
+"""Which files of a directory are images, and which of its folders are classes.
+
+Nothing is read but names. What is not used is counted, to be said.
+"""
+
+import dataclasses
+import os
+import pathlib
+
+from coatnet_jax.errors import UserError
+from coatnet_jax.texts import printable
+
+IMAGE_SUFFIXES = (
+  *('.jpg', '.jpeg', '.jpe', '.jfif', '.jif', '.jfi', '.pjpeg', '.pjp'),
+  *('.jpg_large', '.jpg_orig', '.png', '.apng', '.gif', '.bmp', '.dib'),
+  *('.webp', '.tif', '.tiff', '.mpo'),
+)
+# Images that the decoder does not read.
+_TO_CONVERT = (
+  *('.heic', '.heif', '.hif', '.avif', '.jxl', '.jp2', '.j2k', '.svg'),
+  *('.psd', '.ico', '.tga', '.ppm', '.pgm', '.pnm', '.exr', '.hdr'),
+  *('.cr2', '.cr3', '.nef', '.arw', '.dng', '.raf', '.orf', '.rw2'),
+)
+# What the folders of splits are usually called.
+SPLIT_NAMES = (
+  *('train', 'training', 'val', 'valid', 'validation', 'test', 'testing'),
+  *('eval', 'evaluation', 'dev'),
+)
+
+
+class LeftOut:
+  """Files that are not used, by reason: how many, and an example of each."""
+
+  def __init__(self):
+    """Starts with none."""
+    self._found: dict[str, tuple[int, str]] = {}
+
+  def add(self, reason: str, path: str) -> None:
+    """Counts a file.
+
+    Args:
+      reason: what it is, in the plural.
+      path: for the example.
+    """
+    count, example = self._found.get(reason, (0, path))
+    self._found[reason] = (count + 1, example)
+
+  def add_all(self, folder: str, other: 'LeftOut') -> None:
+    """Adds what was left out of a folder in this one."""
+    for reason, (count, example) in other._found.items():
+      before, first = self._found.get(reason, (0, f'{folder}/{example}'))
+      self._found[reason] = (before + count, first)
+
+  def describe(self) -> str:
+    """Returns how many and why, in one line; '' for none."""
+    return '; '.join(
+      f'{count:,} {reason} left out ({printable(example)}'
+      + ', ...' * (count > 1)
+      + ')'
+      for reason, (count, example) in self._found.items()
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassFolders:
+  """The images of a directory that has one folder per class.
+
+  Attributes:
+    directory: what the folders are in.
+    files: the images of every class, by the folder's name, as paths in it;
+      classes in the order of their labels, files sorted.
+    left_out: of what is in the directory.
+  """
+
+  directory: pathlib.Path
+  files: dict[str, list[str]]
+  left_out: str
+
+  @property
+  def num_images(self) -> int:
+    """The number of all images."""
+    return sum(len(names) for names in self.files.values())
+
+
+def list_images(folder: pathlib.Path, left_out: LeftOut) -> list[str]:
+  """Lists the images in a folder and below, links to folders followed.
+
+  Args:
+    folder: where.
+    left_out: takes the other files.
+
+  Returns:
+    Their paths in the folder, sorted.
+
+  Raises:
+    UserError: a folder cannot be read.
+  """
+  found, seen = [], set()
+  for parent, folders, files in os.walk(
+    folder, onerror=_raise_unreadable, followlinks=True
+  ):
+    # A link may lead back to where it lies.
+    real = os.path.realpath(parent)
+    if real in seen:
+      folders.clear()
+      continue
+    seen.add(real)
+    folders[:] = [name for name in folders if not name.startswith('.')]
+    for name in files:
+      path = os.path.relpath(os.path.join(parent, name), folder)
+      if _is_image(name):
+        found.append(path)
+      else:
+        _count_other(name, path, left_out)
+  return sorted(found)
+
+
+def list_classes(directory: pathlib.Path, why: str = 'Each') -> ClassFolders:
+  """Lists the images of every class.
+
+  Classes are in the order of their names: of their numbers, where all are
+  called by numbers.
+
+  Args:
+    directory: has one folder per class.
+    why: how the message about an empty folder starts.
+
+  Raises:
+    UserError: there are no folders, or one without images.
+  """
+  left_out, files = LeftOut(), {}
+  with os.scandir(directory) as entries:
+    for entry in entries:
+      if entry.is_dir():
+        continue
+      if _is_image(entry.name):
+        left_out.add('images that are in no class folder', entry.name)
+      else:
+        _count_other(entry.name, entry.name, left_out)
+  for name in sort_classes(folders_in(directory)):
+    in_class = LeftOut()
+    files[name] = list_images(directory / name, in_class)
+    if not files[name]:
+      others = in_class.describe()
+      raise UserError(
+        f'The class folder {printable(directory / name)} has no images'
+        f' ({", ".join(IMAGE_SUFFIXES)})'
+        + f', but {others}'
+        * bool(others)
+        + f'; add some or remove it. {why} folder in {printable(directory)} is'
+        ' one class.'
+      )
+    left_out.add_all(name, in_class)
+  if not files:
+    others = left_out.describe()
+    raise UserError(
+      f'There are no images in {printable(directory)}: expected one folder per'
+      f' class, as in {printable(directory)}/<class>/*.jpg'
+      + f'; {others}' * bool(others)
+      + '.'
+    )
+  return ClassFolders(directory, files, left_out.describe())
+
+
+def sort_classes(names: list[str]) -> list[str]:
+  """Returns class names in their order: of numbers, '9' is before '10'."""
+  if all(name.isascii() and name.isdigit() for name in names):
+    return sorted(names, key=lambda name: (int(name), name))
+  return sorted(names)
+
+
+def folders_in(directory: pathlib.Path) -> list[str]:
+  """Returns the names of the folders in a directory, sorted, none hidden."""
+  with os.scandir(directory) as entries:
+    return sorted(
+      entry.name
+      for entry in entries
+      if entry.is_dir() and not entry.name.startswith('.')
+    )
+
+
+def is_split(directory: pathlib.Path, name: str, other: str) -> bool:
+  """Returns whether a folder is a split, with classes in it, or a class.
+
+  Decided by the whole directory, since a class may be called 'train'.
+
+  Args:
+    directory: what the folder is in.
+    name: of the folder, which need not be there.
+    other: the name of the other split's folder, which need not be there.
+
+  Raises:
+    UserError: it may be either.
+  """
+  if not name or not (directory / name).is_dir():
+    return False
+  has_images, has_folders = _look_into(directory / name)
+  other_has_images, other_has_folders = (
+    _look_into(directory / other) if other else (False, False)
+  )
+  if has_folders and other_has_folders and not other_has_images:
+    return True
+  beside = [
+    folder
+    for folder in folders_in(directory)
+    if folder not in (name, other, *SPLIT_NAMES)
+    and _holds_images(directory / folder)
+  ]
+  if not beside:
+    return True
+  if has_folders and not has_images:
+    raise UserError(
+      f'{printable(directory / name)} may be a split, with folders of classes,'
+      f' or a class, like {printable(beside[0])!r} beside it. If it is a split,'
+      ' set config.data.eval_split to the folder of the other one; if it is a'
+      " class, set config.data.train_split='', or rename it."
+    )
+  return False
+
+
+def _look_into(folder: pathlib.Path) -> tuple[bool, bool]:
+  """Returns whether images lie right in a folder, and whether folders do."""
+  has_images = has_folders = False
+  if folder.is_dir():
+    with os.scandir(folder) as entries:
+      for entry in entries:
+        if entry.is_dir():
+          has_folders |= not entry.name.startswith('.')
+        else:
+          has_images |= _is_image(entry.name)
+  return has_images, has_folders
+
+
+def _holds_images(folder: pathlib.Path) -> bool:
+  """Returns whether there are images in a folder or below."""
+  return any(
+    _is_image(name) for _, _, files in os.walk(folder) for name in files
+  )
+
+
+def _is_image(name: str) -> bool:
+  return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
+
+
+def _count_other(name: str, path: str, left_out: LeftOut) -> None:
+  if name.startswith('.'):
+    # What systems keep in a folder is none of ours, unless it may be an image.
+    if name.lower().endswith((*IMAGE_SUFFIXES, *_TO_CONVERT)):
+      left_out.add('hidden files', path)
+  elif name.lower().endswith(_TO_CONVERT):
+    left_out.add('images to convert to JPEG or PNG', path)
+  else:
+    left_out.add('files that are not named as images', path)
+
+
+def _raise_unreadable(error: OSError) -> None:
+  raise UserError(
+    f'{printable(error.filename)} cannot be read: {error.strerror}.'
+  ) from error

@@ -1,0 +1,121 @@
+"""Names and small text files, in whatever encoding they come.
+
+One way to show a name: as UTF-8, and a byte that is no part of it in hex.
+The same bytes are the same text in a file's name and in a list of names.
+"""
+
+import codecs
+import os
+import pathlib
+import re
+import sys
+
+from coatnet_jax.errors import UserError
+
+# UTF-32's mark of little-endian order begins like UTF-16's.
+_BYTE_ORDER_MARKS = {
+  codecs.BOM_UTF8: 'utf-8',
+  codecs.BOM_UTF32_LE: 'utf-32-le',
+  codecs.BOM_UTF32_BE: 'utf-32-be',
+  codecs.BOM_UTF16_LE: 'utf-16-le',
+  codecs.BOM_UTF16_BE: 'utf-16-be',
+}
+_CONTROLS = re.compile('[\0-\x1f\x7f-\x9f]')
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+  """Returns a file's name as text that every file and terminal takes.
+
+  Args:
+    name: as the system gives it: bytes that it could not decode are surrogates.
+  """
+  try:
+    data = os.fsencode(name)
+  except UnicodeEncodeError:  # A text that is no name in this locale.
+    data = os.fspath(name).encode('utf-8', 'backslashreplace')
+  text = data.decode('utf-8', 'backslashreplace')
+  # A line break or an escape sequence would be done and not shown.
+  return _CONTROLS.sub(lambda found: f'\\x{ord(found[0]):02x}', text)
+
+
+def decode_text(data: bytes) -> str:
+  """Returns the text of a small file, without its byte-order mark.
+
+  Args:
+    data: UTF-8, or what a byte-order mark says.
+  """
+  for mark, encoding in _BYTE_ORDER_MARKS.items():
+    if data.startswith(mark):
+      return data[len(mark) :].decode(encoding, 'backslashreplace')
+  return data.decode('utf-8', 'backslashreplace')
+
+
+def read_text(path: os.PathLike[str]) -> str:
+  """Reads a small text file, in any of the encodings of `decode_text`.
+
+  Args:
+    path: the file.
+
+  Raises:
+    UserError: it cannot be read.
+  """
+  try:
+    return decode_text(pathlib.Path(path).read_bytes())
+  except OSError as error:
+    raise UserError(
+      f'{printable(path)} cannot be read: {error.strerror}.'
+    ) from error
+
+
+def read_lines(path: os.PathLike[str]) -> list[str]:
+  """Reads the lines of a list: of names, for example.
+
+  Ends of lines may be any system's. Space around a line goes, inside it stays;
+  so do empty lines, but for those at the end of the file.
+
+  Args:
+    path: the file.
+
+  Raises:
+    UserError: it cannot be read.
+  """
+  text = read_text(path).rstrip()
+  return (
+    [line.strip() for line in re.split(r'\r\n|\r|\n', text)] if text else []
+  )
+
+
+def read_names(path: os.PathLike[str], what: str) -> tuple[str, ...]:
+  """Reads a list with a name in each line, all of them different.
+
+  Args:
+    path: the file.
+    what: it is, for a message: 'The class list'.
+
+  Raises:
+    UserError: it cannot be read or is empty; a line is empty, or there twice.
+  """
+  names = read_lines(path)
+  where = f'{what} {printable(path)}'
+  if not names:
+    raise UserError(f'{where} is empty.')
+  places = {}
+  for number, name in enumerate(names, 1):
+    if not name:
+      raise UserError(
+        f'{where} has nothing in line {number}; each line is one name, and its'
+        ' number is the label.'
+      )
+    if name in places:
+      raise UserError(
+        f'{where} has {name} twice, in lines {places[name]} and {number}.'
+      )
+    places[name] = number
+  return tuple(names)
+
+
+def accept_any_text() -> None:
+  """Lets stdout and stderr take every character, by its number if need be."""
+  for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, 'reconfigure'):
+      stream.reconfigure(errors='backslashreplace')
