@@ -118,10 +118,13 @@ def get_config() -> ConfigDict:
   # = 256. Ours.
   config.preprocessing.eval_crop_fraction = 0.875
   # What is resized to that: 'cover', the short side, in proportion; 'squash',
-  # both sides, ignoring the proportions. Ours.
+  # both sides, ignoring the proportions. Both round to the nearest pixel and
+  # reduce by area averages. Ours. 'timm', 'timm_squash' and 'keras_cv' are what
+  # those projects measure their weights with, to the pixel, with an antialiased
+  # filter: data/published_crops.py.
   config.preprocessing.eval_resize = 'cover'
-  # 'nearest', 'bilinear' or 'bicubic'; reduction is always antialiased
-  # ('area'). Ours.
+  # 'nearest', 'bilinear' or 'bicubic', to enlarge; reduction is by area
+  # averages, but in evaluation by the rules of timm and keras_cv. Ours.
   config.preprocessing.interpolation = 'bicubic'
 
   # data.augmentation.AugmentationOptions: training images, on the host.

@@ -255,6 +255,7 @@ TIMM: Column = {
   'preprocessing.mean': (0.5, 0.5, 0.5),
   'preprocessing.std': (0.5, 0.5, 0.5),
   'preprocessing.eval_crop_fraction': 0.95,
+  'preprocessing.eval_resize': 'timm',
   # PyTorch's default.
   'model.batch_norm_momentum': 0.9,
   # Ours: timm says that there are averages, and not which.
@@ -292,6 +293,7 @@ KERAS_CV: Column = {
   'training.ema_decay': 0.0,
   'preprocessing.image_size': (224, 224),
   'preprocessing.eval_crop_fraction': 0.95,
+  'preprocessing.eval_resize': 'keras_cv',
   'model.batch_norm_momentum': 0.9,
   # Ours.
   'data.name': 'imagenet2012',

@@ -50,7 +50,7 @@ _TIMM_PREPROCESSING = {
   'mean': (0.5, 0.5, 0.5),
   'std': (0.5, 0.5, 0.5),
   'eval_crop_fraction': 0.95,
-  'eval_resize': 'cover',
+  'eval_resize': 'timm',
   'interpolation': 'bicubic',
 }
 

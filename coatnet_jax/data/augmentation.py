@@ -12,6 +12,7 @@ import types
 import cv2
 import numpy as np
 
+from coatnet_jax.data.published_crops import keras_cv_crop, timm_crop
 from coatnet_jax.data.randaugment import SCALES, apply_randaugment
 from coatnet_jax.data.random_erasing import FILLS, erase_randomly
 from coatnet_jax.errors import UserError
@@ -25,7 +26,7 @@ _INTERPOLATIONS = types.MappingProxyType(
 )
 
 # How evaluation makes an image of any shape one of image_size.
-_EVAL_RESIZES = ('cover', 'squash')
+_EVAL_RESIZES = ('cover', 'squash', 'timm', 'timm_squash', 'keras_cv')
 
 # Draws of a random crop before the centre is taken instead.
 _CROP_ATTEMPTS = 10
@@ -280,7 +281,8 @@ def evaluation_crop(
 
   With 'cover' the image is scaled, in proportion, until it just covers
   image_size / eval_crop_fraction: for 224 and 0.875, until its short side is
-  256. With 'squash' it becomes of that size, whatever its proportions are.
+  256. With 'squash' it becomes of that size, whatever its proportions are. The
+  others are rules of other projects: `published_crops.py`.
 
   Args:
     image: [h, w, 3] uint8.
@@ -289,6 +291,21 @@ def evaluation_crop(
   Returns:
     [H, W, 3] uint8 of `preprocessing.image_size`.
   """
+  if preprocessing.eval_resize in ('timm', 'timm_squash'):
+    return timm_crop(
+      image,
+      preprocessing.image_size,
+      fraction=preprocessing.eval_crop_fraction,
+      interpolation=preprocessing.interpolation,
+      squash=preprocessing.eval_resize == 'timm_squash',
+    )
+  if preprocessing.eval_resize == 'keras_cv':
+    return keras_cv_crop(
+      image,
+      preprocessing.image_size,
+      fraction=preprocessing.eval_crop_fraction,
+      interpolation=preprocessing.interpolation,
+    )
   height, width = preprocessing.image_size
   scales = (
     height / preprocessing.eval_crop_fraction / image.shape[0],

@@ -70,7 +70,7 @@ def _timm(
   mean=_HALF,
   std=_HALF,
   eval_crop_fraction=0.95,
-  eval_resize='cover',
+  eval_resize='timm',
 ):
   """Weights of timm 1.0; its default configurations, its table of results."""
   variant, training = tag.split('.')
@@ -105,7 +105,7 @@ def _keras_cv(size, top1):
     mean=_IMAGENET_MEAN,
     std=_IMAGENET_STD,
     eval_crop_fraction=0.95,
-    eval_resize='cover',
+    eval_resize='keras_cv',
     interpolation='bicubic',
   )
 
@@ -135,7 +135,7 @@ PUBLISHED_WEIGHTS: tuple[PublishedWeights, ...] = (
     87.39,
     size=384,
     eval_crop_fraction=1.0,
-    eval_resize='squash',
+    eval_resize='timm_squash',
   ),
   _timm('coatnext_nano_rw_224.sw_in1k', 82.00, eval_crop_fraction=0.9),
   _keras_cv(160, 80.48),

@@ -59,7 +59,7 @@ def test_there_and_back(weights, state_dict, tmp_path, capsys):
   listed = tmp_path / 'names.txt'
   listed.write_text('\n'.join('abcdefghij'))
   assert _import(weights, tmp_path / 'run', f'--class_names={listed}') == 0
-  assert '160x160 px, cover, crop 0.95' in capsys.readouterr().out
+  assert '160x160 px, timm, crop 0.95' in capsys.readouterr().out
 
   trained = load_trained_model(tmp_path / 'run')
   assert trained.class_names == tuple('abcdefghij')
