@@ -56,6 +56,14 @@ def test_crop_area_is_uniform_and_ratio_log_uniform():
   )
 
 
+@pytest.mark.parametrize('ratio', [2.0, 0.5, 1.25])
+def test_the_ratio_of_a_crop_is_width_by_height(ratio):
+  _, _, height, width = sample_crops(
+    1000, 1000, count=20, area=(0.1, 0.2), aspect_ratio=(ratio, ratio)
+  )
+  assert width / height == pytest.approx(ratio, rel=0.01)
+
+
 def test_crop_place_is_uniform():
   top, left, height, width = sample_crops(200, 200, area=(0.25, 0.25))
   for start, extent in ((top, height), (left, width)):

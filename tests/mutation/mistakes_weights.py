@@ -145,6 +145,13 @@ MISTAKES = (
   *in_file(
     'coatnet_jax/weights/loading.py',
     (
+      'prefix_found_and_kept',
+      'prefixes.strip_prefix(tensors, prefix, head.values())',
+      "prefixes.strip_prefix(tensors, '', head.values())",
+      "Names with a prefix ('module.') are none of the model's.",
+      'weights/prefixes_test.py',
+    ),
+    (
       'any_grid_will_do',
       'if image_size is None:\n    _check_grids(',
       'if image_size is not None:\n    _check_grids(',
@@ -177,6 +184,54 @@ MISTAKES = (
       '  mean=_IMAGENET_MEAN,\n  std=_IMAGENET_STD,',
       "timm's weights see pictures that are normalised otherwise.",
       'weights/published_test.py tools/import_timm_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/weights/prefixes.py',
+    (
+      'wrappers_at_the_start',
+      "r'(?<![^./])(_orig_mod",
+      "r'^(_orig_mod",
+      "torch.compile's name within others is not taken out.",
+      'weights/prefixes_test.py',
+    ),
+    (
+      'first_of_two_models',
+      'found = averages\n',
+      'found = found[:1]\n',
+      'Of parameters and their averages in a file the first are taken.',
+      'weights/prefixes_test.py',
+    ),
+    (
+      'head_beside_lost',
+      'if short in head and short not in inside:',
+      'if short in inside:',
+      'A head that stands beside the prefix is left out.',
+      'weights/prefixes_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/weights/torch_file.py',
+    (
+      'big_endian_as_little',
+      "{b'little': '<', b'big': '>'}[order]",
+      "{b'little': '<', b'big': '<'}[order]",
+      'Weights of a machine of the other byte order are noise.',
+      'weights/torch_file_test.py',
+    ),
+    (
+      'views_from_the_start',
+      'values[tensor.offset :],',
+      'values,',
+      'Tensors that share a storage all begin at its start.',
+      'weights/torch_file_test.py',
+    ),
+    (
+      'code_is_run',
+      'if (module, name) not in _GLOBALS:',
+      'if module not in {module for module, _ in _GLOBALS}:',
+      'A file may name anything of the modules that it needs.',
+      'weights/torch_file_test.py',
     ),
   ),
 )

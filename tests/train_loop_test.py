@@ -1,0 +1,151 @@
+"""The loop, with steps that cost nothing: where it begins, saves and ends."""
+
+import types
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+
+import train
+from coatnet_jax.checkpoint import Progress
+from coatnet_jax.errors import UserError
+from coatnet_jax.training.reporting import DivergenceError
+from tests.wiring import runs
+
+BATCH_SIZE = 2
+_CHANGES = {
+  'model.name': 'coatnet_mini',
+  'training.num_steps': 7,
+  'training.global_batch_size': BATCH_SIZE,
+  'evaluation.every_steps': 3,
+  'preprocessing.image_size': (4, 4),
+}
+
+
+class _Loop:
+  """A loop whose steps count, and what it does."""
+
+  def __init__(self, monkeypatch, source=None, **changes):
+    if source is None:
+      pictures = np.arange(14 * 4 * 4 * 3, dtype=np.uint8)
+      source = runs.Pictures(pictures.reshape(14, 4, 4, 3))
+    self.run = runs.create_run({**_CHANGES, **changes}, source=source)
+    self.batches, self.evaluated, self.saved = [], [], {}
+    self.stops_after = self.diverges_at = None
+    monkeypatch.setattr(train, 'evaluate', self._evaluate)
+    monkeypatch.setattr(train, 'StopSignal', self._create_stop_signal)
+
+  def go(self, step=0, examples_seen=0, every_steps=100):
+    """Returns the state after the last step."""
+    self.taken = step
+    log = mock.Mock()
+    log.progress = {'examples': 6, 'seconds': 2.0, 'seconds_in_steps': 1.0}
+    log.is_due = lambda step: step % every_steps == 0
+    log.report.side_effect = self._report
+    self.log = log
+    return train.train_loop(
+      self.run,
+      self._state(),
+      Progress(examples_seen=examples_seen, seconds=10.0),
+      self._take_step,
+      log=log,
+      should_save=lambda step: False,
+      save=self._save,
+      profile=lambda step: None,
+    )
+
+  def _state(self):
+    return types.SimpleNamespace(
+      step=self.taken,
+      variables=f'parameters {self.taken}',
+      eval_variables=f'averages {self.taken}',
+    )
+
+  def _take_step(self, state, batch):
+    assert state.step == self.taken
+    self.batches.append(jax.device_get(batch['image']))
+    self.taken += 1
+    return self._state(), {'loss': np.float32(1)}
+
+  def _evaluate(self, variables, batches, **_):
+    assert sum(int(batch['mask'].sum()) for batch in batches) == 14
+    self.evaluated.append(variables)
+    return {'loss': 1.0, 'top1': 0.5, 'top5': 0.5, 'count': 14}
+
+  def _save(self, state, *, step, progress, metrics):
+    assert state.step == step
+    self.saved[step] = progress, metrics
+
+  def _report(self):
+    if self.taken == self.diverges_at:
+      raise DivergenceError('diverged')
+
+  def _create_stop_signal(self):
+    signal = mock.MagicMock()
+    signal.__enter__.return_value.is_due = lambda step: step == self.stops_after
+    return signal
+
+
+@pytest.fixture
+def loop(monkeypatch):
+  return _Loop(monkeypatch)
+
+
+def test_it_evaluates_the_averages_at_times_and_at_the_end(loop):
+  assert loop.go().step == 7
+  assert loop.evaluated == ['averages 3', 'averages 6', 'averages 7']
+  assert list(loop.saved) == [3, 6, 7]
+  assert all(metrics['top1'] == 0.5 for _, metrics in loop.saved.values())
+
+
+def test_going_on_reads_what_comes_next(loop, monkeypatch):
+  loop.go()
+  rest = _Loop(monkeypatch)
+  assert rest.go(step=4, examples_seen=4 * BATCH_SIZE).step == 7
+  assert len(rest.batches) == 3
+  np.testing.assert_array_equal(rest.batches, loop.batches[4:])
+  # The data position says where, and not the step.
+  moved = _Loop(monkeypatch)
+  moved.go(step=4, examples_seen=2 * BATCH_SIZE)
+  np.testing.assert_array_equal(moved.batches, loop.batches[2:5])
+
+
+def test_the_seed_says_in_which_order(loop, monkeypatch):
+  loop.go()
+  other = _Loop(monkeypatch, seed=1)
+  other.go()
+  assert not np.array_equal(other.batches, loop.batches)
+
+
+def test_progress_adds_up_to_what_was_before(loop):
+  loop.go(step=4, examples_seen=8)
+  progress, _ = loop.saved[7]
+  assert progress == Progress(
+    examples_seen=14, seconds=12.0, seconds_in_steps=1.0
+  )
+
+
+def test_asked_to_stop_it_saves_and_ends(loop):
+  loop.stops_after = 2
+  assert loop.go().step == 2
+  assert list(loop.saved) == [2]
+  assert not loop.evaluated
+
+
+@pytest.mark.parametrize('step', [2, 3, 7])
+def test_what_diverged_is_not_saved(monkeypatch, step):
+  loop = _Loop(monkeypatch, **{'checkpoint.every_steps': 1})
+  loop.diverges_at = step
+  with pytest.raises(DivergenceError):
+    loop.go()
+  assert list(loop.saved) == list(range(1, step))
+
+
+def test_images_that_cannot_be_decoded_stop_it(monkeypatch):
+  damaged = runs.Pictures(
+    [b'no picture'] + [np.zeros((4, 4, 3), np.uint8)] * 13
+  )
+  loop = _Loop(monkeypatch, damaged, **{'evaluation.every_steps': 100})
+  with pytest.raises(UserError, match='cannot be decoded'):
+    loop.go()

@@ -1,0 +1,35 @@
+"""What a process does that is asked to stop, once and twice."""
+
+import signal
+
+import pytest
+
+from coatnet_jax.training.stop_signal import StopSignal
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_the_first_only_asks(number):
+  before = signal.getsignal(number)
+  with StopSignal() as stop:
+    assert not stop.is_due(1)
+    signal.raise_signal(number)
+    assert stop.is_due(2)
+    assert stop.is_due(3)
+  assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize('first', [signal.SIGINT, signal.SIGTERM])
+def test_the_second_acts_as_usual(first):
+  with StopSignal() as stop:
+    signal.raise_signal(first)
+    with pytest.raises(KeyboardInterrupt):
+      signal.raise_signal(signal.SIGINT)
+    assert stop.is_due(1)
+
+
+def test_without_one_the_signals_are_given_back():
+  before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+  with StopSignal():
+    pass
+  after = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+  assert after == before
