@@ -12,7 +12,7 @@ Writing is asynchronous, and a checkpoint counts only once it is complete.
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_path
+from coatnet_jax.values import OneOf, Options, Range
 
 # metric name -> larger is better.
 BEST_METRICS = {'top1': True, 'top5': True, 'loss': False}
@@ -33,26 +34,13 @@ DAMAGED_DIRECTORY = 'damaged_checkpoints'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointOptions:
+class CheckpointOptions(Options, section='config.checkpoint'):
   """When checkpoints are saved and which are kept; see configs/base.py."""
 
-  every_steps: int
-  every_seconds: float
-  max_to_keep: int
-  best_metric: str
-
-  def __post_init__(self):
-    """Raises UserError for values out of their range."""
-    if self.best_metric not in BEST_METRICS:
-      raise UserError(
-        f'checkpoint.best_metric is {self.best_metric!r}; it can be'
-        f' {", ".join(BEST_METRICS)}.'
-      )
-    if self.max_to_keep < 1 or self.every_steps < 0 or self.every_seconds < 0:
-      raise UserError(
-        'checkpoint.max_to_keep must be at least 1, every_steps and'
-        ' every_seconds at least 0.'
-      )
+  every_steps: Annotated[int, Range(at_least=0, at_most=2**31 - 1)]
+  every_seconds: Annotated[float, Range(at_least=0, at_most=1e9)]
+  max_to_keep: Annotated[int, Range(at_least=1, at_most=10**6)]
+  best_metric: Annotated[str, OneOf(BEST_METRICS)]
 
   def is_due(self, step: int) -> bool:
     """Returns whether `every_steps` asks for a checkpoint at a step."""

@@ -105,11 +105,10 @@ def resolve_config(config: ConfigDict) -> ConfigDict:
   """
   config = ConfigDict(config).copy_and_resolve_references()
   for key in CONFIG_KEYS:
-    *parents, last = key.split('.')
-    tree = config
-    for parent in parents:
-      tree = tree[parent]
-    if last in tree and tree[last] != '':
+    section, _, last = key.rpartition('.')
+    tree = config.get(section) if section else config
+    # A section that is not there is for others to notice.
+    if isinstance(tree, ConfigDict) and tree.get(last, '') != '':
       with tree.ignore_type():
         tree[last] = str(resolve_path(tree[last], f'config.{key}'))
   return config

@@ -5,7 +5,8 @@ an unknown or a missing key is an error in the first second.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from coatnet_jax import checkpoint, paths
+from coatnet_jax import checkpoint, paths, values
 from coatnet_jax.data.augmentation import (
   AugmentationOptions,
   PreprocessingOptions,
@@ -28,38 +29,42 @@ from coatnet_jax.training import reporting, schedules
 from coatnet_jax.training.losses import LossOptions
 from coatnet_jax.training.mixup import MixupOptions
 from coatnet_jax.training.optimizers import create_optimizer
+from coatnet_jax.values import Options, Range
 
 # What computes attention on one platform only.
 _ATTENTION_PLATFORMS = {'pallas': 'tpu', 'cudnn': 'gpu'}
+_BatchSize = Annotated[int, Range(at_least=1, at_most=2**24)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
+class TrainingOptions(Options, section='config.training'):
   """How long and in what batches is trained; see configs/base.py."""
 
-  num_epochs: float
-  num_steps: int
-  global_batch_size: int
-  gradient_accumulation_steps: int
-  ema_decay: float
+  num_epochs: Annotated[float, Range(at_least=0, at_most=1e6)]
+  num_steps: Annotated[int, Range(at_least=0, at_most=schedules.MAX_STEPS)]
+  global_batch_size: _BatchSize
+  gradient_accumulation_steps: Annotated[int, Range(at_least=1, at_most=2**16)]
+  ema_decay: Annotated[float, Range(at_least=0, below=1)]
   ema_warmup: bool
-
-  def __post_init__(self):
-    """Raises UserError for values out of their range."""
-    if not 0 <= self.ema_decay < 1:
-      raise UserError(
-        f'training.ema_decay must be at least 0 and below 1, not'
-        f' {self.ema_decay}.'
-      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
+class EvaluationOptions(Options, section='config.evaluation'):
   """When and in what batches is evaluated; see configs/base.py."""
 
-  every_epochs: float
-  every_steps: int
-  global_batch_size: int
+  every_epochs: Annotated[float, Range(at_least=0, at_most=1e6)]
+  every_steps: Annotated[int, Range(at_least=0, at_most=schedules.MAX_STEPS)]
+  global_batch_size: _BatchSize
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RootOptions(Options, section='config'):
+  """What stands in no section of a config; see configs/base.py."""
+
+  # What seeds a key of JAX without being cut off.
+  seed: Annotated[int, Range(at_least=0, below=2**32)]
+  init_from: str
+  compiled_train_step: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,6 +132,52 @@ class Run:
     )
 
 
+# section -> what its keys are arguments of, and that one's other arguments.
+_SECTIONS = {
+  'model': (create_model, ('num_classes', 'feature_maps')),
+  'data': (DataOptions, ()),
+  'preprocessing': (PreprocessingOptions, ()),
+  'augmentation': (AugmentationOptions, ()),
+  'mixup': (MixupOptions, ()),
+  'loss': (LossOptions, ()),
+  'schedule': (
+    schedules.create_learning_rate_schedule,
+    ('steps_per_epoch', 'num_steps'),
+  ),
+  'optimizer': (create_optimizer, ('learning_rate',)),
+  'training': (TrainingOptions, ()),
+  'evaluation': (EvaluationOptions, ()),
+  'checkpoint': (checkpoint.CheckpointOptions, ()),
+  'logging': (reporting.LoggingOptions, ()),
+  'sharding': (mesh_lib.create_mesh, ('devices',)),
+}
+
+
+def resolve_values(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Checks each key's type and range by itself; reads and makes nothing.
+
+  Args:
+    config: as `configs/base.py`.
+
+  Returns:
+    The same, each value of its key's own type.
+
+  Raises:
+    UserError: a value of another type or out of its range, a key too many or
+      too few.
+  """
+  resolved = {}
+  for section, (target, others) in _SECTIONS.items():
+    name = f'config.{section}'
+    if not isinstance(config.get(section), Mapping):
+      raise UserError(f'There is no section {name}; configs/base.py has it.')
+    resolved[section] = values.convert_arguments(
+      target, config[section], name, others
+    )
+  root = {name: value for name, value in config.items() if name not in resolved}
+  return resolved | values.convert_arguments(RootOptions, root, 'config')
+
+
 def create_run(
   config: ConfigDict,
   *,
@@ -135,46 +186,38 @@ def create_run(
 ) -> Run:
   """Resolves a config; every sub-tree goes whole into what it configures.
 
+  What can be told without the data is checked before they are looked at.
+
   Args:
     config: as `configs/base.py`.
     devices: to run on, perhaps abstract ones; all there are if None.
     sources: of training and evaluation; those of `config.data` if None.
 
   Raises:
-    UserError: a value out of its range, or data that are not there.
-    TypeError: a key too many or too few.
+    UserError: a value out of its range, data that are not there, or a key too
+      many or too few.
   """
-  config = paths.resolve_config(config)
-  mesh = mesh_lib.create_mesh(**config.sharding, devices=devices)
-  data = DataOptions(**config.data)
-  training = TrainingOptions(**config.training)
-  evaluation = EvaluationOptions(**config.evaluation)
-  mesh_lib.check_batch_size(
-    'training.global_batch_size',
-    training.global_batch_size,
-    mesh,
-    training.gradient_accumulation_steps,
-  )
-  augmentation = AugmentationOptions(**config.augmentation)
+  resolved = resolve_values(paths.resolve_config(config).to_dict())
+  data = DataOptions(**resolved['data'])
+  training = TrainingOptions(**resolved['training'])
+  evaluation = EvaluationOptions(**resolved['evaluation'])
+  augmentation = AugmentationOptions(**resolved['augmentation'])
+  options = {
+    'preprocessing': PreprocessingOptions(**resolved['preprocessing']),
+    'mixup': MixupOptions(**resolved['mixup']),
+    'loss': LossOptions(**resolved['loss']),
+    'checkpoint': checkpoint.CheckpointOptions(**resolved['checkpoint']),
+    'logging': reporting.LoggingOptions(**resolved['logging']),
+  }
+  mesh = mesh_lib.create_mesh(**resolved['sharding'], devices=devices)
+  model = create_model(**resolved['model'])
+  check_attention(resolved['model']['attention'], mesh)
+  _check_batches(resolved, mesh)
   augmentation.check_batch_size(training.global_batch_size)
-  mesh_lib.check_batch_size(
-    'evaluation.global_batch_size', evaluation.global_batch_size, mesh
-  )
   train_source, eval_source = sources or (
     create_source(data, 'train'),
     create_source(data, 'eval'),
   )
-  model = create_model(
-    num_classes=train_source.num_classes, **config.model.to_dict()
-  )
-  check_attention(config.model.attention, mesh)
-  part_size = training.global_batch_size // training.gradient_accumulation_steps
-  group_size = config.model.batch_norm_group_size
-  if group_size and part_size % group_size:
-    raise UserError(
-      f'model.batch_norm_group_size is {group_size}, which does not divide the'
-      f' {part_size} images that are computed at a time.'
-    )
   steps_per_epoch = len(train_source) / training.global_batch_size
   num_steps = schedules.resolve_steps(
     name='training.num',
@@ -183,20 +226,16 @@ def create_run(
     steps_per_epoch=steps_per_epoch,
   )
   schedule = schedules.create_learning_rate_schedule(
-    **config.schedule, steps_per_epoch=steps_per_epoch, num_steps=num_steps
+    **resolved['schedule'], steps_per_epoch=steps_per_epoch, num_steps=num_steps
   )
   return Run(
-    seed=config.seed,
-    init_from=config.init_from,
+    seed=resolved['seed'],
+    init_from=resolved['init_from'],
     data=data,
-    preprocessing=PreprocessingOptions(**config.preprocessing),
     augmentation=augmentation,
-    mixup=MixupOptions(**config.mixup),
-    loss=LossOptions(**config.loss),
     training=training,
-    checkpoint=checkpoint.CheckpointOptions(**config.checkpoint),
-    logging=reporting.LoggingOptions(**config.logging),
     evaluation=evaluation,
+    **options,
     train_source=train_source,
     eval_source=eval_source,
     num_steps=num_steps,
@@ -208,11 +247,36 @@ def create_run(
     )
     or num_steps,
     schedule=schedule,
-    tx=create_optimizer(schedule, **config.optimizer),
-    frozen=config.optimizer.frozen,
-    model=model,
+    tx=create_optimizer(schedule, **resolved['optimizer']),
+    frozen=resolved['optimizer']['frozen'],
+    model=model.clone(num_classes=train_source.num_classes),
     mesh=mesh,
   )
+
+
+def _check_batches(config: Mapping[str, Any], mesh: Mesh) -> None:
+  """Raises UserError for batches that their parts do not divide."""
+  training = config['training']
+  mesh_lib.check_batch_size(
+    'training.global_batch_size',
+    training['global_batch_size'],
+    mesh,
+    training['gradient_accumulation_steps'],
+  )
+  mesh_lib.check_batch_size(
+    'evaluation.global_batch_size',
+    config['evaluation']['global_batch_size'],
+    mesh,
+  )
+  part_size = (
+    training['global_batch_size'] // training['gradient_accumulation_steps']
+  )
+  group_size = config['model']['batch_norm_group_size']
+  if group_size and part_size % group_size:
+    raise UserError(
+      f'model.batch_norm_group_size is {group_size}, which does not divide the'
+      f' {part_size} images that are computed at a time.'
+    )
 
 
 def check_attention(attention: str, mesh: Mesh) -> None:

@@ -8,6 +8,7 @@ model's step normalises them.
 import dataclasses
 import math
 import types
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from coatnet_jax.data.published_crops import keras_cv_crop, timm_crop
 from coatnet_jax.data.randaugment import SCALES, apply_randaugment
 from coatnet_jax.data.random_erasing import FILLS, erase_randomly
 from coatnet_jax.errors import UserError
+from coatnet_jax.values import OneOf, Options, Range
 
 _INTERPOLATIONS = types.MappingProxyType(
   {
@@ -28,120 +30,62 @@ _INTERPOLATIONS = types.MappingProxyType(
 # How evaluation makes an image of any shape one of image_size.
 _EVAL_RESIZES = ('cover', 'squash', 'timm', 'timm_squash', 'keras_cv')
 
+_Pixels = Annotated[int, Range(at_least=1, at_most=2**14)]
+_Mean = Annotated[float, Range(at_least=0, at_most=1)]
+_Deviation = Annotated[float, Range(at_least=1e-4, at_most=1)]
+_Part = Annotated[float, Range(above=0, at_most=1)]
+_AspectRatio = Annotated[float, Range(at_least=0.01, at_most=100)]
+
 # Draws of a random crop before the centre is taken instead.
 _CROP_ATTEMPTS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PreprocessingOptions:
+class PreprocessingOptions(Options, section='config.preprocessing'):
   """What every image goes through; see configs/base.py."""
 
-  image_size: tuple[int, int]
-  mean: tuple[float, float, float]
-  std: tuple[float, float, float]
-  eval_crop_fraction: float
-  eval_resize: str
-  interpolation: str
-
-  def __post_init__(self):
-    """Checks the values; a UserError says which is impossible."""
-    size = self.image_size
-    if len(size) != 2 or any(int(n) != n or n < 1 for n in size):
-      raise UserError(
-        f'config.preprocessing.image_size is {size}; it must be (height, '
-        'width) in pixels, two positive integers.'
-      )
-    for key in ('mean', 'std'):
-      if len(getattr(self, key)) != 3:
-        raise UserError(
-          f'config.preprocessing.{key} is {getattr(self, key)}; it must be '
-          'three numbers, for red, green and blue.'
-        )
-    if min(self.std) <= 0:
-      raise UserError(
-        f'config.preprocessing.std is {self.std}; it must be positive.'
-      )
-    if not 0 < self.eval_crop_fraction <= 1:
-      raise UserError(
-        'config.preprocessing.eval_crop_fraction is '
-        f'{self.eval_crop_fraction}; it must be above 0 and at most 1.'
-      )
-    if self.eval_resize not in _EVAL_RESIZES:
-      raise UserError(
-        f'config.preprocessing.eval_resize is {self.eval_resize!r}; it must '
-        f'be one of {", ".join(_EVAL_RESIZES)}.'
-      )
-    if self.interpolation not in _INTERPOLATIONS:
-      raise UserError(
-        f'config.preprocessing.interpolation is {self.interpolation!r}; it '
-        f'must be one of {", ".join(_INTERPOLATIONS)}.'
-      )
+  image_size: Annotated[tuple[_Pixels, _Pixels], '(height, width) in pixels']
+  mean: Annotated[
+    tuple[_Mean, _Mean, _Mean],
+    'red, green and blue of pixels in 0..1, those of 0..255 divided by 255',
+  ]
+  std: Annotated[
+    tuple[_Deviation, _Deviation, _Deviation],
+    'red, green and blue of pixels in 0..1, those of 0..255 divided by 255',
+  ]
+  eval_crop_fraction: Annotated[float, Range(at_least=0.01, at_most=1)]
+  eval_resize: Annotated[str, OneOf(_EVAL_RESIZES)]
+  interpolation: Annotated[str, OneOf(_INTERPOLATIONS)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AugmentationOptions:
+class AugmentationOptions(Options, section='config.augmentation'):
   """What training images go through; see configs/base.py."""
 
-  crop_area: tuple[float, float]
-  crop_aspect_ratio: tuple[float, float]
+  crop_area: Annotated[
+    tuple[_Part, _Part], '(smallest, largest) part of the image'
+  ]
+  crop_aspect_ratio: Annotated[
+    tuple[_AspectRatio, _AspectRatio], '(smallest, largest) width / height'
+  ]
   horizontal_flip: bool
-  randaugment_layers: int
-  randaugment_magnitude: float
-  randaugment_probability: float
-  randaugment_scale: str
-  random_erasing_probability: float
-  random_erasing_fill: str
-  repeats: int
+  randaugment_layers: Annotated[int, Range(at_least=0, at_most=100)]
+  randaugment_magnitude: Annotated[float, Range(at_least=0, at_most=30)]
+  randaugment_probability: Annotated[float, Range(at_least=0, at_most=1)]
+  randaugment_scale: Annotated[str, OneOf(SCALES)]
+  random_erasing_probability: Annotated[float, Range(at_least=0, at_most=1)]
+  random_erasing_fill: Annotated[str, OneOf(FILLS)]
+  repeats: Annotated[int, Range(at_least=1, at_most=2**20)]
 
-  def __post_init__(self):
-    """Checks the values; a UserError says which is impossible."""
-    area = self.crop_area
-    if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
-      raise UserError(
-        f'config.augmentation.crop_area is {area}; it must be (smallest, '
-        'largest) with 0 < smallest <= largest <= 1.'
-      )
-    ratio = self.crop_aspect_ratio
-    if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
-      raise UserError(
-        f'config.augmentation.crop_aspect_ratio is {ratio}; it must be '
-        '(smallest, largest) with 0 < smallest <= largest.'
-      )
-    if self.randaugment_layers < 0:
-      raise UserError(
-        'config.augmentation.randaugment_layers is '
-        f'{self.randaugment_layers}; it cannot be negative.'
-      )
-    if not 0 <= self.randaugment_magnitude <= 30:
-      raise UserError(
-        'config.augmentation.randaugment_magnitude is '
-        f'{self.randaugment_magnitude}; it must be between 0 and 30.'
-      )
-    if not 0 <= self.randaugment_probability <= 1:
-      raise UserError(
-        'config.augmentation.randaugment_probability is '
-        f'{self.randaugment_probability}; it must be between 0 and 1.'
-      )
-    if self.randaugment_scale not in SCALES:
-      raise UserError(
-        'config.augmentation.randaugment_scale is '
-        f'{self.randaugment_scale!r}; it must be one of {", ".join(SCALES)}.'
-      )
-    if not 0 <= self.random_erasing_probability <= 1:
-      raise UserError(
-        'config.augmentation.random_erasing_probability is '
-        f'{self.random_erasing_probability}; it must be between 0 and 1.'
-      )
-    if self.random_erasing_fill not in FILLS:
-      raise UserError(
-        'config.augmentation.random_erasing_fill is '
-        f'{self.random_erasing_fill!r}; it must be one of {", ".join(FILLS)}.'
-      )
-    if self.repeats < 1:
-      raise UserError(
-        f'config.augmentation.repeats is {self.repeats}; it must be at least '
-        '1, which repeats nothing.'
-      )
+  def check(self):
+    """Raises UserError for a range from a larger to a smaller number."""
+    for key in ('crop_area', 'crop_aspect_ratio'):
+      smallest, largest = getattr(self, key)
+      if smallest > largest:
+        raise UserError(
+          f'config.augmentation.{key} is {(smallest, largest)}; it must be'
+          ' (smallest, largest).'
+        )
 
   def check_batch_size(self, global_batch_size: int) -> None:
     """Checks that a batch can be made of repeated images.

@@ -1,6 +1,7 @@
 """Which images are trained and evaluated on: options to a source."""
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 
@@ -10,54 +11,33 @@ from coatnet_jax.data.idx import IdxSource
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_local_path
+from coatnet_jax.values import NOT_EMPTY, OneOf, Options, Range
+
+SOURCES = ('tfds', 'folder', 'idx', 'synthetic')
+_Pixels = Annotated[int, Range(at_least=1, at_most=2**14)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class DataOptions(Options, section='config.data'):
   """What is read, from where, and by how many; see configs/base.py."""
 
-  source: str
+  source: Annotated[str, OneOf(SOURCES)]
   name: str
   data_dir: str
-  train_split: str
-  eval_split: str
-  eval_fraction: float
-  synthetic_examples: int
-  synthetic_classes: int
-  synthetic_image_size: tuple[int, int]
-  cache_mebibytes: float
-  num_workers: int
-  num_threads: int
-  prefetch_batches: int
-
-  def __post_init__(self):
-    """Checks the values; a UserError says which is impossible."""
-    if self.source not in _CREATE_BY_SOURCE:
-      raise UserError(
-        f'config.data.source is {self.source!r}; it must be one of '
-        f'{", ".join(_CREATE_BY_SOURCE)}.'
-      )
-    if not 0 < self.eval_fraction <= 1:
-      raise UserError(
-        f'config.data.eval_fraction is {self.eval_fraction}; it must be above '
-        '0, and below 1 to train, or 1 to evaluate on all images.'
-      )
-    for key in ('synthetic_examples', 'synthetic_classes', 'prefetch_batches'):
-      if getattr(self, key) < 1:
-        raise UserError(
-          f'config.data.{key} is {getattr(self, key)}; it must be at least 1.'
-        )
-    for key in ('cache_mebibytes', 'num_workers', 'num_threads'):
-      if getattr(self, key) < 0:
-        raise UserError(
-          f'config.data.{key} is {getattr(self, key)}; it cannot be negative.'
-        )
-    size = self.synthetic_image_size
-    if len(size) != 2 or min(size) < 1:
-      raise UserError(
-        f'config.data.synthetic_image_size is {size}; it must be (height, '
-        'width) in pixels.'
-      )
+  train_split: Annotated[str, NOT_EMPTY]
+  eval_split: Annotated[str, NOT_EMPTY]
+  eval_fraction: Annotated[
+    float, Range(above=0, at_most=1), 'below 1 to train, 1 to evaluate on all'
+  ]
+  synthetic_examples: Annotated[int, Range(at_least=1, at_most=2**31 - 1)]
+  synthetic_classes: Annotated[int, Range(at_least=1, at_most=2**24)]
+  synthetic_image_size: Annotated[
+    tuple[_Pixels, _Pixels], '(height, width) in pixels'
+  ]
+  cache_mebibytes: Annotated[float, Range(at_least=0, at_most=2**30)]
+  num_workers: Annotated[int, Range(at_least=0, at_most=1024)]
+  num_threads: Annotated[int, Range(at_least=0, at_most=1024)]
+  prefetch_batches: Annotated[int, Range(at_least=1, at_most=2**16)]
 
 
 class SyntheticSource(ImageSource):

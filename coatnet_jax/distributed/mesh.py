@@ -8,7 +8,7 @@ averages, over `fsdp`, and of wide layers over `tensor` too:
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -16,18 +16,21 @@ from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.values import Range, checked
 
 # Over which the batch is divided, the outermost first.
 BATCH_AXES = ('replica', 'data', 'fsdp')
 AXES = (*BATCH_AXES, 'tensor')
+_Devices = Annotated[int, Range(at_least=1, at_most=2**20, also=(-1,))]
 
 
+@checked
 def create_mesh(
   *,
-  replica: int,
-  data: int,
-  fsdp: int,
-  tensor: int,
+  replica: _Devices,
+  data: _Devices,
+  fsdp: _Devices,
+  tensor: _Devices,
   devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
   """Arranges devices as a (replica, data, fsdp, tensor) mesh.

@@ -4,25 +4,35 @@ The named architectures are in `variants.py` and the modules beside it.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Annotated, Any
 
-from coatnet_jax.errors import UserError
 from coatnet_jax.models.convnext import ConvNeXtOptions
 from coatnet_jax.models.layers import (
   ACTIVATIONS,
   KERNEL_INITS,
   NORMS,
-  check_choice,
+  Epsilon,
+  Width,
 )
 from coatnet_jax.models.mbconv import MBConvOptions
 from coatnet_jax.models.transformer import TransformerOptions
+from coatnet_jax.values import (
+  NOT_EMPTY,
+  OneOf,
+  Options,
+  Range,
+  check_names,
+)
 
 BLOCK_KINDS = ('mbconv', 'transformer', 'convnext')
 
+_Pixels = Annotated[int, Range(at_least=1, at_most=2**14)]
+ImageSize = Annotated[tuple[_Pixels, _Pixels], '(height, width) in pixels']
+
 
 @dataclasses.dataclass(frozen=True)
-class Blocks:
+class Blocks(Options):
   """A run of equal blocks.
 
   Attributes:
@@ -31,22 +41,13 @@ class Blocks:
     width: output channels of each.
   """
 
-  kind: str
-  num_blocks: int
-  width: int
-
-  def __post_init__(self):
-    """Raises UserError for an unknown kind or a number that is not positive."""
-    check_choice('The kind of a block', self.kind, BLOCK_KINDS)
-    if self.num_blocks < 1 or self.width < 1:
-      raise UserError(
-        f'{self.num_blocks} blocks of {self.width} channels are not possible:'
-        ' both numbers must be positive.'
-      )
+  kind: Annotated[str, OneOf(BLOCK_KINDS)]
+  num_blocks: Annotated[int, Range(at_least=1, at_most=10_000)]
+  width: Width
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class Stage(Options):
   """Blocks at one resolution.
 
   Attributes:
@@ -54,8 +55,8 @@ class Stage:
     stride: of the first block.
   """
 
-  runs: tuple[Blocks, ...]
-  stride: int = 2
+  runs: Annotated[tuple[Blocks, ...], NOT_EMPTY]
+  stride: Annotated[int, Range(at_least=1, at_most=64)] = 2
 
   @property
   def width(self) -> int:
@@ -64,7 +65,7 @@ class Stage:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StemOptions:
+class StemOptions(Options, section='stem'):
   """S0: convolutions, with a norm and an activation between them.
 
   Nothing follows the last: the first block of S1 begins with a norm.
@@ -79,24 +80,17 @@ class StemOptions:
     activation: one of `ACTIVATIONS`.
   """
 
-  widths: tuple[int, ...]
-  kernel_size: int = 3
-  stride: int = 2
+  widths: Annotated[tuple[Width, ...], NOT_EMPTY]
+  kernel_size: Annotated[int, Range(at_least=1, at_most=64)] = 3
+  stride: Annotated[int, Range(at_least=1, at_most=64)] = 2
   use_bias: bool = False
-  norm: str = 'batch'
-  norm_epsilon: float = 1e-3
-  activation: str = 'gelu_tanh'
-
-  def __post_init__(self):
-    """Raises UserError for a value that is none of the choices."""
-    check_choice('stem.norm', self.norm, NORMS)
-    check_choice('stem.activation', self.activation, ACTIVATIONS)
-    if not self.widths or min(self.widths) < 1:
-      raise UserError(f'stem.widths are {self.widths}; all must be positive.')
+  norm: Annotated[str, OneOf(NORMS)] = 'batch'
+  norm_epsilon: Epsilon = 1e-3
+  activation: Annotated[str, OneOf(ACTIVATIONS)] = 'gelu_tanh'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HeadOptions:
+class HeadOptions(Options, section='head'):
   """From the last map to the logits.
 
   Attributes:
@@ -108,19 +102,15 @@ class HeadOptions:
     use_bias: whether the logits have biases.
   """
 
-  norm: str = 'layer'
-  norm_epsilon: float = 1e-5
+  norm: Annotated[str, OneOf((*NORMS, 'none'))] = 'layer'
+  norm_epsilon: Epsilon = 1e-5
   norm_before_pool: bool = False
   pre_logits: bool = True
   use_bias: bool = True
 
-  def __post_init__(self):
-    """Raises UserError for a value that is none of the choices."""
-    check_choice('head.norm', self.norm, (*NORMS, 'none'))
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Variant:
+class Variant(Options):
   """An architecture, without its number of classes.
 
   Attributes:
@@ -138,23 +128,17 @@ class Variant:
   """
 
   stem: StemOptions
-  stages: tuple[Stage, ...]
+  stages: Annotated[tuple[Stage, ...], NOT_EMPTY]
   mbconv: MBConvOptions = MBConvOptions()
   transformer: TransformerOptions = TransformerOptions()
   convnext: ConvNeXtOptions = ConvNeXtOptions()
   head: HeadOptions = HeadOptions()
-  kernel_init: str = 'normal_0.02'
-  image_size: tuple[int, int] = (224, 224)
-  in_channels: int = 3
+  kernel_init: Annotated[str, OneOf(KERNEL_INITS)] = 'normal_0.02'
+  image_size: ImageSize = (224, 224)
+  in_channels: Width = 3
 
-  def __post_init__(self):
-    """Checks what the fields' types don't.
-
-    Raises:
-      UserError: attention heads that don't fill the width, an unknown
-        initialisation.
-    """
-    check_choice('kernel_init', self.kernel_init, KERNEL_INITS)
+  def check(self):
+    """Raises UserError for attention heads that don't fill the width."""
     in_width = self.stem.widths[-1]
     for stage in self.stages:
       for run in stage.runs:
@@ -224,7 +208,12 @@ def list_feature_maps(variant: Any) -> tuple[FeatureMap, ...]:
   )
 
 
-def replace(variant: Any, changes: Mapping[str, Any]) -> Any:
+def replace(
+  variant: Any,
+  changes: Mapping[str, Any],
+  others: Collection[str] = (),
+  path: str = '',
+) -> Any:
   """Returns a frozen dataclass with other values.
 
   Args:
@@ -232,14 +221,18 @@ def replace(variant: Any, changes: Mapping[str, Any]) -> Any:
     changes: by name of the field. What is a dataclass itself may be given
       whole, or as a mapping of what changes in it:
       `{'transformer': {'head_dim': 64}}`.
+    others: names that a message lists beside the fields.
+    path: what the dataclass is called in a message; may be empty.
 
   Raises:
-    TypeError: no such field.
-    UserError: a value that is not possible.
+    UserError: no such field, or a value that is not possible.
   """
+  names = [field.name for field in dataclasses.fields(variant)]
+  check_names(path, changes, [*names, *others])
   values = {
-    name: replace(getattr(variant, name), value)
-    if isinstance(value, Mapping) and hasattr(variant, name)
+    name: replace(getattr(variant, name), value, path=name)
+    if isinstance(value, Mapping)
+    and dataclasses.is_dataclass(getattr(variant, name))
     else value
     for name, value in changes.items()
   }

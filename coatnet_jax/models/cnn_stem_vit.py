@@ -7,15 +7,21 @@ Not here: relative attention, which is CoAtNet's.
 """
 
 import dataclasses
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.models.architecture import FeatureMap, list_feature_maps
-from coatnet_jax.models.layers import StochasticDepth, drop_branch
+from coatnet_jax.models.architecture import (
+  FeatureMap,
+  ImageSize,
+  list_feature_maps,
+)
+from coatnet_jax.models.layers import StochasticDepth, Width, drop_branch
 from coatnet_jax.ops.batch_division import divide_batch
+from coatnet_jax.values import Options, Range
 
 # Of BatchNorm and LayerNorm.
 _NORM_EPSILON = 1e-5
@@ -24,7 +30,7 @@ _ENCODER_INIT = nn.initializers.xavier_uniform()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CNNStemViTVariant:
+class CNNStemViTVariant(Options):
   """An architecture, without its number of classes.
 
   Attributes:
@@ -40,40 +46,21 @@ class CNNStemViTVariant:
     in_channels: of the images.
   """
 
-  stem_widths: tuple[int, ...] = (64, 128)
-  width: int = 512
-  depth: int = 6
-  num_heads: int = 8
-  mlp_ratio: int = 4
-  dropout_rate: float = 0.1
-  image_size: tuple[int, int] = (56, 56)
-  in_channels: int = 3
+  stem_widths: tuple[Width, ...] = (64, 128)
+  width: Width = 512
+  depth: Annotated[int, Range(at_least=1, at_most=10_000)] = 6
+  num_heads: Annotated[int, Range(at_least=1, at_most=2**20)] = 8
+  mlp_ratio: Annotated[int, Range(at_least=1, at_most=1000)] = 4
+  dropout_rate: Annotated[float, Range(at_least=0, below=1)] = 0.1
+  image_size: ImageSize = (56, 56)
+  in_channels: Width = 3
 
-  def __post_init__(self):
-    """Checks what the fields' types don't.
-
-    Raises:
-      UserError: a number that is not positive, heads that don't fill the
-        width, or a dropout rate out of its range.
-    """
-    for name in ('width', 'depth', 'num_heads', 'mlp_ratio', 'in_channels'):
-      if getattr(self, name) < 1:
-        raise UserError(
-          f'{name} is {getattr(self, name)}; it must be positive.'
-        )
-    if min(self.stem_widths, default=1) < 1:
-      raise UserError(
-        f'stem_widths are {self.stem_widths}; all must be positive.'
-      )
+  def check(self):
+    """Raises UserError for heads that don't fill the width."""
     if self.width % self.num_heads:
       raise UserError(
         f'{self.num_heads} attention heads do not divide a width of'
         f' {self.width}.'
-      )
-    if not 0 <= self.dropout_rate < 1:
-      raise UserError(
-        f'dropout_rate is {self.dropout_rate}; it must be at least 0 and less'
-        ' than 1.'
       )
 
   @property

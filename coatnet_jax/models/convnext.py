@@ -1,6 +1,7 @@
 """The convolution block of CoAtNeXt: ConvNeXt's (arXiv 2201.03545)."""
 
 import dataclasses
+from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -12,19 +13,21 @@ from coatnet_jax.models.layers import (
   NORMS,
   POOLS,
   SHORTCUT_PROJECTIONS,
+  Epsilon,
   Layers,
   LayerScale,
+  LayerScaleInit,
   Shortcut,
   StochasticDepth,
-  check_choice,
   drop_branch,
   pool,
 )
 from coatnet_jax.ops.rematerialization import keep
+from coatnet_jax.values import OneOf, Options, Range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConvNeXtOptions:
+class ConvNeXtOptions(Options, section='convnext'):
   """What a ConvNeXt block is made of; the defaults are timm's CoAtNeXt's.
 
   Attributes:
@@ -41,29 +44,26 @@ class ConvNeXtOptions:
     shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
   """
 
-  kernel_size: int = 7
-  expansion_ratio: int = 4
-  stride_in: str = 'depthwise'
-  branch_pool: str = 'avg'
-  norm: str = 'layer'
-  norm_epsilon: float = 1e-6
-  activation: str = 'gelu'
-  layer_scale: float = 1e-5
+  kernel_size: Annotated[int, Range(at_least=1, at_most=63), 'odd'] = 7
+  expansion_ratio: Annotated[int, Range(at_least=1, at_most=1000)] = 4
+  stride_in: Annotated[str, OneOf(('depthwise', 'pool'))] = 'depthwise'
+  branch_pool: Annotated[str, OneOf(POOLS)] = 'avg'
+  norm: Annotated[str, OneOf(NORMS)] = 'layer'
+  norm_epsilon: Epsilon = 1e-6
+  activation: Annotated[str, OneOf(ACTIVATIONS)] = 'gelu'
+  layer_scale: LayerScaleInit = 1e-5
   shortcut_bias: bool = True
-  shortcut_pool: str = 'avg'
-  shortcut_projection: str = 'width_changes'
+  shortcut_pool: Annotated[str, OneOf(POOLS)] = 'avg'
+  shortcut_projection: Annotated[str, OneOf(SHORTCUT_PROJECTIONS)] = (
+    'width_changes'
+  )
 
-  def __post_init__(self):
-    """Raises UserError for a value that is none of the choices."""
-    for name, choices in (
-      ('stride_in', ('depthwise', 'pool')),
-      ('branch_pool', POOLS),
-      ('norm', NORMS),
-      ('activation', ACTIVATIONS),
-      ('shortcut_pool', POOLS),
-      ('shortcut_projection', SHORTCUT_PROJECTIONS),
-    ):
-      check_choice(f'convnext.{name}', getattr(self, name), choices)
+  def check(self):
+    """Raises UserError for a kernel without a middle."""
+    if self.kernel_size % 2 == 0:
+      raise UserError(
+        f'convnext.kernel_size is {self.kernel_size}; it must be odd.'
+      )
 
 
 class ConvNeXtBlock(nn.Module):

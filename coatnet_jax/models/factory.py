@@ -2,8 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 
@@ -16,25 +16,26 @@ from coatnet_jax.models.architecture import (
 from coatnet_jax.models.block_sequence import REMAT_POLICIES
 from coatnet_jax.models.cnn_stem_vit import CNNStemViT, CNNStemViTVariant
 from coatnet_jax.models.coatnet import CoAtNet
-from coatnet_jax.models.layers import check_choice
 from coatnet_jax.ops.relative_attention import IMPLEMENTATIONS
+from coatnet_jax.values import OneOf, Range, check_names, checked
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
+@checked
 def create_model(
   name: str,
   *,
-  num_classes: int = 1000,
-  stochastic_depth_rate: float = 0.0,
-  dtype: str = 'float32',
-  batch_norm_momentum: float = 0.99,
+  num_classes: Annotated[int, Range(at_least=0, at_most=2**24)] = 1000,
+  stochastic_depth_rate: Annotated[float, Range(at_least=0, below=1)] = 0.0,
+  dtype: Annotated[str, OneOf(DTYPES)] = 'float32',
+  batch_norm_momentum: Annotated[float, Range(at_least=0, below=1)] = 0.99,
   feature_maps: Sequence[str] = (),
-  attention: str = 'auto',
-  batch_norm_group_size: int = 0,
-  remat: str = 'none',
+  attention: Annotated[str, OneOf(IMPLEMENTATIONS)] = 'auto',
+  batch_norm_group_size: Annotated[int, Range(at_least=0, at_most=2**24)] = 0,
+  remat: Annotated[str, OneOf(REMAT_POLICIES)] = 'none',
   scan_blocks: bool = False,
-  head_bias_init: float = 0.0,
+  head_bias_init: Annotated[float, Range(at_least=-1000, at_most=1000)] = 0.0,
   **overrides: Any,
 ) -> CoAtNet | CNNStemViT:
   """Creates a model by the name of its variant.
@@ -76,29 +77,15 @@ def create_model(
 
   Raises:
     UserError: an unknown variant, dtype, stage or implementation (with those
-      there are), or a number out of its range.
-    TypeError: an override that is no field of the variant.
+      there are), a number out of its range, or an override that is no field of
+      the variant.
   """
-  if dtype not in DTYPES:
-    raise UserError(f'dtype is {dtype!r}; it can be {" or ".join(DTYPES)}.')
-  check_choice('attention', attention, IMPLEMENTATIONS)
-  check_choice('remat', remat, REMAT_POLICIES)
-  if batch_norm_group_size < 0:
-    raise UserError(
-      f'batch_norm_group_size is {batch_norm_group_size}; it must be a number'
-      ' of examples, or 0 for all.'
-    )
-  if not 0 <= stochastic_depth_rate < 1:
-    raise UserError(
-      f'stochastic_depth_rate is {stochastic_depth_rate}; it must be at least'
-      ' 0 and less than 1.'
-    )
-  if num_classes < 0:
-    raise UserError(f'num_classes is {num_classes}; it must not be negative.')
   if name == variants.CUSTOM:
+    check_names('', overrides, _parameters(variants.custom_coatnet))
     variant = variants.custom_coatnet(**overrides)
   else:
-    variant = replace(variants.get_variant(name), overrides)
+    variant = variants.get_variant(name)
+    variant = replace(variant, overrides, others=_parameters(create_model))
   stages = [stage.name for stage in list_feature_maps(variant)]
   if unknown := set(feature_maps) - set(stages):
     raise UserError(
@@ -136,6 +123,12 @@ def create_model(
     feature_maps=tuple(feature_maps),
     head_bias_init=head_bias_init,
   )
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+  """Returns the names of the arguments that a function has a default for."""
+  parameters = inspect.signature(function).parameters
+  return [n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
 
 
 def _check_has_no_options(name: str, **options: Any) -> None:

@@ -3,16 +3,15 @@
 import dataclasses
 import functools
 import types
-from collections.abc import Collection
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from coatnet_jax.errors import UserError
 from coatnet_jax.models.batch_norm import GroupedBatchNorm
 from coatnet_jax.ops.depthwise_conv import depthwise_conv
+from coatnet_jax.values import Range
 
 ACTIVATIONS = types.MappingProxyType(
   {
@@ -31,10 +30,10 @@ NORMS = ('batch', 'layer')
 SHORTCUT_PROJECTIONS = ('width_changes', 'first_block')
 
 
-def check_choice(name: str, value: str, choices: Collection[str]) -> None:
-  """Raises a UserError that lists the choices if `value` is none of them."""
-  if value not in choices:
-    raise UserError(f'{name} is {value!r}; it can be {", ".join(choices)}.')
+# Numbers of the blocks' options.
+Width = Annotated[int, Range(at_least=1, at_most=2**20)]
+Epsilon = Annotated[float, Range(above=0, at_most=1)]
+LayerScaleInit = Annotated[float, Range(at_least=0, at_most=1000)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The convolution block of stages S1 and S2 (paper 2.1, A.1, Eq. 5)."""
 
 import dataclasses
+from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -10,19 +11,20 @@ from coatnet_jax.models.layers import (
   NORMS,
   POOLS,
   SHORTCUT_PROJECTIONS,
+  Epsilon,
   Layers,
   Shortcut,
   SqueezeExcite,
   StochasticDepth,
-  check_choice,
   drop_branch,
   pool,
 )
 from coatnet_jax.ops.rematerialization import keep
+from coatnet_jax.values import OneOf, Options, Range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MBConvOptions:
+class MBConvOptions(Options, section='mbconv'):
   """What an MBConv block is made of; the defaults are the reconstruction.
 
   Attributes:
@@ -48,39 +50,27 @@ class MBConvOptions:
     shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
   """
 
-  expansion_ratio: int = 4
-  expand_from: str = 'output'
-  stride_in: str = 'expand'
-  branch_pool: str = 'avg'
-  norm: str = 'batch'
-  norm_epsilon: float = 1e-3
-  activation: str = 'gelu_tanh'
+  expansion_ratio: Annotated[int, Range(at_least=1, at_most=1000)] = 4
+  expand_from: Annotated[str, OneOf(('output', 'input'))] = 'output'
+  stride_in: Annotated[str, OneOf(('expand', 'depthwise', 'pool'))] = 'expand'
+  branch_pool: Annotated[str, OneOf(POOLS)] = 'avg'
+  norm: Annotated[str, OneOf(NORMS)] = 'batch'
+  norm_epsilon: Epsilon = 1e-3
+  activation: Annotated[str, OneOf(ACTIVATIONS)] = 'gelu_tanh'
   pre_norm_activation: bool = False
-  se_ratio: float = 0.25
-  se_basis: str = 'output'
-  se_multiple_of: int = 1
-  se_position: str = 'after_activation'
-  se_activation: str = 'silu'
+  se_ratio: Annotated[float, Range(at_least=0, at_most=100)] = 0.25
+  se_basis: Annotated[str, OneOf(('output', 'input', 'expanded'))] = 'output'
+  se_multiple_of: Annotated[int, Range(at_least=1, at_most=2**16)] = 1
+  se_position: Annotated[str, OneOf(('after_activation', 'before_norm'))] = (
+    'after_activation'
+  )
+  se_activation: Annotated[str, OneOf(ACTIVATIONS)] = 'silu'
   shrink_bias: bool = True
   shortcut_bias: bool = True
-  shortcut_pool: str = 'max'
-  shortcut_projection: str = 'width_changes'
-
-  def __post_init__(self):
-    """Raises UserError for a value that is none of the choices."""
-    for name, choices in (
-      ('expand_from', ('output', 'input')),
-      ('stride_in', ('expand', 'depthwise', 'pool')),
-      ('branch_pool', POOLS),
-      ('norm', NORMS),
-      ('activation', ACTIVATIONS),
-      ('se_basis', ('output', 'input', 'expanded')),
-      ('se_position', ('after_activation', 'before_norm')),
-      ('se_activation', ACTIVATIONS),
-      ('shortcut_pool', POOLS),
-      ('shortcut_projection', SHORTCUT_PROJECTIONS),
-    ):
-      check_choice(f'mbconv.{name}', getattr(self, name), choices)
+  shortcut_pool: Annotated[str, OneOf(POOLS)] = 'max'
+  shortcut_projection: Annotated[str, OneOf(SHORTCUT_PROJECTIONS)] = (
+    'width_changes'
+  )
 
   def hidden_width(self, in_width: int, width: int) -> int:
     """Returns the channels between the 1x1 convolutions."""

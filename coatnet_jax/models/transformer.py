@@ -1,6 +1,7 @@
 """The attention block of stages S3 and S4 (paper 2.1, A.1, Eq. 3 and 4)."""
 
 import dataclasses
+from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -13,18 +14,21 @@ from coatnet_jax.models.layers import (
   NORMS,
   POOLS,
   SHORTCUT_PROJECTIONS,
+  Epsilon,
   Layers,
   LayerScale,
+  LayerScaleInit,
   Shortcut,
   StochasticDepth,
+  Width,
   add_bias,
-  check_choice,
   drop_branch,
   pool,
 )
 from coatnet_jax.ops.relative_attention import relative_attention
 from coatnet_jax.ops.relative_bias import ExpandedBias, expand_bias_table
 from coatnet_jax.ops.rematerialization import keep
+from coatnet_jax.values import OneOf, Options, Range
 
 # The collection of variables that `expand_bias_tables` adds.
 EXPANDED_BIAS = 'expanded_bias'
@@ -32,7 +36,7 @@ RELATIVE_POSITIONS = ('table', 'table_key_minus_query', 'mlp', 'none')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerOptions:
+class TransformerOptions(Options, section='transformer'):
   """What a Transformer block is made of; the defaults are the reconstruction.
 
   Attributes:
@@ -62,37 +66,28 @@ class TransformerOptions:
     shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
   """
 
-  head_dim: int = 32
-  num_heads: int = 0
-  attention_width: str = 'output'
-  relative_position: str = 'table'
-  relative_position_mlp_width: int = 512
-  relative_position_mlp_dropout: float = 0.125
-  expansion_ratio: int = 4
-  norm: str = 'layer'
-  norm_epsilon: float = 1e-5
-  activation: str = 'gelu_tanh'
-  layer_scale: float = 0.0
+  head_dim: Width = 32
+  num_heads: Annotated[int, Range(at_least=0, at_most=2**20)] = 0
+  attention_width: Annotated[str, OneOf(('output', 'input'))] = 'output'
+  relative_position: Annotated[str, OneOf(RELATIVE_POSITIONS)] = 'table'
+  relative_position_mlp_width: Width = 512
+  relative_position_mlp_dropout: Annotated[
+    float, Range(at_least=0, below=1)
+  ] = 0.125
+  expansion_ratio: Annotated[int, Range(at_least=1, at_most=1000)] = 4
+  norm: Annotated[str, OneOf(NORMS)] = 'layer'
+  norm_epsilon: Epsilon = 1e-5
+  activation: Annotated[str, OneOf(ACTIVATIONS)] = 'gelu_tanh'
+  layer_scale: LayerScaleInit = 0.0
   qkv_bias: bool = True
   out_bias: bool = True
   ffn_bias: bool = True
   shortcut_bias: bool = True
-  shortcut_pool: str = 'max'
-  branch_pool: str = 'max'
-  shortcut_projection: str = 'width_changes'
-
-  def __post_init__(self):
-    """Raises UserError for a value that is none of the choices."""
-    for name, choices in (
-      ('attention_width', ('output', 'input')),
-      ('relative_position', RELATIVE_POSITIONS),
-      ('norm', NORMS),
-      ('activation', ACTIVATIONS),
-      ('shortcut_pool', POOLS),
-      ('branch_pool', POOLS),
-      ('shortcut_projection', SHORTCUT_PROJECTIONS),
-    ):
-      check_choice(f'transformer.{name}', getattr(self, name), choices)
+  shortcut_pool: Annotated[str, OneOf(POOLS)] = 'max'
+  branch_pool: Annotated[str, OneOf(POOLS)] = 'max'
+  shortcut_projection: Annotated[str, OneOf(SHORTCUT_PROJECTIONS)] = (
+    'width_changes'
+  )
 
   def resolve_num_heads(self, in_width: int, width: int) -> int:
     """Returns the number of heads of a block.

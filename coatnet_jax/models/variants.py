@@ -3,6 +3,7 @@
 import difflib
 import fnmatch
 from collections.abc import Sequence
+from typing import Annotated
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.models import (
@@ -12,13 +13,15 @@ from coatnet_jax.models import (
 )
 from coatnet_jax.models.architecture import (
   Blocks,
+  ImageSize,
   Stage,
   StemOptions,
   Variant,
 )
 from coatnet_jax.models.cnn_stem_vit import CNNStemViTVariant
-from coatnet_jax.models.layers import check_choice
+from coatnet_jax.models.layers import Width
 from coatnet_jax.models.transformer import TransformerOptions
+from coatnet_jax.values import Range, checked
 
 VARIANTS: dict[str, Variant | CNNStemViTVariant] = {
   'cnn_stem_vit': CNNStemViTVariant(),
@@ -29,6 +32,7 @@ VARIANTS: dict[str, Variant | CNNStemViTVariant] = {
 # The name of an architecture made from arguments: `custom_coatnet`.
 CUSTOM = 'coatnet'
 _KINDS = {'C': 'mbconv', 'T': 'transformer'}
+_Number = Annotated[int, Range(at_least=1, at_most=10_000)]
 
 
 def list_variants(pattern: str = '*') -> list[str]:
@@ -51,16 +55,17 @@ def get_variant(name: str) -> Variant | CNNStemViTVariant:
   return VARIANTS[name]
 
 
+@checked
 def custom_coatnet(
   *,
-  img_size: Sequence[int],
-  in_channels: int,
-  num_blocks: Sequence[int],
-  channels: Sequence[int],
-  num_heads: int = 32,
-  block_types: Sequence[str] = ('C', 'C', 'T', 'T'),
-  scaled_num_blocks: Sequence[int] | None = None,
-  scaled_channels: Sequence[int] | None = None,
+  img_size: ImageSize,
+  in_channels: Width,
+  num_blocks: tuple[_Number, _Number, _Number, _Number, _Number],
+  channels: tuple[Width, Width, Width, Width, Width],
+  num_heads: Width = 32,
+  block_types: str | Sequence[str] = ('C', 'C', 'T', 'T'),
+  scaled_num_blocks: tuple[_Number, _Number] | None = None,
+  scaled_channels: tuple[Width, Width] | None = None,
 ) -> Variant:
   """Makes a variant of the paper's blocks, by lucid's `CoAtNetConfig`.
 
@@ -80,26 +85,15 @@ def custom_coatnet(
   Raises:
     UserError: a number that is not positive, or too many or too few of them.
   """
-  for name, values, length in (
-    ('img_size', img_size, 2),
-    ('num_blocks', num_blocks, 5),
-    ('channels', channels, 5),
-    ('block_types', block_types, 4),
-    ('scaled_num_blocks', scaled_num_blocks or (1, 1), 2),
-    ('scaled_channels', scaled_channels or (1, 1), 2),
-    ('in_channels and num_heads', (in_channels, num_heads), 2),
-  ):
-    if len(values) != length:
-      raise UserError(f'{name} is {values}; it must have {length} values.')
-    if name != 'block_types' and min(values) < 1:
-      raise UserError(f'{name} is {values}; it must be positive.')
   if (scaled_num_blocks is None) != (scaled_channels is None):
     raise UserError(
       'scaled_num_blocks and scaled_channels go together: give both or neither.'
     )
-  for block_type in block_types:
-    check_choice('A block type', block_type, _KINDS)
-
+  if len(block_types) != 4 or set(block_types) - set(_KINDS):
+    raise UserError(
+      f'block_types is {block_types!r}; it must be 4 values, each one of'
+      f' {", ".join(_KINDS)}.'
+    )
   runs = [
     (Blocks(_KINDS[block_type], number, width),)
     for block_type, number, width in zip(

@@ -27,30 +27,6 @@ from coatnet_jax.training.parameter_names import list_names, map_names
 _NAMES_SHOWN = 5
 
 
-def check_patterns(patterns: Sequence[str]) -> None:
-  """Checks what can be checked of patterns without parameters.
-
-  Args:
-    patterns: `config.optimizer.frozen`.
-
-  Raises:
-    UserError: they are no list of regular expressions.
-  """
-  if isinstance(patterns, str):
-    raise UserError(
-      f'optimizer.frozen is the text {patterns!r}; it must be a tuple of'
-      f' regular expressions: ({patterns!r},).'
-    )
-  for pattern in patterns:
-    try:
-      re.compile(pattern)
-    except (re.error, TypeError) as error:
-      raise UserError(
-        f'optimizer.frozen has {pattern!r}, which is no regular expression:'
-        f' {error}.'
-      ) from error
-
-
 def compute_frozen_mask(params: Any, patterns: Sequence[str]) -> Any:
   """Returns which parameters are frozen.
 

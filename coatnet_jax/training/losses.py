@@ -5,12 +5,14 @@ the train and evaluation steps.
 """
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.values import OneOf, Options, Range
 
 
 def _compute_softmax_loss(
@@ -35,7 +37,7 @@ LOSSES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossOptions:
+class LossOptions(Options, section='config.loss'):
   """What the loss is; `compute_loss` says what the smoothing means.
 
   Attributes:
@@ -47,20 +49,16 @@ class LossOptions:
     UserError: Unknown kind, or a smoothing out of its range.
   """
 
-  kind: str
-  label_smoothing: float
+  kind: Annotated[str, OneOf(LOSSES)]
+  label_smoothing: Annotated[float, Range(at_least=0, below=1)]
 
-  def __post_init__(self):
-    """Checks the values."""
-    if self.kind not in LOSSES:
-      raise UserError(
-        f'Unknown loss.kind {self.kind!r}; choose one of: {", ".join(LOSSES)}.'
-      )
+  def check(self):
+    """Raises UserError for a smoothing that leaves the kind no targets."""
     _, limit = LOSSES[self.kind]
-    if not 0 <= self.label_smoothing < limit:
+    if self.label_smoothing >= limit:
       raise UserError(
-        f'loss.label_smoothing must be at least 0 and below {limit} for '
-        f'{self.kind!r}, not {self.label_smoothing}.'
+        f'config.loss.label_smoothing is {self.label_smoothing}; it must be'
+        f' below {limit} where loss.kind is {self.kind!r}.'
       )
 
 

@@ -11,16 +11,16 @@ once for a batch: a step's loss then varies less from the draw.
 """
 
 import dataclasses
-import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.values import Options, Range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MixupOptions:
+class MixupOptions(Options, section='config.mixup'):
   """How training batches are mixed.
 
   Attributes:
@@ -34,21 +34,9 @@ class MixupOptions:
     UserError: An alpha is negative, or the probability outside 0 .. 1.
   """
 
-  mixup_alpha: float
-  cutmix_alpha: float
-  cutmix_probability: float
-
-  def __post_init__(self):
-    """Checks the values."""
-    for name in ('mixup_alpha', 'cutmix_alpha'):
-      value = getattr(self, name)
-      if not 0 <= value < math.inf:
-        raise UserError(f'mixup.{name} must be at least 0, not {value}.')
-    if not 0 <= self.cutmix_probability <= 1:
-      raise UserError(
-        'mixup.cutmix_probability must be between 0 and 1, not '
-        f'{self.cutmix_probability}.'
-      )
+  mixup_alpha: Annotated[float, Range(at_least=0, at_most=1000)]
+  cutmix_alpha: Annotated[float, Range(at_least=0, at_most=1000)]
+  cutmix_probability: Annotated[float, Range(at_least=0, at_most=1)]
 
 
 def apply_mixup(

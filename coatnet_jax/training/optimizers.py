@@ -6,15 +6,21 @@ average of parameters and gradient accumulation belong to the train step.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import optax
 
-from coatnet_jax.errors import UserError
 from coatnet_jax.training import freezing
 from coatnet_jax.training.layer_decay import scale_by_layer
 from coatnet_jax.training.parameter_names import list_names, map_names
+from coatnet_jax.values import (
+  NOT_EMPTY,
+  REGULAR_EXPRESSION,
+  OneOf,
+  Range,
+  checked,
+)
 
 
 def _lamb(
@@ -96,17 +102,21 @@ def _find_rule(name: str) -> bool | None:
   return None
 
 
+@checked
 def create_optimizer(
   learning_rate: optax.Schedule,
   *,
-  name: str,
-  b1: float,
-  b2: float,
-  eps: float,
-  weight_decay: float,
-  clip_norm: float,
-  layer_decay: float,
-  frozen: Sequence[str],
+  name: Annotated[str, OneOf(OPTIMIZERS)],
+  b1: Annotated[float, Range(at_least=0, below=1)],
+  b2: Annotated[float, Range(at_least=0, below=1)],
+  eps: Annotated[float, Range(above=0, at_most=1)],
+  weight_decay: Annotated[float, Range(at_least=0, at_most=1000)],
+  clip_norm: Annotated[float, Range(at_least=0)],
+  layer_decay: Annotated[float, Range(above=0, at_most=1)],
+  frozen: Annotated[
+    Sequence[Annotated[str, NOT_EMPTY, REGULAR_EXPRESSION]],
+    "('^s0_',), say",
+  ],
 ) -> optax.GradientTransformation:
   """Returns clipping by global norm followed by the named optimizer.
 
@@ -137,20 +147,6 @@ def create_optimizer(
       expressions; when its state is initialised, patterns that match nothing,
       or everything.
   """
-  if name not in OPTIMIZERS:
-    raise UserError(
-      f'Unknown optimizer.name {name!r}; choose one of: '
-      f'{", ".join(OPTIMIZERS)}.'
-    )
-  _check_not_negative(
-    {'eps': eps, 'weight_decay': weight_decay, 'clip_norm': clip_norm}
-  )
-  for key, value in {'b1': b1, 'b2': b2}.items():
-    if not 0 <= value < 1:
-      raise UserError(
-        f'optimizer.{key} must be at least 0 and below 1, not {value}.'
-      )
-  freezing.check_patterns(frozen)
   layer_scale = scale_by_layer(layer_decay)
   tx = optax.chain(
     optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
@@ -167,9 +163,3 @@ def create_optimizer(
   # Not in the chain at all where it is off: checkpoints of runs without stay
   # what they are.
   return tx if layer_decay == 1 else optax.chain(tx, layer_scale)
-
-
-def _check_not_negative(values: Mapping[str, float]) -> None:
-  for key, value in values.items():
-    if not 0 <= value < float('inf'):
-      raise UserError(f'optimizer.{key} must be at least 0, not {value}.')

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from clu import metric_writers, parameter_overview, periodic_actions
 from etils import epath
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.values import Options, Range
 
 # The time left is first estimated after these many steps.
 STEPS_BEFORE_ESTIMATE = 10
@@ -30,20 +31,13 @@ SUMMARY_FILE = 'summary.json'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LoggingOptions:
+class LoggingOptions(Options, section='config.logging'):
   """How much is logged; see configs/base.py."""
 
-  every_steps: int
-  image_grid_size: int
-  profile_at_step: int
-  profile_num_steps: int
-
-  def __post_init__(self):
-    """Raises UserError for values out of their range."""
-    if self.every_steps < 1:
-      raise UserError(
-        f'logging.every_steps must be at least 1, not {self.every_steps}.'
-      )
+  every_steps: Annotated[int, Range(at_least=1, at_most=2**31 - 1)]
+  image_grid_size: Annotated[int, Range(at_least=0, at_most=10_000)]
+  profile_at_step: Annotated[int, Range(at_least=0, at_most=2**31 - 1)]
+  profile_num_steps: Annotated[int, Range(at_least=1, at_most=10_000)]
 
 
 class DivergenceError(UserError):

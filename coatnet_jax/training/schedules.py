@@ -5,11 +5,15 @@ Schedules are `optax.Schedule`s: functions of the optimizer step, counted from
 write an optax schedule and pass it to `optimizers.create_optimizer`.
 """
 
-import math
+from typing import Annotated
 
 import optax
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.values import OneOf, Range, checked
+
+# What a counter of steps can hold.
+MAX_STEPS = 2**31 - 1
 
 # name -> function of (peak, minimum, number of steps after warm-up).
 DECAYS = {
@@ -41,27 +45,31 @@ def resolve_steps(
     Steps; 0 where both are 0.
 
   Raises:
-    UserError: Both are set, or one is negative or not finite.
+    UserError: Both are set, or they are more steps than can be counted.
   """
-  for key, value in {'steps': steps, 'epochs': epochs}.items():
-    if not 0 <= value < math.inf:
-      raise UserError(f'{name}_{key} must be at least 0, not {value}.')
   if steps and epochs:
     raise UserError(
       f'{name}_steps is {steps} and {name}_epochs is {epochs}; set the one'
       ' that is not meant to 0.'
     )
   # A period of a tiny part of an epoch must not become a period of 0 steps.
-  return steps or (max(round(epochs * steps_per_epoch), 1) if epochs else 0)
+  steps = steps or (max(round(epochs * steps_per_epoch), 1) if epochs else 0)
+  if steps > MAX_STEPS:
+    raise UserError(
+      f'{name}_epochs is {epochs}, which is {steps:,} steps; at most'
+      f' {MAX_STEPS:,} can be counted.'
+    )
+  return steps
 
 
+@checked
 def create_learning_rate_schedule(
   *,
-  peak_learning_rate: float,
-  min_learning_rate: float,
-  warmup_steps: int,
-  warmup_epochs: float,
-  decay: str,
+  peak_learning_rate: Annotated[float, Range(above=0, at_most=1000)],
+  min_learning_rate: Annotated[float, Range(at_least=0, at_most=1000)],
+  warmup_steps: Annotated[int, Range(at_least=0, at_most=MAX_STEPS)],
+  warmup_epochs: Annotated[float, Range(at_least=0, at_most=1e6)],
+  decay: Annotated[str, OneOf(DECAYS)],
   steps_per_epoch: float,
   num_steps: int,
 ) -> optax.Schedule:
@@ -90,13 +98,16 @@ def create_learning_rate_schedule(
     UserError: Unknown `decay`, two warm-ups, warm-up longer than the run, or
       rates that are no descent from a positive peak.
   """
-  if decay not in DECAYS:
+  if decay != 'constant' and min_learning_rate > peak_learning_rate:
     raise UserError(
-      f'Unknown schedule.decay {decay!r}; choose one of: {", ".join(DECAYS)}.'
+      f'schedule.min_learning_rate is {min_learning_rate}; it must be at most'
+      f' schedule.peak_learning_rate, {peak_learning_rate}.'
     )
-  _check_learning_rates(peak_learning_rate, min_learning_rate, decay)
   if num_steps < 1:
-    raise UserError(f'A run needs at least one step, not {num_steps}.')
+    raise UserError(
+      f'A run needs at least one step, not {num_steps}; set training.num_steps'
+      ' or training.num_epochs.'
+    )
   warmup = resolve_steps(
     name='schedule.warmup',
     steps=warmup_steps,
@@ -121,15 +132,3 @@ def create_learning_rate_schedule(
     ],
     boundaries=[warmup],
   )
-
-
-def _check_learning_rates(peak: float, minimum: float, decay: str) -> None:
-  if not 0 < peak < math.inf:
-    raise UserError(
-      f'schedule.peak_learning_rate must be positive, not {peak}.'
-    )
-  if decay != 'constant' and not 0 <= minimum <= peak:
-    raise UserError(
-      'schedule.min_learning_rate must be between 0 and '
-      f'schedule.peak_learning_rate = {peak}, not {minimum}.'
-    )

@@ -125,15 +125,15 @@ def test_base_config_is_accepted(data_options):
   [
     ('source', 'webdataset', "'webdataset'.* tfds, folder, idx, synthetic"),
     ('eval_fraction', 0.0, 'above 0'),
-    ('eval_fraction', 1.01, '1 to evaluate on all'),
+    ('eval_fraction', 1.01, 'at most 1: .* 1 to evaluate on all'),
     ('synthetic_examples', 0, 'at least 1'),
     ('synthetic_classes', 0, 'at least 1'),
     ('synthetic_image_size', (0, 3), 'height, width'),
     ('synthetic_image_size', (3,), 'height, width'),
     ('prefetch_batches', 0, 'at least 1'),
-    ('num_workers', -1, 'negative'),
-    ('num_threads', -1, 'negative'),
-    ('cache_mebibytes', -1, 'negative'),
+    ('num_workers', -1, 'at least 0'),
+    ('num_threads', -1, 'at least 0'),
+    ('cache_mebibytes', -1, 'at least 0'),
   ],
 )
 def test_impossible_options_are_refused(data_options, key, value, message):

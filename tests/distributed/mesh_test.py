@@ -59,7 +59,7 @@ def test_slices_are_replicas():
     ({'fsdp': 3}, "'fsdp': 3, .* does not fit the 8 device"),
     ({'data': 1, 'fsdp': 2}, 'does not fit the 8 device'),
     ({'fsdp': -1}, 'at most one -1'),
-    ({'data': 0}, 'must be positive'),
+    ({'data': 0}, 'data is 0; .* at least 1 .*, or -1'),
     ({'replica': 1}, 'replica is 1; it must be a multiple of the 2 slices'),
   ],
   ids=str,

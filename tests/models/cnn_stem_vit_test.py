@@ -321,9 +321,9 @@ def test_refuses_positions_of_another_grid():
   ('field', 'message'),
   [
     ({'num_heads': 3}, '3 attention heads do not divide a width of 8'),
-    ({'depth': 0}, 'depth is 0; it must be positive'),
-    ({'stem_widths': (8, 0)}, r'stem_widths are \(8, 0\)'),
-    ({'dropout_rate': 1.0}, 'dropout_rate is 1.0; it must be at least 0'),
+    ({'depth': 0}, 'depth is 0; .* at least 1'),
+    ({'stem_widths': (8, 0)}, r'stem_widths is \(8, 0\)'),
+    ({'dropout_rate': 1.0}, 'dropout_rate is 1.0; .* below 1'),
   ],
 )
 def test_refuses_a_variant_that_cannot_be(field, message):

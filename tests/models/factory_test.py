@@ -99,11 +99,18 @@ def test_lucids_channels_and_size():
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'num_blocks': (2, 3, 5, 2)}, r'num_blocks is .*; it must have 5 values'),
-    ({'channels': (0, 1, 1, 1, 1)}, 'channels is .*; it must be positive'),
-    ({'block_types': 'CCTX'}, "block type is 'X'; it can be C, T"),
+    (
+      {'num_blocks': (2, 3, 5, 2)},
+      r'num_blocks is .*; it must be a tuple of 5',
+    ),
+    (
+      {'channels': (0, 1, 1, 1, 1)},
+      r'channels is \(0.*, each a whole number, at least 1',
+    ),
+    ({'block_types': 'CCTX'}, 'block_types is .CCTX.; .* one of C, T'),
     ({'scaled_num_blocks': (8, 42)}, 'go together: give both or neither'),
-    ({'num_heads': 0}, 'it must be positive'),
+    ({'num_heads': 0}, 'num_heads is 0; .* at least 1'),
+    ({'num_head': 2}, r'no num_head \(did you mean num_heads'),
   ],
 )
 def test_bad_arguments_of_lucids(change, message):
@@ -128,9 +135,9 @@ def test_parts_of_a_variant_are_replaced():
     ({'mbconv': {'activation': 'tanh'}}, "mbconv.activation is 'tanh'"),
     ({'transformer': {'norm': 'group'}}, "transformer.norm is 'group'"),
     ({'convnext': {'stride_in': 'expand'}}, 'convnext.stride_in'),
-    ({'head': {'norm': 'rms'}}, 'it can be batch, layer, none'),
+    ({'head': {'norm': 'rms'}}, 'one of batch, layer, none'),
     ({'stem': {'widths': ()}}, 'stem.widths'),
-    ({'kernel_init': 'zeros'}, "kernel_init is 'zeros'; it can be normal_0.02"),
+    ({'kernel_init': 'zeros'}, "kernel_init is 'zeros'; .* one of normal_0.02"),
     ({'transformer': {'head_dim': 36}}, 'Heads of 36 channels do not fill'),
     ({'feature_maps': ('s5',)}, 'feature_maps has s5; .* s0, s1, s2, s3, s4'),
     ({'attention': 'flash'}, 'auto, reference, xla, pallas, cudnn'),
@@ -142,8 +149,16 @@ def test_bad_options(change, message):
 
 
 def test_misspelt_option():
-  with pytest.raises(TypeError, match='had_dim'):
-    coatnet_jax.create_model('coatnet_0', transformer={'had_dim': 64})
+  """A UserError, and a TypeError as Python has it."""
+  for name, change, suggestion in (
+    ('coatnet_0', {'transformer': {'had_dim': 64}}, 'head_dim'),
+    ('coatnet_2', {'num_clases': 10}, 'num_classes'),
+    ('coatnet_0_rw_224', {'stochastic_depth': 0.1}, 'stochastic_depth_rate'),
+    ('cnn_stem_vit', {'mlp_ration': 2}, 'mlp_ratio'),
+  ):
+    for kind in (UserError, TypeError):
+      with pytest.raises(kind, match=rf'did you mean {suggestion}\?\); there'):
+        coatnet_jax.create_model(name, **change)
 
 
 def test_feature_maps(tiny_variant):

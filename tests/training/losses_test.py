@@ -168,11 +168,11 @@ def test_other_shapes_are_refused(logits, targets):
 @pytest.mark.parametrize(
   ('kind', 'smoothing', 'message'),
   [
-    ('sofmax', 0.1, "'sofmax'; choose one of: softmax, sigmoid"),
-    ('softmax', 1.0, "below 1.0 for 'softmax', not 1.0"),
-    ('softmax', -0.1, 'label_smoothing must be at least 0'),
-    ('softmax', float('nan'), 'label_smoothing must be at least 0'),
-    ('sigmoid', 0.5, "below 0.5 for 'sigmoid', not 0.5"),
+    ('sofmax', 0.1, 'sofmax. .did you mean softmax.*one of softmax, sigmoid'),
+    ('softmax', 1.0, 'label_smoothing is 1.0; .* below 1'),
+    ('softmax', -0.1, 'label_smoothing is -0.1; .* at least 0'),
+    ('softmax', float('nan'), 'label_smoothing is nan; it must be a number'),
+    ('sigmoid', 0.5, "below 0.5 where loss.kind is 'sigmoid'"),
   ],
 )
 def test_options_refuse(kind, smoothing, message):

@@ -211,9 +211,12 @@ def test_integers_are_refused():
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ((-0.1, 0.0, 0.5), r'mixup\.mixup_alpha must be at least 0, not -0.1'),
-    ((0.0, float('nan'), 0.5), r'mixup\.cutmix_alpha must be at least 0'),
-    ((0.8, 1.0, 1.5), r'mixup\.cutmix_probability must be between .* not 1.5'),
+    ((-0.1, 0.0, 0.5), r'mixup_alpha is -0.1; it must be a number, at least 0'),
+    (
+      (0.0, float('nan'), 0.5),
+      r'mixup\.cutmix_alpha is nan; it must be a number',
+    ),
+    ((0.8, 1.0, 1.5), r'mixup\.cutmix_probability is 1.5; .* at most 1'),
   ],
 )
 def test_options_refuse(values, message):

@@ -150,10 +150,7 @@ def test_resolve_steps(steps, epochs, expected):
   ('steps', 'epochs', 'message'),
   [
     (1, 2.0, r'every_steps is 1 and evaluation\.every_epochs is 2\.0'),
-    (-1, 0, r'evaluation\.every_steps must be at least 0, not -1'),
-    (0, -0.5, r'evaluation\.every_epochs must be at least 0, not -0.5'),
-    (0, math.nan, r'evaluation\.every_epochs must be at least 0, not nan'),
-    (0, math.inf, r'evaluation\.every_epochs must be at least 0, not inf'),
+    (0, 1e9, r'every_epochs is 1000000000.0, which is 3,000,000,000 steps'),
   ],
 )
 def test_resolve_steps_refuses(steps, epochs, message):
@@ -166,14 +163,14 @@ def test_resolve_steps_refuses(steps, epochs, message):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'decay': 'cosin'}, "'cosin'; choose one of: cosine, linear, constant"),
+    ({'decay': 'cosin'}, 'one of cosine, linear, constant'),
     ({'warmup_epochs': 1.0}, 'schedule.warmup_epochs is 1.0; set the one'),
     ({'warmup_steps': 111}, '111 steps, more than the 110'),
     ({'num_steps': 0}, 'at least one step, not 0'),
-    ({'peak_learning_rate': 0.0}, 'peak_learning_rate must be positive'),
-    ({'peak_learning_rate': math.nan}, 'peak_learning_rate must be positive'),
-    ({'min_learning_rate': 0.6}, 'min_learning_rate must be between'),
-    ({'min_learning_rate': -0.1}, 'min_learning_rate must be between'),
+    ({'peak_learning_rate': 0.0}, 'peak_learning_rate is 0.0; .* above 0'),
+    ({'peak_learning_rate': math.nan}, 'peak_learning_rate is nan'),
+    ({'min_learning_rate': 0.6}, 'min_learning_rate is 0.6; .* at most'),
+    ({'min_learning_rate': -0.1}, 'min_learning_rate is -0.1; .* at least'),
   ],
 )
 def test_schedule_refuses(changes, message):
