@@ -1,6 +1,7 @@
 """What a command line and a cluster say of the other processes."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -129,6 +130,20 @@ def test_the_code_is_described():
   facts = processes.describe_code()
   assert facts['jax'].count('.') >= 2
   assert facts['the code (hash of its files)'] == processes.hash_source()
+
+
+@pytest.mark.parametrize(
+  'name', ['train.py', 'main.py', 'coatnet_jax/models/layers.py']
+)
+def test_the_hash_of_the_code_is_of_every_file(monkeypatch, name):
+  before = processes.hash_source()
+  read_bytes = pathlib.Path.read_bytes
+
+  def read_changed(path):
+    return read_bytes(path) + b'#' * path.as_posix().endswith(f'/{name}')
+
+  monkeypatch.setattr(pathlib.Path, 'read_bytes', read_changed)
+  assert processes.hash_source() != before
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,26 @@ def test_few_shots_of_pictures(create_trained, data_options):
     assert one['top1_std'] == 0
 
 
+def test_the_spread_is_that_of_a_sample_of_choices(
+  create_trained, data_options
+):
+  # Half of class x looks like 0 and half like 20: one example is not enough.
+  labels = [0, 1] * 10
+  shown = [[0, 20][i // 2 % 2] if i % 2 == 0 else 10 for i in range(20)]
+  result = few_shot.evaluate_few_shot(
+    create_trained(tuple('abcdefg')),
+    Painted(labels, shown, class_names=('x', 'y')),
+    Painted([0, 0, 1, 1, 1], [0, 1, 10, 12, 19], class_names=('x', 'y')),
+    shots=(1,),
+    seeds=range(5),
+    **_run(data_options),
+  )
+  (one,) = result['shots']
+  assert len(set(one['top1_by_seed'])) > 1
+  assert one['top1'] == pytest.approx(np.mean(one['top1_by_seed']))
+  assert one['top1_std'] == pytest.approx(np.std(one['top1_by_seed'], ddof=1))
+
+
 def test_what_cannot_be_decoded_is_replaced(create_trained, data_options):
   labels = [0, 1] * 61
   shown = list(labels)

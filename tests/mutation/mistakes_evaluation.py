@@ -192,11 +192,11 @@ MISTAKES = (
       'evaluation/few_shot_test.py',
     ),
     (
-      'damaged_chosen_again',
-      'if index in excluded:',
-      'if index in ():',
-      'A damaged picture is chosen again, for ever.',
-      'evaluation/few_shot_test.py::test_what_cannot_be_decoded_is_replaced',
+      'damaged_not_replaced',
+      'if len(rows) == len(chosen):',
+      'if len(rows) <= len(chosen):',
+      'A class whose chosen picture is damaged has one shot less.',
+      'evaluation/few_shot_test.py',
     ),
   ),
   *in_file(
