@@ -10,6 +10,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import orbax.checkpoint as ocp
 
 from coatnet_jax import checkpoint
 from coatnet_jax.distributed import mesh as mesh_lib
@@ -19,6 +20,7 @@ from coatnet_jax.run import Run
 from coatnet_jax.trained_model import (
   SavedModel,
   open_saved_model,
+  restore_metadata,
   restore_variables,
 )
 from coatnet_jax.training import workdir as workdir_lib
@@ -103,7 +105,8 @@ def prepare_train_state(
   Raises:
     UserError: the image size does not fit the model; `init_from` is no
       checkpoint, or one of another model (the first differences are listed);
-      the workdir has checkpoints that no run has claimed.
+      the workdir has checkpoints that no run has claimed, or whose classes
+      are others.
   """
   create_state, abstract_state = abstract_train_state(run)
   has_checkpoint = checkpoint.has_checkpoint(workdir)
@@ -113,6 +116,8 @@ def prepare_train_state(
       ' go on with: use another --workdir, and --config.init_from to start from'
       ' these weights.'
     )
+  if has_checkpoint:
+    check_same_classes(workdir, run.train_source.class_names)
   if not run.init_from or has_checkpoint:
     return create_state, abstract_state, []
   saved = open_saved_model(run.init_from)
@@ -138,6 +143,7 @@ def prepare_train_state(
   if len(before) == len(now) and before != now:
     lines.append(
       f'head_logits: kept, though the {len(now):,} classes have other names'
+      + ', or another order' * (set(before) == set(now))
     )
   for name in ('mean', 'std'):
     theirs = getattr(saved.preprocessing, name)
@@ -191,6 +197,44 @@ def _flatten_options(options: Any, prefix: str = '') -> dict[str, Any]:
       name = f'{prefix}.{field.name}' if prefix else field.name
       flat.update(_flatten_options(getattr(options, field.name), name))
   return flat
+
+
+def check_same_classes(workdir: str, class_names: tuple[str, ...]) -> None:
+  """Checks that labels mean what they meant when a run was begun.
+
+  Args:
+    workdir: of the run, with checkpoints.
+    class_names: of the images that it is to go on with.
+
+  Raises:
+    UserError: a label has another name now.
+  """
+  directory = checkpoint.checkpoint_directory(workdir)
+  for step in sorted(ocp.utils.checkpoint_steps(directory), reverse=True):
+    try:
+      before = restore_metadata(directory / str(step)).class_names
+    except UserError:
+      continue  # Of a damaged one, an older one is gone on from.
+    if before == class_names:
+      return
+    if len(before) != len(class_names):
+      difference = (
+        f'{len(before):,} classes, and there are {len(class_names):,}'
+      )
+    else:
+      label = next(
+        i
+        for i, pair in enumerate(zip(before, class_names))
+        if len(set(pair)) > 1
+      )
+      difference = (
+        f'{before[label]!r} as class {label}, which is {class_names[label]!r}'
+      )
+    raise UserError(
+      f'{workdir} holds a run with {difference} in the images now: its weights'
+      ' cannot go on with these. Use the images it was begun with, or another'
+      ' --workdir.'
+    )
 
 
 def _create_from_checkpoint(

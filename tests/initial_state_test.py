@@ -11,6 +11,7 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import (
   abstract_train_state,
   check_same_architecture,
+  check_same_classes,
   prepare_train_state,
 )
 from coatnet_jax.models.factory import create_model
@@ -153,6 +154,30 @@ def test_the_head_is_kept_for_as_many_classes(pretrained, tmp_path):
     'preprocessing.mean: (0.5, 0.5, 0.5) here, it was trained with'
     ' (0.286, 0.286, 0.286)',
   ]
+
+
+@pytest.mark.parametrize(
+  ('class_names', 'message'),
+  [
+    # As '0', '1', '10', '2' were numbered.
+    (
+      ['0', '2', '1', '3', '4', '5', '6', '7', '8', '9'],
+      "'1' as class 1, which is '2' in",
+    ),
+    (
+      ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j'],
+      "'0' as class 0, which is 'a' in",
+    ),
+    ([*'0123456789', '10'], '10 classes, and there are 11 in'),
+  ],
+)
+def test_a_run_goes_on_with_its_own_classes_only(
+  pretrained, class_names, message
+):
+  same = tuple('0123456789')
+  check_same_classes(str(pretrained), same)
+  with pytest.raises(UserError, match=message):
+    check_same_classes(str(pretrained), tuple(class_names))
 
 
 @pytest.mark.parametrize('problem', ['missing', 'empty', 'file'])

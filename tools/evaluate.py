@@ -8,6 +8,7 @@ model's, by name, or as many in the same order:
 
     --data.name=fashion_mnist --data.data_dir=DIR
     --data.source=folder --data.data_dir=DIR --data.eval_split=val
+    --data.source=folder --data.data_dir=DIR_OF_CLASSES
     --data.name=imagenet2012_real,imagenet_a,imagenet_r --data.data_dir=DIR
 
 ImageNet-ReaL, -A, -R and -C (imagenet2012_corrupted, all of it) have rules of
@@ -198,6 +199,9 @@ def open_tasks(
       if options['linear_probe']:
         opened.append(tasks.open_linear_probe(data, trained))
       if not shots and not options['linear_probe']:
+        if 'eval_fraction' not in changes:
+          (own,) = resolve_data(trained, {})
+          data = data_sets.with_nothing_held_out(data, own)
         opened.append(tasks.open_classification(data, trained, _say))
     for task in opened:
       yield trained, task

@@ -6,6 +6,7 @@ directory's dataset_info.json. Everything else is evaluated plainly.
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -87,6 +88,29 @@ def with_usual_split(data: DataOptions) -> DataOptions:
   """Returns the data with the split that the field evaluates on."""
   split = SPLITS.get(identify(data)[0], data.eval_split)
   return dataclasses.replace(data, eval_split=split)
+
+
+def with_nothing_held_out(data: DataOptions, own: DataOptions) -> DataOptions:
+  """Returns the data with all images of a folder to be evaluated.
+
+  A folder without splits is held out in part only where it is what the model
+  was trained on.
+
+  Args:
+    data: what is to be evaluated.
+    own: what the model was trained on.
+  """
+  is_own = own.source == 'folder' and (
+    data.data_dir == own.data_dir
+    or _real_path(data.data_dir) == _real_path(own.data_dir)
+  )
+  if data.source != 'folder' or is_own:
+    return data
+  return dataclasses.replace(data, eval_fraction=1.0)
+
+
+def _real_path(path: str) -> str:
+  return os.path.realpath(os.path.expanduser(path))
 
 
 def open_evaluation_data(

@@ -1,7 +1,8 @@
 """Which classes of a model the classes of a data set are.
 
-By name, where the model has all of them, in whatever order; by number, where
-there are as many and their names are others. Nothing here reads images.
+By name, where the model has all of them, in whatever order; '7' is '007' where
+all are called by numbers. By number, where there are as many and their names
+are others. Nothing here reads images.
 """
 
 import dataclasses
@@ -59,16 +60,18 @@ def match_classes(
     UserError: there are more or fewer classes and their names say nothing, or
       a class has another number and not all can be found by name.
   """
-  number = {name: label for label, name in enumerate(trained)}
+  found, trained_names = _comparable(found, trained)
+  number = {name: label for label, name in enumerate(trained_names)}
   occurring = range(len(found)) if present is None else sorted(set(present))
   names = [found[label] for label in occurring]
   unique = len(number) == len(trained) and len(set(names)) == len(names)
   if unique and all(name in number for name in names):
     labels = {label: number[found[label]] for label in occurring}
   elif len(found) == len(trained):
-    _check_numbers(found, number)
-    _report_names(found, trained, report)
-    labels = {label: label for label in occurring}
+    numbers = _numbers_of(found)
+    _check_numbers(found, numbers, number)
+    _report_names(found, numbers, trained, report)
+    labels = {label: numbers[label] for label in occurring}
   else:
     raise UserError(
       f'The data have {len(names)} classes and the model has {len(trained)}:'
@@ -109,11 +112,43 @@ def _first_unknown(found: Sequence[str], number: dict[str, int]) -> str:
   return repr(unknown[0]) if unknown else 'a name that occurs twice'
 
 
-def _check_numbers(found: Sequence[str], number: dict[str, int]) -> None:
+def _comparable(
+  found: Sequence[str], trained: Sequence[str]
+) -> tuple[Sequence[str], Sequence[str]]:
+  """Returns both, without leading zeros where all are numbers, and unique."""
+  if not all(_is_number(name) for name in (*found, *trained)):
+    return found, trained
+  plain = [
+    tuple(str(int(name)) for name in names) for names in (found, trained)
+  ]
+  if any(len(set(names)) < len(names) for names in plain):
+    return found, trained
+  return plain[0], plain[1]
+
+
+def _is_number(name: str) -> bool:
+  return name.isascii() and name.isdigit()
+
+
+def _numbers_of(found: Sequence[str]) -> list[int]:
+  """Returns the number of every class of the data: its name, if that is one.
+
+  Data that were prepared with such names sorted as text have '10' before '2'.
+  """
+  if all(_is_number(name) for name in found):
+    numbers = [int(name) for name in found]
+    if sorted(numbers) == list(range(len(found))):
+      return numbers
+  return list(range(len(found)))
+
+
+def _check_numbers(
+  found: Sequence[str], numbers: Sequence[int], number: dict[str, int]
+) -> None:
   """Raises UserError if a class of the model has another number in the data."""
   moved = [
     f'{name!r} is {label} in the data and {number[name]} in the model'
-    for label, name in enumerate(found)
+    for label, name in zip(numbers, found)
     if number.get(name, label) != label
   ]
   if moved:
@@ -124,9 +159,13 @@ def _check_numbers(found: Sequence[str], number: dict[str, int]) -> None:
 
 
 def _report_names(
-  found: Sequence[str], trained: Sequence[str], report: Callable[[str], None]
+  found: Sequence[str],
+  numbers: Sequence[int],
+  trained: Sequence[str],
+  report: Callable[[str], None],
 ) -> None:
-  renamed = [pair for pair in zip(found, trained) if pair[0] != pair[1]]
+  pairs = [(name, trained[label]) for name, label in zip(found, numbers)]
+  renamed = [pair for pair in pairs if pair[0] != pair[1]]
   if renamed:
     new, old = renamed[0]
     report(

@@ -1,0 +1,140 @@
+"""Folders of images are evaluated by the names of their classes, and whole."""
+
+import cv2
+import numpy as np
+import pytest
+
+from coatnet_jax.errors import UserError
+from coatnet_jax.evaluation import data_sets, tasks
+from coatnet_jax.evaluation.label_spaces import match_classes
+from tests.evaluation.painted_images import paint
+
+NUMBERS = tuple(str(number) for number in range(12))
+
+
+def write_folder(root, label_of, count=2):
+  """Writes pictures of a class in each folder: its label, by its name."""
+  for name, label in label_of.items():
+    (root / name).mkdir(parents=True)
+    for number in range(count):
+      path = str(root / name / f'{number}.png')
+      cv2.imwrite(path, np.ascontiguousarray(paint(label)[..., ::-1]))
+
+
+def evaluate(data, trained):
+  """Returns the figures, and what was said of names."""
+  said = []
+  data = data_sets.with_nothing_held_out(data, trained.own_data)
+  task = tasks.open_classification(data, trained, said.append)
+  result = task.run(trained, batch_size=8, report_undecodable=pytest.fail)
+  return task, result, said
+
+
+@pytest.fixture
+def create_model(create_trained, data_options):
+  """Returns a function: class names to a model trained on a folder."""
+
+  def create(class_names, own_dir='/nowhere'):
+    trained = create_trained(class_names)
+    own = data_options(source='folder', data_dir=str(own_dir))
+    object.__setattr__(trained, 'own_data', own)
+    return trained
+
+  return create
+
+
+@pytest.mark.parametrize(
+  'class_names',
+  [
+    NUMBERS,
+    tuple(sorted(NUMBERS)),  # An earlier run's: '10' before '2'.
+    tuple(f'{number:03}' for number in range(12)),
+    tuple(reversed(NUMBERS)),
+  ],
+)
+def test_numbered_folders_are_found_by_name(
+  tmp_path, create_model, data_options, class_names
+):
+  label_of = {str(int(name)): i for i, name in enumerate(class_names)}
+  write_folder(tmp_path, label_of)
+  data = data_options(source='folder', data_dir=str(tmp_path))
+  _, result, said = evaluate(data, create_model(class_names))
+  assert (result['top1'], result['count']) == (1, 24)
+  assert said == []
+
+
+@pytest.mark.parametrize('names', [NUMBERS, tuple(sorted(NUMBERS))])
+def test_numbers_stand_for_the_classes_of_a_model_with_names(names):
+  said = []
+  words = tuple('abcdefghijkl')
+  space = match_classes(names, words, report=said.append)
+  expected = [int(name) for name in names]
+  np.testing.assert_array_equal(space.positions, expected)
+  assert "taken for those of the same number, '0' for 'a'" in said[0]
+
+
+def test_numbers_that_begin_at_one_are_refused():
+  with pytest.raises(UserError, match="'1' is 0 in the data and 1 in the"):
+    match_classes(
+      tuple(str(i) for i in range(1, 13)), NUMBERS, report=pytest.fail
+    )
+
+
+def test_a_few_numbers_are_some_of_the_classes(
+  tmp_path, create_model, data_options
+):
+  write_folder(tmp_path, {'9': 9, '10': 10, '2': 2})
+  data = data_options(source='folder', data_dir=str(tmp_path))
+  _, result, _ = evaluate(data, create_model(NUMBERS))
+  assert (result['top1'], result['count']) == (1, 6)
+
+
+def test_a_flat_folder_is_evaluated_whole_and_its_own_in_part(
+  tmp_path, create_model, data_options
+):
+  write_folder(tmp_path / 'own', {'ape': 0, 'bee': 1}, count=20)
+  write_folder(tmp_path / 'new', {'ape': 0, 'bee': 1}, count=20)
+  (tmp_path / 'link').symlink_to(tmp_path / 'own')
+  trained = create_model(('ape', 'bee'), tmp_path / 'own')
+  for name, count, words in (
+    ('new', 40, ', all: 40 images'),
+    ('own', 4, ', held-out 0.1: 4 images'),
+    ('link', 4, ', held-out 0.1: 4 images'),
+  ):
+    data = data_options(source='folder', data_dir=str(tmp_path / name))
+    task, result, _ = evaluate(data, trained)
+    assert (result['top1'], result['count']) == (1, count)
+    assert words in task.data
+
+
+def test_a_folder_is_whole_for_a_model_of_other_data(
+  tmp_path, create_trained, data_options
+):
+  write_folder(tmp_path, {'ape': 0, 'bee': 1}, count=10)
+  own = data_options(source='tfds', data_dir=str(tmp_path))
+  data = data_options(source='folder', data_dir=str(tmp_path))
+  assert data_sets.with_nothing_held_out(data, own).eval_fraction == 1
+  assert data_sets.with_nothing_held_out(own, own) == own
+
+
+@pytest.mark.parametrize('name', ['train', 'test', 'val'])
+def test_a_class_called_as_a_split_is_evaluated_with_the_others(
+  tmp_path, create_model, data_options, name
+):
+  names = ('bus', 'car', name)
+  write_folder(tmp_path, {folder: i for i, folder in enumerate(names)})
+  data = data_options(source='folder', data_dir=str(tmp_path))
+  _, result, _ = evaluate(data, create_model(names))
+  assert (result['top1'], result['count']) == (1, 6)
+
+
+def test_a_split_beside_no_other_is_evaluated(
+  tmp_path, create_model, data_options
+):
+  write_folder(tmp_path / 'test', {'ape': 0, 'bee': 1}, count=3)
+  data = data_options(
+    source='folder', data_dir=str(tmp_path), eval_split='test'
+  )
+  task, result, _ = evaluate(data, create_model(('ape', 'bee')))
+  assert (result['top1'], result['count']) == (1, 6)
+  assert 'test: 6 images' in task.data
