@@ -11,7 +11,7 @@ MISTAKES = (
       "      label = int(self.source[index]['label'])\n"
       '      _check_label(label, self.source, position)\n',
       "A damaged picture's replacement has the label of the damaged one.",
-      'data/batching_test.py',
+      'data/replacement_test.py',
     ),
     (
       'not_shuffled',
@@ -111,6 +111,20 @@ MISTAKES = (
       'data/decoding_test.py',
     ),
     (
+      'phone_pictures_on_their_side',
+      'return turn_upright(pixels, read_jpeg_orientation(data))',
+      'return pixels',
+      'EXIF orientation is ignored: pictures of phones lie on their side.',
+      'data/orientation_test.py',
+    ),
+    (
+      'transparent_grey_is_grey',
+      'if color_type == _GREY_PNG and len',
+      'if color_type != _GREY_PNG and len',
+      'A transparent shade of a grey PNG stays as it is.',
+      'data/formats_test.py',
+    ),
+    (
       'half_a_jpeg',
       'if _TRUNCATION_WARNING in str(error):',
       'if _TRUNCATION_WARNING == str(error):',
@@ -187,16 +201,16 @@ MISTAKES = (
     ),
     (
       'held_out_by_place',
-      "f'{folder}/{name}'.encode()",
-      "f'{folder}/{names.index(name):04d}'.encode()",
+      "os.fsencode(f'{folder}/{name}')",
+      "os.fsencode(f'{folder}/{names.index(name):04d}')",
       'A file more and other images are held out.',
       'data/folder_test.py',
     ),
     (
       'other_classes_evaluated',
-      '  _check_same_classes(root, train_split, train_files, eval_split,'
-      ' eval_files)\n  return',
-      '  return',
+      '  _check_same_classes(root, train_split, train, eval_split,'
+      ' evaluation)\n',
+      '',
       'Folders of other classes are evaluated by number.',
       'data/folder_test.py',
     ),
@@ -209,6 +223,68 @@ MISTAKES = (
       'num_train_examples=1_281_176,',
       'ImageNet has nine images more, and a plan another number of steps.',
       'data/known_datasets_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/data/folder_listing.py',
+    (
+      'classes_in_the_order_of_text',
+      'if all(name.isascii() and name.isdigit() for name in names):',
+      'if not names:',
+      "Of classes by number '10' is before '9', so labels are others'.",
+      'data/folder_test.py',
+    ),
+    (
+      'pictures_below_left_out',
+      "folders[:] = [name for name in folders if not name.startswith('.')]",
+      'folders.clear()',
+      'Pictures in the folders of a class are left out.',
+      'data/folder_test.py',
+    ),
+    (
+      'gifs_left_out',
+      "'.png', '.apng', '.gif',",
+      "'.png', '.apng',",
+      'GIFs of a folder are not trained on.',
+      'data/folder_test.py',
+    ),
+    (
+      'capitals_left_out',
+      'return name.lower().endswith(IMAGE_SUFFIXES)',
+      'return name.endswith(IMAGE_SUFFIXES)',
+      'Pictures of cameras, .JPG, are left out.',
+      'data/folder_test.py',
+    ),
+    (
+      'left_out_without_a_word',
+      "left_out.add('files that are not named as images', path)",
+      'del left_out',
+      'Files that are no images by name are left out without a word.',
+      'data/folder_test.py',
+    ),
+    (
+      'class_train_hides_the_others',
+      '  if not beside:\n    return True\n',
+      '  if name:\n    return True\n',
+      "A class called 'train' is taken for the split.",
+      'data/folder_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/data/orientation.py',
+    (
+      'turned_the_other_way',
+      'if orientation in (2, 6):',
+      'if orientation in (2, 8):',
+      'Pictures of a phone that was held upright stand on their head.',
+      'data/orientation_test.py',
+    ),
+    (
+      'exif_of_phones_alone',
+      'if marker == _APP1 and data.startswith(_EXIF_START, place + 4):',
+      'if marker == _APP1 and place == 2:',
+      'EXIF behind another marker is not found.',
+      'data/orientation_test.py',
     ),
   ),
 )

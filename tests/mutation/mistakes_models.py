@@ -32,8 +32,7 @@ MISTAKES = (
       'stride=options.stride if index == last else 1,',
       'The second convolution of the stem strides, and the first is of all'
       ' pixels.',
-      'models/variants_test.py models/cost_test.py'
-      ' models/known_mistakes_test.py',
+      'weights/timm_test.py',
     ),
     (
       'no_tanh',
@@ -89,15 +88,15 @@ MISTAKES = (
     ),
     (
       'stride_in_depthwise',
-      "stride_in: str = 'expand'",
-      "stride_in: str = 'depthwise'",
+      "'pool'))] = 'expand'",
+      "'pool'))] = 'depthwise'",
       "The paper's models stride in the depthwise convolution, against Eq. 5.",
       'models/blocks_test.py models/cost_test.py',
     ),
     (
       'expanded_from_input',
-      "expand_from: str = 'output'",
-      "expand_from: str = 'input'",
+      "('output', 'input'))] = 'output'",
+      "('output', 'input'))] = 'input'",
       'The first block of a stage expands its input, not its output width.',
       'models/variants_test.py',
     ),
@@ -118,8 +117,8 @@ MISTAKES = (
     ),
     (
       'layer_norm_epsilon_in_mbconv',
-      'norm_epsilon: float = 1e-3',
-      'norm_epsilon: float = 1e-5',
+      'norm_epsilon: Epsilon = 1e-3',
+      'norm_epsilon: Epsilon = 1e-5',
       "BatchNorm of the paper's models has PyTorch's epsilon.",
       'models/blocks_test.py',
     ),
@@ -163,8 +162,8 @@ MISTAKES = (
     ),
     (
       'attention_at_input_width',
-      "attention_width: str = 'output'",
-      "attention_width: str = 'input'",
+      "('output', 'input'))] = 'output'",
+      "('output', 'input'))] = 'input'",
       'The first attention of a stage has half the heads.',
       'models/variants_test.py',
     ),

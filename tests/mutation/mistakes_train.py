@@ -199,17 +199,18 @@ MISTAKES = (
     'coatnet_jax/run.py',
     (
       'schedule_not_applied',
-      'tx=create_optimizer(schedule, **config.optimizer),',
+      "tx=create_optimizer(schedule, **resolved['optimizer']),",
       'tx=create_optimizer(\n'
       '      lambda step: config.schedule.peak_learning_rate,\n'
-      '      **config.optimizer,\n    ),',
+      '      **resolved["optimizer"],\n    ),',
       'The schedule is logged and the optimizer has a constant rate.',
       'wiring/schedule_test.py train_test.py',
     ),
     (
       'smoothing_ignored',
-      'loss=LossOptions(**config.loss),',
-      "loss=LossOptions(**{**config.loss, 'label_smoothing': 0.0}),",
+      "'loss': LossOptions(**resolved['loss']),",
+      "'loss': LossOptions(\n      **{**resolved['loss'],"
+      " 'label_smoothing': 0.0}\n    ),",
       'Labels are not smoothed in training, whatever the config says.',
       'train_test.py',
     ),
@@ -421,5 +422,46 @@ MISTAKES = (
       'A workdir of spaces is taken.',
       'paths_test.py',
     ),
+  ),
+  *in_file(
+    'coatnet_jax/texts.py',
+    (
+      'mark_kept',
+      'return data[len(mark) :].decode(encoding',
+      'return data.decode(encoding',
+      "A list of classes begins with a class called '\\ufeffcat'.",
+      'texts_test.py',
+    ),
+    (
+      'empty_last_class',
+      'text = read_text(path).rstrip()',
+      'text = read_text(path)',
+      "A blank line at the end is an eleventh class, ''.",
+      'texts_test.py',
+    ),
+    (
+      'names_cut_at_spaces',
+      '[line.strip() for line in',
+      '[line.split()[0] for line in',
+      "'maine coon' is a class called 'maine'.",
+      'texts_test.py',
+    ),
+    (
+      'line_ends_of_one_system',
+      "re.split(r'\\r\\n|\\r|\\n', text)",
+      "text.split('\\n\\n')",
+      'Names of a list are one where lines end as on another system.',
+      'texts_test.py',
+    ),
+    (
+      'escapes_are_done',
+      "return _CONTROLS.sub(lambda found: f'\\\\x{ord(found[0]):02x}', text)",
+      'return text',
+      'The name of a file can clear the screen.',
+      'texts_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/values.py',
   ),
 )
