@@ -2,6 +2,7 @@
 
 from tests.mutation import (
   mistakes_augmentation,
+  mistakes_checkpoint,
   mistakes_configs,
   mistakes_data,
   mistakes_distributed,
@@ -19,6 +20,7 @@ from tests.mutation.mistake import Mistake
 
 MISTAKES: tuple[Mistake, ...] = (
   *mistakes_augmentation.MISTAKES,
+  *mistakes_checkpoint.MISTAKES,
   *mistakes_configs.MISTAKES,
   *mistakes_data.MISTAKES,
   *mistakes_distributed.MISTAKES,
