@@ -83,11 +83,15 @@ def main(argv: list[str]) -> None:
       hang_timeout_seconds=_HANG_TIMEOUT_SECONDS.value,
     )
     import train
-    from coatnet_jax import paths
+    from coatnet_jax import initial_state, paths
     from coatnet_jax.training import reporting, workdir
 
     with processes.connect(options):
       processes.check_agreement('code', processes.describe_code())
+      initial_state.keep_chosen(
+        _CONFIG.value,
+        config_flags.get_override_values(flags.FLAGS['config']),
+      )
       command = {'config': _CONFIG.value.to_dict(), 'workdir': _WORKDIR.value}
       processes.check_agreement('command', workdir.flatten(command))
       run_directory = str(paths.resolve_path(_WORKDIR.value, '--workdir'))

@@ -22,7 +22,7 @@ from coatnet_jax.distributed import compiled_step, processes
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.eval_step import evaluate
-from coatnet_jax.initial_state import prepare_train_state
+from coatnet_jax.initial_state import follow_init_from, prepare_train_state
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.training import accumulation, freezing, reporting
 from coatnet_jax.training import workdir as workdir_lib
@@ -193,7 +193,7 @@ def train_and_evaluate(
       it is known by then.
   """
   workdir = str(paths.resolve_path(workdir, 'the workdir'))
-  config = paths.resolve_config(config)
+  config, taken_over = follow_init_from(paths.resolve_config(config), workdir)
   run = create_run(config)
   processes.check_agreement(
     'data',
@@ -216,7 +216,8 @@ def train_and_evaluate(
     count = freezing.count_frozen(abstract_state.params, run.frozen)
     terminal.line(f'frozen      {count:,} of these parameters')
   if origin:
-    terminal.line('init_from   ' + '\n            '.join(origin))
+    lines = [*origin, *taken_over]
+    terminal.line('init_from   ' + '\n            '.join(lines))
 
   with contextlib.ExitStack() as stack:
     manager = checkpoint.open_checkpoints(

@@ -5,12 +5,15 @@ Going on with a run is `checkpoint.py`'s.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
+from ml_collections import ConfigDict
 
 from coatnet_jax import checkpoint
 from coatnet_jax.distributed import mesh as mesh_lib
@@ -55,6 +58,77 @@ _FREE_OPTIONS = frozenset(
     'stochastic_depth_rate',
   }
 )
+
+
+def keep_chosen(config: ConfigDict, chosen: Iterable[str]) -> None:
+  """Takes keys that the user has set out of `config.follow_init_from`.
+
+  Args:
+    config: changed in place.
+    chosen: keys, such as 'preprocessing.image_size'.
+  """
+  chosen = set(chosen)
+  config.follow_init_from = tuple(
+    key for key in config.follow_init_from if key not in chosen
+  )
+
+
+def follow_init_from(
+  config: ConfigDict, workdir: str
+) -> tuple[ConfigDict, list[str]]:
+  """Takes over from what a run starts from, as `config.follow_init_from` says.
+
+  Args:
+    config: as `configs/base.py`, with its paths resolved.
+    workdir: of the run; where it has a config already, that one is followed.
+
+  Returns:
+    A config with the values of the checkpoint that `config.init_from` means, or
+    the same config where that is empty; and what was taken over, in lines.
+
+  Raises:
+    UserError: `init_from` is no checkpoint, or `follow_init_from` has a key
+      that a checkpoint does not say.
+  """
+  keys = tuple(config.follow_init_from)
+  for key in keys:
+    section, _, name = key.partition('.')
+    known = section == 'preprocessing' and name in config.preprocessing
+    if key != 'model.name' and not known:
+      allowed = [f'preprocessing.{name}' for name in config.preprocessing]
+      raise UserError(
+        f'config.follow_init_from has {key!r}; it can have'
+        f' {", ".join(["model.name", *sorted(allowed)])}.'
+      )
+  if not config.init_from or not keys:
+    return config, []
+  if workdir_lib.is_claimed(workdir):
+    # This run's own, as it took them over when it began.
+    saved = json.loads(
+      (epath.Path(workdir) / workdir_lib.CONFIG_FILE).read_text()
+    )
+    model, preprocessing = saved['model'], saved['preprocessing']
+  else:
+    metadata = open_saved_model(config.init_from).metadata
+    model, preprocessing = metadata.model, metadata.preprocessing
+  config = config.copy_and_resolve_references()
+  taken = []
+  with config.unlocked():
+    for key in keys:
+      section, _, name = key.partition('.')
+      theirs = {'model': model, 'preprocessing': preprocessing}[section][name]
+      theirs = tuple(theirs) if isinstance(theirs, list) else theirs
+      if theirs != config[section][name]:
+        taken.append(f'{key}: {theirs}, as it was trained')
+      config[section][name] = theirs
+    if 'model.name' in keys:
+      # Options of the variant, which belong to its name.
+      for name, value in model.items():
+        if name not in config.model and name != 'num_classes':
+          config.model[name] = (
+            ConfigDict(value) if isinstance(value, dict) else value
+          )
+  return config, taken
 
 
 def abstract_train_state(

@@ -27,6 +27,12 @@ def get_config() -> ConfigDict:
   # model must otherwise be the same. A run that goes on takes nothing.
   config.init_from = ''
 
+  # Keys whose values are those that init_from's checkpoint was trained with,
+  # not the ones here: 'model.name', with the options of the variant, and keys
+  # of preprocessing. What the command line sets is left out of it; who sets
+  # such a key in code takes it out. Ours.
+  config.follow_init_from = ()
+
   # A file of `tools.plan --save_compiled`: the compiled train step, to be
   # loaded. Where it is not of this very program, versions and devices, a line
   # says so, and the step is compiled, as it is where this is empty. Ours.

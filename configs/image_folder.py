@@ -9,17 +9,44 @@ prepared.
 
 For larger models and pictures: --config.model.name=coatnet_0
 --config.preprocessing.image_size='(224, 224)'.
+
+To finetune trained weights, of another run or of `tools.import_timm`:
+
+    python main.py --config=configs/image_folder.py:finetune --workdir=... \
+        --config.data.data_dir=FOLDER --config.init_from=DIR
+
+Model, image size and normalisation are then those of DIR, unless the command
+line sets them.
 """
 
-from configs import base
+from configs import base, recipes
+
+# What is changed for finetuning: ours, a twentieth of the learning rate.
+PHASES = {
+  'train': {},
+  'finetune': {
+    'augmentation.randaugment_layers': 0,
+    'mixup.mixup_alpha': 0.0,
+    'init_from': 'WORKDIR_OF_train',
+    'schedule.min_learning_rate': 1e-6,
+    'schedule.peak_learning_rate': 1e-4,
+    'schedule.warmup_epochs': 1.0,
+    'training.num_epochs': 10.0,
+  },
+}
 
 
-def get_config():
-  """Returns the config."""
+def get_config(phase='train'):
+  """Returns the config of one phase."""
+  column = recipes.choose_phase('image_folder', PHASES, phase)
   config = base.get_config()
   config.model.name = 'coatnet_small'
   config.model.stochastic_depth_rate = 0.1
   config.model.batch_norm_momentum = 0.9
+  config.follow_init_from = (
+    'model.name',
+    *(f'preprocessing.{key}' for key in config.preprocessing),
+  )
   config.data.source = 'folder'
   config.data.eval_split = 'val'
   config.preprocessing.image_size = (64, 64)
@@ -34,4 +61,5 @@ def get_config():
   config.training.global_batch_size = 64
   config.evaluation.global_batch_size = 256
   config.logging.every_steps = 10
+  config.update_from_flattened_dict(column)
   return config

@@ -13,6 +13,7 @@ ALLOWED = {
     'train',
     'distributed',
     'errors',
+    'initial_state',
     'library_noise',
     'paths',
     'training',

@@ -13,7 +13,8 @@ weights were trained with:
 
     python -m tools.evaluate --checkpoint=DIR --data.data_dir=IMAGENET
     python -m tools.predict --checkpoint=DIR IMAGE...
-    python main.py --config=configs/image_folder.py --config.init_from=DIR ...
+    python main.py --config=configs/image_folder.py:finetune \
+        --config.init_from=DIR --config.data.data_dir=FOLDER --workdir=NEW
 """
 
 import argparse
@@ -293,8 +294,8 @@ def describe(
     f'checkpoint     {out}\n'
     f'evaluate       python -m tools.evaluate --checkpoint={quoted}\n'
     f'predict        python -m tools.predict --checkpoint={quoted} IMAGE...\n'
-    'finetune       python main.py --config=CONFIG'
-    f' --config.init_from={quoted}'
+    'finetune       python main.py --config=configs/image_folder.py:finetune'
+    f' --config.init_from={quoted} --config.data.data_dir=FOLDER --workdir=NEW'
   )
 
 

@@ -27,6 +27,8 @@ FREE_KEYS = (
   'data.num_workers',
   'data.prefetch_batches',
   'evaluation.',
+  # Its effect is in the keys that it names.
+  'follow_init_from',
   'logging.',
   'model.attention',
   'model.remat',

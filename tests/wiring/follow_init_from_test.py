@@ -1,0 +1,174 @@
+"""Finetuning takes over what the weights were trained with, and says so."""
+
+import importlib
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from coatnet_jax.errors import UserError
+from coatnet_jax.initial_state import follow_init_from, keep_chosen
+from coatnet_jax.training import workdir as workdir_lib
+from coatnet_jax.weights import native
+from coatnet_jax.weights.loading import abstract_variables
+from configs import base, image_folder
+from tests.wiring import registry
+from tests.wiring.registry import proves
+from tools import import_timm
+
+THEIRS = {
+  'image_size': (96, 64),
+  'mean': (0.5, 0.5, 0.5),
+  'std': (0.25, 0.5, 0.75),
+  'eval_crop_fraction': 0.95,
+  'eval_resize': 'timm',
+  'interpolation': 'bilinear',
+}
+ALL = tuple(image_folder.get_config().follow_init_from)
+
+
+@pytest.fixture(scope='module')
+def imported(tiny_variant, tmp_path_factory):
+  """Weights of another model, of another size, imported."""
+  from coatnet_jax.models.factory import create_model
+  from coatnet_jax.weights import names
+
+  directory = tmp_path_factory.mktemp('imported')
+  options = {'name': 'tiny', 'transformer': {'activation': 'relu'}}
+  model = create_model(**options, num_classes=3)
+  variables = jax.tree.map(
+    lambda leaf: np.ones(leaf.shape, np.float32),
+    abstract_variables(model, (224, 224)),
+  )
+  path = directory / 'weights.safetensors'
+  native.write_tensors(
+    path,
+    names.to_tensors(variables, native.naming),
+    native.Description(
+      model={**options, 'num_classes': 3},
+      preprocessing={**THEIRS, 'image_size': (224, 224)},
+      class_names=('a', 'b', 'c'),
+    ),
+  )
+  out = directory / 'run'
+  import_timm.main(
+    [
+      '--variant=tiny',
+      f'--weights={path}',
+      f'--out={out}',
+      '--image_size=96x64',
+    ]
+  )
+  return str(out)
+
+
+def _config(phase, init_from, **changes):
+  config = image_folder.get_config(phase)
+  config.init_from = init_from
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+@pytest.mark.parametrize('phase', ['train', 'finetune'])
+def test_everything_is_taken_over_and_said(phase, imported, tmp_path):
+  before = _config(phase, imported)
+  config, said = follow_init_from(before, str(tmp_path / 'new'))
+  assert config.preprocessing.to_dict() == THEIRS
+  assert config.model.name == 'tiny'
+  assert config.model.transformer.activation == 'relu'
+  assert 'preprocessing.image_size: (96, 64), as it was trained' in said
+  assert 'model.name: tiny, as it was trained' in said
+  assert len(said) == len(ALL)
+  # What is not named stays, and the config that came in too.
+  assert config.schedule == before.schedule
+  assert before.preprocessing.image_size == (64, 64)
+
+
+@pytest.mark.parametrize(
+  'chosen',
+  [
+    {'preprocessing.image_size': (128, 128)},
+    {'preprocessing.mean': (0.1, 0.1, 0.1), 'preprocessing.std': (1.0,) * 3},
+    {'model.name': 'coatnet_mini'},
+    {'preprocessing.eval_resize': 'squash'},
+  ],
+)
+def test_what_the_user_sets_stays(chosen, imported, tmp_path, monkeypatch):
+  arguments = [f'--config.{key}={value}' for key, value in chosen.items()]
+  found = flags.FlagValues()
+  config_flags.DEFINE_config_file('config', None, flag_values=found)
+  command = ['main.py', f'--config={image_folder.__file__}', *arguments]
+  monkeypatch.setattr(sys, 'argv', command)  # Where ml_collections looks.
+  found(command)
+  keep_chosen(
+    found['config'].value,
+    config_flags.get_override_values(found['config']),
+  )
+  config = found['config'].value
+  assert config.follow_init_from == tuple(k for k in ALL if k not in chosen)
+  config.init_from = imported
+  config, _ = follow_init_from(config, str(tmp_path / 'new'))
+  for key in ALL:
+    section, name = key.split('.')
+    theirs = 'tiny' if key == 'model.name' else THEIRS[name]
+    assert config[section][name] == chosen.get(key, theirs)
+
+
+def test_a_run_that_goes_on_needs_them_no_more(imported, tmp_path):
+  workdir = tmp_path / 'run'
+  config, _ = follow_init_from(_config('finetune', imported), str(workdir))
+  workdir_lib.claim_workdir(str(workdir), config)
+  assert json.loads((workdir / 'config.json').read_text())['preprocessing'] == {
+    name: list(value) if isinstance(value, tuple) else value
+    for name, value in THEIRS.items()
+  }
+  again, _ = follow_init_from(
+    _config('finetune', str(tmp_path / 'gone')), str(workdir)
+  )
+  assert again.preprocessing == config.preprocessing
+  assert again.model == config.model
+
+
+def test_without_init_from_the_config_is_as_it_is(tmp_path):
+  config = _config('train', '')
+  same, said = follow_init_from(config, str(tmp_path))
+  assert same == config
+  assert said == []
+
+
+def test_what_cannot_be_followed(imported, tmp_path):
+  for key in ('optimizer.b1', 'preprocessing.size', 'seed'):
+    config = _config('train', imported, follow_init_from=(key,))
+    with pytest.raises(UserError, match=f"has '{key}'; it can have model.name"):
+      follow_init_from(config, str(tmp_path / 'new'))
+  config = _config('finetune', str(tmp_path / 'WORKDIR_OF_train'))
+  with pytest.raises(UserError, match='WORKDIR_OF_train does not exist'):
+    follow_init_from(config, str(tmp_path / 'new'))
+
+
+@proves('follow_init_from')
+def test_the_key_names_what_is_followed(imported, tmp_path):
+  for keys in ((), ('preprocessing.mean',), ('preprocessing.image_size',)):
+    config = base.get_config()
+    config.init_from = imported
+    config.follow_init_from = keys
+    registry.record(config)
+    config, _ = follow_init_from(config, str(tmp_path / 'new'))
+    for key, size in (('mean', 3), ('image_size', 2)):
+      followed = config.preprocessing[key] == THEIRS[key]
+      assert followed == (f'preprocessing.{key}' in keys)
+      assert len(config.preprocessing[key]) == size
+
+
+def test_the_rate_is_one_to_finetune_with():
+  train, finetune = (
+    image_folder.get_config(phase).schedule for phase in image_folder.PHASES
+  )
+  assert finetune.peak_learning_rate == train.peak_learning_rate / 20
+  assert importlib.import_module('configs.image_folder').get_config() == (
+    image_folder.get_config('train')
+  )
