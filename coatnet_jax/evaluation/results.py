@@ -110,13 +110,34 @@ def describe_run(trained: TrainedModel) -> dict[str, Any]:
     'model': config.model.name,
     'config_hash': compute_config_hash(config),
     'classes': len(trained.class_names),
-    'trained_on': ' '.join(
-      str(config.data[key])
-      for key in ('source', 'name', 'train_split')
-      if config.data[key]
-    ),
+    'trained_on': describe_training_data(trained),
     'loss_kind': trained.loss.kind,
   }
+
+
+def describe_training_data(trained: TrainedModel) -> str:
+  """Returns what a model was trained on, as far as its checkpoint knows.
+
+  Args:
+    trained: the model.
+
+  Returns:
+    The kind of source, its name where that kind has one, else its directory,
+    and the split; and what the run started from.
+  """
+  if not trained.step:
+    return 'not known: imported weights'
+  config = trained.config
+  data = config.data
+  if data.source == 'synthetic':
+    found = f'synthetic, {data.synthetic_examples:,} random images'
+  else:
+    # Other kinds ignore a name, which a config may have all the same.
+    place = (data.source == 'tfds' and data.name) or data.data_dir
+    found = ' '.join(filter(None, (data.source, place, data.train_split)))
+  if config.init_from:
+    found += f', starting from {config.init_from}'
+  return found
 
 
 def _describe_commit() -> dict[str, str]:

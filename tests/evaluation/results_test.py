@@ -1,9 +1,11 @@
+import dataclasses
 import json
 
 import pytest
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation import results
+from configs import base
 
 _CLASSIFICATION = {
   'kind': 'classification',
@@ -65,6 +67,34 @@ def test_a_run_says_exactly_what_it_is(trained):
   assert run['code']['jax']
   assert len(run['code']['the code (hash of its files)']) == 12
   assert run['devices'] == '1 x cpu'
+
+
+@pytest.mark.parametrize(
+  ('changes', 'expected'),
+  [
+    ({'data.source': 'folder', 'data.data_dir': '/d/cats'}, 'folder /d/cats t'),
+    ({'data.source': 'idx', 'data.data_dir': '/mnist'}, 'idx /mnist t'),
+    ({'data.source': 'synthetic'}, 'synthetic, 1,024 random images'),
+    ({'data.data_dir': '/data'}, 'tfds imagenet2012 t'),
+    ({'data.name': '', 'data.data_dir': '/d/set/1.0.0'}, 'tfds /d/set/1.0.0 t'),
+    (
+      {'data.name': 'cifar100', 'init_from': '/runs/c0'},
+      'tfds cifar100 t, starting from /runs/c0',
+    ),
+  ],
+)
+def test_what_it_was_trained_on_is_true(trained, changes, expected):
+  config = base.get_config()
+  config.data.train_split = 't'
+  config.update_from_flattened_dict(changes)
+  of_run = dataclasses.replace(trained, config=config)
+  assert results.describe_run(of_run)['trained_on'] == expected
+
+
+def test_imported_weights_do_not_say_what_they_were_trained_on(trained):
+  imported = dataclasses.replace(trained, step=0, config=base.get_config())
+  said = results.describe_run(imported)['trained_on']
+  assert said == 'not known: imported weights'
 
 
 def test_both_files_say_the_same(tmp_path, trained):
