@@ -10,7 +10,7 @@ MISTAKES = (
       'jax.random.fold_in(drop.key, branch),',
       'drop.key,',
       'Attention and FFN of a block drop the same examples.',
-      'models/coatnet_test.py models/cnn_stem_vit_test.py',
+      'models/layers_test.py',
     ),
     (
       'kept_branches_unscaled',
@@ -18,14 +18,14 @@ MISTAKES = (
       'jnp.where(kept, x, 0)',
       'Branches that are kept are not scaled up, so evaluation sees larger'
       ' ones.',
-      'models/coatnet_test.py models/cnn_stem_vit_test.py',
+      'models/layers_test.py',
     ),
     (
       'dropout_for_stochastic_depth',
       '(x.shape[0],) + (1,) * (x.ndim - 1),',
       'x.shape,',
       'Single values are dropped instead of whole branches.',
-      'models/cnn_stem_vit_test.py models/coatnet_test.py',
+      'models/layers_test.py',
     ),
     (
       'exact_gelu',
@@ -39,28 +39,28 @@ MISTAKES = (
       '_everywhere(nn.initializers.normal(0.02))',
       '_everywhere(nn.initializers.uniform(0.02))',
       "The paper's models start from another distribution.",
-      'training/train_state_test.py',
+      'models/initialisation_test.py',
     ),
     (
       'he_for_lecun',
       '_everywhere(nn.initializers.lecun_normal())',
       '_everywhere(nn.initializers.he_normal())',
       'Small models start with twice the variance.',
-      'training/train_state_test.py',
+      'models/initialisation_test.py',
     ),
     (
       'fan_in_for_fan_out',
       "variance_scaling(2, 'fan_out', 'normal')",
       "variance_scaling(2, 'fan_in', 'normal')",
       "timm's convolutions start by the wrong side's width.",
-      'training/train_state_test.py',
+      'models/initialisation_test.py',
     ),
     (
       'depthwise_like_dense',
       'kernel_init=self.depthwise_init,',
       'kernel_init=self.kernel_init,',
       'Depthwise kernels start as those of 1x1 convolutions do.',
-      'training/train_state_test.py',
+      'models/initialisation_test.py',
     ),
     (
       'batch_norm_momentum_ignored',
@@ -74,7 +74,7 @@ MISTAKES = (
       'nn.LayerNorm(epsilon=epsilon, dtype=self.dtype, name=name)',
       'nn.LayerNorm(dtype=self.dtype, name=name)',
       "LayerNorm has flax's epsilon.",
-      'models/blocks_test.py weights/timm_test.py',
+      'models/layers_test.py',
     ),
     (
       'squeezed_by_maximum',

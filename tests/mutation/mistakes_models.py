@@ -151,14 +151,14 @@ MISTAKES = (
       'self.param(name, nn.initializers.normal(0.02), shape)',
       'self.param(name, nn.initializers.zeros, shape)',
       'Relative positions start at 0.',
-      'training/train_state_test.py',
+      'models/initialisation_test.py',
     ),
     (
       'fan_of_one_head',
       'self.layers.kernel_init(key, (in_width, 3 * width)).reshape(shape)',
       'self.layers.kernel_init(key, shape)',
       'Kernels of queries, keys and values start by the fan of one head.',
-      'training/train_state_test.py',
+      'models/initialisation_test.py',
     ),
     (
       'attention_at_input_width',
@@ -172,14 +172,14 @@ MISTAKES = (
       'np.sign(offsets) * np.log1p(np.abs(offsets))',
       'np.log1p(np.abs(offsets))',
       'The MLP of relative positions cannot tell left from right.',
-      'weights/timm_test.py',
+      'models/layers_test.py',
     ),
     (
       'position_dropout_off',
       'nn.Dropout(self.dropout_rate, deterministic=not train)',
       'nn.Dropout(self.dropout_rate, deterministic=True)',
       'The MLP of relative positions drops nothing in training.',
-      'models/blocks_test.py models/coatnet_test.py',
+      'models/layers_test.py',
     ),
     (
       'residual_of_the_norm',
