@@ -12,9 +12,27 @@ Exit status: 0 for a run that is finished; 75 for one that was asked to stop and
 has saved; anything else for an error.
 """
 
+# ruff: noqa: E402
+
 import os
-import re
 import sys
+
+
+def use_huge_pages() -> None:
+  """Starts this process anew with huge pages for its arrays, once.
+
+  What an array's memory costs on a CPU is mostly page faults, of which huge
+  pages have fewer. Only glibc's start reads the setting.
+  """
+  if sys.platform == 'linux' and 'GLIBC_TUNABLES' not in os.environ:
+    os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'
+    os.execv(sys.executable, sys.orig_argv)
+
+
+if __name__ == '__main__':
+  use_huge_pages()  # Before anything is imported, which would be in vain.
+
+import re
 import traceback
 
 # Keeps TensorFlow quiet, which only writes TensorBoard files here.
@@ -24,9 +42,11 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 from absl import app, flags
 from ml_collections import config_flags
 
+from coatnet_jax import terminal
 from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
-from coatnet_jax.paths import expand_config_flag
+from coatnet_jax.paths import expand_config_flag, resolve_path
+from coatnet_jax.terminal import Terminal
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'File with the run: configs/quickstart.py, for example.'
@@ -56,6 +76,8 @@ _HANG_TIMEOUT_SECONDS = flags.DEFINE_float(
   ' others wait for it; then all end.',
 )
 
+# Where launchers say which of several processes this is.
+_RANKS = ('SLURM_PROCID', 'OMPI_COMM_WORLD_RANK', 'JOB_COMPLETION_INDEX')
 # By Ctrl-C, as shells say it.
 _INTERRUPTED = 130
 # Not finished, but no error either: sysexits.h's EX_TEMPFAIL.
@@ -70,32 +92,37 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {" ".join(argv[1:])}')
   silence_libraries()
-  # Here, and not above: the data's worker processes import this file too, and
-  # need none of what training does.
-  from coatnet_jax.distributed import processes
-
   try:
-    options = processes.ProcessOptions(
-      coordinator_address=_COORDINATOR_ADDRESS.value,
-      num_processes=_NUM_PROCESSES.value,
-      process_id=_PROCESS_ID.value,
-      connect_timeout_seconds=_CONNECT_TIMEOUT_SECONDS.value,
-      hang_timeout_seconds=_HANG_TIMEOUT_SECONDS.value,
-    )
-    import train
-    from coatnet_jax import initial_state, paths
-    from coatnet_jax.training import reporting, workdir
+    run_directory = str(resolve_path(_WORKDIR.value, '--workdir'))
+    with Terminal(is_silent=not is_first_process()) as start:
+      start.line('Loading JAX ...')
+      terminal.begin('loading JAX')
+      # Here, and not above: it takes seconds, and the data's worker processes
+      # import this file too, and need none of what training does.
+      from coatnet_jax.distributed import processes
 
-    with processes.connect(options):
-      processes.check_agreement('code', processes.describe_code())
-      initial_state.keep_chosen(
-        _CONFIG.value,
-        config_flags.get_override_values(flags.FLAGS['config']),
+      options = processes.ProcessOptions(
+        coordinator_address=_COORDINATOR_ADDRESS.value,
+        num_processes=_NUM_PROCESSES.value,
+        process_id=_PROCESS_ID.value,
+        connect_timeout_seconds=_CONNECT_TIMEOUT_SECONDS.value,
+        hang_timeout_seconds=_HANG_TIMEOUT_SECONDS.value,
       )
-      command = {'config': _CONFIG.value.to_dict(), 'workdir': _WORKDIR.value}
-      processes.check_agreement('command', workdir.flatten(command))
-      run_directory = str(paths.resolve_path(_WORKDIR.value, '--workdir'))
-      train.train_and_evaluate(_CONFIG.value, run_directory)
+      import train
+      from coatnet_jax import initial_state
+      from coatnet_jax.training import reporting, workdir
+
+      terminal.begin('looking for other processes')
+      with processes.connect(options):
+        processes.check_agreement('code', processes.describe_code())
+        initial_state.keep_chosen(
+          _CONFIG.value,
+          config_flags.get_override_values(flags.FLAGS['config']),
+        )
+        command = {'config': _CONFIG.value.to_dict(), 'workdir': _WORKDIR.value}
+        processes.check_agreement('command', workdir.flatten(command))
+        start.close()  # Training tells itself what goes on.
+        train.train_and_evaluate(_CONFIG.value, run_directory)
     if not reporting.has_summary(run_directory):
       sys.exit(_STOPPED)
   except UserError as error:
@@ -106,6 +133,12 @@ def main(argv: list[str]) -> None:
     message = 'Interrupted; the same command goes on from what is saved.'
     print(message, file=sys.stderr, flush=True)
     os._exit(_INTERRUPTED)
+
+
+def is_first_process() -> bool:
+  """Returns whether this process is to speak, before JAX knows which it is."""
+  ranks = (os.environ[name] for name in _RANKS if name in os.environ)
+  return str(_PROCESS_ID.value or next(ranks, 0)) == '0'
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -147,18 +180,6 @@ def describe_config_error(error: Exception) -> str:
   return where + ' '.join(text.split())
 
 
-def use_huge_pages() -> None:
-  """Starts this process anew with huge pages for its arrays, once.
-
-  What an array's memory costs on a CPU is mostly page faults, of which huge
-  pages have fewer. Only glibc's start reads the setting.
-  """
-  if sys.platform == 'linux' and 'GLIBC_TUNABLES' not in os.environ:
-    os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'
-    os.execv(sys.executable, sys.orig_argv)
-
-
 if __name__ == '__main__':
-  use_huge_pages()
   flags.mark_flags_as_required(['config', 'workdir'])
   app.run(main, flags_parser=parse_flags)

@@ -24,6 +24,7 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.eval_step import evaluate
 from coatnet_jax.initial_state import follow_init_from, prepare_train_state
 from coatnet_jax.run import Run, create_run
+from coatnet_jax.terminal import Terminal
 from coatnet_jax.training import accumulation, freezing, reporting
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.image_normalization import normalize_images
@@ -193,42 +194,62 @@ def train_and_evaluate(
       it is known by then.
   """
   workdir = str(paths.resolve_path(workdir, 'the workdir'))
-  config, taken_over = follow_init_from(paths.resolve_config(config), workdir)
-  run = create_run(config)
-  processes.check_agreement(
-    'data',
-    {
-      'data.train_split': len(run.train_source),
-      'data.eval_split': len(run.eval_source),
-      'number of classes': run.train_source.num_classes,
-    },
-  )
-  create_state, abstract_state, origin = prepare_train_state(run, workdir)
-  workdir_lib.claim_workdir(workdir, config)
-  reporting.write_log_file(workdir)
-  terminal = reporting.Terminal()
-  num_parameters = reporting.count_parameters(abstract_state.params)
-  terminal.line(
-    f'model       {config.model.name}, {num_parameters:,} parameters\n'
-    f'{run.describe()}\nworkdir     {workdir}'
-  )
-  if run.frozen:
-    count = freezing.count_frozen(abstract_state.params, run.frozen)
-    terminal.line(f'frozen      {count:,} of these parameters')
-  if origin:
-    lines = [*origin, *taken_over]
-    terminal.line('init_from   ' + '\n            '.join(lines))
+  with contextlib.ExitStack() as stack:
+    terminal = stack.enter_context(Terminal(is_silent=jax.process_index() > 0))
+    processes.begin('reading the data set')
+    config, taken_over = follow_init_from(paths.resolve_config(config), workdir)
+    run = create_run(config)
+    processes.check_agreement(
+      'data',
+      {
+        'data.train_split': len(run.train_source),
+        'data.eval_split': len(run.eval_source),
+        'number of classes': run.train_source.num_classes,
+      },
+    )
+    processes.begin('preparing the model')
+    create_state, abstract_state, origin = prepare_train_state(run, workdir)
+    workdir_lib.claim_workdir(workdir, config)
+    stack.enter_context(reporting.log_to_file(workdir))
+    num_parameters = reporting.count_parameters(abstract_state.params)
+    terminal.line(
+      f'model       {config.model.name}, {num_parameters:,} parameters\n'
+      f'{run.describe()}\nworkdir     {workdir}'
+    )
+    if run.frozen:
+      count = freezing.count_frozen(abstract_state.params, run.frozen)
+      terminal.line(f'frozen      {count:,} of these parameters')
+    if origin:
+      lines = [*origin, *taken_over]
+      terminal.line('init_from   ' + '\n            '.join(lines))
+    return _train(
+      run, config, workdir, create_state, abstract_state, terminal=terminal
+    )
 
+
+def _train(
+  run: Run,
+  config: ConfigDict,
+  workdir: str,
+  create_state: Callable[[], TrainState],
+  abstract_state: TrainState,
+  *,
+  terminal: Terminal,
+) -> TrainState:
+  """Does what `train_and_evaluate` does with a run that is claimed."""
   with contextlib.ExitStack() as stack:
     manager = checkpoint.open_checkpoints(
       workdir, run.checkpoint, terminal.line
     )
     stack.callback(manager.close)
     stack.push(processes.end_all_on_error)  # Before it waits for the others.
+    processes.begin('loading TensorFlow, which writes for TensorBoard')
     writer = reporting.create_writer(workdir)
     stack.callback(writer.close)
-    processes.begin('restoring')
+    processes.begin('restoring the checkpoint')
     restored = checkpoint.restore_newest(manager, abstract_state, terminal.line)
+    if restored is None:
+      processes.begin('initialising the parameters')
     state, progress = restored or (create_state(), checkpoint.Progress())
     if int(state.step) < run.num_steps:
       processes.begin('compiling the train step')
@@ -270,7 +291,7 @@ def train_and_evaluate(
       return state
     summary = {
       'model': config.model.name,
-      'num_parameters': num_parameters,
+      'num_parameters': reporting.count_parameters(abstract_state.params),
       **checkpoint.summarize(manager, run.checkpoint),
       'config_hash': workdir_lib.compute_config_hash(config),
     }

@@ -4,9 +4,9 @@ To be called once, at the start of a program; importing this changes nothing.
 """
 
 import logging as python_logging
+import os
 import sys
 
-import cv2
 from absl import logging
 
 
@@ -14,8 +14,12 @@ def silence_libraries() -> None:
   """Keeps all but errors of what is logged, and what we report, off stderr."""
   logging.use_absl_handler()
   logging.get_absl_handler().setLevel(python_logging.ERROR)
-  # OpenCV says itself what `decode_image` raises.
-  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+  # OpenCV says itself what `decode_image` raises. It reads this when it is
+  # imported, here and in the processes that are started from here.
+  os.environ['OPENCV_LOG_LEVEL'] = 'SILENT'
+  if 'cv2' in sys.modules:
+    cv2 = sys.modules['cv2']
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
   # Where one array of a checkpoint is damaged, Orbax raises for the first that
   # fails to be read, and leaves the others that fail then with nobody to tell.
   python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)

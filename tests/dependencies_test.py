@@ -16,6 +16,7 @@ ALLOWED = {
     'initial_state',
     'library_noise',
     'paths',
+    'terminal',
     'training',
   },
   'train': {
@@ -27,6 +28,7 @@ ALLOWED = {
     'initial_state',
     'paths',
     'run',
+    'terminal',
     'training',
   },
   'initial_state': {
@@ -62,7 +64,7 @@ ALLOWED = {
   'checkpoint': {'errors', 'paths', 'values'},
   'coatnet_jax': {'models', 'ops', 'weights'},
   'data': {'errors', 'paths', 'texts', 'values'},
-  'distributed': {'errors', 'paths', 'values'},
+  'distributed': {'errors', 'paths', 'terminal', 'values'},
   'errors': set(),
   'evaluation': {
     'data',
@@ -76,8 +78,9 @@ ALLOWED = {
   'models': {'errors', 'ops', 'values'},
   'ops': set(),
   'paths': {'errors'},
+  'terminal': set(),
   'texts': {'errors'},
-  'training': {'errors', 'paths', 'values'},
+  'training': {'errors', 'paths', 'terminal', 'values'},
   'values': {'errors'},
   'weights': {'errors', 'models', 'paths'},
   'configs': set(),

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import grain
 import numpy as np
-from absl import logging
+from absl import flags, logging
 from grain.experimental import ZipMapDataset
 
 from coatnet_jax.data.augmentation import (
@@ -367,6 +367,9 @@ def _read_ahead(
   batches: grain.MapDataset, data: DataOptions, num_workers: int
 ) -> grain.IterDataset:
   """Makes batches in threads, of worker processes if there are any."""
+  # Grain hands them to its workers; a notebook has none to parse.
+  if num_workers and not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
   dataset = batches.to_iter_dataset(
     grain.ReadOptions(
       num_threads=min(data.num_threads, data.prefetch_batches),

@@ -31,6 +31,7 @@ from absl import logging
 from jax._src import clusters
 from jax._src.distributed import global_state
 
+from coatnet_jax import terminal
 from coatnet_jax.distributed.last_words import LastWords
 from coatnet_jax.distributed.watchdog import (
   HEARTBEAT_SECONDS,
@@ -196,16 +197,18 @@ def connect(options: ProcessOptions) -> Iterator[None]:
   last_words.cancel()
 
 
-def begin(doing: str) -> None:
-  """Tells the other processes what this one does from now on.
+def begin(doing: str, progress: str = '') -> None:
+  """Tells the other processes, and who waits, what is done from now on.
 
   To be called at the same places by all of them, by the main thread.
 
   Args:
     doing: as in "It was ...".
+    progress: of the same as before: 'batch 3 of 16'.
   """
+  terminal.begin(doing, progress)
   if _watchdog:
-    _watchdog.begin(doing)
+    _watchdog.begin(f'{doing}, {progress}' if progress else doing)
 
 
 def end_all_on_error(_, error: BaseException | None, __) -> None:

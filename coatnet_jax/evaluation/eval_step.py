@@ -5,7 +5,7 @@ What can be said of a checkpoint besides: the other modules here.
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -64,7 +64,7 @@ def eval_step(
 
 def evaluate(
   variables: Any,
-  batches: Iterable[Mapping[str, np.ndarray]],
+  batches: Collection[Mapping[str, np.ndarray]],
   *,
   model: nn.Module,
   loss: LossOptions,
@@ -89,8 +89,10 @@ def evaluate(
   step = _jit_eval_step(model, loss, preprocessing, mesh)
   corrupt = batching.CorruptImageCounter(source)
   sums = []
-  for batch in batches:
-    processes.begin('evaluating')
+  for number, batch in enumerate(batches, 1):
+    processes.begin('evaluating', f'batch {number} of {len(batches)}')
+    # Not further ahead of the devices than what is told of the progress.
+    jax.block_until_ready(sums[-2:-1])
     corrupt.update(batch)
     device_batch = mesh_lib.put_batch(batch, mesh, ('image', 'label', 'mask'))
     sums.append(step(variables, device_batch))

@@ -1,29 +1,34 @@
 """What a run tells: terminal lines, TensorBoard, log file, summary.
 
-The terminal gets few lines, for a person; `train.log` in the workdir gets
-everything that libraries log; TensorBoard event files lie beside it.
+The terminal (`terminal.py`) gets few lines, for a person; `train.log` in the
+workdir gets everything that libraries log; TensorBoard event files lie beside
+it.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging as python_logging
 import math
+import os
 import pathlib
 import shlex
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import numpy as np
-from absl import logging
-from clu import metric_writers, parameter_overview, periodic_actions
+from clu import parameter_overview
 from etils import epath
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.terminal import Terminal
 from coatnet_jax.values import Options, Range
+
+if TYPE_CHECKING:
+  from clu.metric_writers import MetricWriter
 
 # The time left is first estimated after these many steps.
 STEPS_BEFORE_ESTIMATE = 10
@@ -44,14 +49,15 @@ class DivergenceError(UserError):
   """A step's loss, gradient or parameters are not finite."""
 
 
-def write_log_file(workdir: str) -> None:
-  """Sends everything that is logged from now on to workdir/train.log.
+@contextlib.contextmanager
+def log_to_file(workdir: str) -> Iterator[None]:
+  """Context in which everything that is logged goes to workdir/train.log.
 
   Processes but the first have files of their own. A bucket has no files to be
   appended to: where workdir is one, they lie in this machine's directory for
-  temporary files.
+  temporary files. What else shows a log, as in a notebook, shows errors alone
+  meanwhile: libraries have hundreds of lines to say.
   """
-  python_logging.getLogger().setLevel(python_logging.INFO)
   index = jax.process_index()
   name = 'train.log' if index == 0 else f'train_{index}.log'
   path = pathlib.Path(workdir) / name
@@ -62,37 +68,20 @@ def write_log_file(workdir: str) -> None:
   handler.setFormatter(
     python_logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s')
   )
-  python_logging.getLogger().addHandler(handler)
-
-
-class Terminal:
-  """Writes lines to stdout, and one that moves where stdout is a terminal.
-
-  Silent on all processes but the first.
-  """
-
-  def __init__(self):
-    self._is_first = jax.process_index() == 0
-    self._is_moving = False
-
-  def line(self, text: str) -> None:
-    """Writes a line that stays, to the log too."""
-    logging.info('%s', text)
-    if self._is_first:
-      end = '\n' if self._is_moving else ''
-      print(f'{end}{text}', flush=True)
-    self._is_moving = False
-
-  def moving_line(self, text: str) -> None:
-    """Writes a line that the next moving one replaces."""
-    logging.info('%s', text)
-    if not self._is_first:
-      return
-    if sys.stdout.isatty():
-      print(f'\r{text}\x1b[K', end='', flush=True)
-      self._is_moving = True
-    else:
-      print(text, flush=True)
+  root = python_logging.getLogger()
+  level, shown = root.level, {other: other.level for other in root.handlers}
+  for other in shown:
+    other.setLevel(max(other.level, python_logging.ERROR))
+  root.addHandler(handler)
+  root.setLevel(python_logging.INFO)
+  try:
+    yield
+  finally:
+    root.setLevel(level)
+    root.removeHandler(handler)
+    handler.close()
+    for other, its_level in shown.items():
+      other.setLevel(its_level)
 
 
 class TrainingLog:
@@ -100,7 +89,7 @@ class TrainingLog:
 
   def __init__(
     self,
-    writer: metric_writers.MetricWriter,
+    writer: 'MetricWriter',
     terminal: Terminal,
     *,
     options: LoggingOptions,
@@ -261,8 +250,14 @@ def format_seconds(seconds: float) -> str:
   return f'{seconds // 3600} h {seconds % 3600 // 60} min'
 
 
-def create_writer(workdir: str) -> metric_writers.MetricWriter:
+def create_writer(workdir: str) -> 'MetricWriter':
   """Returns clu's writer to TensorBoard and the log; logs only elsewhere."""
+  # Here, because it takes TensorFlow along, which takes seconds to import, and
+  # has things to say where it is not asked to be quiet.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+  from clu import metric_writers
+
   return metric_writers.create_default_writer(
     workdir, just_logging=jax.process_index() > 0
   )
@@ -274,6 +269,8 @@ def create_profile(
   """Returns what is called after each step to profile those asked for."""
   if not options.profile_at_step:
     return lambda step: None
+  from clu import periodic_actions
+
   return periodic_actions.Profile(
     logdir=workdir,
     num_profile_steps=options.profile_num_steps,

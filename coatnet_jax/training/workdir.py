@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import jax
-import tensorflow as tf
 from etils import epath
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
@@ -72,15 +71,17 @@ def claim_workdir(workdir: str, config: ConfigDict) -> None:
         f' {jax.process_index()}: it must be a directory which all processes'
         ' share, or gs://...'
       )
-  except (OSError, tf.errors.OpError) as error:
-    reason = getattr(error, 'strerror', None) or error
-    raise UserError(
-      f'The workdir {workdir} cannot be written: {reason}.'
-    ) from error
+  except UserError:
+    raise
   except json.JSONDecodeError as error:
     raise UserError(
       f'{saved} is no JSON ({error}); this workdir was damaged, or is not one'
       ' of this program.'
+    ) from error
+  except Exception as error:  # What reads buckets raises kinds of its own.
+    reason = getattr(error, 'strerror', None) or error
+    raise UserError(
+      f'The workdir {workdir} cannot be written: {reason}.'
     ) from error
 
 

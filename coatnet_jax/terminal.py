@@ -1,0 +1,169 @@
+"""What a person sees: lines, and word of what goes on where there are none.
+
+Imports no library that takes time, to be there while those are imported.
+"""
+
+import os
+import sys
+import threading
+import time
+from typing import TextIO
+
+from absl import logging
+
+# After so long without a line, one says what goes on; ten seconds are the most
+# that anybody should wait for it.
+SILENCE_SECONDS = 8.0
+# On a terminal it is a line that moves.
+MOVING_SECONDS = 1.0
+
+# What the process does, how far it has come with it, and since when.
+_activity = ('', '', 0.0)
+# When something was last written, by any `Terminal`.
+_written = time.monotonic()
+
+
+def begin(activity: str, progress: str = '') -> None:
+  """Says what the process does from now on.
+
+  Args:
+    activity: as in "It was ...": 'compiling the train step'.
+    progress: of the same activity as before: 'batch 3 of 16'.
+  """
+  global _activity
+  before, _, since = _activity
+  _activity = (
+    activity,
+    progress,
+    since if activity == before else time.monotonic(),
+  )
+
+
+def describe_activity() -> str:
+  """Returns what the process does and for how long, as a line; may be empty."""
+  activity, progress, since = _activity
+  if not activity:
+    return ''
+  parts = [activity[0].upper() + activity[1:], progress]
+  seconds = time.monotonic() - since
+  if seconds >= 1:
+    parts.append(f'{seconds:.0f} s')
+  return ', '.join(part for part in parts if part)
+
+
+class Terminal:
+  """Writes lines, and one that moves where the stream is a terminal.
+
+  As a context it tells what goes on (`begin`) where it would be silent. Where
+  nobody reads any more, as after `| head`, it says so in the log and is silent.
+  """
+
+  def __init__(self, stream: TextIO | None = None, *, is_silent: bool = False):
+    """Writes nothing yet.
+
+    Args:
+      stream: to write to; what `sys.stdout` is by then if None.
+      is_silent: whether lines are only logged, as on other processes than the
+        first.
+    """
+    self._stream = stream
+    self._is_silent = is_silent
+    self._lock = threading.RLock()
+    self._moving = ''  # The text of the line that the cursor is on.
+    self._is_moving = False
+    self._closed = threading.Event()
+    self._thread: threading.Thread | None = None
+
+  def line(self, text: str) -> None:
+    """Writes a line that stays, to the log too."""
+    logging.info('%s', text)
+    with self._lock:
+      self._end_moving_line()
+      self._write(f'{text}\n')
+
+  def moving_line(self, text: str) -> None:
+    """Writes a line that the next moving one replaces."""
+    logging.info('%s', text)
+    with self._lock:
+      if self._is_terminal():
+        self._move(text)
+        self._moving = text
+      else:
+        self._write(f'{text}\n')
+
+  def __enter__(self):
+    """Starts to tell what goes on."""
+    self._thread = threading.Thread(target=self._tell_on, daemon=True)
+    self._thread.start()
+    return self
+
+  def __exit__(self, *_):
+    """Ends what `close` ends."""
+    self.close()
+
+  def close(self) -> None:
+    """Tells no more what goes on, and leaves a line that moved behind."""
+    self._closed.set()
+    if self._thread:
+      self._thread.join()
+      self._thread = None
+    with self._lock:
+      self._end_moving_line()
+
+  def _tell_on(self) -> None:
+    while not self._closed.wait(0.2):
+      with self._lock:
+        silence = time.monotonic() - _written
+        text = describe_activity()
+        if not text:
+          continue
+        if not self._is_terminal():
+          if silence > SILENCE_SECONDS:
+            self._write(f'{text}\n')
+        elif silence > MOVING_SECONDS:
+          self._move(f'{self._moving}  ({text})' if self._moving else text)
+
+  def _is_terminal(self) -> bool:
+    stream = self._stream or sys.stdout
+    try:
+      return stream.isatty()
+    except (AttributeError, ValueError):  # There is none, or it is closed.
+      return False
+
+  def _move(self, text: str) -> None:
+    self._write(f'\r{text}\x1b[K')
+    self._is_moving = True
+
+  def _end_moving_line(self) -> None:
+    if self._is_moving:
+      # What was told of what goes on is of the past.
+      self._write(f'\r{self._moving}\x1b[K\n' if self._moving else '\r\x1b[K')
+    self._moving, self._is_moving = '', False
+
+  def _write(self, text: str) -> None:
+    global _written
+    _written = time.monotonic()
+    if self._is_silent:
+      return
+    stream = self._stream or sys.stdout
+    try:
+      stream.write(text)
+      stream.flush()
+    except (AttributeError, OSError, ValueError):
+      self._is_silent = True
+      logging.info('Nobody reads the terminal any more; the run goes on.')
+      discard(stream)
+
+
+def discard(stream: TextIO | None) -> None:
+  """Sends a stream that can't be written to nowhere.
+
+  Else Python, at its end, would fail to write what is left in it.
+  """
+  try:
+    descriptor = stream.fileno()
+  except (AttributeError, OSError, ValueError):
+    return
+  nowhere = os.open(os.devnull, os.O_WRONLY)
+  os.dup2(nowhere, descriptor)
+  os.close(nowhere)

@@ -1,0 +1,154 @@
+"""What a person sees: no long silence, and no run that ends with its reader."""
+
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+from coatnet_jax import terminal
+
+ROOT = pathlib.Path(__file__).parents[1]
+# Of a process that imports JAX, on a busy machine with two cores.
+TIMEOUT = 280
+
+
+class Screen(io.StringIO):
+  """A terminal."""
+
+  def isatty(self):
+    return True
+
+
+class Gone:
+  """A stream whose reader is gone."""
+
+  def __init__(self, error):
+    self._error = error
+
+  def isatty(self):
+    return False
+
+  def write(self, text):
+    raise self._error
+
+  def fileno(self):
+    raise OSError('none')
+
+
+@pytest.fixture
+def quick(monkeypatch):
+  monkeypatch.setattr(terminal, 'SILENCE_SECONDS', 0.3)
+  monkeypatch.setattr(terminal, 'MOVING_SECONDS', 0.3)
+  monkeypatch.setattr(terminal, '_activity', ('', '', 0.0))
+
+
+def _wait_for(stream, text):
+  deadline = time.monotonic() + 30
+  while text not in stream.getvalue():
+    assert time.monotonic() < deadline, stream.getvalue()
+    time.sleep(0.05)
+
+
+@pytest.mark.usefixtures('quick')
+def test_silence_is_broken_by_what_goes_on():
+  stream = io.StringIO()
+  with terminal.Terminal(stream) as shown:
+    shown.line('a line')
+    terminal.begin('compiling the train step')
+    _wait_for(stream, 'Compiling the train step, 1 s\n')
+    terminal.begin('evaluating', 'batch 1 of 9')
+    terminal.begin('evaluating', 'batch 2 of 9')
+    _wait_for(stream, 'Evaluating, batch 2 of 9\n')
+    _wait_for(stream, 'Evaluating, batch 2 of 9, 1 s\n')
+    terminal.begin('saving')
+    _wait_for(stream, 'Saving\n')
+  length = len(stream.getvalue())
+  time.sleep(1)
+  assert len(stream.getvalue()) == length
+  assert stream.getvalue().startswith('a line\n')
+
+
+@pytest.mark.usefixtures('quick')
+def test_lines_that_come_are_not_interrupted():
+  stream = io.StringIO()
+  with terminal.Terminal(stream) as shown:
+    terminal.begin('training')
+    for number in range(20):
+      shown.line(str(number))
+      time.sleep(0.05)
+  assert 'Training' not in stream.getvalue()
+
+
+@pytest.mark.usefixtures('quick')
+def test_on_a_terminal_it_is_a_line_that_moves():
+  stream = Screen()
+  with terminal.Terminal(stream) as shown:
+    terminal.begin('compiling')
+    _wait_for(stream, '\rCompiling')
+    shown.line('compiled')
+    assert stream.getvalue().endswith('\r\x1b[Kcompiled\n')
+    terminal.begin('taking step 7')
+    shown.moving_line('step 6/9')
+    _wait_for(stream, '\rstep 6/9  (Taking step 7')
+    shown.moving_line('step 7/9')
+    shown.line('evaluated')
+  assert stream.getvalue().endswith(
+    '\rstep 7/9\x1b[K\rstep 7/9\x1b[K\nevaluated\n'
+  )
+
+
+@pytest.mark.parametrize(
+  'error', [BrokenPipeError(), OSError(5, 'EIO'), ValueError('closed')]
+)
+def test_it_is_silent_where_nobody_reads(error):
+  with terminal.Terminal(Gone(error)) as shown:
+    shown.line('a')
+    shown.moving_line('b')
+    shown.line('c')
+
+
+def test_other_processes_are_silent():
+  stream = io.StringIO()
+  with terminal.Terminal(stream, is_silent=True) as shown:
+    shown.line('a')
+    shown.moving_line('b')
+  assert stream.getvalue() == ''
+
+
+def test_a_run_speaks_soon_and_often_and_outlives_its_reader(tmp_path):
+  """As in `python main.py ... 2>&1 | head -20`."""
+  workdir = tmp_path / 'run'
+  environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+  started = time.monotonic()
+  process = subprocess.Popen(
+    [
+      sys.executable,
+      'main.py',
+      '--config=tests/processes_config.py',
+      f'--workdir={workdir}',
+      '--config.checkpoint.every_steps=1',
+    ],
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+  lines, silences = [], []
+  for line in process.stdout:
+    silences.append(time.monotonic() - started - sum(silences))
+    lines.append(line)
+    if line.startswith('step 2/'):
+      break
+  process.stdout.close()
+  assert process.wait(TIMEOUT) == 0, lines
+  assert json.loads((workdir / 'summary.json').read_text())['steps'] == 5
+  assert 'Nobody reads' in (workdir / 'train.log').read_text()
+  # 2 s and 10 s where nothing else wants the processors.
+  assert silences[0] < 10, lines
+  assert max(silences) < 15, list(zip(silences, lines, strict=True))
