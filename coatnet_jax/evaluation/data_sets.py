@@ -110,7 +110,7 @@ def with_nothing_held_out(data: DataOptions, own: DataOptions) -> DataOptions:
 
 
 def _real_path(path: str) -> str:
-  return os.path.realpath(os.path.expanduser(path))
+  return os.path.realpath(path)
 
 
 def open_evaluation_data(
