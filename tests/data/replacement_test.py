@@ -29,3 +29,4 @@ def test_every_picture_has_its_own_label(
   shown = batch['image'][:, 0, 0, 0]
   assert set(shown) == set(range(12)) - damaged
   np.testing.assert_array_equal(batch['label'], shown % 4)
+  assert set(batch['corrupt']) == damaged | {-1}

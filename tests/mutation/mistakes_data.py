@@ -74,14 +74,14 @@ MISTAKES = (
       '(index + attempt) % len(self.source)',
       'min(index + attempt, len(self.source) - 1)',
       'A damaged last image is tried again instead of replaced.',
-      'data/batching_test.py',
+      'data/replacement_test.py',
     ),
     (
       'replacement_is_blamed',
       'corrupt=index if attempt else -1,',
       'corrupt=position if attempt else -1,',
       'The log names the good picture that replaces the damaged one.',
-      'data/batching_test.py',
+      'data/replacement_test.py data/batching_test.py',
     ),
     (
       'fast_in_evaluation',

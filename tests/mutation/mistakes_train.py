@@ -76,13 +76,6 @@ MISTAKES = (
       'train_test.py',
     ),
     (
-      'keys_not_resolved',
-      'config = paths.resolve_config(config)',
-      'config = ConfigDict(config)',
-      "'~' in a key of the config is a directory of that name.",
-      'paths_test.py train_test.py',
-    ),
-    (
       'statistics_not_kept',
       'batch_stats=batch_stats,\n    opt_state',
       'batch_stats=state.batch_stats,\n    opt_state',

@@ -116,7 +116,11 @@ def run(
       return result
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-      results = list(pool.map(try_one, mistakes))
+      try:
+        results = list(pool.map(try_one, mistakes))
+      except BaseException:  # Ctrl-C, too: those that run are the last.
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
       witnesses = sorted({r.noticed_by for r in results if r.noticed_by})
       parts = [part for i in range(jobs) if (part := witnesses[i::jobs])]
 
