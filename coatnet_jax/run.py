@@ -213,6 +213,7 @@ def create_run(
   mesh = mesh_lib.create_mesh(**resolved['sharding'], devices=devices)
   model = create_model(**resolved['model'])
   check_attention(resolved['model']['attention'], mesh)
+  _check_durations(resolved)
   _check_batches(resolved, mesh)
   augmentation.check_batch_size(training.global_batch_size)
   train_source, eval_source = sources or (
@@ -226,6 +227,7 @@ def create_run(
     epochs=training.num_epochs,
     steps_per_epoch=steps_per_epoch,
   )
+  options['logging'].check_steps(num_steps)
   schedule = schedules.create_learning_rate_schedule(
     **resolved['schedule'], steps_per_epoch=steps_per_epoch, num_steps=num_steps
   )
@@ -255,6 +257,28 @@ def create_run(
   )
 
 
+def _check_durations(config: Mapping[str, Any]) -> None:
+  """Raises UserError for what is wrong with them whatever the data are."""
+  training, schedule = config['training'], config['schedule']
+  evaluation = config['evaluation']
+  for name, steps, epochs in (
+    ('training.num', training['num_steps'], training['num_epochs']),
+    ('schedule.warmup', schedule['warmup_steps'], schedule['warmup_epochs']),
+    (
+      'evaluation.every',
+      evaluation['every_steps'],
+      evaluation['every_epochs'],
+    ),
+  ):
+    schedules.check_unit(name, steps, epochs)
+  # The rest of it, for the shortest epochs that there can be.
+  schedules.create_learning_rate_schedule(
+    **{**schedule, 'warmup_epochs': 0.0},
+    steps_per_epoch=1.0,
+    num_steps=training['num_steps'] or (training['num_epochs'] > 0) * 10**9,
+  )
+
+
 def _check_batches(config: Mapping[str, Any], mesh: Mesh) -> None:
   """Raises UserError for batches that their parts do not divide."""
   training = config['training']
@@ -275,8 +299,8 @@ def _check_batches(config: Mapping[str, Any], mesh: Mesh) -> None:
   group_size = config['model']['batch_norm_group_size']
   if group_size and part_size % group_size:
     raise UserError(
-      f'model.batch_norm_group_size is {group_size}, which does not divide the'
-      f' {part_size} images that are computed at a time.'
+      f'config.model.batch_norm_group_size is {group_size}, which does not'
+      f' divide the {part_size} images that are computed at a time.'
     )
 
 
@@ -294,6 +318,7 @@ def check_attention(attention: str, mesh: Mesh) -> None:
   wanted = _ATTENTION_PLATFORMS.get(attention, platform)
   if platform != wanted:
     raise UserError(
-      f'model.attention is {attention!r}, which is for {wanted.upper()}s, and'
-      f" this machine has {platform.upper()}s; 'auto' is for any machine."
+      f'config.model.attention is {attention!r}, which is for'
+      f' {wanted.upper()}s, and this machine has {platform.upper()}s;'
+      " 'auto' is for any machine."
     )

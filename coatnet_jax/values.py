@@ -196,8 +196,12 @@ def convert_arguments(
   if not any(_is_variadic(p) for p in parameters.values()):
     allowed = [name for name in parameters if name not in others]
     check_names(section, values, allowed)
-    if missing := [name for name in allowed if name not in values]:
-      raise UnknownNameError(f'{_join(section, missing[0])} is missing.')
+  for name, parameter in parameters.items():
+    needed = parameter.default is parameter.empty
+    if (
+      needed and name not in (*others, *values) and not _is_variadic(parameter)
+    ):
+      raise UnknownNameError(f'{_join(section, name)} is missing.')
   hints = annotations(target)
   return {
     name: convert(_join(section, name), value, hints.get(name, Any))

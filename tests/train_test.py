@@ -278,9 +278,9 @@ def test_a_learning_rate_that_is_far_too_high_diverges(tmp_path):
     (
       'model.name',
       'coatnet_9',
-      "'coatnet_9'; there are cnn_stem_vit, ",
+      "'coatnet_9' .* one of cnn_stem_vit, ",
     ),
-    ('model.dtype', 'half', 'float32 or bfloat16'),
+    ('model.dtype', 'half', 'float32, bfloat16'),
     ('model.attention', 'flash', 'auto, reference, xla, pallas, cudnn'),
     ('model.remat', 'some', 'none, expansions, blocks, everything'),
     ('model.batch_norm_group_size', 48, 'does not divide the 32 images'),

@@ -24,7 +24,7 @@ class DataOptions(Options, section='config.data'):
   source: Annotated[str, OneOf(SOURCES)]
   name: str
   data_dir: str
-  train_split: Annotated[str, NOT_EMPTY]
+  train_split: str
   eval_split: Annotated[str, NOT_EMPTY]
   eval_fraction: Annotated[
     float, Range(above=0, at_most=1), 'below 1 to train, 1 to evaluate on all'
@@ -38,6 +38,14 @@ class DataOptions(Options, section='config.data'):
   num_workers: Annotated[int, Range(at_least=0, at_most=1024)]
   num_threads: Annotated[int, Range(at_least=0, at_most=1024)]
   prefetch_batches: Annotated[int, Range(at_least=1, at_most=2**16)]
+
+  def check(self):
+    """Raises UserError for a split without a name, where it has to have one."""
+    if not self.train_split.strip() and self.source != 'folder':
+      raise UserError(
+        f"config.data.train_split is {self.train_split!r}; it must be a split's"
+        " name, but where data.source is 'folder'."
+      )
 
 
 class SyntheticSource(ImageSource):

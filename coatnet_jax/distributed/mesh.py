@@ -190,8 +190,12 @@ def check_batch_size(
   """
   shards = count_batch_shards(mesh)
   if global_batch_size < 1 or parts < 1 or global_batch_size % (shards * parts):
-    in_parts = f' in {parts} parts' if parts > 1 else ''
+    in_parts = (
+      f', in the {parts} parts of config.training.gradient_accumulation_steps'
+      if parts > 1
+      else ''
+    )
     raise UserError(
-      f'{name} is {global_batch_size}; it must be a positive multiple of'
+      f'config.{name} is {global_batch_size}; it must be a positive multiple of'
       f' {shards * parts}, to be divided over {shards} device(s){in_parts}.'
     )

@@ -49,8 +49,9 @@ def get_variant(name: str) -> Variant | CNNStemViTVariant:
   if name not in VARIANTS:
     similar = difflib.get_close_matches(name, list_variants())
     raise UserError(
-      f'There is no variant {name!r}; there are {", ".join(list_variants())}.'
-      + f' Did you mean {" or ".join(similar)}?' * bool(similar)
+      f'There is no variant {name!r}'
+      + f' (did you mean {" or ".join(similar)}?)' * bool(similar)
+      + f'; model.name must be one of {", ".join(list_variants())}.'
     )
   return VARIANTS[name]
 

@@ -44,6 +44,14 @@ class LoggingOptions(Options, section='config.logging'):
   profile_at_step: Annotated[int, Range(at_least=0, at_most=2**31 - 1)]
   profile_num_steps: Annotated[int, Range(at_least=1, at_most=10_000)]
 
+  def check_steps(self, num_steps: int) -> None:
+    """Raises UserError for a profile of a step that a run does not take."""
+    if self.profile_at_step > num_steps:
+      raise UserError(
+        f'config.logging.profile_at_step is {self.profile_at_step}; it must be'
+        f' one of the {num_steps:,} steps of the run, or 0.'
+      )
+
 
 class DivergenceError(UserError):
   """A step's loss, gradient or parameters are not finite."""

@@ -47,11 +47,7 @@ def resolve_steps(
   Raises:
     UserError: Both are set, or they are more steps than can be counted.
   """
-  if steps and epochs:
-    raise UserError(
-      f'{name}_steps is {steps} and {name}_epochs is {epochs}; set the one'
-      ' that is not meant to 0.'
-    )
+  check_unit(name, steps, epochs)
   # A period of a tiny part of an epoch must not become a period of 0 steps.
   steps = steps or (max(round(epochs * steps_per_epoch), 1) if epochs else 0)
   if steps > MAX_STEPS:
@@ -62,11 +58,26 @@ def resolve_steps(
   return steps
 
 
+def check_unit(name: str, steps: int, epochs: float) -> None:
+  """Raises UserError for a duration that both steps and epochs say.
+
+  Args:
+    name: as `resolve_steps`; the duration, too.
+    steps: 0 where epochs say it.
+    epochs: 0 where steps say it.
+  """
+  if steps and epochs:
+    raise UserError(
+      f'config.{name}_steps is {steps} and config.{name}_epochs is {epochs};'
+      ' set the one that is not meant to 0.'
+    )
+
+
 @checked
 def create_learning_rate_schedule(
   *,
-  peak_learning_rate: Annotated[float, Range(above=0, at_most=1000)],
-  min_learning_rate: Annotated[float, Range(at_least=0, at_most=1000)],
+  peak_learning_rate: Annotated[float, Range(above=0)],
+  min_learning_rate: Annotated[float, Range(at_least=0)],
   warmup_steps: Annotated[int, Range(at_least=0, at_most=MAX_STEPS)],
   warmup_epochs: Annotated[float, Range(at_least=0, at_most=1e6)],
   decay: Annotated[str, OneOf(DECAYS)],
@@ -100,13 +111,13 @@ def create_learning_rate_schedule(
   """
   if decay != 'constant' and min_learning_rate > peak_learning_rate:
     raise UserError(
-      f'schedule.min_learning_rate is {min_learning_rate}; it must be at most'
-      f' schedule.peak_learning_rate, {peak_learning_rate}.'
+      f'config.schedule.min_learning_rate is {min_learning_rate}; it must be at'
+      f' most config.schedule.peak_learning_rate, {peak_learning_rate}.'
     )
   if num_steps < 1:
     raise UserError(
-      f'A run needs at least one step, not {num_steps}; set training.num_steps'
-      ' or training.num_epochs.'
+      f'A run needs at least one step, not {num_steps}; set'
+      ' config.training.num_steps or config.training.num_epochs.'
     )
   warmup = resolve_steps(
     name='schedule.warmup',
@@ -116,8 +127,9 @@ def create_learning_rate_schedule(
   )
   if warmup > num_steps:
     raise UserError(
-      f'Warm-up takes {warmup} steps, more than the {num_steps} of the whole '
-      'run; shorten it with schedule.warmup_steps or schedule.warmup_epochs.'
+      f'Warm-up takes {warmup:,} steps, more than the {num_steps:,} of the'
+      ' whole run; shorten it with config.schedule.warmup_steps or'
+      ' config.schedule.warmup_epochs.'
     )
   # Where warm-up is the whole run no decay is left, but optax wants one step.
   after_warmup = DECAYS[decay](

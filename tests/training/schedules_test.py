@@ -149,7 +149,7 @@ def test_resolve_steps(steps, epochs, expected):
 @pytest.mark.parametrize(
   ('steps', 'epochs', 'message'),
   [
-    (1, 2.0, r'every_steps is 1 and evaluation\.every_epochs is 2\.0'),
+    (1, 2.0, r'every_steps is 1 and config\.evaluation\.every_epochs is 2\.0'),
     (0, 1e9, r'every_epochs is 1000000000.0, which is 3,000,000,000 steps'),
   ],
 )
