@@ -7,6 +7,8 @@ import subprocess
 import pytest
 import yaml
 
+import main
+
 ROOT = pathlib.Path(__file__).parents[1]
 LAUNCH = ROOT / 'launch'
 
@@ -166,3 +168,10 @@ def test_what_is_copied_to_a_worker_is_all_that_runs():
     assert (ROOT / name).exists()
     assert f' {name} ' in dockerfile
     assert f' {name} ' in script
+
+
+def test_launchers_and_docs_know_the_status_of_a_run_that_was_stopped():
+  status = main._STOPPED
+  assert f'-eq {status} ]' in (LAUNCH / 'slurm.sh').read_text()
+  assert f'fails with {status} when' in (LAUNCH / 'jobset.yaml').read_text()
+  assert f'| {status} | it was asked' in (ROOT / 'docs/pods.md').read_text()

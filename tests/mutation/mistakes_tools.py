@@ -10,7 +10,7 @@ MISTAKES = (
       '_STOPPED = 75',
       '_STOPPED = 1',
       'Schedulers do not start a run again that was asked to stop.',
-      'main_test.py launch_test.py',
+      'launch_test.py',
     ),
     (
       'tracebacks_for_users',
