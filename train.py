@@ -17,7 +17,7 @@ import optax
 from ml_collections import ConfigDict
 
 from coatnet_jax import checkpoint, paths
-from coatnet_jax.data import batching
+from coatnet_jax.data import batching, damage
 from coatnet_jax.distributed import compiled_step, processes
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
@@ -171,6 +171,7 @@ def evaluate_run(run: Run, state: TrainState) -> dict[str, float]:
     loss=run.loss,
     preprocessing=run.preprocessing,
     source=run.eval_source,
+    max_damaged_fraction=run.data.max_damaged_fraction,
     mesh=run.mesh,
   )
 
@@ -209,6 +210,8 @@ def train_and_evaluate(
     )
     processes.begin('preparing the model')
     create_state, abstract_state, origin = prepare_train_state(run, workdir)
+    processes.begin('looking for damaged images')
+    damaged = run.look_for_damage()
     workdir_lib.claim_workdir(workdir, config)
     stack.enter_context(reporting.log_to_file(workdir))
     num_parameters = reporting.count_parameters(abstract_state.params)
@@ -216,6 +219,8 @@ def train_and_evaluate(
       f'model       {config.model.name}, {num_parameters:,} parameters\n'
       f'{run.describe()}\nworkdir     {workdir}'
     )
+    if damaged:
+      terminal.line(f'damaged     {damaged}')
     if run.frozen:
       count = freezing.count_frozen(abstract_state.params, run.frozen)
       terminal.line(f'frozen      {count:,} of these parameters')
@@ -333,7 +338,9 @@ def train_loop(
   """
   first_step = int(state.step)
   batch_size = run.training.global_batch_size
-  corrupt = batching.CorruptImageCounter(run.train_source)
+  corrupt = damage.CorruptImageCounter(
+    run.train_source, run.data.max_damaged_fraction
+  )
   batches = batching.create_train_batches(
     run.train_source,
     data=run.data,

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from coatnet_jax import checkpoint, paths, values
+from coatnet_jax.data import damage
 from coatnet_jax.data.augmentation import (
   AugmentationOptions,
   PreprocessingOptions,
@@ -116,6 +117,20 @@ class Run:
       preprocessing=dataclasses.asdict(self.preprocessing),
       class_names=self.train_source.class_names,
       config=config.to_dict(),
+    )
+
+  def look_for_damage(self) -> str:
+    """Returns a line about images of a folder that cannot be decoded, or ''.
+
+    Raises:
+      UserError: there are too many of them: `damage.look_for_damage`.
+    """
+    if self.data.source != 'folder':
+      return ''
+    return damage.look_for_damage(
+      (self.train_source, self.eval_source),
+      self.data.max_damaged_fraction,
+      self.data.num_threads,
     )
 
   def describe(self) -> str:

@@ -92,6 +92,11 @@ def get_config() -> ConfigDict:
   # empty train_split says that the folders of a 'folder' are all classes.
   config.data.train_split = 'train'
   config.data.eval_split = 'validation'
+  # Part of the images, of all splits together, that may be damaged before a run
+  # or an evaluation stops; where that is less than one image it is one, but for
+  # 0. Damaged ones are replaced in training, by the next that is whole, with
+  # its own label, and left out of evaluation. Ours.
+  config.data.max_damaged_fraction = 0.01
   # Part of each class held out for evaluation where a 'folder' has no train/
   # of its own. 1 evaluates on all of it, which cannot be trained on. Ours.
   config.data.eval_fraction = 0.1

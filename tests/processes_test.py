@@ -380,13 +380,13 @@ def test_hanging_in_python(processes, tmp_path):
       '-c',
       'import sys, time, main, train\n'
       'from absl import app\n'
-      'from coatnet_jax.data import batching\n'
-      'update, seen = batching.CorruptImageCounter.update, []\n'
+      'from coatnet_jax.data import damage\n'
+      'update, seen = damage.CorruptImageCounter.update, []\n'
       'def hang(self, batch):\n'
       '  seen.append(0)\n'
       f'  if {place[2]} == 1 and len(seen) == 6: time.sleep(1000)\n'
       '  update(self, batch)\n'
-      'batching.CorruptImageCounter.update = hang\n'
+      'damage.CorruptImageCounter.update = hang\n'
       'app.run(main.main, flags_parser=main.parse_flags)\n',
       *_main(
         tmp_path / 'run',

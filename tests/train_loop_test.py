@@ -144,7 +144,7 @@ def test_what_diverged_is_not_saved(monkeypatch, step):
 
 def test_images_that_cannot_be_decoded_stop_it(monkeypatch):
   damaged = runs.Pictures(
-    [b'no picture'] + [np.zeros((4, 4, 3), np.uint8)] * 13
+    [b'no picture'] * 2 + [np.zeros((4, 4, 3), np.uint8)] * 12
   )
   loop = _Loop(monkeypatch, damaged, **{'evaluation.every_steps': 100})
   with pytest.raises(UserError, match='cannot be decoded'):

@@ -282,7 +282,7 @@ def resolve_data(
 def run_task(
   task: tasks.Task, trained: TrainedModel, batch_size: int | None
 ) -> dict[str, Any]:
-  """Runs an evaluation; an image that cannot be decoded is named on stderr.
+  """Runs an evaluation; what cannot be decoded is named on stderr.
 
   Args:
     task: from `open_tasks`.
@@ -293,17 +293,15 @@ def run_task(
     Figures by name: `tasks.Task`.
 
   Raises:
-    UserError: the batch size is not positive, no image counts, or over 1 %
-      cannot be decoded.
+    UserError: the batch size is not positive, no image counts, or more cannot
+      be decoded than may be.
   """
   if batch_size is None:
     batch_size = trained.config.evaluation.global_batch_size
   return task.run(
     trained,
     batch_size=command_line.resolve_batch_size(batch_size, trained.mesh),
-    report_undecodable=lambda name: _say(
-      f'{name}: cannot be decoded, and does not count'
-    ),
+    report_undecodable=lambda name: _say(f'Cannot decode {name}'),
   )
 
 

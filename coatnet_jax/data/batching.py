@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import grain
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from grain.experimental import ZipMapDataset
 
 from coatnet_jax.data.augmentation import (
@@ -32,13 +32,11 @@ from coatnet_jax.data.augmentation import (
   augment_image,
   evaluation_crop,
 )
+from coatnet_jax.data.damage import allowed_damage
 from coatnet_jax.data.decoding import CorruptImageError, decode_example
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.errors import UserError
-
-# Part of the images of a source that may be corrupt before a run stops.
-MAX_CORRUPT_FRACTION = 0.01
 
 Batch = dict[str, np.ndarray]
 
@@ -76,7 +74,7 @@ def create_train_batches(
 
   Args:
     source: the images.
-    data: how many read ahead.
+    data: how many are read ahead, and how many may be damaged.
     preprocessing: image size and interpolation.
     augmentation: what is done to images.
     global_batch_size: images per step, over all processes.
@@ -103,7 +101,12 @@ def create_train_batches(
   if augmentation.repeats > 1:
     indices = _Repeated(indices, augmentation.repeats, global_batch_size)
   examples = indices.random_map(
-    _TrainingExample(source, preprocessing, augmentation)
+    _TrainingExample(
+      source,
+      preprocessing,
+      augmentation,
+      allowed_damage(source, data.max_damaged_fraction),
+    )
   )
   batches = _batch(examples, shard_size, shards, num_shards)[start_step:]
   iterator = iter(_read_ahead(batches, data, data.num_workers))
@@ -196,52 +199,6 @@ class EvalBatches:
       iterator.close()
 
 
-class CorruptImageCounter:
-  """Counts the corrupt images of a source and stops where there are many.
-
-  Each process counts what it reads itself.
-
-  Attributes:
-    count: how many different images could not be decoded.
-  """
-
-  def __init__(self, source: ImageSource):
-    """Starts at none."""
-    self._source = source
-    self._seen: set[int] = set()
-
-  @property
-  def count(self) -> int:
-    """How many different images could not be decoded."""
-    return len(self._seen)
-
-  def update(self, batch: Batch) -> None:
-    """Counts the corrupt images of a batch; logs those that are new.
-
-    Args:
-      batch: has `corrupt`, [b] int64.
-
-    Raises:
-      UserError: more than 1 % of the source's images are corrupt.
-    """
-    corrupt = batch['corrupt']
-    for index in corrupt[corrupt >= 0].tolist():
-      if index not in self._seen:
-        self._seen.add(index)
-        logging.warning(
-          'Cannot decode %s; it is left out.', self._source.describe(index)
-        )
-    if self.count > MAX_CORRUPT_FRACTION * len(self._source):
-      names = '\n  '.join(
-        self._source.describe(index) for index in sorted(self._seen)[:10]
-      )
-      raise UserError(
-        f'{self.count} of {len(self._source):,} images cannot be decoded, '
-        f'more than {MAX_CORRUPT_FRACTION:.0%}: replace or remove them. The '
-        f'first are\n  {names}'
-      )
-
-
 @dataclasses.dataclass(frozen=True)
 class _TrainingExample:
   """Number in the source to augmented example, or to that of the next."""
@@ -249,10 +206,11 @@ class _TrainingExample:
   source: ImageSource
   preprocessing: PreprocessingOptions
   augmentation: AugmentationOptions
+  max_damaged: int
 
   def __call__(self, index: int, rng: np.random.Generator) -> _Example:
     # So many in a row are corrupt only if too many are.
-    attempts = int(MAX_CORRUPT_FRACTION * len(self.source)) + 2
+    attempts = min(self.max_damaged, len(self.source)) + 2
     for attempt in range(attempts):
       position = (index + attempt) % len(self.source)
       try:

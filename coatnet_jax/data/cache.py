@@ -27,6 +27,11 @@ class CachedSource(ImageSource):
     self.class_names = source.class_names
     self.description = source.description
 
+  @property
+  def data_set_size(self) -> int:
+    """Of the source."""
+    return self._source.data_set_size
+
   def __len__(self):
     """The number of examples."""
     return len(self._examples)

@@ -138,9 +138,9 @@ def create_folder_source(
       f' set config.data.eval_split to one of'
       f' {[printable(name) for name in folder_listing.folders_in(root)]}.'
     )
-  evaluation = (
-    train if train_split == eval_split else list_classes(root / eval_split)
-  )
+  if train_split == eval_split:
+    return FolderSource(train, train_split)
+  evaluation = list_classes(root / eval_split)
   both = train.num_images + evaluation.num_images
   if training:
     return FolderSource(train, train_split, data_set_size=both)

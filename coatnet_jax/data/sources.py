@@ -38,6 +38,8 @@ class DataOptions(Options, section='config.data'):
   num_workers: Annotated[int, Range(at_least=0, at_most=1024)]
   num_threads: Annotated[int, Range(at_least=0, at_most=1024)]
   prefetch_batches: Annotated[int, Range(at_least=1, at_most=2**16)]
+  # Configs of older checkpoints have none.
+  max_damaged_fraction: Annotated[float, Range(at_least=0, at_most=1)] = 0.01
 
   def check(self):
     """Raises UserError for a split without a name, where it has to have one."""

@@ -87,6 +87,12 @@ class TfdsSource(ImageSource):
       {name: features[name] for name in names[:1]}
     )
     self._records = _open_records(builder, self._split)
+    self._data_set_size = builder.info.splits.total_num_examples
+
+  @property
+  def data_set_size(self) -> int:
+    """The number of images of all splits."""
+    return self._data_set_size
 
   def __getstate__(self):
     """Leaves out what is open, for worker processes."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from coatnet_jax.data.damage import explain_damage
 from coatnet_jax.evaluation.data_sets import EvaluationData
 from coatnet_jax.evaluation.measures import (
   Predictions,
@@ -35,7 +36,7 @@ def evaluate_classification(
     evaluation: the images and the rule.
     batch_size: images at a time, a multiple of the mesh's size.
     report_undecodable: takes the name of every image that cannot be decoded,
-      and is left out.
+      and is left out, and why.
 
   Returns:
     What `Tally.summarize` has, and 'undecodable', the images left out for it;
@@ -44,14 +45,14 @@ def evaluate_classification(
     `Tally` has them.
 
   Raises:
-    UserError: no image counts, or over 1 % cannot be decoded.
+    UserError: no image counts, or more cannot be decoded than may be.
   """
   source, space = evaluation.source, evaluation.space
   undecodable = []
 
   def leave_out(index: int) -> None:
     undecodable.append(index)
-    report_undecodable(source.describe(index))
+    report_undecodable(explain_damage(source, index))
 
   batches = predict_source(
     dataclasses.replace(trained, preprocessing=evaluation.preprocessing),

@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from coatnet_jax.data import batching
 from coatnet_jax.data.augmentation import PreprocessingOptions
+from coatnet_jax.data.damage import CorruptImageCounter
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
@@ -70,6 +70,7 @@ def evaluate(
   loss: LossOptions,
   preprocessing: PreprocessingOptions,
   source: ImageSource,
+  max_damaged_fraction: float,
   mesh: Mesh,
 ) -> dict[str, float]:
   """Evaluates every example of the batches once, over all processes.
@@ -81,13 +82,14 @@ def evaluate(
     loss: its kind.
     preprocessing: mean and standard deviation.
     source: what the batches are read from, to name what cannot be decoded.
+    max_damaged_fraction: how many may not be: `damage.allowed_damage`.
     mesh: from `create_mesh`.
 
   Returns:
     'loss', 'top1', 'top5' (0..1) and 'count', the number of examples.
   """
   step = _jit_eval_step(model, loss, preprocessing, mesh)
-  corrupt = batching.CorruptImageCounter(source)
+  corrupt = CorruptImageCounter(source, max_damaged_fraction)
   sums = []
   for number, batch in enumerate(batches, 1):
     processes.begin('evaluating', f'batch {number} of {len(batches)}')

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from coatnet_jax.data.augmentation import PreprocessingOptions
+from coatnet_jax.data.damage import explain_damage
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
@@ -34,6 +35,11 @@ class Subset(ImageSource):
       f'{count_of(len(self._indices), "image")} of {source.description}'
     )
     self.in_memory = source.in_memory
+
+  @property
+  def data_set_size(self) -> int:
+    """Of the source."""
+    return self._source.data_set_size
 
   def __len__(self):
     """The number of examples."""
@@ -107,14 +113,14 @@ def compute_features(
     source: the images.
     data: how they are read ahead.
     batch_size: images at a time, a multiple of the mesh's size.
-    report_undecodable: takes the name of such an image.
+    report_undecodable: takes the name of such an image, and why.
 
   Returns:
     An iterator of, for a batch, indices [n] int64 in the source, features
     [n, D] float32 and labels [n] int32, the data's own.
 
   Raises:
-    UserError: while iterating, over 1 % of the images cannot be decoded.
+    UserError: while iterating, more images cannot be decoded than may be.
   """
   step = functools.partial(
     _jit_feature_step(trained.model, trained.preprocessing, trained.mesh),
@@ -127,7 +133,9 @@ def compute_features(
     trained=trained,
     data=data,
     batch_size=batch_size,
-    report_undecodable=lambda index: report_undecodable(source.describe(index)),
+    report_undecodable=lambda index: report_undecodable(
+      explain_damage(source, index)
+    ),
   )
   return (
     (indices, rows['features'], rows['label']) for indices, rows in outputs

@@ -6,6 +6,7 @@ training images, targets are -1 and 1, the L2 penalty is 1024, and a constant
 feature of 100 makes that of the bias small.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -138,9 +139,13 @@ def compute_shots(
     UserError: see `choose_examples` and `compute_features`.
   """
   excluded: set[int] = set()
+  # However many are replaced: a class that runs out of images is an error.
+  data = dataclasses.replace(run.pop('data'), max_damaged_fraction=1.0)
   while True:
     chosen, ranks = choose_examples(source, shots, seed, excluded)
-    batches = compute_features(trained, Subset(source, chosen), **run)
+    batches = compute_features(
+      trained, Subset(source, chosen), data=data, **run
+    )
     rows, features, labels = collect_features(batches, len(chosen))
     if len(rows) == len(chosen):
       return features, labels, ranks
@@ -168,7 +173,7 @@ def evaluate_few_shot(
     seeds: one choice for each.
     data: how images are read ahead.
     batch_size: images at a time, a multiple of the mesh's size.
-    report_undecodable: takes the name of an image that is left out.
+    report_undecodable: takes the name of an image that is left out, and why.
 
   Returns:
     'shots': a list with, for each, 'shots', 'top1' (0..1, the mean over
@@ -177,7 +182,7 @@ def evaluate_few_shot(
 
   Raises:
     UserError: a class has too few images, the classes of the two sources
-      differ, or over 1 % of the images cannot be decoded.
+      differ, or more images to evaluate cannot be decoded than may be.
   """
   check_same_classes(train_source, eval_source)
   run = {

@@ -244,7 +244,7 @@ def evaluate_linear_probe(
     eval_source: what it is evaluated on.
     data: how images are read ahead.
     batch_size: images at a time, a multiple of the mesh's size.
-    report_undecodable: takes the name of an image that is left out.
+    report_undecodable: takes the name of an image that is left out, and why.
 
   Returns:
     What `Tally.summarize` has; 'train_count', 'l2_penalty', 'held_out' (a
@@ -252,7 +252,7 @@ def evaluate_linear_probe(
 
   Raises:
     UserError: the classes of the two sources differ, there are no images, or
-      over 1 % of them cannot be decoded.
+      more of them cannot be decoded than may be.
   """
   check_same_classes(train_source, eval_source)
   run = {

@@ -18,6 +18,7 @@ import numpy as np
 
 from coatnet_jax.data import batching
 from coatnet_jax.data.augmentation import PreprocessingOptions
+from coatnet_jax.data.damage import CorruptImageCounter
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
@@ -138,7 +139,7 @@ def predict_source(
     An iterator of the predictions of a batch's images.
 
   Raises:
-    UserError: while iterating, over 1 % of the images cannot be decoded.
+    UserError: while iterating, more images cannot be decoded than may be.
   """
   step = functools.partial(
     _jit_predict_step(
@@ -222,7 +223,7 @@ def run_over_source(
 
   rows = batch_size // num_shards * len(shards)
   jax.block_until_ready(step(place(_blank_batch(rows, trained))))  # Compiles.
-  counter = batching.CorruptImageCounter(source)
+  counter = CorruptImageCounter(source, data.max_damaged_fraction)
 
   def run():
     read = (_count_corrupt(batch, counter) for batch in batches)

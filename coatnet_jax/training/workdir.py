@@ -22,6 +22,7 @@ FREE_KEYS = (
   'compiled_train_step',
   'data.cache_mebibytes',
   'data.data_dir',
+  'data.max_damaged_fraction',
   'data.num_threads',
   'data.num_workers',
   'data.prefetch_batches',

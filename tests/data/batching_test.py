@@ -1,13 +1,11 @@
 import dataclasses
 import functools
 import itertools
-import logging as python_logging
 
 import numpy as np
 import pytest
 
 from coatnet_jax.data.batching import (
-  CorruptImageCounter,
   create_eval_batches,
   create_train_batches,
 )
@@ -344,25 +342,6 @@ def test_corrupt_evaluation_image_does_not_count(damaged_source, evaluate):
   assert np.flatnonzero(batch['corrupt'] >= 0).tolist() == [3, 4]
   assert batch['corrupt'][3:5].tolist() == [3, 4]
   assert not batch['image'][3:5].any()
-
-
-def test_counter_logs_each_corrupt_image_once(damaged_source, train, caplog):
-  counter = CorruptImageCounter(damaged_source)
-  with caplog.at_level(python_logging.WARNING, logger='absl'):
-    for batch in train(60, source=damaged_source):
-      counter.update(batch)
-  assert counter.count == 2
-  messages = [record.getMessage() for record in caplog.records]
-  assert len(messages) == 2
-  assert any('cat/003.png' in message for message in messages)
-  assert any('cat/004.png' in message for message in messages)
-
-
-def test_counter_stops_above_one_percent(damaged_source):
-  counter = CorruptImageCounter(damaged_source)
-  counter.update({'corrupt': np.array([3, -1, 4, 3])})
-  with pytest.raises(UserError, match=r'3 of 200 images.*1%(.|\n)*dog/050.png'):
-    counter.update({'corrupt': np.array([-1, 150])})
 
 
 def test_many_corrupt_images_in_a_row_stop_the_run(damaged_source, train):

@@ -152,7 +152,7 @@ def test_a_folder_that_may_be_class_or_split_is_refused(
   message = "train may be a split, .* or a class, like 'bus' beside it"
   with pytest.raises(UserError, match=message):
     open_folder('train')
-  flat = open_folder('eval', train_split='', eval_split='', eval_fraction=1)
+  flat = open_folder('eval', train_split='', eval_fraction=1)
   assert flat.class_names == ('bus', 'car', 'train')
   assert len(flat) == 8
   write_classes(tmp_path / 'fold', freight=1, express=1)

@@ -138,3 +138,45 @@ def test_a_split_beside_no_other_is_evaluated(
   task, result, _ = evaluate(data, create_model(('ape', 'bee')))
   assert (result['top1'], result['count']) == (1, 6)
   assert 'test: 6 images' in task.data
+
+
+DAMAGED = (b'', b'<!DOCTYPE html>404', b'\x89PNG\r\n\x1a\ncut off')
+
+
+@pytest.fixture(params=DAMAGED, ids=['empty', 'html', 'truncated'])
+def damaged_data(tmp_path, data_options, request):
+  """Sixty pictures of three classes, of which one to train on is damaged."""
+  label_of = {'ape': 0, 'bee': 1, 'cow': 2}
+  write_folder(tmp_path / 'train', label_of, count=16)
+  write_folder(tmp_path / 'validation', label_of, count=4)
+  (tmp_path / 'train' / 'bee' / '5.png').write_bytes(request.param)
+  return data_options(source='folder', data_dir=str(tmp_path))
+
+
+def test_few_shot_replaces_a_damaged_image(damaged_data, create_model):
+  trained = create_model(('ape', 'bee', 'cow'))
+  task = tasks.open_few_shot(damaged_data, trained, (2, 15), range(2))
+  named = []
+  result = task.run(trained, batch_size=16, report_undecodable=named.append)
+  # Fifteen of fifteen whole bees: the damaged one was chosen, and replaced.
+  assert len(named) > 0
+  assert all('bee/5.png: ' in name for name in named)
+  assert result['count'] == 12
+  assert [row['shots'] for row in result['shots']] == [2, 15]
+  with pytest.raises(UserError, match="class 'bee' has 15 images"):
+    tasks.open_few_shot(damaged_data, trained, (16,), (0,)).run(
+      trained, batch_size=16, report_undecodable=named.append
+    )
+
+
+def test_the_linear_probe_leaves_a_damaged_image_out(
+  damaged_data, create_model
+):
+  trained = create_model(('ape', 'bee', 'cow'))
+  task = tasks.open_linear_probe(damaged_data, trained)
+  named = []
+  result = task.run(trained, batch_size=16, report_undecodable=named.append)
+  assert result['train_count'] == 47
+  assert result['count'] == 12
+  assert len(named) == 1
+  assert 'bee/5.png: ' in named[0]

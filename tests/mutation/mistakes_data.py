@@ -56,13 +56,6 @@ MISTAKES = (
       'data/batching_test.py',
     ),
     (
-      'image_0_may_be_damaged',
-      'corrupt[corrupt >= 0].tolist()',
-      'corrupt[corrupt > 0].tolist()',
-      'That the first image is damaged is not counted.',
-      'data/batching_test.py',
-    ),
-    (
       'copies_side_by_side',
       'row % self._num_distinct',
       'row * self._num_distinct // self._batch_size',
@@ -89,6 +82,64 @@ MISTAKES = (
       'image, label = decode_example(self.source, index, exact=False)',
       'Evaluation decodes JPEGs as fast as training does.',
       'data/exact_decoding_test.py data/batching_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/data/damage.py',
+    (
+      'image_0_may_be_damaged',
+      'corrupt[corrupt >= 0].tolist()',
+      'corrupt[corrupt > 0].tolist()',
+      'That the first image is damaged is not counted.',
+      'data/damage_test.py',
+    ),
+    (
+      'limit_of_a_part',
+      'max_fraction * source.data_set_size',
+      'max_fraction * len(source)',
+      'A few damaged images of a small part of a data set stop a run.',
+      'data/damage_test.py',
+    ),
+    (
+      'limit_ignored',
+      'return max(1, math.floor(',
+      'return max(10_000, math.floor(',
+      'A folder of damaged images is trained on.',
+      'data/damage_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/data/orientation.py',
+    (
+      'orientation_of_the_first_marker_alone',
+      '    place = end\n',
+      '    break\n',
+      'Orientation is followed only where EXIF is the first marker.',
+      'data/orientation_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/data/folder_listing.py',
+    (
+      'numbers_as_text',
+      'key=lambda name: (int(name), name)',
+      'key=lambda name: name',
+      "Classes called by numbers are ordered as text: '10' is before '9'.",
+      'data/folder_test.py',
+    ),
+    (
+      'folders_of_a_class_ignored',
+      "    folders[:] = [name for name in folders if not name.startswith('.')]",
+      '    folders.clear()',
+      'Images in folders of a class are left out.',
+      'data/folder_test.py',
+    ),
+    (
+      'a_class_called_train_hides_others',
+      '  return False\n\n\ndef _look_into',
+      '  return True\n\n\ndef _look_into',
+      'A class called train is taken for a split.',
+      'data/folder_test.py',
     ),
   ),
   *in_file(

@@ -256,7 +256,7 @@ def test_an_image_that_cannot_be_decoded_is_named_and_left_out(workdir):
   assert result['count'] == 119
   assert result['undecodable'] == 1
   assert result['top1'] in (0, 1)
-  assert named == ['black image 77']
+  assert named == ['black image 77: not an image']
   line = describe_result({'kind': 'classification', **result})
   assert '1 more cannot be decoded' in line
 

@@ -1,0 +1,180 @@
+"""Images that cannot be decoded: how many there may be, and which they are.
+
+Training replaces them and evaluation leaves them out, up to a part of the data
+set as a whole: config.data.max_damaged_fraction.
+"""
+
+import concurrent.futures
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+
+from coatnet_jax.data.decoding import CorruptImageError, decode_example
+from coatnet_jax.data.image_source import ImageSource, count_of
+from coatnet_jax.errors import UserError
+
+# What a first look takes at most, of each source.
+LOOK_SECONDS = 2.0
+_MOST_LOOKED_AT = 4000
+_NAMED = 10
+# Standard deviations by which a sample must have too many, to stop at once.
+_CERTAINTY = 4
+
+
+def allowed_damage(source: ImageSource, max_fraction: float) -> int:
+  """Returns how many images of a source may be damaged.
+
+  Args:
+    source: the images, perhaps a part of a data set.
+    max_fraction: of the images of the data set as a whole; where that is less
+      than one image, it is one, but for 0.
+  """
+  if not max_fraction:
+    return 0
+  return max(1, math.floor(max_fraction * source.data_set_size))
+
+
+def explain_damage(source: ImageSource, index: int) -> str:
+  """Returns a damaged image's name and what is wrong with it.
+
+  Args:
+    source: the images.
+    index: of one that cannot be decoded.
+  """
+  try:
+    decode_example(source, index)
+  except CorruptImageError as error:
+    return f'{source.describe(index)}: {error}'
+  return source.describe(index)
+
+
+class CorruptImageCounter:
+  """Counts the corrupt images of a source and stops where there are many.
+
+  Each process counts what it reads itself.
+
+  Attributes:
+    count: how many different images could not be decoded.
+  """
+
+  def __init__(self, source: ImageSource, max_fraction: float):
+    """Starts at none.
+
+    Args:
+      source: the images.
+      max_fraction: see `allowed_damage`.
+    """
+    self._source = source
+    self._max_fraction = max_fraction
+    self._seen: dict[int, str] = {}
+
+  @property
+  def count(self) -> int:
+    """How many different images could not be decoded."""
+    return len(self._seen)
+
+  def update(self, batch: dict[str, np.ndarray]) -> None:
+    """Counts the corrupt images of a batch; logs those that are new.
+
+    Args:
+      batch: has `corrupt`, [b] int64.
+
+    Raises:
+      UserError: more images are corrupt than may be.
+    """
+    corrupt = batch['corrupt']
+    for index in corrupt[corrupt >= 0].tolist():
+      if index not in self._seen:
+        self._seen[index] = explain_damage(self._source, index)
+        logging.warning('Cannot decode %s', self._seen[index])
+    if self.count > allowed_damage(self._source, self._max_fraction):
+      raise _too_many(
+        f'{self.count:,}',
+        self._source,
+        self._max_fraction,
+        [self._seen[index] for index in sorted(self._seen)],
+      )
+
+
+def look_for_damage(
+  sources: Sequence[ImageSource], max_fraction: float, num_threads: int
+) -> str:
+  """Decodes images for some seconds, before a run begins with them.
+
+  A small data set is looked at whole, of a large one a sample.
+
+  Args:
+    sources: the splits of a data set.
+    max_fraction: see `allowed_damage`.
+    num_threads: that decode.
+
+  Returns:
+    A line about what cannot be decoded; '' for nothing.
+
+  Raises:
+    UserError: more images cannot be decoded than may be.
+  """
+  damaged, looked_at = [], 0
+  for source in sources:
+    found, number = _look(source, max(num_threads, 1))
+    damaged += [explain_damage(source, index) for index in found]
+    looked_at += number
+    is_sample = number < len(source)
+    certain = len(found) - _CERTAINTY * math.sqrt(len(found)) * is_sample
+    if len(damaged) > allowed_damage(source, max_fraction) or (
+      is_sample and number and certain / number > max_fraction
+    ):
+      of = f', among {number:,} that were looked at,' * is_sample
+      raise _too_many(f'{len(damaged):,}{of}', source, max_fraction, damaged)
+  if not damaged:
+    return ''
+  return (
+    f'{count_of(len(damaged), "image")} of {looked_at:,} that were looked at'
+    f' cannot be decoded, and will be replaced in training and left out in'
+    f' evaluation; the first is {damaged[0]}'
+  )
+
+
+def _look(source: ImageSource, num_threads: int) -> tuple[list[int], int]:
+  """Returns the damaged images that were found, and how many were looked at."""
+  count = len(source)
+  indices = np.arange(count)
+  if count > _MOST_LOOKED_AT:
+    indices = np.unique(
+      np.random.default_rng(0).integers(count, size=_MOST_LOOKED_AT)
+    )
+  # So that a time that runs out leaves a sample.
+  indices = np.random.default_rng(0).permutation(indices).tolist()
+  end = time.monotonic() + LOOK_SECONDS
+
+  def is_damaged(index: int) -> bool | None:
+    if time.monotonic() > end:
+      return None
+    image = source[index]['image']
+    if isinstance(image, np.ndarray):
+      return False
+    try:
+      decode_example(source, index, exact=False)
+    except CorruptImageError:
+      return True
+    return False
+
+  with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+    results = list(pool.map(is_damaged, indices))
+  found = [i for i, damaged in zip(indices, results) if damaged]
+  return sorted(found), sum(damaged is not None for damaged in results)
+
+
+def _too_many(
+  count: str, source: ImageSource, max_fraction: float, names: list[str]
+) -> UserError:
+  """Returns the error of too many damaged images."""
+  listed = '\n  '.join(names[:_NAMED])
+  return UserError(
+    f'{count} of {source.data_set_size:,} images cannot be decoded, and'
+    f' config.data.max_damaged_fraction allows {max_fraction:.3g} of them:'
+    f' replace or remove them, or allow more. The first are\n  {listed}'
+  )
