@@ -41,6 +41,7 @@ import argparse
 import dataclasses
 import re
 import sys
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -103,12 +104,13 @@ def create_parser() -> argparse.ArgumentParser:
   group = parser.add_argument_group(
     'data', "instead of the run's; configs/base.py says what they mean"
   )
-  for field in dataclasses.fields(DataOptions):
-    if field.type in (str, int, float):
-      is_path = f'data.{field.name}' in paths.CONFIG_KEYS
+  # Without what the annotations say of ranges.
+  for name, kind in typing.get_type_hints(DataOptions).items():
+    if kind in (str, int, float):
+      is_path = f'data.{name}' in paths.CONFIG_KEYS
       group.add_argument(
-        f'--data.{field.name}',
-        type=data_path if is_path else field.type,
+        f'--data.{name}',
+        type=data_path if is_path else kind,
         metavar='VALUE',
       )
   return parser

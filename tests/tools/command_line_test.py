@@ -3,7 +3,7 @@ import types
 import pytest
 
 from coatnet_jax.errors import UserError
-from tools import command_line
+from tools import command_line, evaluate
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,17 @@ def test_a_flag_is_not_guessed_from_its_beginning(capsys):
   with pytest.raises(SystemExit):
     parser.parse_args(['--check=/tmp/run'])
   assert '--checkpoint' in capsys.readouterr().err
+
+
+def test_every_key_of_the_data_that_is_one_value_can_be_given():
+  values = {
+    'source': 'folder',
+    'eval_split': 'test',
+    'eval_fraction': '0.2',
+    'num_workers': '2',
+    'synthetic_examples': '3',
+  }
+  arguments = [f'--data.{name}={value}' for name, value in values.items()]
+  options = evaluate.create_parser().parse_args(['--checkpoint=D', *arguments])
+  found = {name: str(vars(options)[f'data.{name}']) for name in values}
+  assert found == values
