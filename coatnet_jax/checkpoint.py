@@ -10,9 +10,11 @@ Writing is asynchronous, and a checkpoint counts only once it is complete.
 """
 
 import dataclasses
+import datetime
 import os
+import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,8 +23,9 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
-from orbax.checkpoint import checkpoint_managers
+from orbax.checkpoint import checkpoint_managers as policies
 
+from coatnet_jax import checkpoint_folder
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_path
 from coatnet_jax.values import OneOf, Options, Range
@@ -31,6 +34,9 @@ from coatnet_jax.values import OneOf, Options, Range
 BEST_METRICS = {'top1': True, 'top5': True, 'loss': False}
 # Where a damaged checkpoint is put aside, beside the directory of good ones.
 DAMAGED_DIRECTORY = 'damaged_checkpoints'
+
+_clock = time.monotonic
+_EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,8 +117,7 @@ def checkpoint_directory(workdir: str | os.PathLike[str]) -> epath.Path:
 
 def has_checkpoint(workdir: str | os.PathLike[str]) -> bool:
   """Returns whether a run has saved one, to its end, in a workdir."""
-  directory = checkpoint_directory(workdir)
-  return directory.is_dir() and bool(ocp.utils.checkpoint_steps(directory))
+  return bool(checkpoint_folder.find_steps(checkpoint_directory(workdir)))
 
 
 def open_checkpoints(
@@ -127,16 +132,15 @@ def open_checkpoints(
     options: when, and which are kept.
     report: called with a sentence for the user.
   """
-  for name in _find_unfinished(workdir):
-    report(f'Checkpoint {name} was not written to its end and is removed.')
+  directory = checkpoint_directory(workdir)
+  checkpoint_folder.remove_unfinished(directory, report)
   sign = 1 if BEST_METRICS[options.best_metric] else -1
 
   def get_quality(metrics):
     return sign * metrics[options.best_metric]
 
-  policies = checkpoint_managers
   return ocp.CheckpointManager(
-    checkpoint_directory(workdir),
+    directory,
     options=ocp.CheckpointManagerOptions(
       best_fn=get_quality,
       preservation_policy=policies.AnyPreservationPolicy(
@@ -149,23 +153,47 @@ def open_checkpoints(
           ),
         ]
       ),
-      save_decision_policy=policies.ContinuousCheckpointingPolicy(
+      save_decision_policy=_EverySeconds(
         minimum_interval_secs=options.every_seconds
       )
       if options.every_seconds
       else policies.SpecificStepsPolicy(()),
-      cleanup_tmp_directories=True,
     ),
   )
 
 
-def _find_unfinished(workdir: str) -> list[str]:
-  directory = checkpoint_directory(workdir)
-  if not directory.is_dir():
-    return []
-  finished = {str(step) for step in ocp.utils.checkpoint_steps(directory)}
-  names = {path.name for path in directory.iterdir() if path.is_dir()}
-  return sorted(names - finished)
+class _EverySeconds(policies.ContinuousCheckpointingPolicy):
+  """Orbax's policy by time, with a clock that nobody sets.
+
+  Orbax compares the host's time with that of the newest checkpoint's files: a
+  host that was ahead when it wrote them would not save for as long.
+  """
+
+  _newest: int | None = None
+  _seen: float = 0.0
+
+  def should_save(self, step, previous_steps, *, context) -> bool:
+    """Returns whether a checkpoint is due; see the base class."""
+    newest, now = max((s.step for s in previous_steps), default=None), _clock()
+    if newest != self._newest:
+      self._newest, self._seen = newest, now
+    return super().should_save(
+      _Moment(step.step, None, _EPOCH + datetime.timedelta(seconds=now)),
+      []
+      if newest is None
+      else [
+        _Moment(newest, None, _EPOCH + datetime.timedelta(seconds=self._seen))
+      ],
+      context=context,
+    )
+
+
+class _Moment(NamedTuple):
+  """When a step was taken: Orbax's `PolicyCheckpointInfo`."""
+
+  step: int
+  metrics: None
+  time: datetime.datetime
 
 
 def save_checkpoint(

@@ -11,11 +11,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import orbax.checkpoint as ocp
 from etils import epath
 from ml_collections import ConfigDict
 
 from coatnet_jax import checkpoint
+from coatnet_jax.checkpoint_folder import find_steps
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.state_sharding import compute_state_shardings
 from coatnet_jax.errors import UserError
@@ -284,7 +284,7 @@ def check_same_classes(workdir: str, class_names: tuple[str, ...]) -> None:
     UserError: a label has another name now.
   """
   directory = checkpoint.checkpoint_directory(workdir)
-  for step in sorted(ocp.utils.checkpoint_steps(directory), reverse=True):
+  for step in reversed(find_steps(directory)):
     try:
       before = restore_metadata(directory / str(step)).class_names
     except UserError:

@@ -28,6 +28,7 @@ from coatnet_jax.checkpoint import (
   describe_failure,
   find_evaluations,
 )
+from coatnet_jax.checkpoint_folder import find_steps
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.state_sharding import compute_state_shardings
@@ -240,7 +241,7 @@ def find_checkpoint(path: str | os.PathLike[str]) -> epath.Path:
   if (path / 'state').is_dir():
     return path
   directory = path if path.name == 'checkpoints' else path / 'checkpoints'
-  steps = ocp.utils.checkpoint_steps(directory) if directory.is_dir() else []
+  steps = find_steps(directory)
   if not steps:
     problem = 'does not exist' if not path.exists() else 'has no checkpoint'
     raise UserError(
@@ -312,7 +313,7 @@ def _unreadable(directory: epath.Path, error: Exception) -> UserError:
 def _other_steps(directory: epath.Path) -> list[str]:
   if not directory.name.isdigit():
     return []
-  steps = ocp.utils.checkpoint_steps(directory.parent)
+  steps = find_steps(directory.parent)
   return [str(step) for step in sorted(steps) if str(step) != directory.name]
 
 

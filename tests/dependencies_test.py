@@ -33,6 +33,7 @@ ALLOWED = {
   },
   'initial_state': {
     'checkpoint',
+    'checkpoint_folder',
     'distributed',
     'errors',
     'paths',
@@ -53,6 +54,7 @@ ALLOWED = {
   },
   'trained_model': {
     'checkpoint',
+    'checkpoint_folder',
     'data',
     'distributed',
     'errors',
@@ -61,7 +63,8 @@ ALLOWED = {
     'training',
     'weights',
   },
-  'checkpoint': {'errors', 'paths', 'values'},
+  'checkpoint': {'checkpoint_folder', 'errors', 'paths', 'values'},
+  'checkpoint_folder': set(),
   'coatnet_jax': {'models', 'ops', 'weights'},
   'data': {'errors', 'paths', 'texts', 'values'},
   'distributed': {'errors', 'paths', 'terminal', 'values'},
