@@ -37,6 +37,14 @@ def test_calibration_error_by_hand():
   assert measures.calibration_error(bins) == pytest.approx(0.35)
 
 
+def test_too_sure_and_too_unsure_do_not_cancel():
+  # 0.9 is right half the time, and 0.1 too.
+  bins = measures.bin_confidences(
+    np.array([0.9, 0.9, 0.1, 0.1]), np.array([True, False, True, False])
+  )
+  assert measures.calibration_error(bins) == pytest.approx(0.4)
+
+
 def test_calibration_error_is_that_of_a_loop_over_bins():
   rng = np.random.default_rng(0)
   confidences = rng.random(5000).astype(np.float32)
@@ -120,9 +128,9 @@ def test_nan_is_wrong_and_confuses_nothing():
 
 def test_any_of_several_labels_is_right():
   predictions = _predictions(
-    [0, 1, 2], [[3, 0], [3, 1], [2, 0]], valid=[True, True, False]
+    [0, 1, 2], [[4, 0], [3, 1], [2, 0]], valid=[True, True, False]
   )
-  hits = measures.multi_label_hits(predictions, [[3, 4], [1], [2]])
+  hits = measures.multi_label_hits(predictions, [[3, 4], [1, 5], [2]])
   np.testing.assert_array_equal(
     hits, [[True, False], [False, True], [False, False]]
   )
