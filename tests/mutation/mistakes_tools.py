@@ -26,13 +26,6 @@ MISTAKES = (
       'A misspelt key is shown with the line of a library.',
       'main_test.py',
     ),
-    (
-      'extra_arguments_ignored',
-      'if len(argv) > 1:',
-      'if len(argv) > 2:',
-      'An option without its dashes is passed over.',
-      'main_test.py',
-    ),
   ),
   *in_file(
     'tools/command_line.py',

@@ -1,0 +1,107 @@
+"""Mistakes in what a run reports, how it is asked to stop, and whose it is."""
+
+from tests.mutation.mistake import in_file
+
+MISTAKES = (
+  *in_file(
+    'coatnet_jax/training/reporting.py',
+    (
+      'second_run_in_the_first_log',
+      '    root.removeHandler(handler)\n',
+      '',
+      'A second run in a notebook is logged in the file of the first.',
+      'notebook_test.py training/bucket_test.py',
+    ),
+    (
+      'libraries_on_the_screen',
+      'other.setLevel(max(other.level, python_logging.ERROR))',
+      'other.setLevel(other.level)',
+      'A notebook shows hundreds of lines that libraries have to say.',
+      'notebook_test.py training/bucket_test.py',
+    ),
+    (
+      'time_left_after_going_on',
+      'elapsed / (step - self._first_step) *',
+      'elapsed / step *',
+      'A run that went on promises to be done much too soon.',
+      'training/reporting_test.py train_test.py',
+    ),
+    (
+      'rate_of_one_step',
+      'rate = len(rows) * self._global_batch_size',
+      'rate = self._global_batch_size',
+      'Images per second are those of one step of the row.',
+      'training/reporting_test.py train_test.py',
+    ),
+    (
+      'loss_of_the_last_step',
+      "float(np.mean([metrics['loss'] for _, metrics in rows]))",
+      "float(last['loss'])",
+      'The curve of the loss has one step of fifty.',
+      'training/reporting_test.py train_test.py',
+    ),
+    (
+      'one_step_looked_at',
+      'for step, metrics in rows:\n      _check_finite(step, metrics)',
+      'for step, metrics in rows[-1:]:\n      _check_finite(step, metrics)',
+      'Training that diverged and came back is not seen.',
+      'training/reporting_test.py train_test.py',
+    ),
+    (
+      'pictures_cut_across',
+      'grid = grid.swapaxes(1, 2)',
+      'grid = grid * 1',
+      'The pictures in TensorBoard are rows of different ones.',
+      'training/reporting_test.py train_test.py',
+    ),
+    (
+      'minutes_of_seconds',
+      'seconds % 3600 // 60} min',
+      'seconds % 60} min',
+      'Durations over an hour show seconds as minutes.',
+      'training/reporting_test.py train_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/training/stop_signal.py',
+    (
+      'second_ctrl_c_ignored',
+      'self._received = True\n    self._restore()',
+      'self._received = True',
+      'The second Ctrl-C only asks again, and a run that hangs cannot be'
+      ' ended.',
+      'training/stop_signal_test.py train_test.py',
+    ),
+    (
+      'preemption_not_heard',
+      'alone = (signal.SIGINT, signal.SIGTERM)',
+      'alone = (signal.SIGINT,)',
+      'A machine that is taken away ends the run without saving.',
+      'training/stop_signal_test.py train_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/training/workdir.py',
+    (
+      'another_optimizer_goes_on',
+      "  'model.attention',\n",
+      "  'model.attention',\n  'optimizer.',\n",
+      'A run goes on with another optimizer unasked.',
+      'training/workdir_test.py',
+    ),
+    (
+      'moved_data_refused',
+      "  'data.data_dir',\n",
+      '',
+      'A run whose data have moved cannot go on.',
+      'training/workdir_test.py',
+    ),
+    (
+      'another_run_taken_over',
+      'check_same_run(json.loads(saved.read_text()), config, workdir)',
+      'json.loads(saved.read_text())',
+      'A workdir with a run of another config is written over.',
+      'training/workdir_test.py',
+    ),
+  ),
+)
