@@ -47,6 +47,7 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
 from coatnet_jax.paths import expand_config_flag, resolve_path
 from coatnet_jax.terminal import Terminal
+from coatnet_jax.texts import use_utf8
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'File with the run: configs/quickstart.py, for example.'
@@ -181,5 +182,6 @@ def describe_config_error(error: Exception) -> str:
 
 
 if __name__ == '__main__':
+  use_utf8()
   flags.mark_flags_as_required(['config', 'workdir'])
   app.run(main, flags_parser=parse_flags)

@@ -23,11 +23,12 @@ _BYTE_ORDER_MARKS = {
 _CONTROLS = re.compile('[\0-\x1f\x7f-\x9f]')
 
 
-def printable(name: str | os.PathLike[str]) -> str:
+def printable(name: str | bytes | os.PathLike[str]) -> str:
   """Returns a file's name as text that every file and terminal takes.
 
   Args:
-    name: as the system gives it: bytes that it could not decode are surrogates.
+    name: as the system gives it: bytes, or a text in which those that it could
+      not decode are surrogates.
   """
   try:
     data = os.fsencode(name)
@@ -60,11 +61,14 @@ def read_text(path: os.PathLike[str]) -> str:
     UserError: it cannot be read.
   """
   try:
-    return decode_text(pathlib.Path(path).read_bytes())
+    text = decode_text(pathlib.Path(path).read_bytes())
   except OSError as error:
     raise UserError(
       f'{printable(path)} cannot be read: {error.strerror}.'
     ) from error
+  if '\0' in text:
+    raise UserError(f'{printable(path)} cannot be read: it is not text.')
+  return text
 
 
 def read_lines(path: os.PathLike[str]) -> list[str]:
@@ -79,18 +83,30 @@ def read_lines(path: os.PathLike[str]) -> list[str]:
   Raises:
     UserError: it cannot be read.
   """
-  text = read_text(path).rstrip()
-  return (
-    [line.strip() for line in re.split(r'\r\n|\r|\n', text)] if text else []
-  )
+  return _split(read_text(path))
 
 
-def read_names(path: os.PathLike[str], what: str) -> tuple[str, ...]:
-  """Reads a list with a name in each line, all of them different.
+def split_lines(data: bytes) -> list[str]:
+  """Returns the lines of a file that was read; see `read_lines`."""
+  return _split(decode_text(data))
+
+
+def _split(text: str) -> list[str]:
+  text = text.rstrip()
+  if not text:
+    return []
+  return [line.strip() for line in re.split(r'\r\n|\r|\n', text)]
+
+
+def read_names(
+  path: os.PathLike[str], what: str, *, unique: bool = True
+) -> tuple[str, ...]:
+  """Reads a list with a name in each line.
 
   Args:
     path: the file.
     what: it is, for a message: 'The class list'.
+    unique: whether no two names may be the same.
 
   Raises:
     UserError: it cannot be read or is empty; a line is empty, or there twice.
@@ -106,7 +122,7 @@ def read_names(path: os.PathLike[str], what: str) -> tuple[str, ...]:
         f'{where} has nothing in line {number}; each line is one name, and its'
         ' number is the label.'
       )
-    if name in places:
+    if unique and name in places:
       raise UserError(
         f'{where} has {name} twice, in lines {places[name]} and {number}.'
       )
@@ -114,8 +130,17 @@ def read_names(path: os.PathLike[str], what: str) -> tuple[str, ...]:
   return tuple(names)
 
 
-def accept_any_text() -> None:
-  """Lets stdout and stderr take every character, by its number if need be."""
+def use_utf8() -> None:
+  """Lets this program read and write any text, whatever the locale is.
+
+  Where the locale has another encoding than UTF-8, as POSIX's, the program is
+  started anew in Python's UTF-8 mode: libraries open files in the locale's.
+  What a stream has no character for, it shows by its number.
+  """
+  is_utf8 = sys.getfilesystemencoding().lower() in ('utf-8', 'utf8')
+  if not is_utf8 and os.environ.get('PYTHONUTF8') != '1':
+    os.environ['PYTHONUTF8'] = '1'
+    os.execv(sys.executable, sys.orig_argv)
   for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, 'reconfigure'):
       stream.reconfigure(errors='backslashreplace')

@@ -17,6 +17,7 @@ ALLOWED = {
     'library_noise',
     'paths',
     'terminal',
+    'texts',
     'training',
   },
   'train': {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from absl import flags
 from etils import epath
 
-from coatnet_jax import paths
+from coatnet_jax import paths, texts
 from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
 
@@ -30,6 +30,7 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
   # What absl.app does for programs whose flags are absl's: Grain's worker
   # processes ask for them.
   flags.FLAGS.mark_as_parsed()
+  texts.use_utf8()
   silence_libraries()
   try:
     sys.exit(main(sys.argv[1:]))

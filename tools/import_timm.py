@@ -33,6 +33,7 @@ from coatnet_jax import checkpoint
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
+from coatnet_jax.texts import read_names
 from coatnet_jax.training.train_state import TrainState
 from coatnet_jax.weights.files import read_weights
 from coatnet_jax.weights.loading import (
@@ -180,13 +181,8 @@ def find_class_names(
     UserError: the file cannot be read, or has another number of names.
   """
   if path is not None:
-    try:
-      text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-      raise UserError(
-        f'--class_names={path} cannot be read: {error}'
-      ) from error
-    found = tuple(line.strip() for line in text.splitlines() if line.strip())
+    # Some of ImageNet's words are those of two classes.
+    found = read_names(path, '--class_names', unique=False)
     if len(found) != num_classes:
       raise UserError(
         f'--class_names={path} has {len(found):,} names; the weights have'
@@ -198,7 +194,7 @@ def find_class_names(
   if num_classes == _IMAGENET_CLASSES:
     package = importlib.resources.files('tensorflow_datasets')
     labels = package / 'datasets' / 'imagenet2012' / 'labels.txt'
-    return tuple(labels.read_text().split())
+    return tuple(labels.read_text(encoding='ascii').split())
   return tuple(str(label) for label in range(num_classes))
 
 

@@ -126,6 +126,6 @@ def _class_names(directory: pathlib.Path) -> tuple[str, ...]:
   """Names from class_names.txt, else the numbers the training labels use."""
   path = directory / _CLASS_NAMES_FILE
   if path.is_file():
-    return read_names(path, 'The class list')
+    return read_names(path, 'The class list', unique=False)
   labels = read_idx(_find(directory, 'train-labels-idx1-ubyte'), 1)
   return tuple(str(label) for label in range(int(labels.max()) + 1))

@@ -12,10 +12,12 @@ import shlex
 
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
+from etils import epath
 
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_path
+from coatnet_jax.texts import printable, split_lines
 
 # Data sets that come with the code, each a prepared TFDS directory.
 EMBEDDED_DIR = pathlib.Path(__file__).parent / 'embedded'
@@ -73,7 +75,9 @@ class TfdsSource(ImageSource):
     self.full_name = builder.info.full_name
     features = builder.info.features
     _check_features(features, self.label_feature, self.full_name)
-    self.class_names = tuple(features[self.label_feature].names)
+    self.class_names = _class_names(
+      self._builder_dir, self.label_feature, features
+    )
     # Only these two are parsed: other features may be images too.
     self._example_features = tfds.features.FeaturesDict(
       {name: features[name] for name in ('image', self.label_feature)}
@@ -122,7 +126,7 @@ class TfdsSource(ImageSource):
     record = f'{self.full_name}, {self._split}, record {index}'
     names = self._name_features.deserialize_example_np(self._records[index])
     return ' '.join(
-      [record, *(f'({name.decode()})' for name in names.values())]
+      [record, *(f'({printable(name)})' for name in names.values())]
     )
 
 
@@ -246,6 +250,11 @@ def _open_directory(builder_dir: str) -> tfds.core.DatasetBuilder:
       'the version directory (.../NAME/1.0.0), or config.data.name the data '
       'set.'
     ) from error
+  except UnicodeDecodeError as error:
+    raise UserError(
+      f'The data set in {builder_dir} has a list of labels or another text that'
+      f' is not UTF-8 ({error}); convert it to UTF-8.'
+    ) from error
   array_record = tfds.core.FileFormat.ARRAY_RECORD
   formats = builder.info.available_file_formats()
   if array_record not in formats:
@@ -259,6 +268,15 @@ def _open_directory(builder_dir: str) -> tfds.core.DatasetBuilder:
       f"and set config.data.name='' and config.data.data_dir={target!r}."
     )
   return builder
+
+
+def _class_names(builder_dir: str, label: str, features) -> tuple[str, ...]:
+  """Returns the names that TFDS has, without marks of the list's encoding."""
+  names = features[label].names
+  path = epath.Path(builder_dir) / f'{label}.labels.txt'
+  if not any('\ufeff' in name or '\r' in name for name in names):
+    return tuple(names)
+  return tuple(filter(None, split_lines(path.read_bytes())))
 
 
 def _check_features(features, label: str, full_name: str) -> None:

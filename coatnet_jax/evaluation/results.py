@@ -186,7 +186,7 @@ def write_results(
     for suffix, text in texts.items():
       path = _sibling(base, suffix)
       partial = _sibling(base, suffix + _PARTIAL)
-      partial.write_text(text)
+      partial.write_bytes(text.encode('utf-8', 'backslashreplace'))
       partial.replace(path)
       paths.append(path)
   except OSError as error:

@@ -72,7 +72,9 @@ def log_to_file(workdir: str) -> Iterator[None]:
   if '://' in workdir:
     run = workdir.partition('://')[2].strip('/').replace('/', '_')
     path = pathlib.Path(tempfile.gettempdir()) / f'{run}_{name}'
-  handler = python_logging.FileHandler(path)
+  handler = python_logging.FileHandler(
+    path, encoding='utf-8', errors='backslashreplace'
+  )
   handler.setFormatter(
     python_logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s')
   )

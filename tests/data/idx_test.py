@@ -117,3 +117,16 @@ def test_file_without_images_is_refused(tmp_path, write_idx, open_idx):
   write_idx(tmp_path, IMAGES[:0], LABELS[:0])
   with pytest.raises(UserError, match='truncated or damaged'):
     open_idx()
+
+
+def test_class_names_are_a_list_in_any_encoding(tmp_path, write_idx, open_idx):
+  write_idx(tmp_path, np.zeros((2, 4, 4)), np.arange(2))
+  path = tmp_path / 'class_names.txt'
+  for text, encoding in (
+    ('T-shirt/top\r\nankle boot\r\n\r\n', 'utf-8-sig'),
+    ('T-shirt/top\rankle boot', 'utf-8'),
+    ('T-shirt/top\nankle boot\n', 'utf-16'),
+  ):
+    path.write_bytes(text.encode(encoding))
+    source = open_idx('train', data_dir=str(tmp_path))
+    assert source.class_names == ('T-shirt/top', 'ankle boot')

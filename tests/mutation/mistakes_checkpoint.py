@@ -163,8 +163,8 @@ MISTAKES = (
     ),
     (
       'empty_last_class',
-      'text = read_text(path).rstrip()',
-      'text = read_text(path)',
+      '  text = text.rstrip()\n',
+      '',
       "A blank line at the end is an eleventh class, ''.",
       'texts_test.py',
     ),

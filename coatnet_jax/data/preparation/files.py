@@ -55,6 +55,11 @@ class FolderPreparationSource(PreparationSource):
       raise UserError(
         f'eval_fraction is {eval_fraction}; it must be between 0 and 1.'
       )
+    if only_split == 'all':
+      raise UserError(
+        "only_split is 'all', which means all splits together to TFDS; call it"
+        " 'test', for example."
+      )
     folders = [''] if only_split else _split_folders(directory)
     found = {folder: list_classes(directory / folder) for folder in folders}
     self.class_names = (

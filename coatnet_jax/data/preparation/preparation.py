@@ -335,7 +335,7 @@ def _check_not_empty(
       dropped = next(shard.dropped[0] for shard in part if shard.dropped)
       raise UserError(
         f'No image of the split {split!r} of {source.name} is good; the first'
-        f' one, {report.printable(dropped[0])}: {dropped[1]}.'
+        f' one, {dropped[0]}: {dropped[1]}.'
       )
 
 

@@ -63,12 +63,6 @@ def to_text(summary: dict) -> str:
       lines += [f'{n:>8,}  {reason}' for reason, n in reasons.most_common(20)]
     for title in ('changed', 'dropped'):
       lines += [
-        f'{title} {printable(row_name)}: {reason}'
-        for row_name, reason in found[title]
+        f'{title} {row_name}: {reason}' for row_name, reason in found[title]
       ]
   return '\n'.join(lines) + '\n'
-
-
-def printable(name: str) -> str:
-  """Returns a file's name in characters that every terminal and file take."""
-  return name.encode(errors='backslashreplace').decode()

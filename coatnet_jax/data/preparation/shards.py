@@ -23,6 +23,7 @@ from coatnet_jax.data.preparation.verification import (
   verify_image,
 )
 from coatnet_jax.errors import UserError
+from coatnet_jax.texts import printable
 
 # The folder of notes and unfinished files in a data set that is not complete.
 WORK_FOLDER = '.preparing'
@@ -156,7 +157,7 @@ def _write_records(
   changed, dropped = [], []
   writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
   for index in range(len(shard.examples)):
-    name = shard.examples.names[index].decode(errors='surrogateescape')
+    name = printable(shard.examples.names[index])
     try:
       image = verify_image(
         _read(source, shard, index),
@@ -196,7 +197,7 @@ def _read(source: PreparationSource, shard: Shard, index: int) -> bytes:
   try:
     return source.read(shard.examples, index)
   except OSError as error:
-    name = shard.examples.names[index].decode(errors='replace')
+    name = printable(shard.examples.names[index])
     raise UserError(
       f'{name} cannot be read from {error.filename or source.name}:'
       f' {error.strerror or error}.'

@@ -1,3 +1,6 @@
+import json
+import os
+
 import numpy as np
 import pytest
 
@@ -61,7 +64,7 @@ def test_names_that_are_not_ascii(tmp_path):
   source = FolderPreparationSource('names', tmp_path / 'in')
   assert len(prepare_and_open(source, tmp_path, 'train')) == 6
   report = (tmp_path / 'out/names/1.0.0/report.txt').read_text()
-  assert r'dropped train/ä/\udcff.jpg: not an image' in report
+  assert r'dropped train/ä/\xff.jpg: not an image' in report
 
 
 def test_classes_that_training_has_not(tmp_path):
@@ -84,6 +87,12 @@ def test_a_class_list_gives_the_labels(tmp_path):
   classes.write_text('9')
   with pytest.raises(UserError, match=r'not classes of .*classes.txt: 10'):
     FolderPreparationSource('v2', tmp_path / 'in', classes=classes)
+
+
+def test_a_split_that_tfds_could_not_read(tmp_path):
+  write_classes(tmp_path / 'in')
+  with pytest.raises(UserError, match="only_split is 'all'"):
+    FolderPreparationSource('insects', tmp_path / 'in', only_split='all')
 
 
 def test_a_folder_that_is_not_there(tmp_path):
@@ -134,3 +143,56 @@ def test_idx_files_become_png(idx_dir, tmp_path):
       decode_image(found[i]['image']), original[number]['image']
     )
     assert found[i]['label'] == original[number]['label']
+
+
+@pytest.mark.parametrize(
+  'encode',
+  [
+    lambda text: b'\xef\xbb\xbf' + text.encode(),
+    lambda text: text.replace('\n', '\r\n').encode() + b'\r\n\r\n',
+    lambda text: b'\xef\xbb\xbf' + text.replace('\n', '\r\n').encode(),
+  ],
+  ids=['mark', 'CRLF', 'both'],
+)
+def test_lists_of_labels_that_were_edited(tmp_path, encode):
+  write_classes(tmp_path / 'in', classes=('Löwe', 'ant', 'honey bee'))
+  source = FolderPreparationSource(
+    'animals', tmp_path / 'in', only_split='test'
+  )
+  names = prepare_and_open(source, tmp_path, 'test').class_names
+  assert names == ('Löwe', 'ant', 'honey bee')
+  path = tmp_path / 'out/animals/1.0.0/label.labels.txt'
+  path.write_bytes(encode('\n'.join(names)))
+  again = create_tfds_source('animals', str(tmp_path / 'out'), 'test')
+  assert again.class_names == names
+  path.write_bytes('Löwe'.encode('latin-1'))
+  with pytest.raises(UserError, match='not UTF-8'):
+    create_tfds_source('animals', str(tmp_path / 'out'), 'test')
+
+
+def test_names_that_are_not_utf8(tmp_path):
+  root = os.fsencode(tmp_path / 'in')
+  for folder in (b'caf\xe9', b'bar'):
+    os.makedirs(root + b'/' + folder)
+    for name in (b'\xfc', b'u'):
+      with open(root + b'/' + folder + b'/' + name + b'.jpg', 'wb') as file:
+        file.write(jpeg(1))
+      with open(root + b'/' + folder + b'/' + name + b'.png', 'wb') as file:
+        file.write(b'broken')
+  source = FolderPreparationSource('bars', tmp_path / 'in', only_split='test')
+  found = prepare_and_open(source, tmp_path, 'test')
+  assert found.class_names == ('bar', r'caf\xe9')
+  described = {found.describe(i).split('(')[1] for i in range(len(found))}
+  assert described == {
+    *('bar/u.jpg)', r'bar/\xfc.jpg)'),
+    *(r'caf\xe9/u.jpg)', r'caf\xe9/\xfc.jpg)'),
+  }
+  written = (tmp_path / 'out/bars/1.0.0/report.json').read_text('utf-8')
+  dropped = json.loads(written)['splits']['test']['dropped']
+  assert [r'caf\xe9/\xfc.png', dropped[0][1]] in dropped
+  classes = tmp_path / 'classes.txt'
+  classes.write_bytes(b'caf\xe9\r\nbar\r\n')
+  listed = FolderPreparationSource(
+    'bars', tmp_path / 'in', only_split='test', classes=classes
+  )
+  assert listed.class_names == (r'caf\xe9', 'bar')
