@@ -6,8 +6,8 @@ An archive of the structure of ImageNet-21k, a tar of tar archives, is made of
 generated images (imagenet_like.py). Two programs turn it into ArrayRecord, in
 turn, each in a process of its own that starts the same number of workers:
 
-    prepare   python -m tools.prepare imagenet21k_winter21: lists the members,
-              shuffles, verifies, writes records, checksums, reports
+    prepare   tools.prepare imagenet21k_winter21: lists the members, shuffles,
+              verifies, writes records, checksums, reports
     minimal   each worker goes through its part of the class archives by
               tarfile, decodes each image and writes the file as a record
 

@@ -1,0 +1,203 @@
+"""The samples of README.md and docs/ do what is written beside them.
+
+Models are small ones in place of those that are named, whose arguments are
+checked all the same; files of weights and a workdir are made.
+"""
+
+import functools
+import re
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import coatnet_jax
+from coatnet_jax.run import create_run
+from coatnet_jax.trained_model import load_trained_model
+from coatnet_jax.weights import timm
+from coatnet_jax.weights.loading import abstract_variables
+from tests import documents
+from tests.documents import ROOT, Block
+from tools import import_timm, prepare, variants
+from tools.plan_config import load_config
+
+SAMPLES = documents.find_blocks('python')
+NAME = 'test_coatnet'
+WEIGHTS = ('coatnet_0_rw_224.sw_in1k.safetensors', 'FILE.safetensors')
+# The numbers of a sample -> those of its test.
+SMALLER = {
+  '(8, 224, 224, 3)': '(2, 32, 32, 3)',
+  '(1, 224, 224, 3)': '(1, 32, 32, 3)',
+  '(224, 224)': '(32, 32)',
+}
+create_model = coatnet_jax.create_model
+SMALL = functools.partial(create_model, NAME, image_size=(32, 32))
+
+
+@pytest.fixture
+def samples_at_hand(tmp_path, monkeypatch):
+  """Goes to a directory with what samples read, and makes models small."""
+  monkeypatch.chdir(tmp_path)
+
+  def create_small(name, **options):
+    whole = create_model(name, **options)
+    return SMALL(num_classes=whole.num_classes, feature_maps=whole.feature_maps)
+
+  monkeypatch.setattr(coatnet_jax, 'create_model', create_small)
+  model = SMALL(num_classes=1000)
+  zeros = jax.tree.map(
+    lambda leaf: np.ones(leaf.shape, np.float32),
+    abstract_variables(model, (32, 32)),
+  )
+  for name in WEIGHTS:
+    save_file(timm.to_state_dict(zeros, model.variant), tmp_path / name)
+
+
+def _make_smaller(text):
+  for old, new in SMALLER.items():
+    text = text.replace(old, new)
+  return text
+
+
+@pytest.mark.usefixtures('samples_at_hand')
+@pytest.mark.parametrize(
+  'block',
+  [block for block in SAMPLES if 'WORKDIR' not in block.text],
+  ids=lambda block: block.name,
+)
+def test_a_sample_runs_by_itself(block: Block):
+  names = {}
+  code = compile(_make_smaller(block.text), block.name, 'exec')
+  exec(code, names)
+  # What it says of a shape.
+  classes = re.search(r'logits = .*# \[8, (\d+)\]', block.text)
+  if classes:
+    assert names['logits'].shape == (2, int(classes[1]))
+  for name in ('logits', 'maps'):
+    if name in names:
+      assert all(
+        np.isfinite(leaf).all() for leaf in jax.tree.leaves(names[name])
+      )
+
+
+@pytest.mark.slow
+def test_a_sample_of_evaluation_runs_by_itself(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (block,) = [block for block in SAMPLES if 'WORKDIR' in block.text]
+  config = load_config([f'--config={ROOT}/configs/quickstart.py'])
+  config.model.name = 'coatnet_mini'
+  config.data.source = 'synthetic'
+  config.data.synthetic_examples = 16
+  config.training.num_epochs = 0.0
+  config.training.num_steps = 1
+  config.schedule.warmup_epochs = 0.0
+  config.training.global_batch_size = 8
+  import train
+
+  train.train_and_evaluate(config, str(tmp_path / 'WORKDIR'))
+  text = block.text.replace('(384, 384)', '(32, 32)').replace('256', '8')
+  names = {}
+  exec(compile(text, block.name, 'exec'), names)
+  assert names['figures']['count'] == 16
+
+
+def test_samples_are_found():
+  assert len(SAMPLES) > 6
+  assert any('load_weights' in block.text for block in SAMPLES)
+
+
+def _commands(page, wanted):
+  """Returns the commands of the one block of a page that has a text."""
+  (block,) = [
+    block
+    for block in documents.find_blocks('bash')
+    if block.page == page and wanted in block.text
+  ]
+  return documents.split_commands(block.text)
+
+
+def test_what_is_prepared_can_be_trained_on(tmp_path, monkeypatch):
+  rng = np.random.default_rng(0)
+  for name in ('cat', 'dog'):
+    (tmp_path / 'IMAGES' / name).mkdir(parents=True)
+    for number in range(20):
+      pixels = rng.integers(0, 256, (9, 8, 3), np.uint8)
+      path = tmp_path / 'IMAGES' / name / f'{number}.png'
+      assert cv2.imwrite(str(path), pixels)
+  preparing, training = _commands('docs/data.md', '--config.data.source=tfds')
+  config_flag = f'--config={ROOT}/configs/image_folder.py'
+  monkeypatch.chdir(tmp_path)
+  assert prepare.main([*preparing[3:], '--num_workers=1']) == 0
+  config = load_config(
+    [config_flag, *(word for word in training if word.startswith('--config.'))]
+  )
+  run = create_run(config)
+  assert run.train_source.class_names == ('cat', 'dog')
+  assert len(run.train_source) + len(run.eval_source) == 40
+  assert 0 < len(run.eval_source) < 20
+
+
+@pytest.mark.slow
+def test_variants_lists_what_it_is_asked_for(capsys):
+  (words, *_) = _commands('README.md', 'tools.variants')
+  assert variants.main(words[3:]) == 0
+  printed = capsys.readouterr().out
+  assert 'coatnet_2_head64' in printed
+  assert 'coatnet_1' not in printed
+
+
+@pytest.mark.slow
+def test_the_commands_of_an_import_run(tmp_path, monkeypatch, capsys):
+  """What `import_timm` prints, typed as it stands but for the placeholders."""
+  from tools import evaluate, predict
+
+  model = create_model(NAME, num_classes=2)
+  variables = model.init(
+    jax.random.key(0), np.zeros((1, 160, 160, 3), np.float32), train=False
+  )
+  weights = tmp_path / 'weights.safetensors'
+  save_file(timm.to_state_dict(variables, model.variant), weights)
+  out = tmp_path / "imported 'weights'"
+  rng = np.random.default_rng(0)
+  images = tmp_path / 'FOLDER'
+  for name in ('0', '1'):
+    (images / name).mkdir(parents=True)
+    for number in range(40):
+      pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
+      assert cv2.imwrite(str(images / name / f'{number}.png'), pixels)
+  import_timm.main(
+    [f'--variant={NAME}', f'--weights={weights}', f'--out={out}']
+    + ['--image_size=32']
+  )
+  printed = capsys.readouterr().out
+  commands = documents.split_commands(
+    '\n'.join(
+      line[line.index('python ') :]
+      for line in printed.splitlines()
+      if 'python ' in line
+    )
+  )
+  evaluating, predicting, finetuning = commands
+  data = ['--data.source=folder', f'--data.data_dir={images}']
+  assert evaluate.main([*evaluating[3:], *data, '--batch_size=16']) == 0
+  (path, *_) = images.rglob('*.png')
+  words = [str(path) if w == 'IMAGE...' else w for w in predicting[3:]]
+  assert predict.main(words) == 0
+  monkeypatch.chdir(ROOT)
+  config = load_config(
+    [w.replace('FOLDER', str(images)) for w in finetuning if 'onfig' in w]
+    + ['--config.training.num_epochs=1', '--config.data.num_threads=1']
+    + ['--config.training.global_batch_size=8']
+  )
+  import train
+
+  capsys.readouterr()
+  train.train_and_evaluate(config, str(tmp_path / 'NEW'))
+  printed = capsys.readouterr().out
+  assert 'preprocessing.image_size: (32, 32), as it was trained' in printed
+  assert 'preprocessing.mean: (0.5, 0.5, 0.5), as it was trained' in printed
+  finetuned = load_trained_model(tmp_path / 'NEW')
+  assert finetuned.preprocessing.image_size == (32, 32)
+  assert finetuned.preprocessing.eval_resize == 'timm'
