@@ -6,6 +6,7 @@ import time
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 import pytest
+from etils import epath
 
 from coatnet_jax import checkpoint, checkpoint_folder
 from coatnet_jax.errors import UserError
@@ -68,6 +69,19 @@ def test_what_others_put_there_is_left_alone(tmp_path):
   assert sorted(os.listdir(directory)) == sorted([*FOREIGN, '5', '8'])
   for name in FOREIGN:
     assert os.listdir(directory / name) == ['precious']
+
+
+def test_in_a_bucket_others_are_left_alone_too(tmp_path, monkeypatch):
+  # There a folder is finished if a file in it says so, which others lack.
+  monkeypatch.setattr(
+    ocp.utils, 'is_checkpoint_finalized', lambda path: path.name == '3'
+  )
+  for name in ('3', '4', *FOREIGN):
+    (tmp_path / name).mkdir()
+  told = []
+  checkpoint_folder.remove_unfinished(epath.Path(tmp_path), told.append)
+  assert told == ['Checkpoint 4 was not written to its end; removed.']
+  assert sorted(os.listdir(tmp_path)) == sorted(['3', *FOREIGN])
 
 
 @pytest.mark.parametrize('name', FOREIGN)
