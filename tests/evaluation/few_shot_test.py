@@ -89,6 +89,26 @@ def test_few_shots_of_pictures(create_trained, data_options):
     assert one['top1_std'] == 0
 
 
+def test_so_many_shots_are_so_many(create_trained, data_options, monkeypatch):
+  fitted = []
+  fit = few_shot.LeastSquaresClassifier
+
+  def record(features, labels, num_classes):
+    fitted.append(np.bincount(labels, minlength=num_classes).tolist())
+    return fit(features, labels, num_classes)
+
+  monkeypatch.setattr(few_shot, 'LeastSquaresClassifier', record)
+  few_shot.evaluate_few_shot(
+    create_trained(tuple('abcdefg')),
+    Painted([0, 1] * 10, [0, 10] * 10, class_names=('x', 'y')),
+    Painted([0, 1], [0, 10], class_names=('x', 'y')),
+    shots=(1, 3, 8),
+    seeds=(0,),
+    **_run(data_options),
+  )
+  assert fitted == [[1, 1], [3, 3], [8, 8]]
+
+
 def test_the_spread_is_that_of_a_sample_of_choices(
   create_trained, data_options
 ):

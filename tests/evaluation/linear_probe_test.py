@@ -77,6 +77,18 @@ def test_the_penalty_is_the_best_on_the_held_out_part(mesh, monkeypatch):
   assert probe.l2_penalty == next(key for key in scores if scores[key] == best)
 
 
+def test_the_held_out_part_is_not_fitted(mesh, monkeypatch):
+  monkeypatch.setattr(linear_probe, 'HELD_OUT_FRACTION', 0.5)
+  features, labels = create_clusters(_COUNT, _CLASSES, _WIDTH, spread=0.1)
+  half = np.random.default_rng(0).permutation(_COUNT)[: _COUNT // 2]
+  # Where the rest says one thing, what is held out says the other.
+  labels[half] = 1 - labels[half]
+  probe = linear_probe.fit_linear_probe(
+    features, labels, _CLASSES, mesh, l2_penalties=(1e-2,)
+  )
+  assert probe.held_out_top1 == ((1e-2, 0.0),)
+
+
 def test_one_image_is_a_sentence(mesh):
   with pytest.raises(UserError, match=r'cannot be fitted to 1 image'):
     linear_probe.fit_linear_probe(
