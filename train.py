@@ -23,7 +23,7 @@ from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.eval_step import evaluate
 from coatnet_jax.initial_state import follow_init_from, prepare_train_state
-from coatnet_jax.run import Run, create_run
+from coatnet_jax.run import Run, create_run, resolve_values
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.training import accumulation, freezing, reporting
 from coatnet_jax.training import workdir as workdir_lib
@@ -198,7 +198,9 @@ def train_and_evaluate(
   with contextlib.ExitStack() as stack:
     terminal = stack.enter_context(Terminal(is_silent=jax.process_index() > 0))
     processes.begin('reading the data set')
-    config, taken_over = follow_init_from(paths.resolve_config(config), workdir)
+    config = paths.resolve_config(config)
+    resolve_values(config.to_dict())
+    config, taken_over = follow_init_from(config, workdir)
     run = create_run(config)
     processes.check_agreement(
       'data',
@@ -212,13 +214,18 @@ def train_and_evaluate(
     create_state, abstract_state, origin = prepare_train_state(run, workdir)
     processes.begin('looking for damaged images')
     damaged = run.look_for_damage()
-    workdir_lib.claim_workdir(workdir, config)
+    taken = workdir_lib.claim_workdir(workdir, config, run.num_steps)
     stack.enter_context(reporting.log_to_file(workdir))
     num_parameters = reporting.count_parameters(abstract_state.params)
     terminal.line(
       f'model       {config.model.name}, {num_parameters:,} parameters\n'
       f'{run.describe()}\nworkdir     {workdir}'
     )
+    if taken:
+      terminal.line(
+        f'longer      the finished run of {taken:,} steps goes on to'
+        f' {run.num_steps:,}, at the rates of a run of that length'
+      )
     if damaged:
       terminal.line(f'damaged     {damaged}')
     if run.frozen:

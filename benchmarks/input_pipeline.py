@@ -33,6 +33,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.imagenet_like import generate_jpegs
+from coatnet_jax.strict_json import to_json
 
 ROOT = pathlib.Path(__file__).parents[1]
 PIPELINES = ('threads', 'worker', 'tf.data')
@@ -178,7 +179,7 @@ def run(pipeline: str, folder: pathlib.Path, num_batches: int) -> None:
   assert batch['image'].shape == (BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 3)
   assert batch['image'].dtype == np.uint8
   num_images = num_batches * BATCH_SIZE
-  print(json.dumps([num_images / wall, num_images / processor]), flush=True)
+  print(to_json([num_images / wall, num_images / processor]), flush=True)
   if pipeline != 'tf.data':
     batches.close()
 

@@ -11,6 +11,7 @@ Writing is asynchronous, and a checkpoint counts only once it is complete.
 
 import dataclasses
 import datetime
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from coatnet_jax import checkpoint_folder
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_path
+from coatnet_jax.strict_json import null_for_nan
 from coatnet_jax.values import OneOf, Options, Range
 
 # metric name -> larger is better.
@@ -134,10 +136,9 @@ def open_checkpoints(
   """
   directory = checkpoint_directory(workdir)
   checkpoint_folder.remove_unfinished(directory, report)
-  sign = 1 if BEST_METRICS[options.best_metric] else -1
 
   def get_quality(metrics):
-    return sign * metrics[options.best_metric]
+    return _compute_quality(metrics, options.best_metric)
 
   return ocp.CheckpointManager(
     directory,
@@ -222,7 +223,7 @@ def save_checkpoint(
       progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
       metadata=ocp.args.JsonSave(dataclasses.asdict(metadata)),
     ),
-    metrics=dict(metrics) if metrics else None,
+    metrics=null_for_nan(metrics) if metrics else None,
     force=True,
   )
 
@@ -319,7 +320,11 @@ def find_evaluations(
 ) -> dict[int, dict[str, float]]:
   """Returns the metrics of every kept step that was evaluated."""
   metrics = {int(step): manager.metrics(step) for step in manager.all_steps()}
-  return {step: dict(m) for step, m in metrics.items() if m}
+  return {
+    step: {name: math.nan if n is None else n for name, n in m.items()}
+    for step, m in metrics.items()
+    if m
+  }
 
 
 def summarize(
@@ -337,7 +342,7 @@ def summarize(
   rate = progress.examples_seen / max(progress.seconds_in_steps, 1e-9)
   return {
     'final': {'step': last, **evaluations[last]},
-    'best': {'step': best, **evaluations[best]},
+    'best': None if best is None else {'step': best, **evaluations[best]},
     'steps': last,
     'images_seen': progress.examples_seen,
     'seconds': round(progress.seconds, 1),
@@ -348,10 +353,29 @@ def summarize(
 def best_evaluation(
   evaluations: Mapping[int, Mapping[str, float]], best_metric: str
 ) -> int | None:
-  """Returns the step that evaluated best, the latest of equals."""
-  sign = 1 if BEST_METRICS[best_metric] else -1
+  """Returns the step that evaluated best, the latest of equals.
+
+  One of whose measures any is not finite is never the best; None where there is
+  no other.
+  """
+  finite = [step for step in evaluations if is_finite(evaluations[step])]
   return max(
-    evaluations,
-    key=lambda step: (sign * evaluations[step][best_metric], step),
+    finite,
+    key=lambda step: (_compute_quality(evaluations[step], best_metric), step),
     default=None,
   )
+
+
+def is_finite(metrics: Mapping[str, float | None]) -> bool:
+  """Returns whether all measures of an evaluation are finite."""
+  return all(n is not None and math.isfinite(n) for n in metrics.values())
+
+
+def _compute_quality(
+  metrics: Mapping[str, float | None], best_metric: str
+) -> float:
+  """Returns a number that is larger the better an evaluation is."""
+  if not is_finite(metrics):
+    return -math.inf
+  sign = 1 if BEST_METRICS[best_metric] else -1
+  return sign * metrics[best_metric]

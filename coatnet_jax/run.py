@@ -93,6 +93,8 @@ class Run:
   frozen: tuple[str, ...]
   model: nn.Module
   mesh: Mesh
+  # What was changed of what the config says, a line each.
+  notes: tuple[str, ...] = ()
 
   @property
   def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -144,7 +146,9 @@ class Run:
       f'data        {self.train_source.description}\n'
       f'            {self.eval_source.description}\n'
       f'training    {self.num_steps:,} steps of {batch_size:,} images of'
-      f' {size} px, {epochs:,.1f} epochs, on {kind}' + 's' * (len(devices) > 1)
+      f' {size} px, {epochs:,.1f} epochs, on {kind}'
+      + 's' * (len(devices) > 1)
+      + ''.join(f'\n            {note}' for note in self.notes)
     )
 
 
@@ -269,6 +273,27 @@ def create_run(
     frozen=resolved['optimizer']['frozen'],
     model=model.clone(num_classes=train_source.num_classes),
     mesh=mesh,
+    notes=_describe_warmup(resolved['schedule'], steps_per_epoch, num_steps),
+  )
+
+
+def _describe_warmup(
+  schedule: Mapping[str, Any], steps_per_epoch: float, num_steps: int
+) -> tuple[str, ...]:
+  """Returns a line where warm-up is shortened."""
+  steps, wanted = schedules.resolve_warmup(
+    warmup_steps=schedule['warmup_steps'],
+    warmup_epochs=schedule['warmup_epochs'],
+    max_warmup_fraction=schedule['max_warmup_fraction'],
+    steps_per_epoch=steps_per_epoch,
+    num_steps=num_steps,
+  )
+  if steps == wanted:
+    return ()
+  part = schedule['max_warmup_fraction']
+  return (
+    f'warm-up shortened from {wanted:,} steps to {steps:,}, as'
+    f' schedule.max_warmup_fraction is {part}',
   )
 
 

@@ -263,12 +263,19 @@ def _best_step(directory: epath.Path, steps: list[int]) -> int:
     ) as manager:
       evaluations = find_evaluations(manager)
     best_metric = metadata.config['checkpoint']['best_metric']
-    return best_evaluation(evaluations, best_metric) or newest
   except Exception as error:  # Orbax raises many kinds for missing files.
     raise UserError(
       f'The evaluations of the checkpoints in {directory} cannot be read'
       f' ({describe_failure(error)}); give one of its directories instead.'
     ) from error
+  best = best_evaluation(evaluations, best_metric)
+  if evaluations and best is None:
+    raise UserError(
+      f'None of the checkpoints in {directory} is the best: no evaluation gave'
+      ' finite numbers. Give the directory of one of them, such as'
+      f' {directory / str(newest)}.'
+    )
+  return best or newest
 
 
 def restore_metadata(directory: epath.Path) -> Metadata:

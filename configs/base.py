@@ -190,6 +190,10 @@ def get_config() -> ConfigDict:
   # Linear from 0; in steps or in epochs, the other 0. Both 0: no warm-up.
   config.schedule.warmup_steps = 0
   config.schedule.warmup_epochs = 0.0
+  # Part of the run that a longer warm-up is shortened to, with a line that says
+  # so: for configs that are for trying, where num_steps is often made small. 0
+  # shortens none, and a warm-up longer than the run is an error. Ours.
+  config.schedule.max_warmup_fraction = 0.0
   # After warm-up: 'cosine', 'linear' or 'constant'.
   config.schedule.decay = 'cosine'
 

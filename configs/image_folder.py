@@ -57,6 +57,8 @@ def get_config(phase='train'):
   config.mixup.mixup_alpha = 0.2
   config.schedule.peak_learning_rate = 2e-3
   config.schedule.warmup_epochs = 2.0
+  # A run made shorter for trying gets a shorter warm-up.
+  config.schedule.max_warmup_fraction = 0.2
   config.training.num_epochs = 30.0
   config.training.global_batch_size = 64
   config.evaluation.global_batch_size = 256

@@ -35,6 +35,8 @@ def get_config():
   config.loss.label_smoothing = 0.05
   config.schedule.peak_learning_rate = 4e-3
   config.schedule.warmup_epochs = 1.0
+  # A run made shorter for trying gets a shorter warm-up.
+  config.schedule.max_warmup_fraction = 0.2
   # 12.8 epochs.
   config.training.num_steps = 1_000
   config.training.global_batch_size = 128

@@ -45,7 +45,6 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 import argparse
 import dataclasses
 import importlib.util
-import json
 import re
 import statistics
 import subprocess
@@ -57,6 +56,7 @@ import jax
 
 from coatnet_jax.distributed import compiler_report, topologies
 from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
 from tools import command_line
 from tools.attention_programs import (
   CASES,
@@ -180,7 +180,7 @@ def main(arguments: list[str]) -> int:
       rows = estimate_cases(cases, chips, implementations, directions)
       titles = ESTIMATED_COLUMNS
   if options.json:
-    print(json.dumps([*rows], indent=2))
+    print(to_json([*rows], indent=2))
     return 0
   print(header)
   print(format_line(titles, {name: name for name in titles if name != 'note'}))

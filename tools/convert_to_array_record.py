@@ -21,6 +21,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
 from tools import command_line
 
 
@@ -69,7 +70,7 @@ def convert_to_array_record(
         print(target)
   _copy_metadata(source_dir, target_dir)
   target_info.write_text(
-    json.dumps(info, indent=2, ensure_ascii=False), encoding='utf-8'
+    to_json(info, indent=2, ensure_ascii=False), encoding='utf-8'
   )
   return num_written
 

@@ -54,6 +54,7 @@ from coatnet_jax.evaluation.descriptions import (
   describe_result,
   describe_subject,
 )
+from coatnet_jax.strict_json import to_json
 from coatnet_jax.trained_model import (
   TrainedModel,
   abstract_variables,
@@ -151,7 +152,8 @@ def main(arguments: list[str]) -> int:
       {name: value for name, value in one.items() if name not in _LONG}
       for one in evaluations
     ]
-    print(results.to_json(short if len(short) > 1 else short[0]))
+    shown = short if len(short) > 1 else short[0]
+    print(to_json(shown, indent=2))
   if base:
     for path in results.write_results(base, run, evaluations):
       _say(f'Written: {path}')

@@ -32,7 +32,6 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Iterable
 
 import jax
@@ -40,6 +39,7 @@ from ml_collections import ConfigDict
 
 from coatnet_jax.distributed import compiled_step, mesh, topologies
 from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
 from tools import (
   command_line,
   plan_config,
@@ -156,7 +156,7 @@ def show_one(plan: Plan, config: ConfigDict, name: str, as_json: bool) -> int:
   suggestions = [] if plan.fits else plan_search.suggest(plan, config)
   if as_json:
     row = dataclasses.asdict(plan) | {'suggestions': suggestions}
-    print(json.dumps(row, indent=2))
+    print(to_json(row, indent=2))
   else:
     print(plan_page.format_page(plan, name))
     if suggestions:
@@ -188,7 +188,7 @@ def show_several(
       print(plan_page.format_titles(_LABEL_WIDTH))
     print(plan_page.format_row(label, plan, _LABEL_WIDTH), flush=True)
   if as_json:
-    print(json.dumps(rows, indent=2))
+    print(to_json(rows, indent=2))
   return plan
 
 

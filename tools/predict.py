@@ -14,7 +14,6 @@ list of
 import argparse
 import functools
 import itertools
-import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +30,7 @@ from coatnet_jax.data.folder_listing import (
 )
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
 from coatnet_jax.texts import printable
 from coatnet_jax.trained_model import (
   TrainedModel,
@@ -103,7 +103,7 @@ def main(arguments: list[str]) -> int:
     report_failure=report_failure,
   )
   if options.json:
-    print(json.dumps(list(results), indent=2))
+    print(to_json(list(results), indent=2))
   else:
     for result in results:
       print(describe_result(result), flush=True)

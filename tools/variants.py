@@ -21,7 +21,6 @@ import os
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import argparse
-import json
 import multiprocessing
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -31,6 +30,7 @@ import coatnet_jax
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.cost import count_cost
 from coatnet_jax.models.variants import get_variant
+from coatnet_jax.strict_json import to_json
 from coatnet_jax.weights.published import list_published_weights
 from tools import command_line
 
@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> int:
       f' {", ".join(coatnet_jax.list_variants())}.'
     )
   if options.json:
-    print(json.dumps([*describe_variants(names)], indent=2))
+    print(to_json([*describe_variants(names)], indent=2))
     return 0
   for line in format_header(names, markdown=options.markdown):
     print(line)

@@ -4,7 +4,6 @@ Nothing is downloaded or prepared here: the error messages say how to.
 """
 
 import difflib
-import json
 import logging
 import os
 import pathlib
@@ -17,6 +16,7 @@ from etils import epath
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_path
+from coatnet_jax.strict_json import to_json
 from coatnet_jax.texts import printable, split_lines
 
 # Data sets that come with the code, each a prepared TFDS directory.
@@ -175,7 +175,7 @@ def preparation_command(name: str, data_dir: str) -> str:
     data_dir: where to.
   """
   # Texts in double quotes, so that a shell takes the whole in single ones.
-  name, data_dir = json.dumps(name), json.dumps(data_dir, ensure_ascii=False)
+  name, data_dir = to_json(name), to_json(data_dir, ensure_ascii=False)
   code = (
     f'import tensorflow_datasets as tfds; tfds.builder({name},'
     f' data_dir={data_dir}, file_format="array_record").download_and_prepare()'

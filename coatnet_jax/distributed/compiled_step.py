@@ -22,6 +22,7 @@ from jax.experimental import serialize_executable
 from jax.sharding import Mesh
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
 
 _FIRST_LINE = b'coatnet_jax compiled program, version 1\n'
 # Of a Pallas kernel: compiled already, with paths of the machine in it. It
@@ -75,7 +76,7 @@ def save_compiled(
     UserError: the file cannot be written.
   """
   serialized, _, _ = serialize_executable.serialize(compiled)
-  facts = json.dumps(describe_program(lowered, mesh)).encode()
+  facts = to_json(describe_program(lowered, mesh)).encode()
   path = epath.Path(path)
   temporary = path.with_name(path.name + '.partial')
   try:

@@ -15,6 +15,8 @@ import socket
 import subprocess
 import sys
 
+from coatnet_jax.strict_json import to_json
+
 
 class LastWords:
   """What is to be said on stderr if this process ends without a word."""
@@ -33,7 +35,7 @@ class LastWords:
       address: host:port that is tried first.
       lost: what is said instead if it cannot be reached.
     """
-    words = json.dumps({'text': text, 'address': address, 'lost': lost})
+    words = to_json({'text': text, 'address': address, 'lost': lost})
     self._process.stdin.write(words + '\n')
     self._process.stdin.flush()
 

@@ -39,6 +39,7 @@ from coatnet_jax.distributed.watchdog import (
   name_process,
 )
 from coatnet_jax.errors import UserError, shorten
+from coatnet_jax.strict_json import to_json
 
 # Packages that compute, or move data between processes.
 PACKAGES = ('jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'orbax-checkpoint')
@@ -350,7 +351,7 @@ def _gather(
   client = global_state.client
   prefix = f'coatnet_jax/told/{topic}'
   # Not jax.process_index(), which waits for every process to have its devices.
-  client.key_value_set(f'{prefix}/{global_state.process_id}', json.dumps(value))
+  client.key_value_set(f'{prefix}/{global_state.process_id}', to_json(value))
   client.wait_at_barrier(f'{prefix}_barrier', milliseconds)
   found = client.key_value_dir_get(prefix)
   told = {int(key.rpartition('/')[2]): json.loads(v) for key, v in found}

@@ -40,6 +40,7 @@ from absl import logging
 
 from coatnet_jax.distributed.last_words import LastWords
 from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
 
 BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 40.0
@@ -270,7 +271,7 @@ class Watchdog:
   def _keep_beating(self) -> None:
     while not self._is_stopped:
       self._change(number=self._beat.number + 1)
-      beat = json.dumps(dataclasses.asdict(self._beat))
+      beat = to_json(dataclasses.asdict(self._beat))
       try:
         self._client.key_value_set(f'{_BEATS}/{self._index}', beat, True)
         first = self._client.key_value_try_get(f'{_BEATS}/0')

@@ -6,7 +6,6 @@ PATH.json for programs and PATH.md for people.
 import contextlib
 import datetime
 import json
-import math
 import os
 import pathlib
 import re
@@ -21,6 +20,7 @@ from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.measures import NUM_BINS
 from coatnet_jax.paths import resolve_path
+from coatnet_jax.strict_json import to_json
 from coatnet_jax.trained_model import TrainedModel
 from coatnet_jax.training.workdir import compute_config_hash
 
@@ -178,7 +178,7 @@ def write_results(
   """
   record = {'run': dict(run), 'evaluations': [dict(e) for e in evaluations]}
   texts = {
-    '.json': to_json(record) + '\n',
+    '.json': to_json(record, indent=2) + '\n',
     '.md': format_markdown(run, evaluations),
   }
   paths = []
@@ -199,22 +199,6 @@ def write_results(
 def _sibling(base: epath.Path, suffix: str) -> epath.Path:
   """Returns base with something after it: its name may have dots."""
   return base.parent / (base.name + suffix)
-
-
-def to_json(tree: Any) -> str:
-  """Returns JSON for people and programs; null for what is not finite."""
-  return json.dumps(_without_nan(tree), indent=2)
-
-
-def _without_nan(tree: Any) -> Any:
-  """Returns a tree with None for what JSON has no number for."""
-  if isinstance(tree, dict):
-    return {key: _without_nan(value) for key, value in tree.items()}
-  if isinstance(tree, list | tuple):
-    return [_without_nan(value) for value in tree]
-  if isinstance(tree, float) and not math.isfinite(tree):
-    return None
-  return tree
 
 
 def format_markdown(

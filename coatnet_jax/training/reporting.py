@@ -7,7 +7,6 @@ it.
 
 import contextlib
 import dataclasses
-import json
 import logging as python_logging
 import math
 import os
@@ -24,7 +23,9 @@ from clu import parameter_overview
 from etils import epath
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
 from coatnet_jax.terminal import Terminal
+from coatnet_jax.training.workdir import SUMMARY_FILE
 from coatnet_jax.values import Options, Range
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 # The time left is first estimated after these many steps.
 STEPS_BEFORE_ESTIMATE = 10
-SUMMARY_FILE = 'summary.json'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,7 +198,9 @@ class TrainingLog:
     self._writer.write_scalars(
       step, {f'eval_{name}': value for name, value in metrics.items()}
     )
-    self._terminal.line(f'step {step:,}: {format_metrics(metrics)}')
+    finite = all(math.isfinite(value) for value in metrics.values())
+    warning = '' if finite else ' (not all finite, so never the best)'
+    self._terminal.line(f'step {step:,}: {format_metrics(metrics)}{warning}')
 
   def write_images(self, step: int, images: np.ndarray) -> None:
     """Writes the first of a batch, [B, H, W, 3] uint8, as one square."""
@@ -237,12 +239,15 @@ def format_metrics(metrics: Mapping[str, float]) -> str:
 def describe_end(workdir: str, summary: Mapping[str, Any]) -> str:
   """Returns what came out of a run and where it is, in lines for people."""
   final, best = summary['final'], summary['best']
+  best_line = 'none: no evaluation gave finite numbers'
+  if best:
+    best_line = f'{format_metrics(best)}, at step {best["step"]:,}'
   quoted = shlex.quote(workdir)
   return (
     f'Finished {summary["steps"]:,} steps in'
     f' {format_seconds(summary["seconds"])}.\n'
     f'final       {format_metrics(final)}\n'
-    f'best        {format_metrics(best)}, at step {best["step"]:,}\n'
+    f'best        {best_line}\n'
     f'results     {workdir}/summary.json\n'
     f'curves      tensorboard --logdir={quoted}\n'
     f'evaluate    python -m tools.evaluate --checkpoint={quoted}\n'
@@ -305,7 +310,7 @@ def write_summary(workdir: str, summary: Mapping[str, Any]) -> None:
   """Writes workdir/summary.json, on the first process."""
   if jax.process_index() == 0:
     path = epath.Path(workdir) / SUMMARY_FILE
-    path.write_text(json.dumps(summary, indent=2) + '\n')
+    path.write_text(to_json(summary, indent=2) + '\n')
 
 
 def has_summary(workdir: str) -> bool:

@@ -73,6 +73,45 @@ def check_unit(name: str, steps: int, epochs: float) -> None:
     )
 
 
+def resolve_warmup(
+  *,
+  warmup_steps: int,
+  warmup_epochs: float,
+  max_warmup_fraction: float,
+  steps_per_epoch: float,
+  num_steps: int,
+) -> tuple[int, int]:
+  """Returns how many steps warm-up takes, and how many it was to take.
+
+  Args:
+    warmup_steps: as `create_learning_rate_schedule` has them all.
+    warmup_epochs: the same in epochs.
+    max_warmup_fraction: part of the run that it is shortened to where it is
+      longer, rounded down, to no step in the shortest runs; 0 shortens none.
+    steps_per_epoch: training examples / global batch size.
+    num_steps: of the whole run.
+
+  Raises:
+    UserError: it is longer than the run, and not to be shortened.
+  """
+  wanted = resolve_steps(
+    name='schedule.warmup',
+    steps=warmup_steps,
+    epochs=warmup_epochs,
+    steps_per_epoch=steps_per_epoch,
+  )
+  if max_warmup_fraction:
+    return min(wanted, int(max_warmup_fraction * num_steps)), wanted
+  if wanted > num_steps:
+    raise UserError(
+      f'Warm-up takes {wanted:,} steps, more than the {num_steps:,} of the'
+      ' whole run; shorten it with config.schedule.warmup_steps or'
+      ' config.schedule.warmup_epochs (0 for none), or set'
+      ' config.schedule.max_warmup_fraction, 0.2, say, to have it shortened.'
+    )
+  return wanted, wanted
+
+
 @checked
 def create_learning_rate_schedule(
   *,
@@ -80,6 +119,7 @@ def create_learning_rate_schedule(
   min_learning_rate: Annotated[float, Range(at_least=0)],
   warmup_steps: Annotated[int, Range(at_least=0, at_most=MAX_STEPS)],
   warmup_epochs: Annotated[float, Range(at_least=0, at_most=1e6)],
+  max_warmup_fraction: Annotated[float, Range(at_least=0, at_most=1)],
   decay: Annotated[str, OneOf(DECAYS)],
   steps_per_epoch: float,
   num_steps: int,
@@ -97,6 +137,8 @@ def create_learning_rate_schedule(
     warmup_steps: Length of warm-up in steps, or 0.
     warmup_epochs: The same in epochs, or 0. Where both are 0 the rate starts at
       the peak.
+    max_warmup_fraction: Part of the run that a longer warm-up is shortened to,
+      or 0 to shorten none: `resolve_warmup`.
     decay: One of `DECAYS`: 'cosine', 'linear' or 'constant'.
     steps_per_epoch: Training examples / global batch size.
     num_steps: Optimizer steps of the whole run, warm-up included.
@@ -119,18 +161,13 @@ def create_learning_rate_schedule(
       f'A run needs at least one step, not {num_steps}; set'
       ' config.training.num_steps or config.training.num_epochs.'
     )
-  warmup = resolve_steps(
-    name='schedule.warmup',
-    steps=warmup_steps,
-    epochs=warmup_epochs,
+  warmup, _ = resolve_warmup(
+    warmup_steps=warmup_steps,
+    warmup_epochs=warmup_epochs,
+    max_warmup_fraction=max_warmup_fraction,
     steps_per_epoch=steps_per_epoch,
+    num_steps=num_steps,
   )
-  if warmup > num_steps:
-    raise UserError(
-      f'Warm-up takes {warmup:,} steps, more than the {num_steps:,} of the'
-      ' whole run; shorten it with config.schedule.warmup_steps or'
-      ' config.schedule.warmup_epochs.'
-    )
   # Where warm-up is the whole run no decay is left, but optax wants one step.
   after_warmup = DECAYS[decay](
     peak_learning_rate, min_learning_rate, max(num_steps - warmup, 1)

@@ -12,8 +12,12 @@ from ml_collections import ConfigDict
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import CONFIG_KEYS
+from coatnet_jax.strict_json import to_json
 
 CONFIG_FILE = 'config.json'
+SUMMARY_FILE = 'summary.json'
+# In what a finished run and the one it is made longer to may differ.
+LENGTH_KEYS = ('training.num_epochs', 'training.num_steps')
 # A network's file system may show a new file late.
 SHARED_WITHIN_SECONDS = 30.0
 # What may change when a run goes on: it does not change what is trained.
@@ -38,16 +42,26 @@ FREE_KEYS = (
 # What runs did before there was a key for it.
 BEFORE_THE_KEY = {
   'augmentation.randaugment_probability': 1.0,
+  'schedule.max_warmup_fraction': 0.0,
   'training.ema_warmup': True,
 }
 
 
-def claim_workdir(workdir: str, config: ConfigDict) -> None:
+def claim_workdir(workdir: str, config: ConfigDict, num_steps: int = 0) -> int:
   """Makes a workdir the one of a config, which it then holds.
+
+  A run that is finished may be made longer: its config may differ in how long
+  it is, if that is more than the steps that were taken. What it said of itself
+  until then is kept, under names with these steps.
 
   Args:
     workdir: created where it is missing; a path, or gs://...
     config: of the run.
+    num_steps: of the run, as its config resolves; 0 lengthens none.
+
+  Returns:
+    The steps of the finished run that is made longer, on the first process; or
+    0.
 
   Raises:
     UserError: no workdir is given, it can't be written, processes do not share
@@ -55,16 +69,27 @@ def claim_workdir(workdir: str, config: ConfigDict) -> None:
   """
   path = epath.Path(workdir)
   saved = path / CONFIG_FILE
+  taken = 0
   text = config_to_json(config) + '\n'
   try:
     if jax.process_index() == 0:
       path.mkdir(parents=True, exist_ok=True)
+      taken = _read_steps_taken(path)
       if saved.exists():
-        check_same_run(json.loads(saved.read_text()), config, workdir)
+        before = json.loads(saved.read_text())
+        is_longer = 0 < taken < num_steps
+        check_same_run(before, config, workdir, is_longer=is_longer)
+        if is_longer and not is_same_run(before, config):
+          kept = path / _name_with_step(CONFIG_FILE, taken)
+          kept.write_text(saved.read_text())
       # Written whole or not at all, also when killed here.
       partial = path / (CONFIG_FILE + '.partial')
       partial.write_text(text)
       partial.replace(saved)
+      if 0 < taken < num_steps:
+        # Not finished any more.
+        summary = path / SUMMARY_FILE
+        summary.replace(path / _name_with_step(SUMMARY_FILE, taken))
     multihost_utils.sync_global_devices('the workdir is claimed')
     if not _is_shared(saved, text):
       raise UserError(
@@ -72,6 +97,7 @@ def claim_workdir(workdir: str, config: ConfigDict) -> None:
         f' {jax.process_index()}: it must be a directory which all processes'
         ' share, or gs://...'
       )
+    return taken if taken < num_steps else 0
   except UserError:
     raise
   except json.JSONDecodeError as error:
@@ -108,10 +134,37 @@ def _without_paths(text: str) -> dict[str, Any]:
   return {k: v for k, v in values.items() if k not in CONFIG_KEYS}
 
 
+def _read_steps_taken(path: epath.Path) -> int:
+  """Returns the steps of the run that was finished in a workdir, or 0."""
+  summary = path / SUMMARY_FILE
+  return json.loads(summary.read_text())['steps'] if summary.exists() else 0
+
+
+def _name_with_step(name: str, step: int) -> str:
+  """Returns 'config_to_step_1000.json' for 'config.json'."""
+  return name.replace('.', f'_to_step_{step}.')
+
+
+def is_same_run(saved: dict[str, Any], config: ConfigDict) -> bool:
+  """Returns whether a config is one that was saved, in every key."""
+  return flatten(saved) == flatten(json.loads(config_to_json(config)))
+
+
 def check_same_run(
-  saved: dict[str, Any], config: ConfigDict, workdir: str
+  saved: dict[str, Any],
+  config: ConfigDict,
+  workdir: str,
+  *,
+  is_longer: bool = False,
 ) -> None:
-  """Raises UserError if what is trained differs, with every difference."""
+  """Raises UserError if what is trained differs, with every difference.
+
+  Args:
+    saved: the config that the workdir holds.
+    config: the one it is to go on with.
+    workdir: for the message.
+    is_longer: whether that is a finished run, to be made longer.
+  """
   before = BEFORE_THE_KEY | flatten(saved)
   now = flatten(json.loads(config_to_json(config)))
   if not before.get('augmentation.randaugment_layers'):
@@ -123,9 +176,15 @@ def check_same_run(
     f'  {key}: {before.get(key, missing)} before, {now.get(key, missing)} now'
     for key in sorted(before.keys() | now.keys())
     if not key.startswith(FREE_KEYS)
+    and not (is_longer and key in LENGTH_KEYS)
     and before.get(key, missing) != now.get(key, missing)
   ]
   if differences:
+    if all(line.strip().startswith(LENGTH_KEYS) for line in differences):
+      differences.append(
+        '  A run that is finished can be made longer; not one that is not, and'
+        ' none can be made shorter.'
+      )
     raise UserError(
       f'{workdir} holds a run with another config; use another --workdir, or'
       ' the config it was started with. The difference:\n'
@@ -135,7 +194,7 @@ def check_same_run(
 
 def config_to_json(config: ConfigDict) -> str:
   """Returns a config as JSON, with sorted keys."""
-  return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+  return to_json(config.to_dict(), indent=2, sort_keys=True)
 
 
 def compute_config_hash(config: ConfigDict) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from coatnet_jax.strict_json import to_json
 from coatnet_jax.weights import names
 from coatnet_jax.weights.files import WeightsFile
 
@@ -53,7 +54,7 @@ def write_tensors(
     tensors: by the names they have in the file.
     description: of the model.
   """
-  text = json.dumps(dataclasses.asdict(description))
+  text = to_json(dataclasses.asdict(description))
   # 'format' is what other readers of safetensors want to know.
   save_file(dict(tensors), path, metadata={_METADATA_KEY: text, 'format': 'pt'})
 

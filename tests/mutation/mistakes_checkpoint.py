@@ -14,14 +14,14 @@ MISTAKES = (
     ),
     (
       'worst_kept_on_disk',
-      'sign = 1 if BEST_METRICS[options.best_metric] else -1',
+      'sign = 1 if BEST_METRICS[best_metric] else -1',
       'sign = 1',
       'The best by loss is deleted, and the worst kept beside the newest.',
       'train_test.py',
     ),
     (
       'evaluations_not_saved',
-      'metrics=dict(metrics) if metrics else None,',
+      'metrics=null_for_nan(metrics) if metrics else None,',
       'metrics=None,',
       'Checkpoints do not say how good they are, so the newest is taken.',
       'train_test.py',
@@ -49,10 +49,17 @@ MISTAKES = (
     ),
     (
       'first_of_equals',
-      '(sign * evaluations[step][best_metric], step)',
-      '(sign * evaluations[step][best_metric], -step)',
+      '(_compute_quality(evaluations[step], best_metric), step)',
+      '(_compute_quality(evaluations[step], best_metric), -step)',
       'Of equally good checkpoints the first is taken.',
       'trained_model_test.py',
+    ),
+    (
+      'nan_is_the_best',
+      'finite = [step for step in evaluations if is_finite(evaluations[step])]',
+      'finite = list(evaluations)',
+      'An evaluation with NaN is the best of a run.',
+      'checkpoint_test.py',
     ),
     (
       'rate_with_evaluation',
@@ -94,7 +101,7 @@ MISTAKES = (
     ),
     (
       'newest_for_best',
-      'return best_evaluation(evaluations, best_metric) or newest',
+      'return best or newest',
       'return newest',
       'Tools take the newest checkpoint of a workdir for its best.',
       'trained_model_test.py',

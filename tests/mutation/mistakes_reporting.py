@@ -98,8 +98,8 @@ MISTAKES = (
     ),
     (
       'another_run_taken_over',
-      'check_same_run(json.loads(saved.read_text()), config, workdir)',
-      'json.loads(saved.read_text())',
+      'check_same_run(before, config, workdir, is_longer=is_longer)',
+      'pass',
       'A workdir with a run of another config is written over.',
       'training/workdir_test.py',
     ),

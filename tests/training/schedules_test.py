@@ -25,6 +25,7 @@ def _create(**changes):
     'min_learning_rate': 0.1,
     'warmup_steps': 10,
     'warmup_epochs': 0.0,
+    'max_warmup_fraction': 0.0,
     'decay': 'cosine',
     'steps_per_epoch': 11,
     'num_steps': 110,
@@ -176,3 +177,26 @@ def test_resolve_steps_refuses(steps, epochs, message):
 def test_schedule_refuses(changes, message):
   with pytest.raises(UserError, match=message):
     _create(**changes)
+
+
+@pytest.mark.parametrize(
+  ('num_steps', 'fraction', 'expected'),
+  [
+    (1000, 0.2, 78),
+    (40, 0.2, 8),
+    (3, 0.2, 0),
+    (1, 0.2, 0),
+    (100, 1.0, 78),
+    (50, 1.0, 50),
+    (78, 0.0, 78),
+  ],
+)
+def test_warm_up_gives_way_where_it_may(num_steps, fraction, expected):
+  warmup = schedules.resolve_warmup(
+    warmup_steps=0,
+    warmup_epochs=1.0,
+    max_warmup_fraction=fraction,
+    steps_per_epoch=78.125,
+    num_steps=num_steps,
+  )
+  assert warmup == (expected, 78)

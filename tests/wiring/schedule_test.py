@@ -78,6 +78,14 @@ def test_warm_up_takes_so_many_epochs():
     assert _rates(warmup_epochs=epochs) == pytest.approx(expected, rel=1e-4)
 
 
+@proves('schedule.max_warmup_fraction')
+def test_a_longer_warm_up_is_shortened_to_a_part_of_the_run():
+  for fraction, warmup in ((0.25, 2), (0.5, 4), (0.0, 6), (1.0, 6)):
+    rates = _rates(max_warmup_fraction=fraction, warmup_epochs=3.0)
+    expected = [min(k / warmup, 1) * 0.01 for k in range(8)]
+    assert rates == pytest.approx(expected, rel=1e-4)
+
+
 @proves('training.num_steps', 'training.num_epochs')
 def test_a_run_takes_so_many_steps_or_epochs():
   for steps, epochs, expected in ((3, 0.0, 3), (0, 2.5, 5), (0, 3.0, 6)):

@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from coatnet_jax.data.preparation.examples import PreparationSource
 from coatnet_jax.data.preparation.shards import WORK_FOLDER, WrittenShard
+from coatnet_jax.strict_json import to_json
 
 # What the data set was made from and with.
 PLAN_FILE = 'preparation.json'
@@ -41,7 +42,7 @@ def write_data_set_info(
       text = (pathlib.Path(folder) / name).read_text(encoding='utf-8')
       if name.endswith('.json'):
         # The order of a protocol buffer's map differs between processes.
-        text = json.dumps(
+        text = to_json(
           json.loads(text), indent=2, sort_keys=True, ensure_ascii=False
         )
       write_text(directory / name, text)

@@ -10,7 +10,6 @@ import dataclasses
 import fcntl
 import functools
 import hashlib
-import json
 import pathlib
 import shutil
 import time
@@ -32,6 +31,7 @@ from coatnet_jax.data.preparation.shards import (
 from coatnet_jax.data.preparation.verification import DEFAULT_MAX_PIXELS
 from coatnet_jax.data.preparation.worker_pool import write_shards
 from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
 
 ShardWriter = Callable[
   [PreparationSource, list[Shard]], Iterator[tuple[Shard, WrittenShard]]
@@ -205,7 +205,7 @@ def _plan_of(source: PreparationSource, options: PreparationOptions) -> str:
     'order': options.order,
     'max_pixels': options.max_pixels,
   }
-  return json.dumps(plan, indent=1)
+  return to_json(plan, indent=1)
 
 
 def _is_complete(directory: pathlib.Path, plan: str) -> bool:

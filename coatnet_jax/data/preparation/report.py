@@ -1,8 +1,8 @@
 """What became of the images: for a reader, and for a program."""
 
 import collections
-import json
 
+from coatnet_jax import strict_json
 from coatnet_jax.data.image_source import count_of
 from coatnet_jax.data.preparation.shards import WrittenShard
 
@@ -43,7 +43,7 @@ def summarize(
 
 def to_json(summary: dict) -> str:
   """Returns report.json."""
-  return json.dumps(summary, indent=1) + '\n'
+  return strict_json.to_json(summary, indent=1) + '\n'
 
 
 def to_text(summary: dict) -> str:

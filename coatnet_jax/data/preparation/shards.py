@@ -23,6 +23,7 @@ from coatnet_jax.data.preparation.verification import (
   verify_image,
 )
 from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
 from coatnet_jax.texts import printable
 
 # The folder of notes and unfinished files in a data set that is not complete.
@@ -116,7 +117,7 @@ def write_shard(source: PreparationSource, shard: Shard) -> WrittenShard:
   try:
     with disk_errors(shard.directory):
       written = _write_records(source, shard, unfinished)
-      note.write_text(json.dumps(dataclasses.asdict(written)), encoding='utf-8')
+      note.write_text(to_json(dataclasses.asdict(written)), encoding='utf-8')
       # The note comes first: a shard without one is written again.
       note.replace(shard.note_path)
       unfinished.replace(shard.path)

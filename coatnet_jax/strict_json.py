@@ -1,0 +1,30 @@
+"""JSON as every program reads it: without NaN and Infinity, which are none."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def to_json(tree: Any, **options: Any) -> str:
+  """Returns a tree as JSON; null for a number that is not finite.
+
+  Args:
+    tree: mappings, sequences and what JSON has.
+    **options: of `json.dumps`.
+
+  Raises:
+    TypeError: JSON has no such value.
+  """
+  return json.dumps(null_for_nan(tree), allow_nan=False, **options)
+
+
+def null_for_nan(tree: Any) -> Any:
+  """Returns a tree with None for numbers that are not finite."""
+  if isinstance(tree, Mapping):
+    return {key: null_for_nan(value) for key, value in tree.items()}
+  if isinstance(tree, list | tuple):
+    return [null_for_nan(value) for value in tree]
+  if isinstance(tree, float) and not math.isfinite(tree):
+    return None
+  return tree

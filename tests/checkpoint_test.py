@@ -1,0 +1,101 @@
+"""Which checkpoint is the best, where numbers are not finite too."""
+
+import json
+import math
+
+import jax.numpy as jnp
+import pytest
+
+from coatnet_jax import checkpoint
+from coatnet_jax.errors import UserError
+from coatnet_jax.trained_model import find_checkpoint
+from coatnet_jax.training import reporting
+
+NAN, INFINITE = math.nan, math.inf
+
+
+def _measures(top1, loss=1.0):
+  return {'top1': top1, 'top5': 0.9, 'loss': loss, 'count': 10}
+
+
+@pytest.mark.parametrize(
+  ('evaluations', 'metric', 'best'),
+  [
+    ({1: _measures(NAN), 2: _measures(0.2), 3: _measures(0.1)}, 'top1', 2),
+    ({1: _measures(0.2), 2: _measures(INFINITE)}, 'top1', 1),
+    # A network whose loss is no number has a rank all the same.
+    ({1: _measures(0.2), 2: _measures(0.3, loss=NAN)}, 'top1', 1),
+    ({1: _measures(0.2, 3.0), 2: _measures(0.3, -INFINITE)}, 'loss', 1),
+    ({1: _measures(0.2, NAN), 2: _measures(0.2, 9.0)}, 'loss', 2),
+    ({1: _measures(NAN), 2: _measures(0.1, loss=NAN)}, 'top1', None),
+    ({}, 'loss', None),
+    ({1: _measures(0.2), 2: _measures(0.2)}, 'top1', 2),
+  ],
+)
+def test_what_is_not_finite_is_never_the_best(evaluations, metric, best):
+  assert checkpoint.best_evaluation(evaluations, metric) == best
+
+
+def _save(workdir, evaluations, metric='loss', max_to_keep=1):
+  """Saves a checkpoint of each evaluation, and keeps the newest."""
+  options = checkpoint.CheckpointOptions(
+    every_steps=0, every_seconds=0, max_to_keep=max_to_keep, best_metric=metric
+  )
+  metadata = checkpoint.Metadata(
+    model={},
+    preprocessing={},
+    class_names=('a',),
+    config={'checkpoint': {'best_metric': metric}},
+  )
+  manager = checkpoint.open_checkpoints(str(workdir), options, print)
+  for step, metrics in evaluations.items():
+    checkpoint.save_checkpoint(
+      manager,
+      {'w': jnp.zeros(2)},
+      step=step,
+      progress=checkpoint.Progress(examples_seen=step, seconds_in_steps=1.0),
+      metadata=metadata,
+      metrics=metrics,
+    )
+  manager.wait_until_finished()
+  summary = checkpoint.summarize(manager, options)
+  manager.close()
+  return summary
+
+
+def _refuse(token):
+  raise AssertionError(f'{token} is no JSON')
+
+
+def test_the_best_is_kept_beside_newer_ones_that_are_not_finite(tmp_path):
+  evaluations = {
+    1: _measures(0.3, 2.0),
+    2: _measures(0.5, 1.0),
+    3: _measures(NAN, NAN),
+    4: _measures(0.9, -INFINITE),
+  }
+  summary = _save(tmp_path, evaluations)
+  assert summary['best']['step'] == 2
+  assert summary['final']['step'] == 4
+  assert find_checkpoint(tmp_path).name == '2'
+  kept = [p for p in (tmp_path / 'checkpoints').iterdir() if p.name.isdigit()]
+  assert sorted(p.name for p in kept) == ['2', '4']
+  written = [*tmp_path.rglob('metrics/metrics')]
+  assert len(written) == 2
+  for path in written:
+    json.loads(path.read_text(), parse_constant=_refuse)
+  reporting.write_summary(str(tmp_path), summary)
+  text = (tmp_path / 'summary.json').read_text()
+  assert json.loads(text, parse_constant=_refuse)['final']['loss'] is None
+  assert 'at step 2' in reporting.describe_end(str(tmp_path), summary)
+
+
+def test_where_nothing_is_finite_it_is_said(tmp_path):
+  summary = _save(
+    tmp_path, {1: _measures(NAN), 2: _measures(0.1, NAN)}, max_to_keep=2
+  )
+  assert summary['best'] is None
+  said = reporting.describe_end(str(tmp_path), summary)
+  assert 'best        none: no evaluation gave finite numbers' in said
+  with pytest.raises(UserError, match='no evaluation gave finite numbers'):
+    find_checkpoint(tmp_path)
