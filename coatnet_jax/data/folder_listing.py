@@ -39,7 +39,7 @@ class LeftOut:
     """Counts a file.
 
     Args:
-      reason: what it is, in the plural.
+      reason: why, as in 'three hidden'.
       path: for the example.
     """
     count, example = self._found.get(reason, (0, path))
@@ -53,12 +53,11 @@ class LeftOut:
 
   def describe(self) -> str:
     """Returns how many and why, in one line; '' for none."""
-    return '; '.join(
-      f'{count:,} {reason} left out ({printable(example)}'
-      + ', ...' * (count > 1)
-      + ')'
+    parts = [
+      f'{count:,} {reason} ({printable(example)}{", ..." * (count > 1)})'
       for reason, (count, example) in self._found.items()
-    )
+    ]
+    return f'left out: {", ".join(parts)}' if parts else ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +104,14 @@ def list_images(folder: pathlib.Path, left_out: LeftOut) -> list[str]:
       folders.clear()
       continue
     seen.add(real)
-    folders[:] = [name for name in folders if not name.startswith('.')]
-    for name in files:
-      path = os.path.relpath(os.path.join(parent, name), folder)
-      if _is_image(name):
+    folders.sort()
+    within = os.path.relpath(parent, folder)
+    is_hidden = within != '.' and f'{os.sep}.' in f'{os.sep}{within}'
+    for name in sorted(files):
+      path = os.path.normpath(os.path.join(within, name))
+      if _is_image(name) and is_hidden:
+        left_out.add('hidden', path)
+      elif _is_image(name):
         found.append(path)
       else:
         _count_other(name, path, left_out)
@@ -130,34 +133,28 @@ def list_classes(directory: pathlib.Path, why: str = 'Each') -> ClassFolders:
   """
   left_out, files = LeftOut(), {}
   with os.scandir(directory) as entries:
-    for entry in entries:
-      if entry.is_dir():
-        continue
-      if _is_image(entry.name):
-        left_out.add('images that are in no class folder', entry.name)
-      else:
-        _count_other(entry.name, entry.name, left_out)
+    beside = sorted(entry.name for entry in entries if not entry.is_dir())
+  for name in beside:
+    if _is_image(name):
+      left_out.add('in no class folder', name)
+    else:
+      _count_other(name, name, left_out)
   for name in sort_classes(folders_in(directory)):
     in_class = LeftOut()
     files[name] = list_images(directory / name, in_class)
     if not files[name]:
-      others = in_class.describe()
+      others = f' ({in_class.describe()})' if in_class.describe() else ''
       raise UserError(
         f'The class folder {printable(directory / name)} has no images'
-        f' ({", ".join(IMAGE_SUFFIXES)})'
-        + f', but {others}'
-        * bool(others)
-        + f'; add some or remove it. {why} folder in {printable(directory)} is'
-        ' one class.'
+        f' ({", ".join(IMAGE_SUFFIXES)}){others}; add some or remove it. {why}'
+        f' folder in {printable(directory)} is one class.'
       )
     left_out.add_all(name, in_class)
   if not files:
-    others = left_out.describe()
+    others = f'; {left_out.describe()}' if left_out.describe() else ''
     raise UserError(
       f'There are no images in {printable(directory)}: expected one folder per'
-      f' class, as in {printable(directory)}/<class>/*.jpg'
-      + f'; {others}' * bool(others)
-      + '.'
+      f' class, as in {printable(directory)}/<class>/*.jpg{others}.'
     )
   return ClassFolders(directory, files, left_out.describe())
 
@@ -246,11 +243,11 @@ def _count_other(name: str, path: str, left_out: LeftOut) -> None:
   if name.startswith('.'):
     # What systems keep in a folder is none of ours, unless it may be an image.
     if name.lower().endswith((*IMAGE_SUFFIXES, *_TO_CONVERT)):
-      left_out.add('hidden files', path)
+      left_out.add('hidden', path)
   elif name.lower().endswith(_TO_CONVERT):
-    left_out.add('images to convert to JPEG or PNG', path)
+    left_out.add('to convert to JPEG or PNG', path)
   else:
-    left_out.add('files that are not named as images', path)
+    left_out.add('not named as an image', path)
 
 
 def _raise_unreadable(error: OSError) -> None:

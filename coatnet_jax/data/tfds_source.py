@@ -271,12 +271,13 @@ def _open_directory(builder_dir: str) -> tfds.core.DatasetBuilder:
 
 
 def _class_names(builder_dir: str, label: str, features) -> tuple[str, ...]:
-  """Returns the names that TFDS has, without marks of the list's encoding."""
-  names = features[label].names
+  """Returns the names of the classes: TFDS keeps marks of a list's encoding."""
+  names = tuple(features[label].names)
   path = epath.Path(builder_dir) / f'{label}.labels.txt'
-  if not any('\ufeff' in name or '\r' in name for name in names):
-    return tuple(names)
-  return tuple(filter(None, split_lines(path.read_bytes())))
+  if not path.exists():
+    return names
+  listed = tuple(filter(None, split_lines(path.read_bytes())))
+  return listed if len(listed) == len(names) else names
 
 
 def _check_features(features, label: str, full_name: str) -> None:
