@@ -147,7 +147,7 @@ def test_what_cannot_be_decoded_is_replaced(create_trained, data_options):
     0,
     **run,
   )
-  assert named == [f'picture {bad}']
+  assert named == [f'picture {bad}: not an image']
   np.testing.assert_array_equal(np.bincount(found), [60, 60])
   np.testing.assert_array_equal(features[:, 0], found)
   np.testing.assert_array_equal(np.bincount(ranks), [2] * 60)
