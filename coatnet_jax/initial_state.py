@@ -69,7 +69,7 @@ def keep_chosen(config: ConfigDict, chosen: Iterable[str]) -> None:
   """
   chosen = set(chosen)
   config.follow_init_from = tuple(
-    key for key in config.follow_init_from if key not in chosen
+    (key, value) for key, value in config.follow_init_from if key not in chosen
   )
 
 
@@ -90,16 +90,7 @@ def follow_init_from(
     UserError: `init_from` is no checkpoint, or `follow_init_from` has a key
       that a checkpoint does not say.
   """
-  keys = tuple(config.follow_init_from)
-  for key in keys:
-    section, _, name = key.partition('.')
-    known = section == 'preprocessing' and name in config.preprocessing
-    if key != 'model.name' and not known:
-      allowed = [f'preprocessing.{name}' for name in config.preprocessing]
-      raise UserError(
-        f'config.follow_init_from has {key!r}; it can have'
-        f' {", ".join(["model.name", *sorted(allowed)])}.'
-      )
+  keys = _find_followed_keys(config)
   if not config.init_from or not keys:
     return config, []
   if workdir_lib.is_claimed(workdir):
@@ -129,6 +120,29 @@ def follow_init_from(
             ConfigDict(value) if isinstance(value, dict) else value
           )
   return config, taken
+
+
+def _find_followed_keys(config: ConfigDict) -> list[str]:
+  """Returns the keys to take over: those that nobody has set.
+
+  Raises:
+    UserError: one is not in every checkpoint, or is none.
+  """
+  allowed = [
+    'model.name',
+    *(f'preprocessing.{name}' for name in sorted(config.preprocessing)),
+  ]
+  keys = []
+  for key, value in config.follow_init_from:
+    if key not in allowed:
+      raise UserError(
+        f'config.follow_init_from has {key!r}; it can have'
+        f' {", ".join(allowed)}.'
+      )
+    section, _, name = key.partition('.')
+    if config[section][name] == value:
+      keys.append(key)
+  return keys
 
 
 def abstract_train_state(

@@ -65,7 +65,7 @@ class RootOptions(Options, section='config'):
   # What seeds a key of JAX without being cut off.
   seed: Annotated[int, Range(at_least=0, below=2**32)]
   init_from: str
-  follow_init_from: tuple[str, ...]
+  follow_init_from: tuple[tuple[str, Any], ...]
   compiled_train_step: str
 
 

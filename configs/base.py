@@ -27,10 +27,10 @@ def get_config() -> ConfigDict:
   # model must otherwise be the same. A run that goes on takes nothing.
   config.init_from = ''
 
-  # Keys whose values are those that init_from's checkpoint was trained with,
-  # not the ones here: 'model.name', with the options of the variant, and keys
-  # of preprocessing. What the command line sets is left out of it; who sets
-  # such a key in code takes it out. Ours.
+  # Pairs of a key and the value that it has where nobody sets it: while it is
+  # that one, a run takes the value that init_from's checkpoint was trained
+  # with. Keys are 'model.name', with which the variant's options come, and
+  # those of preprocessing. Ours.
   config.follow_init_from = ()
 
   # A file of `tools.plan --save_compiled`: the compiled train step, to be

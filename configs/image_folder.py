@@ -15,8 +15,7 @@ To finetune trained weights, of another run or of `tools.import_timm`:
     python main.py --config=configs/image_folder.py:finetune --workdir=... \
         --config.data.data_dir=FOLDER --config.init_from=DIR
 
-Model, image size and normalisation are then those of DIR, unless the command
-line sets them.
+Model, image size and normalisation are then those of DIR, unless they are set.
 """
 
 from configs import base, recipes
@@ -43,10 +42,6 @@ def get_config(phase='train'):
   config.model.name = 'coatnet_small'
   config.model.stochastic_depth_rate = 0.1
   config.model.batch_norm_momentum = 0.9
-  config.follow_init_from = (
-    'model.name',
-    *(f'preprocessing.{key}' for key in config.preprocessing),
-  )
   config.data.source = 'folder'
   config.data.eval_split = 'val'
   config.preprocessing.image_size = (64, 64)
@@ -63,5 +58,12 @@ def get_config(phase='train'):
   config.training.global_batch_size = 64
   config.evaluation.global_batch_size = 256
   config.logging.every_steps = 10
+  config.follow_init_from = (
+    ('model.name', config.model.name),
+    *(
+      (f'preprocessing.{key}', value)
+      for key, value in config.preprocessing.items()
+    ),
+  )
   config.update_from_flattened_dict(column)
   return config

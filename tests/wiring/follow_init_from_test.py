@@ -28,7 +28,8 @@ THEIRS = {
   'eval_resize': 'timm',
   'interpolation': 'bilinear',
 }
-ALL = tuple(image_folder.get_config().follow_init_from)
+DEFAULTS = image_folder.get_config().follow_init_from
+ALL = tuple(key for key, _ in DEFAULTS)
 
 
 @pytest.fixture(scope='module')
@@ -109,13 +110,44 @@ def test_what_the_user_sets_stays(chosen, imported, tmp_path, monkeypatch):
     config_flags.get_override_values(found['config']),
   )
   config = found['config'].value
-  assert config.follow_init_from == tuple(k for k in ALL if k not in chosen)
+  assert config.follow_init_from == tuple(
+    (key, value) for key, value in DEFAULTS if key not in chosen
+  )
   config.init_from = imported
   config, _ = follow_init_from(config, str(tmp_path / 'new'))
   for key in ALL:
     section, name = key.split('.')
     theirs = 'tiny' if key == 'model.name' else THEIRS[name]
     assert config[section][name] == chosen.get(key, theirs)
+
+
+@pytest.mark.parametrize(
+  'chosen',
+  [
+    {'preprocessing.image_size': (128, 96)},
+    {'preprocessing.std': (0.3, 0.3, 0.3), 'model.name': 'coatnet_1'},
+    {'preprocessing.eval_crop_fraction': 1.0},
+  ],
+)
+def test_what_code_sets_stays(chosen, imported, tmp_path):
+  config = _config('finetune', imported, **chosen)
+  config, said = follow_init_from(config, str(tmp_path / 'new'))
+  for key in ALL:
+    section, name = key.split('.')
+    theirs = 'tiny' if key == 'model.name' else THEIRS[name]
+    assert config[section][name] == chosen.get(key, theirs)
+  assert len(said) == len(ALL) - len(chosen)
+
+
+def test_the_same_value_can_be_chosen(imported, tmp_path):
+  config = _config('finetune', imported)
+  keep_chosen(
+    config, ['preprocessing.image_size', 'preprocessing.interpolation']
+  )
+  config, _ = follow_init_from(config, str(tmp_path / 'new'))
+  assert config.preprocessing.image_size == (64, 64)
+  assert config.preprocessing.interpolation == 'bicubic'
+  assert config.preprocessing.mean == THEIRS['mean']
 
 
 def test_a_run_that_goes_on_needs_them_no_more(imported, tmp_path):
@@ -142,7 +174,7 @@ def test_without_init_from_the_config_is_as_it_is(tmp_path):
 
 def test_what_cannot_be_followed(imported, tmp_path):
   for key in ('optimizer.b1', 'preprocessing.size', 'seed'):
-    config = _config('train', imported, follow_init_from=(key,))
+    config = _config('train', imported, follow_init_from=((key, 0),))
     with pytest.raises(UserError, match=f"has '{key}'; it can have model.name"):
       follow_init_from(config, str(tmp_path / 'new'))
   config = _config('finetune', str(tmp_path / 'WORKDIR_OF_train'))
@@ -155,7 +187,9 @@ def test_the_key_names_what_is_followed(imported, tmp_path):
   for keys in ((), ('preprocessing.mean',), ('preprocessing.image_size',)):
     config = base.get_config()
     config.init_from = imported
-    config.follow_init_from = keys
+    config.follow_init_from = tuple(
+      (key, config.preprocessing[key.partition('.')[2]]) for key in keys
+    )
     registry.record(config)
     config, _ = follow_init_from(config, str(tmp_path / 'new'))
     for key, size in (('mean', 3), ('image_size', 2)):
