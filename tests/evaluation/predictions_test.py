@@ -97,8 +97,8 @@ def test_what_cannot_be_decoded_is_left_out(create_trained, data_options):
 def test_many_that_cannot_be_decoded_are_a_sentence(
   create_trained, data_options
 ):
-  source = Painted([0, 1], [0, None])
-  with pytest.raises(UserError, match=r'1 of 2 images cannot.*\n  picture 1'):
+  source = Painted([0, 1, 2], [0, None, None])
+  with pytest.raises(UserError, match=r'2 of 3 images cannot.*\n  picture 1'):
     _predict(create_trained(NAMES), source, data_options())
 
 
