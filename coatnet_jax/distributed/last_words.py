@@ -15,8 +15,6 @@ import socket
 import subprocess
 import sys
 
-from coatnet_jax.strict_json import to_json
-
 
 class LastWords:
   """What is to be said on stderr if this process ends without a word."""
@@ -35,7 +33,7 @@ class LastWords:
       address: host:port that is tried first.
       lost: what is said instead if it cannot be reached.
     """
-    words = to_json({'text': text, 'address': address, 'lost': lost})
+    words = json.dumps({'text': text, 'address': address, 'lost': lost})
     self._process.stdin.write(words + '\n')
     self._process.stdin.flush()
 

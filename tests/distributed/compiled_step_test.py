@@ -1,3 +1,5 @@
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,3 +90,33 @@ def test_a_kernels_compiled_form_does_not_count():
   assert compiled_step._KERNEL_BODY.sub('', text) == (
     r'backend_config = "{, \22x\22: 1}"'
   )
+
+
+class _Lowered:
+  """A program with a kernel, whose compiled form differs each time."""
+
+  def __init__(self, body):
+    self._text = r'backend_config = "{\22body\22: \22' + body + r'\22, 1}"'
+
+  def as_text(self):
+    return self._text
+
+
+def test_programs_that_differ_in_a_kernels_compiled_form_are_the_same(mesh):
+  first, second = (
+    compiled_step.describe_program(_Lowered(body), mesh)
+    for body in ('TUz/+=', 'abc=')
+  )
+  assert first == second
+
+
+@pytest.mark.parametrize('count', [1, 2, 8])
+def test_a_program_says_how_many_devices_it_is_for(count):
+  device = types.SimpleNamespace(
+    device_kind='chip', platform='cpu', process_index=0
+  )
+  mesh = types.SimpleNamespace(
+    size=count, devices=np.array([device] * count, object)
+  )
+  facts = compiled_step.describe_program(_Lowered('a'), mesh)
+  assert facts['devices'] == f'{count} x chip'

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -154,8 +155,6 @@ def test_the_hash_of_the_code_is_of_every_file(monkeypatch, name):
   ],
 )
 def test_a_port_that_does_not_answer_or_is_taken(index, message):
-  import socket
-
   with socket.socket() as taken:
     taken.bind(('127.0.0.1', 0))  # Taken, and nobody listens.
     port = taken.getsockname()[1]
@@ -195,3 +194,27 @@ def test_last_words(words, expected):
     timeout=60,
   )
   assert (said.stdout, said.stderr) == ('', expected)
+
+
+@pytest.mark.parametrize('listens', [True, False])
+def test_last_words_are_of_process_0_only_where_that_is_gone(listens):
+  with socket.socket() as coordinator:
+    coordinator.bind(('127.0.0.1', 0))
+    if listens:
+      coordinator.listen()
+    port = coordinator.getsockname()[1]
+    words = {
+      'text': 'killed',
+      'address': f'127.0.0.1:{port}',
+      'lost': 'process 0 is gone',
+    }
+    said = subprocess.run(
+      [sys.executable, '-I', '-S', last_words.__file__],
+      input=json.dumps(words) + '\n',
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=60,
+    )
+  expected = 'killed' if listens else 'process 0 is gone'
+  assert said.stderr == f'{expected}\n'

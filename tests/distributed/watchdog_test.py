@@ -64,6 +64,17 @@ def test_a_broken_collective_is_soon_laid_to_who_does_not_beat():
   assert run.beat(now, p2=None).startswith('Process 2 (host-2) has not been')
 
 
+def test_who_has_said_its_error_is_not_called_silent():
+  run = _Run()
+  broken = {'error': 'connection closed', 'is_broken': True}
+  run.beat(0)
+  assert run.beat(1, p1=broken) == ''
+  # It has nothing more to say, and the others wait on.
+  for now in (2, watchdog.BROKEN_SECONDS + 2, watchdog.SILENCE_SECONDS + 2):
+    verdict = run.beat(now, p1=None)
+    assert 'has not been heard of' not in verdict
+
+
 def test_a_broken_collective_of_all_is_its_own():
   run = _Run()
   broken = {'error': 'out of order', 'is_broken': True}

@@ -10,7 +10,7 @@ MISTAKES = (
       'options=dataclasses.replace(loss, label_smoothing=0.0),',
       'options=loss,',
       'The loss of evaluation is that of smoothed labels.',
-      'train_test.py',
+      'whole_train_step_test.py::test_every_number_agrees',
     ),
     (
       'evaluated_with_the_batch',
@@ -19,7 +19,7 @@ MISTAKES = (
       " mutable=['batch_stats']\n"
       '  )[0]',
       'Evaluation normalises by its own batch.',
-      'train_test.py',
+      'whole_train_step_test.py::test_every_number_agrees',
     ),
   ),
   *in_file(

@@ -10,7 +10,7 @@ MISTAKES = (
       'StochasticDepth(jax.random.fold_in(key, index), self.drop_rate(index))',
       'StochasticDepth(key, self.drop_rate(index))',
       'Every block drops the branches of the same examples.',
-      'models/coatnet_test.py',
+      'whole_train_step_test.py::test_every_number_agrees',
     ),
     (
       'nothing_dropped',
@@ -137,7 +137,7 @@ MISTAKES = (
       "scale(x, 'ffn_layer_scale'), drop, 1)",
       "scale(x, 'ffn_layer_scale'), drop, 0)",
       'The FFN drops the examples that attention dropped.',
-      'models/coatnet_test.py',
+      'whole_train_step_test.py::test_every_number_agrees',
     ),
     (
       'half_flipped_table',
