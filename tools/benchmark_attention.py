@@ -109,16 +109,16 @@ def create_parser() -> argparse.ArgumentParser:
     " --head_dim (32), without it the five that are CoAtNet-0's",
   )
   for name in ('batch', 'heads', 'head_dim'):
-    parser.add_argument(f'--{name}', type=int, metavar='N')
+    command_line.add_number(parser, f'--{name}', metavar='N')
   parser.add_argument('--dtype', default='bfloat16', choices=DTYPES)
   parser.add_argument(
     '--measure',
     action='store_true',
     help='time on the devices there are, instead of compiling for others',
   )
-  parser.add_argument(
+  command_line.add_number(
+    parser,
     '--repeats',
-    type=int,
     default=20,
     metavar='N',
     help='runs of each, where times are measured (20)',

@@ -1,11 +1,13 @@
 """What tools share that read a checkpoint: start-up, arguments, errors."""
 
 import argparse
+import contextlib
+import functools
 import pathlib
 import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from absl import flags
 from etils import epath
@@ -13,6 +15,7 @@ from etils import epath
 from coatnet_jax import paths, texts
 from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
+from coatnet_jax.values import Range, convert
 
 if TYPE_CHECKING:
   from jax.sharding import Mesh
@@ -61,6 +64,57 @@ def create_bare_parser(name: str, description: str) -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
+
+
+def add_number(
+  parser: argparse.ArgumentParser,
+  name: str,
+  kind: type = int,
+  *,
+  at_least: float | None = 1,
+  above: float | None = None,
+  below: float | None = None,
+  **options: Any,
+) -> None:
+  """Adds an argument that is a number; others are a UserError that names it.
+
+  Args:
+    parser: takes it.
+    name: of the argument: '--top'.
+    kind: int or float.
+    at_least: the smallest, if any.
+    above: what it must be larger than, if anything.
+    below: what it must be smaller than; 2**31 if None.
+    **options: of `parser.add_argument`.
+  """
+  bounds = Range(
+    at_least=at_least, above=above, below=2**31 if below is None else below
+  )
+  parser.add_argument(
+    name,
+    action=functools.partial(_StoreNumber, kind=Annotated[kind, bounds]),
+    **options,
+  )
+
+
+class _StoreNumber(argparse.Action):
+  """Stores the number that a text is; a default stays what it is."""
+
+  def __init__(self, *args: Any, kind: Any, **options: Any):
+    super().__init__(*args, **options)
+    self._kind = kind
+
+  def __call__(self, parser, namespace, values, option_string=None):
+    """Raises UserError for what is no such number."""
+    number = convert(option_string, _read_number(values), self._kind)
+    setattr(namespace, self.dest, number)
+
+
+def _read_number(text: str) -> int | float | str:
+  for kind in (int, float):
+    with contextlib.suppress(ValueError):
+      return kind(text)
+  return text
 
 
 def any_path(text: str) -> epath.Path:

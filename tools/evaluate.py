@@ -73,9 +73,9 @@ def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_parser('evaluate', __doc__)
   command_line.add_image_size(parser)
-  parser.add_argument(
+  command_line.add_number(
+    parser,
     '--batch_size',
-    type=int,
     metavar='N',
     help='images at a time (as in the run); does not change the result',
   )
@@ -84,9 +84,9 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='N,...',
     help='images per class to fit a classifier of the features to',
   )
-  parser.add_argument(
+  command_line.add_number(
+    parser,
     '--fewshot_seeds',
-    type=int,
     default=_NUM_SEEDS,
     metavar='N',
     help=f'how many choices of them ({_NUM_SEEDS})',

@@ -72,9 +72,9 @@ def create_parser() -> argparse.ArgumentParser:
     help='a new directory',
   )
   command_line.add_image_size(parser)
-  parser.add_argument(
+  command_line.add_number(
+    parser,
     '--num_classes',
-    type=int,
     metavar='N',
     help="instead of the file's, with a newly initialised head",
   )
@@ -127,8 +127,6 @@ def main(arguments: list[str]) -> int:
     num_classes = options.num_classes
     new_head = jax.random.key(0)
     description = None
-    if num_classes < 1:
-      raise UserError(f'--num_classes is {num_classes}; it must be positive.')
   class_names = find_class_names(options.class_names, num_classes, description)
   model = whole.clone(num_classes=num_classes)
   variables = fit_variables(

@@ -59,15 +59,15 @@ def create_parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--topology', required=True, metavar='NAME', help='the slice: v5e-256'
   )
-  parser.add_argument(
-    '--slices', type=int, default=1, metavar='N', help='equal ones (1)'
+  command_line.add_number(
+    parser, '--slices', default=1, metavar='N', help='equal ones (1)'
   )
   for name, what in (
     ('train_examples', 'images to train with'),
     ('num_classes', 'classes'),
   ):
-    parser.add_argument(
-      f'--{name}', type=int, metavar='N', help=f'{what}, of data of your own'
+    command_line.add_number(
+      parser, f'--{name}', metavar='N', help=f'{what}, of data of your own'
     )
   parser.add_argument(
     '--find_batch',

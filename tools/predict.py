@@ -53,15 +53,15 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='IMAGE',
     help='a file (JPEG, PNG, GIF, BMP, WebP, TIFF), or a directory of them',
   )
-  parser.add_argument(
+  command_line.add_number(
+    parser,
     '--top',
-    type=int,
     metavar='N',
     help=f'classes per image; {_DEFAULT_TOP}, or all if there are fewer',
   )
-  parser.add_argument(
+  command_line.add_number(
+    parser,
     '--batch_size',
-    type=int,
     default=32,
     metavar='N',
     help='images at a time (32); does not change the result',

@@ -157,11 +157,17 @@ def _add_command(commands, name: str) -> argparse.ArgumentParser:
   _add_path(
     command, 'output_dir', required=True, help='the TFDS data directory'
   )
-  command.add_argument(
-    '--num_workers', type=int, default=os.cpu_count(), help='processes'
+  command_line.add_number(
+    command, '--num_workers', default=os.cpu_count(), help='processes'
   )
-  command.add_argument(
-    '--shard_mebibytes', type=float, default=128, help='size of a shard'
+  command_line.add_number(
+    command,
+    '--shard_mebibytes',
+    float,
+    at_least=None,
+    above=0,
+    default=128,
+    help='size of a shard',
   )
   command.add_argument(
     '--order',
@@ -169,9 +175,9 @@ def _add_command(commands, name: str) -> argparse.ArgumentParser:
     default='shuffled',
     help='source: as in the archive, for a disk that is slow to seek',
   )
-  command.add_argument(
+  command_line.add_number(
+    command,
     '--max_pixels',
-    type=int,
     default=DEFAULT_MAX_PIXELS,
     help='larger images are left out (default: %(default)s)',
   )
@@ -194,9 +200,12 @@ def _add_path(parser, name: str, **options) -> None:
 
 
 def _add_eval_fraction(parser, default: float) -> None:
-  parser.add_argument(
+  command_line.add_number(
+    parser,
     '--eval_fraction',
-    type=float,
+    float,
+    at_least=0,
+    below=1,
     default=default,
     help='held out, by hashes of names (default: %(default)s)',
   )

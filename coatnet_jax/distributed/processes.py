@@ -22,7 +22,7 @@ import platform
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 from absl import logging
@@ -40,6 +40,7 @@ from coatnet_jax.distributed.watchdog import (
 )
 from coatnet_jax.errors import UserError, shorten
 from coatnet_jax.strict_json import to_json
+from coatnet_jax.values import Range, convert
 
 # Packages that compute, or move data between processes.
 PACKAGES = ('jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'orbax-checkpoint')
@@ -48,6 +49,10 @@ _NO_TIMEOUT_MILLISECONDS = 24 * 3600 * 1000
 
 _watchdog: Watchdog | None = None
 _hosts: list[str] = []
+
+# How long one can wait: some two weeks at most.
+_Seconds = Annotated[float, Range(above=0, at_most=1e6)]
+_Processes = Annotated[int, Range(at_least=1, at_most=2**20)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,8 @@ class ProcessOptions:
 
   def __post_init__(self):
     """Raises UserError for options that don't fit each other."""
+    if self.num_processes is not None:
+      convert('--num_processes', self.num_processes, _Processes)
     given = (
       bool(self.coordinator_address),
       self.num_processes is not None,
@@ -86,10 +93,8 @@ class ProcessOptions:
       )
     if all(given):
       self._check()
-    if min(self.connect_timeout_seconds, self.hang_timeout_seconds) <= 0:
-      raise UserError(
-        '--connect_timeout_seconds and --hang_timeout_seconds must be positive.'
-      )
+    for name in ('connect_timeout_seconds', 'hang_timeout_seconds'):
+      convert(f'--{name}', getattr(self, name), _Seconds)
 
   def _check(self) -> None:
     if not 0 <= self.process_id < self.num_processes:

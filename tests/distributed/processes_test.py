@@ -49,7 +49,9 @@ def fixture_no_cluster(monkeypatch):
       {'coordinator_address': 'a:99999', 'num_processes': 2, 'process_id': 0},
       "'a:99999'; it must be host:port",
     ),
-    ({'hang_timeout_seconds': 0.0}, 'must be positive'),
+    ({'hang_timeout_seconds': 0.0}, 'seconds is 0.0; .* above 0'),
+    ({'connect_timeout_seconds': float('nan')}, 'seconds is nan'),
+    ({'num_processes': 0}, '--num_processes is 0; .* at least 1'),
   ],
 )
 def test_bad_options(options, message):

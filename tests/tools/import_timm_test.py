@@ -176,7 +176,7 @@ def test_a_bad_file_is_one_sentence_and_nothing_is_written(
   [
     (('--image_size=100',), 'divisible by 32'),
     (('--image_size=big',), "--image_size is 'big'"),
-    (('--num_classes=0',), '--num_classes is 0; it must be positive'),
+    (('--num_classes=0',), '--num_classes is 0; .* at least 1'),
     (('--class_names=nowhere',), 'nowhere cannot be read'),
     (('--class_names={weights}',), 'cannot be read'),
     (('--class_names={names}',), 'has 2 names; the weights have 10 classes'),

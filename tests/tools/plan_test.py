@@ -55,7 +55,7 @@ def planned(monkeypatch):
     (['--topology=v5e-4', COATNET_0, '--num_classes=5'], 'go together'),
     (
       ['--topology=v5e-4', COATNET_0, '--num_classes=0', '--train_examples=9'],
-      'must be positive',
+      '--num_classes is 0; .* at least 1',
     ),
     (
       ['--topology=v5e-4', COATNET_0, '--config.data.name=own'],
