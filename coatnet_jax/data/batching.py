@@ -32,7 +32,7 @@ from coatnet_jax.data.augmentation import (
   augment_image,
   evaluation_crop,
 )
-from coatnet_jax.data.damage import allowed_damage
+from coatnet_jax.data.damage import allowed_damage, explain_damage
 from coatnet_jax.data.decoding import CorruptImageError, decode_example
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions
@@ -226,8 +226,9 @@ class _TrainingExample:
         corrupt=index if attempt else -1,
       )
     raise UserError(
-      f'{attempts} images in a row cannot be decoded, from '
-      f'{self.source.describe(index)} on: replace or remove them.'
+      f'{attempts} images in a row cannot be decoded, more than'
+      ' config.data.max_damaged_fraction allows: replace or remove them, or'
+      f' allow more. The first is {explain_damage(self.source, index)}'
     )
 
 
