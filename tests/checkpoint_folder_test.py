@@ -78,6 +78,7 @@ def test_in_a_bucket_others_are_left_alone_too(tmp_path, monkeypatch):
   )
   for name in ('3', '4', *FOREIGN):
     (tmp_path / name).mkdir()
+  assert checkpoint_folder.find_steps(epath.Path(tmp_path)) == [3]
   told = []
   checkpoint_folder.remove_unfinished(epath.Path(tmp_path), told.append)
   assert told == ['Checkpoint 4 was not written to its end; removed.']

@@ -207,7 +207,7 @@ MISTAKES = (
       'if not _UNFINISHED.fullmatch(path.name) or not path.is_dir():',
       'if not path.is_dir():',
       'A backup beside the checkpoints is taken for half-written, and removed.',
-      'checkpoint_folder_test.py',
+      'checkpoint_folder_test.py::test_in_a_bucket_others_are_left_alone_too',
     ),
     (
       'copies_are_checkpoints',
@@ -221,7 +221,7 @@ MISTAKES = (
       '    and ocp.utils.is_checkpoint_finalized(path)\n',
       '',
       'A checkpoint that was not written to its end is read.',
-      'checkpoint_folder_test.py trained_model_test.py train_test.py',
+      'checkpoint_folder_test.py::test_in_a_bucket_others_are_left_alone_too',
     ),
   ),
   *in_file(

@@ -52,7 +52,7 @@ MISTAKES = (
       "'model.dtype': 'bfloat16',",
       "'model.dtype': 'float32',",
       'The recipes for TPUs compute in float32.',
-      'recipes_test.py configs_test.py',
+      'recipes_test.py',
     ),
     (
       'timm_clipped_at_1',

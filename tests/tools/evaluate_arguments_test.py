@@ -1,0 +1,53 @@
+"""What the arguments of `tools.evaluate` mean, without a model."""
+
+import types
+
+import pytest
+
+from configs import base
+from tools import command_line, evaluate
+
+
+@pytest.mark.parametrize(
+  ('text', 'size'),
+  [('384', (384, 384)), ('384x256', (384, 256)), ('1x12', (1, 12))],
+)
+def test_sizes_are_height_by_width(text, size):
+  assert command_line.parse_image_size(text) == size
+  assert evaluate.parse_image_sizes(f'{text},7') == [size, (7, 7)]
+
+
+@pytest.mark.parametrize(
+  ('text', 'shots'),
+  [('5', (5,)), ('10', (10,)), ('1,5,10', (1, 5, 10)), ('010', (10,))],
+)
+def test_shots_are_numbers(text, shots):
+  assert evaluate.parse_shots(text) == shots
+
+
+def _resolve(**changes):
+  config = base.get_config()
+  config.data.eval_split = 'mine'
+  config.data.data_dir = '/own'
+  trained = types.SimpleNamespace(config=config)
+  return evaluate.resolve_data(trained, changes)
+
+
+def test_what_is_not_named_is_as_in_the_run():
+  (data,) = _resolve()
+  assert (data.name, data.eval_split) == ('imagenet2012', 'mine')
+  assert data.data_dir == '/own'
+
+
+def test_options_of_the_data_are_the_users():
+  (data,) = _resolve(data_dir='/other', eval_split='test', num_threads=3)
+  assert (data.data_dir, data.eval_split) == ('/other', 'test')
+  assert data.num_threads == 3
+
+
+def test_other_data_have_their_usual_split_unless_it_is_named():
+  both = _resolve(name='imagenet_a, imagenet_v2')
+  assert [data.name for data in both] == ['imagenet_a', 'imagenet_v2']
+  assert [data.eval_split for data in both] == ['test', 'test']
+  (named,) = _resolve(name='imagenet_a', eval_split='test[:10%]')
+  assert named.eval_split == 'test[:10%]'
