@@ -13,19 +13,22 @@ from unittest import mock
 
 import jax
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 import train
 from coatnet_jax import checkpoint, run
 from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.training import reporting
+from coatnet_jax.training.train_state import TrainState
 from configs import base
 from tests.wiring import registry
+from tests.wiring.pictures import NUM_CLASSES
 
 # Variants that the conftest adds.
 CONVOLUTIONS, ATTENTION = 'wired_convolutions', 'wired_attention'
 
-NUM_CLASSES = 4
 BATCH_SIZE = 8
 # Nothing random, nothing mixed, nothing smoothed: a test adds what it is of.
 _PLAIN = {
@@ -36,6 +39,8 @@ _PLAIN = {
   'data.synthetic_examples': 16,
   'data.synthetic_classes': NUM_CLASSES,
   'data.synthetic_image_size': (8, 8),
+  # The loop reads for itself, and nothing ahead.
+  'data.num_threads': 0,
   'preprocessing.image_size': (8, 8),
   'preprocessing.mean': (0.0, 0.0, 0.0),
   'preprocessing.std': (1.0, 1.0, 1.0),
@@ -79,29 +84,6 @@ def create_run(
   return run.create_run(create_config(changes), **options)
 
 
-class Pictures(ImageSource):
-  """Pictures that a test made.
-
-  Number k is of class k modulo 4, unless labels say more.
-  """
-
-  description = 'pictures'
-
-  def __init__(self, images, labels=None):
-    self.class_names = tuple('abcd')
-    self._images = images
-    self._labels = labels or [k % NUM_CLASSES for k in range(len(images))]
-
-  def __len__(self):
-    return len(self._images)
-
-  def __getitem__(self, index):
-    return {'image': self._images[index], 'label': self._labels[index]}
-
-  def describe(self, index):
-    return f'picture {index}'
-
-
 @dataclasses.dataclass
 class Recorded:
   """What a loop did.
@@ -121,7 +103,9 @@ class Recorded:
   saved: list[int] = dataclasses.field(default_factory=list)
 
 
-def record_loop(a_run: run.Run) -> Recorded:
+def record_loop(
+  a_run: run.Run, profile: Callable[[int], None] = lambda step: None
+) -> Recorded:
   """Runs the loop to its end, with a network that does nothing."""
   recorded = Recorded()
   loop = {'step': 0}
@@ -150,7 +134,7 @@ def record_loop(a_run: run.Run) -> Recorded:
       log=log,
       should_save=lambda step: False,
       save=lambda state, *, step, **_: recorded.saved.append(step),
-      profile=lambda step: None,
+      profile=profile,
     )
   return recorded
 
@@ -191,3 +175,129 @@ def apply_updates(
     params = jax.tree.map(np.add, params, updates)
     results.append(jax.device_get(updates))
   return results
+
+
+# Logits of every picture, where the head's kernel is 0.
+LOGITS = np.array([0.5, -1.0, 2.0, 0.0], np.float32)
+
+
+def create_probe(
+  a_run: run.Run, *, step: int = 0, head: float = 0.0
+) -> TrainState:
+  """Returns a state that shows what a step's pictures and targets are.
+
+  The stem's channels are the red, the step from a pixel to the next, the green
+  and the blue of every other pixel, so that its BatchNorm has statistics of
+  pixels. The logits are `LOGITS`, so that their gradient has the targets; with
+  a `head` above 0 they depend on the picture, by so much. All else is random.
+  """
+  _, abstract = abstract_train_state(a_run)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+    lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32),
+    abstract.params,
+  )
+  stem = np.zeros((3, 3, 3, 4), np.float32)
+  stem[1, 1] = [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+  stem[1, 2, 0, 1] = -1
+  params['s0_conv_0'] = {'kernel': stem}
+  shape = params['head_logits']['kernel'].shape
+  kernel = head * np.linspace(-1, 1, np.prod(shape), dtype=np.float32)
+  params['head_logits'] = {'kernel': kernel.reshape(shape), 'bias': LOGITS}
+  batch_stats = jax.tree_util.tree_map_with_path(
+    lambda path, leaf: np.full(
+      leaf.shape, 'var' in jax.tree_util.keystr(path), np.float32
+    ),
+    abstract.batch_stats,
+  )
+  variables = {'params': params, 'batch_stats': batch_stats}
+  return abstract.replace(
+    step=np.int32(step),
+    **variables,
+    opt_state=a_run.tx.init(params),
+    ema=variables if a_run.training.ema_decay else None,
+    key=jax.random.key(a_run.seed),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+  """What one step from a probe shows.
+
+  Attributes:
+    before: the probe.
+    after: the state after it.
+    metrics: the step's.
+    pixel_mean: mean of the stem's channels, without the running average.
+    pixel_var: their variance.
+    targets: mean of the targets, [K].
+    features: gradient of the head's kernel, which depends on all blocks.
+  """
+
+  before: TrainState
+  after: TrainState
+  metrics: dict[str, float]
+  pixel_mean: np.ndarray
+  pixel_var: np.ndarray
+  targets: np.ndarray
+  features: np.ndarray
+
+
+_compiled: dict[str, Any] = {}
+
+
+def take_step(
+  changes: Mapping[str, Any],
+  images: np.ndarray,
+  labels: np.ndarray,
+  *,
+  step: int = 0,
+  head: float = 0.0,
+) -> Seen:
+  """Takes one step of a config's run, compiled once for all tests.
+
+  Args:
+    changes: of the plain config.
+    images: [8, 8, 8, 3] uint8.
+    labels: [8] int32.
+    step: steps that were taken before.
+    head: see `create_probe`.
+  """
+  a_run = create_run(changes)
+  name = repr(sorted(changes.items()))
+  if name not in _compiled:
+    _, abstract = abstract_train_state(a_run)
+    lowered = train.jit_train_step(a_run, abstract).lower(
+      abstract, a_run.abstract_batch
+    )
+    # In a third of the time that it takes with them.
+    _compiled[name] = lowered.compile(
+      compiler_options={'xla_cpu_use_fusion_emitters': False}
+    )
+  before = create_probe(a_run, step=step, head=head)
+  images_and_labels = {'image': images, 'label': labels}
+  after, metrics = _compiled[name](
+    jax.device_put(before), jax.device_put(images_and_labels)
+  )
+  before = before.replace(key=None)  # Was donated.
+  after, metrics = jax.device_get((after.replace(key=None), metrics))
+  kept = a_run.model.batch_norm_momentum
+  stats = after.batch_stats['s0_norm']
+  gradient = jax.tree.map(
+    lambda mean: mean / (1 - 0.9),
+    optax.tree_utils.tree_get(after.opt_state, 'mu'),
+  )['head_logits']
+  probabilities = (
+    np.exp(LOGITS) / np.exp(LOGITS).sum()
+    if a_run.loss.kind == 'softmax'
+    else 1 / (1 + np.exp(-LOGITS))
+  )
+  return Seen(
+    before=before,
+    after=after,
+    metrics={name: float(value) for name, value in metrics.items()},
+    pixel_mean=stats['mean'] / (1 - kept),
+    pixel_var=(stats['var'] - kept) / (1 - kept),
+    targets=probabilities - gradient['bias'],
+    features=gradient['kernel'],
+  )

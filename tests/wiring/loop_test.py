@@ -1,0 +1,256 @@
+"""`config.evaluation`, `checkpoint`, `logging`: what the loop does, when."""
+
+import json
+import types
+from unittest import mock
+
+import jax
+import numpy as np
+
+import train
+from coatnet_jax import checkpoint
+from coatnet_jax.distributed import compiled_step
+from coatnet_jax.initial_state import abstract_train_state
+from coatnet_jax.training import reporting
+from tests.wiring import runs
+from tests.wiring.pictures import Pictures, level
+from tests.wiring.registry import proves
+
+
+def _loop(**changes):
+  changes = {name.replace('__', '.'): v for name, v in changes.items()}
+  source = Pictures([level(number) for number in range(16)])
+  changes = {'training.num_steps': 7, **changes}
+  return runs.record_loop(runs.create_run(changes, source=source))
+
+
+@proves('training.global_batch_size')
+def test_a_step_has_so_many_pictures():
+  for size in (4, 8, 16):
+    recorded = _loop(
+      training__global_batch_size=size,
+      training__num_steps=0,
+      training__num_epochs=2.0,
+    )
+    assert {len(images) for images in recorded.images} == {size}
+    assert len(recorded.images) == 32 // size
+
+
+@proves('evaluation.every_steps', 'evaluation.every_epochs')
+def test_evaluation_comes_every_so_many_steps_or_epochs():
+  assert _loop().evaluated == [7]
+  assert _loop(evaluation__every_steps=2).evaluated == [2, 4, 6, 7]
+  assert _loop(evaluation__every_steps=3).evaluated == [3, 6, 7]
+  # Two steps in an epoch.
+  assert _loop(evaluation__every_epochs=1.0).evaluated == [2, 4, 6, 7]
+  assert _loop(evaluation__every_epochs=2.5).evaluated == [5, 7]
+
+
+@proves('evaluation.global_batch_size')
+def test_evaluation_reads_everything_once_in_batches_of_the_size():
+  for size, count in ((4, 4), (12, 2), (32, 1)):
+    recorded = _loop(evaluation__global_batch_size=size)
+    batches = recorded.eval_batches
+    assert [len(batch['label']) for batch in batches] == [size] * count
+    levels = np.concatenate([b['image'][b['mask'], 0, 0, 0] for b in batches])
+    assert sorted(levels) == [10 * number for number in range(16)]
+
+
+@proves('checkpoint.every_steps')
+def test_checkpoints_come_every_so_many_steps_and_at_evaluations():
+  assert _loop().saved == [7]
+  assert _loop(checkpoint__every_steps=2).saved == [2, 4, 6, 7]
+  assert _loop(checkpoint__every_steps=3).saved == [3, 6, 7]
+  both = _loop(checkpoint__every_steps=3, evaluation__every_steps=2)
+  assert both.saved == [2, 3, 4, 6, 7]
+
+
+class _Writer:
+  """Keeps what TensorBoard would be given."""
+
+  def __init__(self):
+    self.scalars, self.images = {}, {}
+
+  def write_scalars(self, step, scalars):
+    self.scalars.setdefault(step, {}).update(scalars)
+
+  def write_images(self, step, images):
+    self.images[step] = images
+
+  def close(self):
+    pass
+
+
+def _train(workdir, changes, evaluations=(), profiler=None):
+  """Trains to the end with a network that does nothing.
+
+  Returns:
+    `steps` of the checkpoints that are left; `best`, the step that the summary
+    calls so; `writer`; `compiled`, what `compile_train_step` got; and `events`,
+    the steps that were taken, with the profiler's start and stop between.
+  """
+  scripted, writer, compiled = iter(evaluations), _Writer(), []
+  increment, events = jax.jit(lambda step: step + 1), []
+  if profiler:
+    profiler.start.side_effect = lambda *_, **__: events.append('start')
+    profiler.stop.side_effect = lambda *_, **__: events.append('stop')
+
+  def take_step(state, batch):
+    events.append(1 + sum(isinstance(event, int) for event in events))
+    step = increment(state.step)
+    return state.replace(step=step), {'loss': np.float32(1)}
+
+  def compile_train_step(*args):
+    compiled.append(args)
+    return take_step
+
+  def evaluate_run(run, state):
+    metrics = {'loss': 1.0, 'top1': 0.5, 'top5': 0.5, 'count': 16}
+    return {**metrics, **next(scripted, {})}
+
+  def prepare_train_state(run, workdir):
+    _, abstract = abstract_train_state(run)
+    return lambda: jax.device_put(runs.create_probe(run)), abstract, []
+
+  def save_checkpoint(
+    manager, *args, save=checkpoint.save_checkpoint, **options
+  ):
+    save(manager, *args, **options)
+    manager.wait_until_finished()
+
+  with (
+    mock.patch.object(checkpoint, 'save_checkpoint', save_checkpoint),
+    mock.patch.object(train, 'compile_train_step', compile_train_step),
+    mock.patch.object(train, 'evaluate_run', evaluate_run),
+    mock.patch.object(train, 'prepare_train_state', prepare_train_state),
+    mock.patch.object(reporting, 'create_writer', return_value=writer),
+  ):
+    train.train_and_evaluate(runs.create_config(changes), str(workdir))
+  summary = json.loads((workdir / 'summary.json').read_text())
+  return types.SimpleNamespace(
+    steps=sorted(int(p.name) for p in (workdir / 'checkpoints').iterdir()),
+    best=summary['best']['step'],
+    writer=writer,
+    compiled=compiled,
+    events=events,
+  )
+
+
+@proves('checkpoint.best_metric', 'checkpoint.max_to_keep')
+def test_the_best_by_the_metric_is_kept_beside_the_newest(tmp_path):
+  # Each is best at a step of its own.
+  evaluations = (
+    {'top1': 0.4, 'top5': 0.5, 'loss': 1.2},
+    {'top1': 0.1, 'top5': 0.9, 'loss': 2.0},
+    {'top1': 0.2, 'top5': 0.6, 'loss': 0.8},
+    {'top1': 0.3, 'top5': 0.7, 'loss': 1.9},
+    {'top1': 0.2, 'top5': 0.8, 'loss': 1.5},
+  )
+  for metric, best, newest in (
+    ('top1', 1, 1),
+    ('top5', 2, 2),
+    ('loss', 3, 1),
+  ):
+    trained = _train(
+      tmp_path / metric,
+      {
+        'training.num_steps': 5,
+        'evaluation.every_steps': 1,
+        'checkpoint.best_metric': metric,
+        'checkpoint.max_to_keep': newest,
+      },
+      evaluations,
+    )
+    assert trained.best == best
+    assert trained.steps == [best, *range(6 - newest, 6)]
+
+
+@proves('checkpoint.every_seconds')
+def test_checkpoints_come_when_so_many_seconds_have_passed(tmp_path):
+  for seconds, expected in ((1e-3, [1, 2, 3]), (0.0, [3]), (3600.0, [1, 3])):
+    trained = _train(
+      tmp_path / str(seconds),
+      {
+        'training.num_steps': 3,
+        'logging.every_steps': 1,
+        'checkpoint.every_seconds': seconds,
+        'checkpoint.max_to_keep': 9,
+      },
+    )
+    assert trained.steps == expected
+
+
+@proves('logging.every_steps', 'logging.image_grid_size')
+def test_rows_and_pictures_are_as_many_as_they_are_to_be(tmp_path):
+  for every, size, rows, side in ((2, 4, [2, 4, 5], 2), (3, 1, [3, 5], 1)):
+    writer = _train(
+      tmp_path / str(every),
+      {
+        'training.num_steps': 5,
+        'logging.every_steps': every,
+        'logging.image_grid_size': size,
+      },
+    ).writer
+    assert [k for k, v in writer.scalars.items() if 'train_loss' in v] == rows
+    grid = writer.images[1]['training_images']
+    assert grid.shape == (1, 8 * side, 8 * side, 3)
+
+
+@proves('logging.profile_at_step', 'logging.profile_num_steps')
+def test_so_many_steps_are_profiled_from_the_step_on(tmp_path):
+  for first, count in ((0, 5), (2, 3), (4, 1)):
+    changes = {
+      'training.num_steps': 8,
+      'logging.profile_at_step': first,
+      'logging.profile_num_steps': count,
+    }
+    with mock.patch('clu.periodic_actions.profiler') as profiler:
+      events = _train(tmp_path / str(first), changes, profiler=profiler).events
+    if not first:
+      assert events == list(range(1, 9))
+    else:
+      assert events.index('start') == first
+      assert events.index('stop') - events.index('start') == count + 1
+
+
+@proves('init_from')
+def test_a_run_starts_from_the_checkpoint(tmp_path):
+  _train(tmp_path / 'first', {})
+  probe = runs.create_probe(runs.create_run())
+  for init_from, is_probe in (('', False), (str(tmp_path / 'first'), True)):
+    a_run = runs.create_run({'init_from': init_from})
+    create_state, _, _ = train.prepare_train_state(
+      a_run, str(tmp_path / 'second')
+    )
+    state = jax.device_get(create_state().replace(key=None))
+    same = jax.tree.map(
+      lambda one, other: (one == other).all(), state.params, probe.params
+    )
+    assert all(jax.tree.leaves(same)) == is_probe
+    assert int(state.step) == 0
+
+
+@proves('compiled_train_step')
+def test_a_step_that_was_compiled_is_loaded(tmp_path):
+  path = str(tmp_path / 'step')
+  (got,) = _train(tmp_path / 'run', {'compiled_train_step': path}).compiled
+  assert got[2] == path
+  a_run = runs.create_run()
+  _, abstract = abstract_train_state(a_run)
+  lowered = train.jit_train_step(a_run, abstract).lower(
+    abstract, a_run.abstract_batch
+  )
+  with mock.patch.object(
+    compiled_step.serialize_executable,
+    'deserialize_and_load',
+    return_value='loaded',
+  ):
+    (tmp_path / 'step').write_bytes(_described(lowered, a_run.mesh))
+    lines = []
+    step = train.compile_train_step(a_run, abstract, path, lines.append)
+  assert (step, lines) == ('loaded', [f'Loaded {path}; nothing to compile.'])
+
+
+def _described(lowered, mesh):
+  facts = compiled_step.describe_program(lowered, mesh)
+  return compiled_step._FIRST_LINE + json.dumps(facts).encode() + b'\n'
