@@ -5,11 +5,7 @@ import os
 import pathlib
 
 from coatnet_jax.data import folder_listing
-from coatnet_jax.data.folder_listing import (
-  SPLIT_NAMES,
-  ClassFolders,
-  list_classes,
-)
+from coatnet_jax.data.folder_listing import ClassFolders, list_classes
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_local_path
@@ -154,15 +150,12 @@ def _open_part(
   """Opens one side of a directory whose folders are the classes."""
   why = f'{printable(root)} has no folder {train_split!r}, so each'
   folders = list_classes(root, why)
-  for name, files in folders.files.items():
-    is_one_of_many = len(folders.files) > 1 and name not in SPLIT_NAMES
-    is_like_split = all(os.sep in file for file in files)
-    if train_split and is_like_split and not is_one_of_many:
-      raise UserError(
-        f'The folder {printable(root / name)} has no images of its own, only in'
-        f' folders, as a split has. {why} folder in it is one class; set'
-        ' config.data.train_split and eval_split to the folders of the splits.'
-      )
+  if train_split:
+    folder_listing.check_no_splits(
+      folders,
+      f'{why} folder in it is one class; set config.data.train_split and'
+      ' eval_split to the folders of the splits.',
+    )
   if eval_fraction == 1:
     if not training:
       return FolderSource(folders, 'all')

@@ -159,6 +159,26 @@ def list_classes(directory: pathlib.Path, why: str = 'Each') -> ClassFolders:
   return ClassFolders(directory, files, left_out.describe())
 
 
+def check_no_splits(folders: ClassFolders, why: str) -> None:
+  """Checks that what was taken for classes is not splits, with classes in them.
+
+  Args:
+    folders: of a directory without splits of the names that were looked for.
+    why: how the message about such a folder ends.
+
+  Raises:
+    UserError: a folder called as a split, or the only one, has no images but
+      in folders.
+  """
+  for name, files in folders.files.items():
+    is_one_of_many = len(folders.files) > 1 and name not in SPLIT_NAMES
+    if not is_one_of_many and all(os.sep in file for file in files):
+      raise UserError(
+        f'The folder {printable(folders.directory / name)} has no images of its'
+        f' own, only in folders, as a split has. {why}'
+      )
+
+
 def sort_classes(names: list[str]) -> list[str]:
   """Returns class names in their order: of numbers, '9' is before '10'."""
   if all(name.isascii() and name.isdigit() for name in names):
@@ -210,7 +230,8 @@ def is_split(directory: pathlib.Path, name: str, other: str) -> bool:
       f'{printable(directory / name)} may be a split, with folders of classes,'
       f' or a class, like {printable(beside[0])!r} beside it. If it is a split,'
       ' set config.data.eval_split to the folder of the other one; if it is a'
-      " class, set config.data.train_split='', or rename it."
+      " class, set config.data.train_split=''. Or rename it. (tools.prepare takes"
+      ' all for classes with --only_split.)'
     )
   return False
 

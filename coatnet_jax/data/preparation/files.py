@@ -6,7 +6,12 @@ import pathlib
 
 import numpy as np
 
-from coatnet_jax.data.folder_listing import ClassFolders, is_split, list_classes
+from coatnet_jax.data.folder_listing import (
+  ClassFolders,
+  check_no_splits,
+  is_split,
+  list_classes,
+)
 from coatnet_jax.data.idx import IdxSource
 from coatnet_jax.data.preparation.class_lists import read_class_list
 from coatnet_jax.data.preparation.examples import (
@@ -62,6 +67,12 @@ class FolderPreparationSource(PreparationSource):
       )
     folders = [''] if only_split else _split_folders(directory)
     found = {folder: list_classes(directory / folder) for folder in folders}
+    if folders == ['']:
+      check_no_splits(
+        found[''],
+        'A folder of class folders is wanted, or one that has train and beside'
+        f' it one of {", ".join(_EVAL_FOLDERS)}.',
+      )
     self.class_names = (
       read_class_list(classes)
       if classes

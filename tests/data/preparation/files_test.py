@@ -89,6 +89,37 @@ def test_a_class_list_gives_the_labels(tmp_path):
     FolderPreparationSource('v2', tmp_path / 'in', classes=classes)
 
 
+@pytest.mark.parametrize('name', ['training', 'val', 'images'])
+def test_a_split_of_another_name_is_no_class(tmp_path, name):
+  write_classes(tmp_path / 'in' / name)
+  with pytest.raises(UserError, match=f'{name} has no images of its own, only'):
+    FolderPreparationSource('insects', tmp_path / 'in')
+
+
+def test_a_class_called_train_hides_no_other(tmp_path):
+  write_classes(tmp_path / 'in', classes=('bus', 'train', '10', '9'))
+  source = FolderPreparationSource('things', tmp_path / 'in')
+  assert source.class_names == ('10', '9', 'bus', 'train')
+  assert sum(len(part) for part in source.splits.values()) == 12
+  (tmp_path / 'in/train/0.jpg').rename(tmp_path / 'in/train/0.heic')
+  again = FolderPreparationSource('things', tmp_path / 'in', only_split='test')
+  assert len(again.splits['test']) == 11
+  assert again.notes == (
+    'all: left out: 1 to convert to JPEG or PNG (train/0.heic)',
+  )
+
+
+def test_classes_by_number_are_in_their_order(tmp_path):
+  write_classes(tmp_path / 'in', classes=('10', '9', '007', '0'))
+  source = FolderPreparationSource(
+    'numbers', tmp_path / 'in', only_split='test'
+  )
+  assert source.class_names == ('0', '007', '9', '10')
+  examples = source.splits['test']
+  for name, label in zip(examples.names, examples.labels):
+    assert name.decode().split('/')[0] == source.class_names[label]
+
+
 def test_a_split_that_tfds_could_not_read(tmp_path):
   write_classes(tmp_path / 'in')
   with pytest.raises(UserError, match="only_split is 'all'"):
