@@ -351,6 +351,7 @@ def test_jft_3b_is_jft_300m_at_half_the_rate(model, epochs):
   assert config['schedule']['peak_learning_rate'] == 5e-4
   assert config['training'].pop('num_epochs') == epochs
   assert config['data']['name'] == 'jft3b'
+  assert config['model']['dtype'] == other['model']['dtype'] == 'bfloat16'
   other['training'].pop('num_epochs')
   other['schedule']['peak_learning_rate'] = 5e-4
   for section in ('optimizer', 'schedule', 'loss', 'augmentation', 'training'):
