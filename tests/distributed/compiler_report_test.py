@@ -78,6 +78,21 @@ def test_a_kernel_is_bundles_times_steps(program):
   assert operations['kernel.2'].cycles == 420
 
 
+def test_a_kernel_in_a_loop_counts_as_often_as_it_runs(program, monkeypatch):
+  once = _count(program)['kernel.1']
+  walk = type(program).walk
+
+  def walk_in_a_loop(self):
+    for visit in walk(self):
+      yield visit._replace(times=5 * visit.times)
+
+  monkeypatch.setattr(type(program), 'walk', walk_in_a_loop)
+  often = _count(program)['kernel.1']
+  assert often.cycles == 5 * once.cycles
+  assert often.hbm_bytes == 5 * once.hbm_bytes
+  assert often.bundles == once.bundles
+
+
 def test_kernels_are_told_apart_by_their_results(program):
   other = KernelCall(
     name='kernel',
