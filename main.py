@@ -32,7 +32,9 @@ def use_huge_pages() -> None:
 if __name__ == '__main__':
   use_huge_pages()  # Before anything is imported, which would be in vain.
 
+import contextlib
 import re
+import signal
 import traceback
 
 # Keeps TensorFlow quiet, which only writes TensorBoard files here.
@@ -79,8 +81,6 @@ _HANG_TIMEOUT_SECONDS = flags.DEFINE_float(
 
 # Where launchers say which of several processes this is.
 _RANKS = ('SLURM_PROCID', 'OMPI_COMM_WORLD_RANK', 'JOB_COMPLETION_INDEX')
-# By Ctrl-C, as shells say it.
-_INTERRUPTED = 130
 # Not finished, but no error either: sysexits.h's EX_TEMPFAIL.
 _STOPPED = 75
 
@@ -98,6 +98,7 @@ def main(argv: list[str]) -> None:
     with Terminal(is_silent=not is_first_process()) as start:
       start.line('Loading JAX ...')
       terminal.begin('loading JAX')
+      signal.signal(signal.SIGINT, terminal.end_interrupted)
       # Here, and not above: it takes seconds, and the data's worker processes
       # import this file too, and need none of what training does.
       from coatnet_jax.distributed import processes
@@ -113,6 +114,7 @@ def main(argv: list[str]) -> None:
       from coatnet_jax import initial_state
       from coatnet_jax.training import reporting, workdir
 
+      signal.signal(signal.SIGINT, signal.default_int_handler)
       terminal.begin('looking for other processes')
       with processes.connect(options):
         processes.check_agreement('code', processes.describe_code())
@@ -132,8 +134,9 @@ def main(argv: list[str]) -> None:
     # Before the first step, or the second time during one. Threads may still
     # compile a program, and crash where Python is taken down around them.
     message = 'Interrupted; the same command goes on from what is saved.'
-    print(message, file=sys.stderr, flush=True)
-    os._exit(_INTERRUPTED)
+    with contextlib.suppress(OSError):
+      print(message, file=sys.stderr, flush=True)
+    os._exit(terminal.INTERRUPTED)
 
 
 def is_first_process() -> bool:

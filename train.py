@@ -8,6 +8,7 @@ is what the command line, a notebook and a test call.
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -397,3 +398,10 @@ def train_loop(
         break
       log.start_clock()
   return state
+
+
+if __name__ == '__main__':
+  sys.exit(
+    'train.py has the loop, and is no program; run\n  python main.py'
+    ' --config=configs/quickstart.py --workdir=runs/quickstart'
+  )

@@ -3,24 +3,32 @@
 Imports no library that takes time, to be there while those are imported.
 """
 
+import contextlib
 import os
 import sys
 import threading
 import time
-from typing import TextIO
+from collections.abc import Callable
+from typing import NoReturn, TextIO
 
 from absl import logging
 
+# Exit statuses of what was ended by Ctrl-C and by the end of a pipe, as shells
+# have them.
+INTERRUPTED = 130
+UNREAD = 141
 # After so long without a line, one says what goes on; ten seconds are the most
 # that anybody should wait for it.
 SILENCE_SECONDS = 8.0
+# A program's first line comes sooner.
+FIRST_SECONDS = 1.0
 # On a terminal it is a line that moves.
 MOVING_SECONDS = 1.0
 
 # What the process does, how far it has come with it, and since when.
 _activity = ('', '', 0.0)
-# When something was last written, by any `Terminal`.
-_written = time.monotonic()
+# When something was last written, by any `Terminal`; and whether it was.
+_written, _is_written = time.monotonic(), False
 
 
 def begin(activity: str, progress: str = '') -> None:
@@ -51,6 +59,24 @@ def describe_activity() -> str:
   return ', '.join(part for part in parts if part)
 
 
+class UnreadError(BrokenPipeError):
+  """Results are no longer read, as after `| head`."""
+
+
+def write_result(text: str = '') -> None:
+  """Writes to `sys.stdout`, with all that is left in it.
+
+  Raises:
+    UnreadError: nobody reads it.
+  """
+  try:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+  except BrokenPipeError as error:
+    discard(sys.stdout)
+    raise UnreadError from error
+
+
 class Terminal:
   """Writes lines, and one that moves where the stream is a terminal.
 
@@ -58,15 +84,20 @@ class Terminal:
   nobody reads any more, as after `| head`, it says so in the log and is silent.
   """
 
-  def __init__(self, stream: TextIO | None = None, *, is_silent: bool = False):
+  def __init__(
+    self,
+    get_stream: Callable[[], TextIO | None] = lambda: sys.stdout,
+    *,
+    is_silent: bool = False,
+  ):
     """Writes nothing yet.
 
     Args:
-      stream: to write to; what `sys.stdout` is by then if None.
+      get_stream: returns what to write to: `sys.stdout` may be replaced.
       is_silent: whether lines are only logged, as on other processes than the
         first.
     """
-    self._stream = stream
+    self._get_stream = get_stream
     self._is_silent = is_silent
     self._lock = threading.RLock()
     self._moving = ''  # The text of the line that the cursor is on.
@@ -91,11 +122,27 @@ class Terminal:
       else:
         self._write(f'{text}\n')
 
+  def show(self, text: str) -> None:
+    """Prints a result to `sys.stdout`, where the stream is another.
+
+    Raises:
+      UnreadError: nobody reads it.
+    """
+    global _written, _is_written
+    with self._lock:
+      self._end_moving_line()
+      write_result(f'{text}\n')
+      _written, _is_written = time.monotonic(), True
+
   def __enter__(self):
+    """Does what `start` does."""
+    self.start()
+    return self
+
+  def start(self) -> None:
     """Starts to tell what goes on."""
     self._thread = threading.Thread(target=self._tell_on, daemon=True)
     self._thread.start()
-    return self
 
   def __exit__(self, *_):
     """Ends what `close` ends."""
@@ -118,13 +165,13 @@ class Terminal:
         if not text:
           continue
         if not self._is_terminal():
-          if silence > SILENCE_SECONDS:
+          if silence > (SILENCE_SECONDS if _is_written else FIRST_SECONDS):
             self._write(f'{text}\n')
         elif silence > MOVING_SECONDS:
           self._move(f'{self._moving}  ({text})' if self._moving else text)
 
   def _is_terminal(self) -> bool:
-    stream = self._stream or sys.stdout
+    stream = self._get_stream()
     try:
       return stream.isatty()
     except (AttributeError, ValueError):  # There is none, or it is closed.
@@ -141,11 +188,11 @@ class Terminal:
     self._moving, self._is_moving = '', False
 
   def _write(self, text: str) -> None:
-    global _written
-    _written = time.monotonic()
+    global _written, _is_written
+    _written, _is_written = time.monotonic(), True
     if self._is_silent:
       return
-    stream = self._stream or sys.stdout
+    stream = self._get_stream()
     try:
       stream.write(text)
       stream.flush()
@@ -153,6 +200,19 @@ class Terminal:
       self._is_silent = True
       logging.info('Nobody reads the terminal any more; the run goes on.')
       discard(stream)
+
+
+def end_interrupted(*_) -> NoReturn:
+  """Ends the program by Ctrl-C with one line; a handler of the signal.
+
+  For the time in which modules are imported: where an extension is initialised,
+  a KeyboardInterrupt becomes another error.
+  """
+  with contextlib.suppress(OSError, ValueError):
+    print('Interrupted.', file=sys.stderr, flush=True)
+  # Threads may still compile a program, and crash where Python is taken down
+  # around them.
+  os._exit(INTERRUPTED)
 
 
 def discard(stream: TextIO | None) -> None:

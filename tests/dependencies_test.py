@@ -82,6 +82,7 @@ ALLOWED = {
     'errors',
     'paths',
     'strict_json',
+    'terminal',
     'trained_model',
     'training',
   },

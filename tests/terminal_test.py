@@ -43,6 +43,7 @@ class Gone:
 @pytest.fixture
 def quick(monkeypatch):
   monkeypatch.setattr(terminal, 'SILENCE_SECONDS', 0.3)
+  monkeypatch.setattr(terminal, 'FIRST_SECONDS', 0.3)
   monkeypatch.setattr(terminal, 'MOVING_SECONDS', 0.3)
   monkeypatch.setattr(terminal, '_activity', ('', '', 0.0))
 
@@ -57,7 +58,7 @@ def _wait_for(stream, text):
 @pytest.mark.usefixtures('quick')
 def test_silence_is_broken_by_what_goes_on():
   stream = io.StringIO()
-  with terminal.Terminal(stream) as shown:
+  with terminal.Terminal(lambda: stream) as shown:
     shown.line('a line')
     terminal.begin('compiling the train step')
     _wait_for(stream, 'Compiling the train step, 1 s\n')
@@ -76,7 +77,7 @@ def test_silence_is_broken_by_what_goes_on():
 @pytest.mark.usefixtures('quick')
 def test_lines_that_come_are_not_interrupted():
   stream = io.StringIO()
-  with terminal.Terminal(stream) as shown:
+  with terminal.Terminal(lambda: stream) as shown:
     terminal.begin('training')
     for number in range(20):
       shown.line(str(number))
@@ -87,7 +88,7 @@ def test_lines_that_come_are_not_interrupted():
 @pytest.mark.usefixtures('quick')
 def test_on_a_terminal_it_is_a_line_that_moves():
   stream = Screen()
-  with terminal.Terminal(stream) as shown:
+  with terminal.Terminal(lambda: stream) as shown:
     terminal.begin('compiling')
     _wait_for(stream, '\rCompiling')
     shown.line('compiled')
@@ -106,7 +107,7 @@ def test_on_a_terminal_it_is_a_line_that_moves():
   'error', [BrokenPipeError(), OSError(5, 'EIO'), ValueError('closed')]
 )
 def test_it_is_silent_where_nobody_reads(error):
-  with terminal.Terminal(Gone(error)) as shown:
+  with terminal.Terminal(lambda: Gone(error)) as shown:
     shown.line('a')
     shown.moving_line('b')
     shown.line('c')
@@ -114,7 +115,7 @@ def test_it_is_silent_where_nobody_reads(error):
 
 def test_other_processes_are_silent():
   stream = io.StringIO()
-  with terminal.Terminal(stream, is_silent=True) as shown:
+  with terminal.Terminal(lambda: stream, is_silent=True) as shown:
     shown.line('a')
     shown.moving_line('b')
   assert stream.getvalue() == ''

@@ -11,6 +11,7 @@ import numpy as np
 from jax.experimental.layout import Format, Layout
 from jax.sharding import SingleDeviceSharding
 
+from coatnet_jax import terminal
 from coatnet_jax.distributed.compiler_report import compile_or_explain
 from coatnet_jax.distributed.topologies import Chip
 from coatnet_jax.errors import UserError
@@ -137,6 +138,7 @@ def prepare_program(
 ) -> Callable[[], Any]:
   """Returns a compiled program with its arguments on the device."""
   traced = trace_program(case, implementation, direction, device)
+  terminal.begin('compiling for the TPU')
   compiled = compile_or_explain(traced.lower())
   formats, _ = compiled.input_formats
   rng = np.random.default_rng(0)

@@ -109,8 +109,12 @@ def create_parser() -> argparse.ArgumentParser:
     " --head_dim (32), without it the five that are CoAtNet-0's",
   )
   for name in ('batch', 'heads', 'head_dim'):
-    command_line.add_number(parser, f'--{name}', metavar='N')
-  parser.add_argument('--dtype', default='bfloat16', choices=DTYPES)
+    command_line.add_number(
+      parser, f'--{name}', metavar='N', help='with --grid alone'
+    )
+  parser.add_argument(
+    '--dtype', default='bfloat16', choices=DTYPES, help='of arrays (bfloat16)'
+  )
   parser.add_argument(
     '--measure',
     action='store_true',
@@ -180,12 +184,14 @@ def main(arguments: list[str]) -> int:
       rows = estimate_cases(cases, chips, implementations, directions)
       titles = ESTIMATED_COLUMNS
   if options.json:
-    print(to_json([*rows], indent=2))
+    command_line.show(to_json([*rows], indent=2))
     return 0
-  print(header)
-  print(format_line(titles, {name: name for name in titles if name != 'note'}))
+  command_line.show(header)
+  command_line.show(
+    format_line(titles, {name: name for name in titles if name != 'note'})
+  )
   for row in rows:
-    print(format_line(titles, format_row(row)), flush=True)
+    command_line.show(format_line(titles, format_row(row)))
   return 0
 
 

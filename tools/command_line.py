@@ -5,6 +5,7 @@ import contextlib
 import functools
 import pathlib
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from absl import flags
 from etils import epath
 
-from coatnet_jax import paths, texts
+from coatnet_jax import paths, terminal, texts
 from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
 from coatnet_jax.values import Range, convert
+from tools import SCREEN
 
 if TYPE_CHECKING:
   from jax.sharding import Mesh
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 def run(main: Callable[[list[str]], int]) -> NoReturn:
   """Runs a tool and ends the process.
 
-  A UserError is shown without its traceback and ends with status 1.
+  A UserError is shown without its traceback and ends with status 1. Where
+  nobody reads the results any more, as after `| head`, it ends without a word;
+  after Ctrl-C with one line.
 
   Args:
     main: takes the arguments after the program's name; returns the exit
@@ -35,10 +39,34 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
   flags.FLAGS.mark_as_parsed()
   texts.use_utf8()
   silence_libraries()
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  terminal.begin('preparing')
   try:
-    sys.exit(main(sys.argv[1:]))
+    try:
+      status = main(sys.argv[1:])
+    except SystemExit as end:  # Of argparse.
+      status = end.code
+    SCREEN.close()
+    terminal.write_result()
+    sys.exit(status)
   except UserError as error:
+    SCREEN.close()
     sys.exit(f'Error: {error}')
+  except KeyboardInterrupt:
+    SCREEN.close()
+    terminal.end_interrupted()
+  except terminal.UnreadError:
+    sys.exit(terminal.UNREAD)
+
+
+def show(text: str = '') -> None:
+  """Prints a result."""
+  SCREEN.show(text)
+
+
+def say(text: str) -> None:
+  """Tells a person something on stderr; stdout has nothing but results."""
+  SCREEN.line(text)
 
 
 def create_parser(name: str, description: str) -> argparse.ArgumentParser:

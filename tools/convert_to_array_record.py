@@ -16,7 +16,6 @@ import pathlib
 
 os.environ.setdefault('NO_GCE_CHECK', 'true')
 
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
@@ -67,7 +66,7 @@ def convert_to_array_record(
       if not target.exists():
         _convert_shard(pathlib.Path(source), target)
         num_written += 1
-        print(target)
+        command_line.show(target)
   _copy_metadata(source_dir, target_dir)
   target_info.write_text(
     to_json(info, indent=2, ensure_ascii=False), encoding='utf-8'
@@ -77,6 +76,9 @@ def convert_to_array_record(
 
 def _convert_shard(source: pathlib.Path, target: pathlib.Path) -> None:
   """Copies the records of one file; the target appears when it is whole."""
+  # Here, because it takes seconds to import.
+  import tensorflow as tf
+
   incomplete = target.with_name(target.name + '.incomplete')
   writer = array_record_module.ArrayRecordWriter(
     str(incomplete), 'group_size:1'
@@ -111,7 +113,7 @@ def main(arguments: list[str]) -> int:
   """Runs the command line; returns its exit status."""
   options = create_parser().parse_args(arguments)
   num_written = convert_to_array_record(options.source_dir, options.target_dir)
-  print(f'Wrote {num_written} shards to {options.target_dir}.')
+  command_line.show(f'Wrote {num_written} shards to {options.target_dir}.')
   return 0
 
 

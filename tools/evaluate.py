@@ -40,12 +40,11 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 import argparse
 import dataclasses
 import re
-import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from coatnet_jax import paths
+from coatnet_jax import paths, terminal
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
@@ -113,6 +112,7 @@ def create_parser() -> argparse.ArgumentParser:
         f'--data.{name}',
         type=data_path if is_path else kind,
         metavar='VALUE',
+        help=f'config.data.{name}',
       )
   return parser
 
@@ -141,10 +141,10 @@ def main(arguments: list[str]) -> int:
   for trained, task in open_tasks(options):
     subject = describe_task(trained, task)
     if not options['json']:
-      print(describe_subject(subject), flush=True)
+      command_line.show(describe_subject(subject))
     result = run_task(task, trained, options['batch_size'])
     if not options['json']:
-      print(describe_result({**subject, **result}), flush=True)
+      command_line.show(describe_result({**subject, **result}))
     run = run or results.describe_run(trained)
     evaluations.append({**subject, **result})
   if options['json']:
@@ -153,7 +153,7 @@ def main(arguments: list[str]) -> int:
       for one in evaluations
     ]
     shown = short if len(short) > 1 else short[0]
-    print(to_json(shown, indent=2))
+    command_line.show(to_json(shown, indent=2))
   if base:
     for path in results.write_results(base, run, evaluations):
       _say(f'Written: {path}')
@@ -162,7 +162,7 @@ def main(arguments: list[str]) -> int:
 
 def _say(line: str) -> None:
   """Tells a person something; stdout has nothing but results."""
-  print(line, file=sys.stderr, flush=True)
+  command_line.say(line)
 
 
 def open_tasks(
@@ -185,6 +185,7 @@ def open_tasks(
     raise UserError(
       f'--fewshot_seeds is {options["fewshot_seeds"]}; it must be at least 1.'
     )
+  terminal.begin('reading the checkpoint')
   # Of a run that goes on, the best checkpoint may change meanwhile.
   path = find_checkpoint(options['checkpoint'])
   check_image_sizes(path, sizes[1:])
@@ -194,7 +195,9 @@ def open_tasks(
     if name.startswith('data.') and value is not None
   }
   for size in sizes:
+    terminal.begin('reading the checkpoint')
     trained = load_trained_model(path, image_size=size)
+    terminal.begin('reading the data set')
     opened = []
     for data in resolve_data(trained, changes):
       if shots:

@@ -13,6 +13,7 @@ import dataclasses
 
 import numpy as np
 
+from coatnet_jax import terminal
 from coatnet_jax.checkpoint import model_arguments
 from coatnet_jax.errors import UserError
 from coatnet_jax.trained_model import TrainedModel, load_trained_model
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> int:
     raise UserError(f'--out={out} exists already: give a new file.')
   if not out.parent.is_dir():
     raise UserError(f'--out={out}: there is no directory {out.parent}.')
+  terminal.begin('reading the checkpoint')
   trained = load_trained_model(options.checkpoint)
   name = trained.config.model.name
   in_timm = timm.has_model(name, trained.model.variant)
@@ -74,7 +76,7 @@ def main(arguments: list[str]) -> int:
     class_names=trained.class_names,
   )
   native.write_tensors(out, tensors, description)
-  print(
+  command_line.show(
     f'{out}: {len(tensors):,} tensors of {name}, step {trained.step:,}, by'
     f' {"timm" if as_timm else "our own"} names.'
   )

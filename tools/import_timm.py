@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from coatnet_jax import checkpoint
+from coatnet_jax import checkpoint, terminal
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
@@ -60,9 +60,18 @@ _TIMM_PREPROCESSING = {
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_bare_parser('import_timm', __doc__)
-  parser.add_argument('--variant', required=True, metavar='NAME')
   parser.add_argument(
-    '--weights', type=command_line.local_path, required=True, metavar='FILE'
+    '--variant',
+    required=True,
+    metavar='NAME',
+    help='the model that the weights are of, as tools.variants names it',
+  )
+  parser.add_argument(
+    '--weights',
+    type=command_line.local_path,
+    required=True,
+    metavar='FILE',
+    help='the file to read',
   )
   parser.add_argument(
     '--out',
@@ -106,6 +115,7 @@ def main(arguments: list[str]) -> int:
     raise UserError(f'--out={out} exists already: give a new directory.')
   image_size = command_line.parse_image_size(options.image_size)
 
+  terminal.begin('reading the weights')
   weights = read_weights(options.weights)
   description = read_description(weights)
   model_arguments = {'name': options.variant}
@@ -114,7 +124,7 @@ def main(arguments: list[str]) -> int:
     model_arguments = dict(description.model)
     del model_arguments['num_classes']
   whole = create_model(**model_arguments)
-  variables = read_variables(whole, weights, report=print)
+  variables = read_variables(whole, weights, report=command_line.show)
   num_classes = count_classes(variables)
   if num_classes is None and options.num_classes is None:
     raise UserError(
@@ -134,12 +144,13 @@ def main(arguments: list[str]) -> int:
     model,
     image_size=image_size,
     new_head=new_head,
-    report=print,
+    report=command_line.show,
     source=options.weights,
   )
   preprocessing = find_preprocessing(
     options.variant, image_size or model.variant.image_size, description
   )
+  terminal.begin('writing the checkpoint')
   write_checkpoint(
     out,
     variables,
@@ -147,7 +158,7 @@ def main(arguments: list[str]) -> int:
     class_names=class_names,
     preprocessing=preprocessing,
   )
-  print(describe(options.variant, class_names, preprocessing, out))
+  command_line.show(describe(options.variant, class_names, preprocessing, out))
   return 0
 
 
@@ -255,7 +266,9 @@ def write_checkpoint(
     key=jax.random.key(0),
   )
   manager = checkpoint.open_checkpoints(
-    str(out), checkpoint.CheckpointOptions(**config.checkpoint), report=print
+    str(out),
+    checkpoint.CheckpointOptions(**config.checkpoint),
+    report=command_line.show,
   )
   with manager:
     checkpoint.save_checkpoint(

@@ -54,8 +54,13 @@ _LABEL_WIDTH = 25
 
 
 def create_parser() -> argparse.ArgumentParser:
-  """Returns the parser of the command line, without --config."""
+  """Returns the parser of the command line, without --config.KEY."""
   parser = command_line.create_bare_parser('plan', __doc__)
+  parser.add_argument(
+    '--config',
+    metavar='FILE[:PHASE]',
+    help='the run, as for main.py; --config.KEY=VALUE changes a key of it',
+  )
   parser.add_argument(
     '--topology', required=True, metavar='NAME', help='the slice: v5e-256'
   )
@@ -114,6 +119,8 @@ def main(arguments: list[str]) -> int:
     raise UserError('--save_compiled keeps one program: give it alone.')
   if options.save_compiled:
     compiled_step.check_target(options.save_compiled)
+  if options.config is not None:
+    rest = [f'--config={options.config}', *rest]
   config = plan_config.load_config(rest)
   # What is computed beside compiling; a TPU that is there may be busy.
   jax.config.update('jax_platforms', 'cpu')
@@ -121,7 +128,7 @@ def main(arguments: list[str]) -> int:
   sources = plan_config.find_sources(
     config, options.train_examples, options.num_classes
   )
-  name = next(a for a in rest if a.startswith('--config')).partition('=')[2]
+  name = options.config
 
   def plan(config: ConfigDict) -> Plan:
     run = plan_program.resolve_run(config, target, sources)
@@ -146,7 +153,7 @@ def main(arguments: list[str]) -> int:
       options.json,
     )
     if not options.json:
-      print('\n' + plan_page.format_page(best, name))
+      command_line.show('\n' + plan_page.format_page(best, name))
     return 0
   return show_one(plan(config), config, name, options.json)
 
@@ -156,11 +163,11 @@ def show_one(plan: Plan, config: ConfigDict, name: str, as_json: bool) -> int:
   suggestions = [] if plan.fits else plan_search.suggest(plan, config)
   if as_json:
     row = dataclasses.asdict(plan) | {'suggestions': suggestions}
-    print(to_json(row, indent=2))
+    command_line.show(to_json(row, indent=2))
   else:
-    print(plan_page.format_page(plan, name))
+    command_line.show(plan_page.format_page(plan, name))
     if suggestions:
-      print(
+      command_line.show(
         'By arithmetic, not compiled, one of these may fit; --find_batch finds'
         ' out:\n' + '\n'.join(f'  --config.{line}' for line in suggestions)
       )
@@ -183,12 +190,14 @@ def show_several(
     if as_json:
       continue
     if len(rows) == 1:
-      print(f'Plans of {name} on {plan.target}')
-      print(f'Compiler estimate ({plan.compiler}), not measured on a TPU.\n')
-      print(plan_page.format_titles(_LABEL_WIDTH))
-    print(plan_page.format_row(label, plan, _LABEL_WIDTH), flush=True)
+      command_line.show(f'Plans of {name} on {plan.target}')
+      command_line.show(
+        f'Compiler estimate ({plan.compiler}), not measured on a TPU.\n'
+      )
+      command_line.show(plan_page.format_titles(_LABEL_WIDTH))
+    command_line.show(plan_page.format_row(label, plan, _LABEL_WIDTH))
   if as_json:
-    print(to_json(rows, indent=2))
+    command_line.show(to_json(rows, indent=2))
   return plan
 
 

@@ -18,6 +18,7 @@ import jax
 from ml_collections import ConfigDict
 
 import train
+from coatnet_jax import terminal
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.distributed import (
   collectives,
@@ -85,6 +86,7 @@ def compile_program(run: Run) -> Program:
     UserError: the image size or the mesh does not fit the model.
   """
   start = time.monotonic()
+  terminal.begin('tracing the train step')
   with silence_compiler():
     _, abstract_state = abstract_train_state(run)
     traced = train.jit_train_step(run, abstract_state).trace(
@@ -92,6 +94,7 @@ def compile_program(run: Run) -> Program:
     )
     lowered = traced.lower()
     compiled, needed_bytes = None, None
+    terminal.begin('compiling for the TPU')
     try:
       compiled = compiler_report.compile_or_explain(lowered)
     except compiler_report.OutOfMemoryError as error:

@@ -15,12 +15,12 @@ import argparse
 import functools
 import itertools
 import pathlib
-import sys
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
 
+from coatnet_jax import terminal
 from coatnet_jax.data.augmentation import PreprocessingOptions, evaluation_crop
 from coatnet_jax.data.decoding import CorruptImageError, decode_image
 from coatnet_jax.data.folder_listing import (
@@ -82,18 +82,19 @@ def main(arguments: list[str]) -> int:
     UserError: the checkpoint cannot be used, or a number is out of range.
   """
   options = create_parser().parse_args(arguments)
+  terminal.begin('reading the checkpoint')
   trained = load_trained_model(
     options.checkpoint,
     image_size=command_line.parse_image_size(options.image_size),
   )
   top = check_top(options.top, len(trained.class_names))
   for change in trained.changes:
-    print(change, file=sys.stderr)
+    command_line.say(change)
   failures = []
 
   def report_failure(path: pathlib.Path, problem: str) -> None:
     failures.append(path)
-    print(f'{printable(path)}: {problem}', file=sys.stderr)
+    command_line.say(f'{printable(path)}: {problem}')
 
   results = predict_files(
     trained,
@@ -103,10 +104,10 @@ def main(arguments: list[str]) -> int:
     report_failure=report_failure,
   )
   if options.json:
-    print(to_json(list(results), indent=2))
+    command_line.show(to_json(list(results), indent=2))
   else:
     for result in results:
-      print(describe_result(result), flush=True)
+      command_line.show(describe_result(result))
   return 1 if failures else 0
 
 
@@ -150,7 +151,7 @@ def find_images(
       suffixes = ', '.join(IMAGE_SUFFIXES)
       report_failure(path, f'there are no images in it ({suffixes})')
     if others := left_out.describe():
-      print(f'{printable(path)}: {others}', file=sys.stderr)
+      command_line.say(f'{printable(path)}: {others}')
     yield from (path / name for name in found)
 
 
@@ -190,6 +191,8 @@ def predict_files(
     ),
     trained.mesh,
   )
+  done = 0
+  terminal.begin('reading images and compiling')
   images = read_images(paths, trained.preprocessing, report_failure)
   while part := list(itertools.islice(images, batch_size)):
     batch = np.zeros(
@@ -202,6 +205,8 @@ def predict_files(
     classes, probabilities = jax.device_get(
       predict(trained.variables, device_batch['image'])
     )
+    done += len(part)
+    terminal.begin('predicting', f'{done:,} images')
     for index, (path, _) in enumerate(part):
       yield {
         'image': printable(path),

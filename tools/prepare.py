@@ -20,7 +20,6 @@ import functools
 import os
 import pathlib
 import shlex
-import sys
 
 import humanize
 
@@ -44,6 +43,16 @@ from coatnet_jax.data.preparation.verification import DEFAULT_MAX_PIXELS
 from coatnet_jax.errors import UserError
 from tools import command_line
 
+# What each command prepares.
+_WHAT = {
+  'imagenet2012': "ImageNet-1k, of the challenge's archives",
+  'imagenet21k_fall11': 'ImageNet-21k of 2011, of an archive of archives',
+  'imagenet21k_winter21': 'ImageNet-21k of 2021, likewise',
+  'imagenet21k_p': 'the part of ImageNet-21k with training and validation',
+  'folder': 'images in a folder for each class',
+  'idx': "files of MNIST's format",
+  'tfds': 'a TFDS data set in TFRecord',
+}
 _IMAGENET21K = ('imagenet21k_fall11', 'imagenet21k_winter21', 'imagenet21k_p')
 
 
@@ -59,7 +68,7 @@ def main(arguments: list[str]) -> int:
   Raises:
     UserError: the input is missing or broken, or the disk is full.
   """
-  args = _create_parser().parse_args(arguments)
+  args = create_parser().parse_args(arguments)
   if args.command == 'tfds':
     return _convert(args)
   options = PreparationOptions(
@@ -91,23 +100,23 @@ def main(arguments: list[str]) -> int:
   except KeyboardInterrupt:
     _show('Interrupted; run the same command again to go on.')
     return 130
-  print(f'{directory} is complete; see report.txt there.')
+  command_line.show(f'{directory} is complete; see report.txt there.')
   return 0
 
 
 def _show(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
+  command_line.say(line)
 
 
-def _create_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='python -m tools.prepare',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+def create_parser() -> argparse.ArgumentParser:
+  """Returns the parser of the command line."""
+  parser = command_line.create_bare_parser('prepare', __doc__)
   commands = parser.add_subparsers(
-    dest='command', required=True, metavar='NAME'
+    dest='command',
+    required=True,
+    metavar='NAME',
+    title='data sets',
+    description='python -m tools.prepare NAME --help lists what each one takes',
   )
   imagenet2012 = _add_command(commands, 'imagenet2012')
   for name in ('train_archive', 'validation_archive'):
@@ -145,7 +154,7 @@ def _create_parser() -> argparse.ArgumentParser:
         metavar='NAME',
         help='hold nothing out and call all images so: test, for example',
       )
-  tfds = commands.add_parser('tfds', help='a TFDS data set in TFRecord')
+  tfds = commands.add_parser('tfds', allow_abbrev=False, help=_WHAT['tfds'])
   _add_path(tfds, 'source_dir', required=True, help='has dataset_info.json')
   _add_path(tfds, 'output_dir', required=True, help='the TFDS data directory')
   return parser
@@ -153,7 +162,7 @@ def _create_parser() -> argparse.ArgumentParser:
 
 def _add_command(commands, name: str) -> argparse.ArgumentParser:
   """Adds a data set with what all of them take."""
-  command = commands.add_parser(name, allow_abbrev=False)
+  command = commands.add_parser(name, allow_abbrev=False, help=_WHAT[name])
   _add_path(
     command, 'output_dir', required=True, help='the TFDS data directory'
   )
@@ -283,7 +292,9 @@ def _convert(args: argparse.Namespace) -> int:
     )
   with disk_errors(target_dir):
     num_written = convert_to_array_record(source_dir, target_dir)
-  print(f'{target_dir} is complete; {num_written} shards were written.')
+  command_line.show(
+    f'{target_dir} is complete; {num_written} shards were written.'
+  )
   return 0
 
 

@@ -15,7 +15,6 @@ What is written are two TFDS data sets of the same 23 classes, for
 import argparse
 import pathlib
 import subprocess
-import sys
 import tempfile
 
 from coatnet_jax.data.preparation.emoji import (
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> int:
   Raises:
     UserError: a package cannot be had or is another one, or the disk is full.
   """
-  args = _create_parser().parse_args(arguments)
+  args = create_parser().parse_args(arguments)
   options = PreparationOptions(output_dir=args.output_dir)
   with tempfile.TemporaryDirectory() as folder:
     for package in PACKAGES:
@@ -58,7 +57,7 @@ def main(arguments: list[str]) -> int:
         f'{len(examples):,} images in {split!r}'
         for split, examples in source.splits.items()
       )
-      print(f'{directory} is complete: {sizes}.', flush=True)
+      command_line.show(f'{directory} is complete: {sizes}.')
   return 0
 
 
@@ -92,16 +91,12 @@ def download(package: EmojiPackage, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _show(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
+  command_line.say(line)
 
 
-def _create_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='python -m tools.prepare_emoji',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+def create_parser() -> argparse.ArgumentParser:
+  """Returns the parser of the command line."""
+  parser = command_line.create_bare_parser('prepare_emoji', __doc__)
   parser.add_argument(
     '--output_dir',
     type=command_line.local_path,

@@ -9,30 +9,23 @@ Debian's package dataset-fashion-mnist. The output, a TFDS data directory with
 Needs TensorFlow, which TFDS encodes records with; reading them does not.
 """
 
+import argparse
 import itertools
 import os
 import pathlib
 import shutil
 import tempfile
 
-from absl import app, flags
-
 os.environ.setdefault('NO_GCE_CHECK', 'true')
 
 import cv2
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from coatnet_jax.data.idx import IdxSource
-
-_IDX_DIR = flags.DEFINE_string(
-  'idx_dir', None, 'Directory of the four idx files.', required=True
-)
-_OUTPUT_DIR = flags.DEFINE_string(
-  'output_dir', None, 'New TFDS data directory to write.', required=True
-)
+from coatnet_jax.errors import UserError
+from tools import command_line
 
 NAME = 'fashion_mnist_12k'
 VERSION = '1.0.0'
@@ -147,6 +140,9 @@ def copy_in_groups(source: pathlib.Path, target: pathlib.Path) -> None:
   writer = array_record_module.ArrayRecordWriter(
     str(target), f'group_size:{GROUP_SIZE}'
   )
+  # Here, because it takes seconds to import.
+  import tensorflow as tf
+
   for record in reader.read_all():
     example = tf.train.Example.FromString(record)
     writer.write(example.SerializeToString(deterministic=True))
@@ -154,20 +150,51 @@ def copy_in_groups(source: pathlib.Path, target: pathlib.Path) -> None:
   reader.close()
 
 
-def main(_):
-  """Prepares the data set in a temporary directory and packs it."""
-  target_dir = pathlib.Path(_OUTPUT_DIR.value) / NAME / VERSION
+def create_parser() -> argparse.ArgumentParser:
+  """Returns the parser of the command line."""
+  parser = command_line.create_bare_parser('prepare_fashion_mnist', __doc__)
+  for name, what in (
+    ('idx_dir', 'directory of the four idx files'),
+    ('output_dir', 'new TFDS data directory to write'),
+  ):
+    parser.add_argument(
+      f'--{name}',
+      type=command_line.local_path,
+      required=True,
+      metavar='PATH',
+      help=what,
+    )
+  return parser
+
+
+def main(arguments: list[str]) -> int:
+  """Prepares the data set in a temporary directory and packs it.
+
+  Args:
+    arguments: of the command line, without the program's name.
+
+  Returns:
+    The exit status, 0.
+
+  Raises:
+    UserError: the data set is there already.
+  """
+  options = create_parser().parse_args(arguments)
+  target_dir = options.output_dir / NAME / VERSION
+  if target_dir.exists():
+    raise UserError(f'{target_dir} exists already: give a new --output_dir.')
   target_dir.mkdir(parents=True)
   with tempfile.TemporaryDirectory() as data_dir:
-    prepared_dir = prepare(pathlib.Path(_IDX_DIR.value), data_dir)
+    prepared_dir = prepare(options.idx_dir, data_dir)
     for source in sorted(prepared_dir.iterdir()):
       target = target_dir / source.name
       if '.array_record-' in source.name:
         copy_in_groups(source, target)
       else:
         shutil.copyfile(source, target)
-      print(f'{target.stat().st_size:>9,} {target}')
+      command_line.show(f'{target.stat().st_size:>9,} {target}')
+  return 0
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command_line.run(main)

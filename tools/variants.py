@@ -27,6 +27,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import coatnet_jax
+from coatnet_jax import terminal
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.cost import count_cost
 from coatnet_jax.models.variants import get_variant
@@ -97,14 +98,15 @@ def main(arguments: list[str]) -> int:
       f'No variant matches {options.pattern!r}; there are'
       f' {", ".join(coatnet_jax.list_variants())}.'
     )
+  terminal.begin('tracing the models')
   if options.json:
-    print(to_json([*describe_variants(names)], indent=2))
+    command_line.show(to_json([*describe_variants(names)], indent=2))
     return 0
   for line in format_header(names, markdown=options.markdown):
-    print(line)
+    command_line.show(line)
   for described in describe_variants(names):
     row = format_row(described)
-    print(format_line(row, names, markdown=options.markdown), flush=True)
+    command_line.show(format_line(row, names, markdown=options.markdown))
   return 0
 
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coatnet_jax import terminal
 from coatnet_jax.data import batching
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.damage import CorruptImageCounter
@@ -222,13 +223,16 @@ def run_over_source(
     return mesh_lib.put_batch(batch, mesh, tuple(batch))
 
   rows = batch_size // num_shards * len(shards)
+  terminal.begin('compiling')
   jax.block_until_ready(step(place(_blank_batch(rows, trained))))  # Compiles.
   counter = CorruptImageCounter(source, data.max_damaged_fraction)
 
   def run():
     read = (_count_corrupt(batch, counter) for batch in batches)
     outputs = _read_behind(step(place(batch)) for batch in read)
+    terminal.begin('reading images', f'batch 1 of {len(batches)}')
     for number, output in enumerate(outputs):
+      terminal.begin('reading images', f'batch {number + 1} of {len(batches)}')
       corrupt, mask = output.pop('corrupt'), output.pop('mask')
       for index in corrupt[corrupt >= 0].tolist():
         report_undecodable(index)

@@ -1,0 +1,42 @@
+"""Command lines, one purpose each: python -m tools.NAME."""
+
+import signal
+import sys
+
+from coatnet_jax import terminal
+
+TOOLS = (
+  'benchmark_attention',
+  'convert_to_array_record',
+  'evaluate',
+  'export_weights',
+  'import_timm',
+  'plan',
+  'predict',
+  'prepare',
+  'prepare_emoji',
+  'prepare_fashion_mnist',
+  'variants',
+)
+# What is told goes to stderr: stdout has nothing but results.
+SCREEN = terminal.Terminal(lambda: sys.stderr)
+
+
+def start(arguments: list[str]) -> None:
+  """Prepares for the import of a tool, which may take seconds.
+
+  Args:
+    arguments: of Python itself: -m tools.NAME ...
+  """
+  module = arguments[arguments.index('-m') + 1] if '-m' in arguments else ''
+  if module and module.removeprefix('tools.') not in TOOLS:
+    sys.exit(f'{module} is no tool; there are {", ".join(TOOLS)}.')
+  signal.signal(signal.SIGINT, terminal.end_interrupted)
+  if not {'-h', '--help'} & set(arguments):
+    terminal.begin('loading JAX')
+    SCREEN.start()
+
+
+# As a program, and not in a test.
+if sys.argv[:1] == ['-m']:
+  start(sys.orig_argv)
