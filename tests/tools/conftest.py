@@ -45,7 +45,8 @@ def workdir(config, tmp_path_factory):
     patch.setenv('HOME', str(home))
     # A name that every tool must take as it is.
     train.train_and_evaluate(config, '~/a run=[1-9]/')
-  assert os.listdir(home) == ['a run=[1-9]']
+  # Matplotlib and Keras keep hidden files there.
+  assert [n for n in os.listdir(home) if n[0] != '.'] == ['a run=[1-9]']
   return home / 'a run=[1-9]'
 
 
