@@ -88,7 +88,7 @@ def test_an_error_of_the_run_is_one_sentence(tmp_path):
   process = _run(
     QUICKSTART, f'--workdir={workdir}', '--config.model.name=coatnet_9'
   )
-  _check(process, workdir, "Error: There is no variant 'coatnet_9'; there are")
+  _check(process, workdir, "Error: There is no variant 'coatnet_9'")
   assert len(process.stderr.strip().splitlines()) == 1
 
 

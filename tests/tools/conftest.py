@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def run_tool():
   """Returns a function that runs a tool as a person does."""
 
   def run(name, *arguments, cwd=ROOT):
-    return subprocess.run(
+    done = subprocess.run(
       [sys.executable, '-m', f'tools.{name}', *map(str, arguments)],
       cwd=cwd,
       env={**os.environ, 'PYTHONPATH': str(ROOT)},
@@ -95,5 +96,10 @@ def run_tool():
       check=False,
       timeout=120,
     )
+    # On a busy machine it is told what goes on.
+    done.stderr = re.sub(
+      r'^[A-Z][\w ,]* \d+ s\n', '', done.stderr, flags=re.MULTILINE
+    )
+    return done
 
   return run

@@ -1,7 +1,6 @@
 import copy
 import gzip
 import json
-import re
 import struct
 import types
 
@@ -49,8 +48,7 @@ def idx_dir(eval_source, tmp_path):
 def test_a_workdir_alone_gives_what_training_saw(workdir, best, run_tool):
   result = run_tool('evaluate', '--checkpoint', workdir, '--json')
   assert result.returncode == 0
-  # On a busy machine what goes on is told.
-  assert re.fullmatch(r'([A-Z][\w ,]* \d+ s\n)*', result.stderr)
+  assert result.stderr == ''
   report = json.loads(result.stdout)
   assert report['step'] == best['step']
   assert report['checkpoint'] == str(
