@@ -158,6 +158,13 @@ def parse_flags(argv: list[str]) -> list[str]:
       sys.exit(
         f'Error: {found[1]} has no phases; leave :{found[2]} out of --config.'
       )
+    if missing := re.findall(r'flag --(\w+)=None: ', str(error)):
+      names = ' and '.join(f'--{name}' for name in missing)
+      sys.exit(
+        f'Error: {names} must have a value, as in'
+        ' --config=configs/quickstart.py --workdir=runs/quickstart (--helpshort'
+        ' lists the flags).'
+      )
     sys.exit(f'Error: {error} (--helpshort lists the flags.)')
 
 
