@@ -1,7 +1,9 @@
 """Which checkpoint is the best, where numbers are not finite too."""
 
+import dataclasses
 import json
 import math
+from unittest import mock
 
 import jax.numpy as jnp
 import pytest
@@ -99,3 +101,21 @@ def test_where_nothing_is_finite_it_is_said(tmp_path):
   assert 'best        none: no evaluation gave finite numbers' in said
   with pytest.raises(UserError, match='no evaluation gave finite numbers'):
     find_checkpoint(tmp_path)
+
+
+def test_the_rate_of_a_summary_is_that_of_the_steps():
+  progress = checkpoint.Progress(
+    examples_seen=600, seconds=100.0, seconds_in_steps=20.0
+  )
+  manager = mock.Mock()
+  manager.all_steps.return_value = [1, 3]
+  manager.metrics.side_effect = {1: _measures(0.3), 3: _measures(0.2)}.get
+  manager.restore.return_value.progress = dataclasses.asdict(progress)
+  options = checkpoint.CheckpointOptions(
+    every_steps=0, every_seconds=0.0, max_to_keep=1, best_metric='top1'
+  )
+  summary = checkpoint.summarize(manager, options)
+  assert summary['images_per_second'] == 30
+  assert summary['images_seen'] == 600
+  assert summary['seconds'] == 100
+  assert (summary['final']['step'], summary['best']['step']) == (3, 1)

@@ -341,23 +341,6 @@ def test_the_papers_recipes_freeze_and_repeat_nothing():
     assert config.model.head_bias_init == 0
 
 
-@pytest.mark.parametrize(
-  ('model', 'epochs'),
-  [('coatnet_6', 3.0), ('coatnet_6_d3072', 3.0), ('coatnet_7', 5.0)],
-)
-def test_jft_3b_is_jft_300m_at_half_the_rate(model, epochs):
-  config = _load(model, 'jft3b').to_dict()
-  other = _load('coatnet_3', 'jft300m').to_dict()
-  assert config['schedule']['peak_learning_rate'] == 5e-4
-  assert config['training'].pop('num_epochs') == epochs
-  assert config['data']['name'] == 'jft3b'
-  assert config['model']['dtype'] == other['model']['dtype'] == 'bfloat16'
-  other['training'].pop('num_epochs')
-  other['schedule']['peak_learning_rate'] = 5e-4
-  for section in ('optimizer', 'schedule', 'loss', 'augmentation', 'training'):
-    assert config[section] == other[section]
-
-
 def test_an_unknown_phase_lists_those_there_are():
   with pytest.raises(KeyError) as error:
     _load('coatnet_1', 'imagenet21k')

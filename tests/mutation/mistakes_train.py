@@ -73,7 +73,7 @@ MISTAKES = (
       'warmup=run.training.ema_warmup',
       'warmup=True',
       'Averages warm up, whatever the config says.',
-      'whole_train_step_test.py::test_every_number_agrees train_test.py',
+      'wiring/train_step_test.py',
     ),
     (
       'ema_never_moves',
@@ -204,7 +204,7 @@ MISTAKES = (
       '      lambda step: config.schedule.peak_learning_rate,\n'
       '      **resolved["optimizer"],\n    ),',
       'The schedule is logged and the optimizer has a constant rate.',
-      'wiring/schedule_test.py train_test.py',
+      'wiring/schedule_test.py',
     ),
     (
       'smoothing_ignored',
@@ -226,21 +226,23 @@ MISTAKES = (
       "create_source(data, 'eval'),",
       "create_source(data, 'train'),",
       'The accuracy is that of the training images.',
-      'train_test.py',
+      'wiring/data_test.py'
+      ' train_test.py::test_evaluation_counts_every_example_once',
     ),
     (
       'groups_of_the_whole_batch',
       'if group_size and part_size % group_size:',
       'if group_size and training.global_batch_size % group_size:',
       'Groups of BatchNorm that no part of the batch holds are let through.',
-      'train_test.py',
+      'wiring/train_step_test.py'
+      ' train_test.py::test_bad_values_are_refused_before_anything_is_written',
     ),
     (
       'steps_for_evaluations',
       'steps=evaluation.every_steps,',
       'steps=0,',
       'A run is evaluated at its end alone where steps say how often.',
-      'train_test.py',
+      'wiring/loop_test.py::test_evaluation_comes_every_so_many_steps_or_epochs',
     ),
   ),
   *in_file(
@@ -250,28 +252,28 @@ MISTAKES = (
       'ema=None if state.ema is None else variables,',
       'ema=state.ema,',
       'Finetuning averages trained parameters with their initialisation.',
-      'initial_state_test.py',
+      'initial_state_test.py::test_finetuning_at_another_size_on_other_classes',
     ),
     (
       'activation_not_compared',
       "    'attention',\n",
       "    'activation',\n    'attention',\n",
       'Weights of a GELU model are taken for a ReLU model.',
-      'initial_state_test.py',
+      'initial_state_test.py::test_what_shapes_do_not_tell_is_compared',
     ),
     (
       'checkpoints_of_nobody',
       'if has_checkpoint and not workdir_lib.is_claimed(workdir):',
       'if has_checkpoint and workdir_lib.is_claimed(""):',
       'A run goes on from checkpoints that another one left there.',
-      'paths_test.py initial_state_test.py',
+      'paths_test.py',
     ),
     (
       'architecture_not_compared',
       '  check_same_architecture(saved.model, run.model, source)\n',
       '',
       'Weights are taken for a model that strides elsewhere.',
-      'initial_state_test.py',
+      'initial_state_test.py::test_another_architecture_is_refused_with_the_differences',
     ),
   ),
 )

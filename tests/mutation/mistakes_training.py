@@ -140,14 +140,14 @@ MISTAKES = (
       '      b2=b2,\n',
       '      b2=0.999,\n',
       'The second moment forgets as Adam has it, whatever the config says.',
-      'training/optimizers_test.py',
+      'wiring/optimizer_test.py training/optimizers_test.py',
     ),
     (
       'eps_ignored',
       '      eps=eps,\n',
       '      eps=1e-8,\n',
       "The optimizer's epsilon is Adam's, whatever the config says.",
-      'training/optimizers_test.py',
+      'wiring/optimizer_test.py training/optimizers_test.py',
     ),
     (
       'trust_ratio_of_biases',
