@@ -64,8 +64,18 @@ def _make_smaller(text):
 @pytest.mark.usefixtures('samples_at_hand')
 @pytest.mark.parametrize(
   'block',
-  [block for block in SAMPLES if 'WORKDIR' not in block.text],
-  ids=lambda block: block.name,
+  [
+    pytest.param(
+      block,
+      id=block.name,
+      # What pages beside README.md compute takes longer than it is worth daily.
+      marks=[pytest.mark.slow]
+      if block.page != 'README.md' and '.apply(' in block.text
+      else [],
+    )
+    for block in SAMPLES
+    if 'WORKDIR' not in block.text
+  ],
 )
 def test_a_sample_runs_by_itself(block: Block):
   names = {}
