@@ -180,7 +180,7 @@ MISTAKES = (
       'white = 255 * (255 - alpha.astype(np.uint16))',
       'white = 0 * (255 - alpha.astype(np.uint16))',
       'Transparent pixels are black.',
-      'data/decoding_test.py',
+      'data/formats_test.py',
     ),
     (
       'sixteen_bits_cut',
