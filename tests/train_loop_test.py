@@ -12,6 +12,7 @@ from coatnet_jax.checkpoint import Progress
 from coatnet_jax.errors import UserError
 from coatnet_jax.training.reporting import DivergenceError
 from tests.wiring import runs
+from tests.wiring.pictures import Pictures
 
 BATCH_SIZE = 2
 _CHANGES = {
@@ -29,7 +30,7 @@ class _Loop:
   def __init__(self, monkeypatch, source=None, **changes):
     if source is None:
       pictures = np.arange(14 * 4 * 4 * 3, dtype=np.uint8)
-      source = runs.Pictures(pictures.reshape(14, 4, 4, 3))
+      source = Pictures(pictures.reshape(14, 4, 4, 3))
     self.run = runs.create_run({**_CHANGES, **changes}, source=source)
     self.batches, self.evaluated, self.saved = [], [], {}
     self.stops_after = self.diverges_at = None
@@ -143,9 +144,7 @@ def test_what_diverged_is_not_saved(monkeypatch, step):
 
 
 def test_images_that_cannot_be_decoded_stop_it(monkeypatch):
-  damaged = runs.Pictures(
-    [b'no picture'] * 2 + [np.zeros((4, 4, 3), np.uint8)] * 12
-  )
+  damaged = Pictures([b'no picture'] * 2 + [np.zeros((4, 4, 3), np.uint8)] * 12)
   loop = _Loop(monkeypatch, damaged, **{'evaluation.every_steps': 100})
   with pytest.raises(UserError, match='cannot be decoded'):
     loop.go()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from coatnet_jax.data.batching import create_train_batches
-from tests.wiring.runs import Pictures
+from tests.wiring.pictures import Pictures
 
 
 @pytest.mark.parametrize('damaged', [{3}, {0, 6}, {11}])
