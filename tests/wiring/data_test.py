@@ -97,33 +97,24 @@ def test_a_fraction_of_each_class_is_held_out(tmp_path):
 
 @proves('data.source', 'data.data_dir')
 def test_the_source_is_what_is_read_from_the_directory(folder, tmp_path):
-  for split in ('train', 'val'):
-    _write_idx(tmp_path / 'idx', split)
   other = tmp_path / 'other'
   _write_folder(other / 'train', range(12, 20))
   _write_folder(other / 'val', range(4))
-  eval_split = {'eval_split': 'val'}
-  for changes, expected in (
-    ({'data_dir': str(folder)}, list(range(8))),
-    ({'data_dir': str(other)}, list(range(12, 20))),
+  for directory, expected in (
+    (folder, (list(range(8)), [16, 17, 18, 19])),
+    (other, (list(range(12, 20)), list(range(4)))),
   ):
-    train, _ = _train_and_eval_numbers(_folder_changes(**_as(changes)))
-    assert train == expected
-  idx = _folder_changes(
-    tmp_path / 'idx', source='idx', **eval_split | {'eval_split': 'train'}
-  )
+    assert _train_and_eval_numbers(_folder_changes(directory)) == expected
+  _write_idx(tmp_path / 'idx')
+  idx = _folder_changes(tmp_path / 'idx', source='idx', eval_split='train')
   assert _train_and_eval_numbers(idx) == ([3] * 8, [3] * 8)
   noise = runs.record_loop(runs.create_run({'training.num_steps': 1}))
   assert np.std(noise.images[0][0]) > 50
 
 
-def _as(changes):
-  return {'directory': changes['data_dir']}
-
-
-def _write_idx(directory, split):
-  directory.mkdir(exist_ok=True)
-  prefix = {'train': 'train', 'val': 't10k'}[split]
+def _write_idx(directory):
+  """Writes the training pictures of a set like MNIST: eight times number 3."""
+  directory.mkdir()
   images, labels = (
     np.full((8, 8, 8), 30, np.uint8),
     np.arange(8, dtype=np.uint8),
@@ -132,7 +123,7 @@ def _write_idx(directory, split):
     header = struct.pack(
       f'>BBBB{array.ndim}I', 0, 0, 8, array.ndim, *array.shape
     )
-    path = directory / f'{prefix}-{name}-ubyte.gz'
+    path = directory / f'train-{name}-ubyte.gz'
     path.write_bytes(gzip.compress(header + array.tobytes()))
 
 
