@@ -228,8 +228,8 @@ MISTAKES = (
     'coatnet_jax/terminal.py',
     (
       'silent_for_long',
-      'if silence > SILENCE_SECONDS:',
-      'if silence > 100 * SILENCE_SECONDS:',
+      'if silence > (SILENCE_SECONDS if _is_written else FIRST_SECONDS):',
+      'if silence > 100 * (SILENCE_SECONDS if _is_written else FIRST_SECONDS):',
       'What takes long says nothing meanwhile.',
       'terminal_test.py',
     ),
