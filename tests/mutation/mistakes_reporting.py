@@ -10,7 +10,7 @@ MISTAKES = (
       '    root.removeHandler(handler)\n',
       '',
       'A second run in a notebook is logged in the file of the first.',
-      'notebook_test.py training/bucket_test.py',
+      'training/reporting_test.py',
     ),
     (
       'libraries_on_the_screen',

@@ -109,25 +109,11 @@ MISTAKES = (
       'paths_test.py',
     ),
     (
-      'preprocessing_of_any_size',
-      'known = (of_size or published)[0].preprocessing',
-      'known = published[-1].preprocessing',
-      'Weights get the preprocessing that was published for another size.',
-      'tools/import_timm_test.py::test_published_weights_get_their_own_preprocessing',
-    ),
-    (
       'other_variants_weights',
       'if found != variant:',
       'if not found:',
       'Weights of another variant that has the same shapes are taken.',
-      'tools/import_timm_test.py::test_the_wrong_variant',
-    ),
-    (
-      'names_of_the_old_head',
-      'new_head = jax.random.key(0)\n    description = None',
-      'new_head = jax.random.key(0)',
-      'A new head has the names of the old classes.',
-      'tools/import_timm_test.py::test_another_size_and_other_classes',
+      'tools/import_variant_test.py',
     ),
   ),
   *in_file(

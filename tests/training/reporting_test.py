@@ -1,5 +1,6 @@
 """Rows of the training log: rates, times, means and the pictures."""
 
+import logging
 import math
 from unittest import mock
 
@@ -130,3 +131,17 @@ def test_a_row_is_due_early_and_then_regularly():
   log, _, _ = _create_log(first_step=1)
   due = [step for step in range(2, 21) if log.is_due(step)]
   assert due == [4, 8, 11, 12, 16, 20]
+
+
+def test_each_run_of_a_process_is_logged_in_its_own_file(tmp_path):
+  root = logging.getLogger()
+  before = list(root.handlers), root.level
+  for name in ('first', 'second'):
+    (tmp_path / name).mkdir()
+    with reporting.log_to_file(str(tmp_path / name)):
+      logging.getLogger('of_the_run').info('this is the %s', name)
+  for name, other in (('first', 'second'), ('second', 'first')):
+    text = (tmp_path / name / 'train.log').read_text()
+    assert f'this is the {name}' in text
+    assert f'this is the {other}' not in text
+  assert (list(root.handlers), root.level) == before
