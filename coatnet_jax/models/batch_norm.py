@@ -1,4 +1,4 @@
-"""BatchNorm with statistics of groups of examples."""
+"""BatchNorm whose statistics survive a large mean, of groups of examples."""
 
 import flax.linen as nn
 import jax
@@ -7,26 +7,33 @@ import jax.numpy as jnp
 from coatnet_jax.errors import UserError
 
 
-class GroupedBatchNorm(nn.Module):
-  """Normalises each group of examples by its own statistics, in training.
+class BatchNorm(nn.Module):
+  """Normalises each channel by statistics of the batch, or by running ones.
 
-  Examples that follow each other in the global batch are a group, so that a
-  group lies on one device where the device's share of the batch is a multiple
-  of it. Then no statistics are exchanged, and on any mesh the result is the
-  same. Variables are those of `nn.BatchNorm`; the running statistics are of the
-  whole batch.
+  Variables and results are those of `nn.BatchNorm`, but for rounding: where a
+  mean is large beside the deviation, the difference of a mean of squares and a
+  squared mean has no correct digit left, and nothing is squared here before
+  something near its mean is taken off.
+
+  In training examples that follow each other in the global batch may be a group
+  with statistics of its own. It lies on one device where the device's share of
+  the batch is a multiple of it; then no statistics are exchanged, and on any
+  mesh the result is the same. The running statistics are of the whole batch.
 
   Attributes:
-    group_size: in examples.
+    use_running_average: whether to normalise by the running statistics, which
+      then stay as they are.
     momentum: part of the running statistics kept at a step.
     epsilon: added to the variance.
     dtype: of the result; statistics are float32.
+    group_size: in examples; 0 for the whole batch.
   """
 
-  group_size: int
+  use_running_average: bool
   momentum: float
   epsilon: float
   dtype: jnp.dtype
+  group_size: int = 0
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -40,25 +47,58 @@ class GroupedBatchNorm(nn.Module):
     variances = self.variable('batch_stats', 'var', jnp.ones, channels)
     scale = self.param('scale', nn.initializers.ones, (channels,))
     bias = self.param('bias', nn.initializers.zeros, (channels,))
+    if self.use_running_average:
+      groups = x[None]
+      mean, var = means.value[None], variances.value[None]
+    else:
+      groups = self._divide(x)  # [groups, size, ..., C]
+      mean, var = compute_moments(groups)  # [groups, C]
+      if not self.is_initializing():
+        kept = self.momentum
+        means.value = kept * means.value + (1 - kept) * mean.mean(0)
+        whole = var.mean(0) + mean.var(0)
+        variances.value = kept * variances.value + (1 - kept) * whole
+    factor = jax.lax.rsqrt(var + self.epsilon) * scale  # [groups, C]
+    shape = (len(groups), *(1,) * (x.ndim - 1), channels)
+    centered = groups.astype(jnp.float32) - mean.reshape(shape)
+    normalised = centered * factor.reshape(shape) + bias
+    return normalised.astype(self.dtype).reshape(x.shape)
+
+  def _divide(self, x: jax.Array) -> jax.Array:
     # One example that parameters are initialised with is no batch.
-    size = x.shape[0] if self.is_initializing() else self.group_size
+    whole = self.is_initializing() or not self.group_size
+    size = x.shape[0] if whole else self.group_size
     if x.shape[0] % size:
       raise UserError(
         f'model.batch_norm_group_size is {size}, which does not divide a batch'
         f' of {x.shape[0]} images.'
       )
-    groups = x.reshape(-1, size, *x.shape[1:])  # [groups, size, ..., C]
-    axes = tuple(range(1, x.ndim))
-    mean = groups.mean(axes, dtype=jnp.float32)  # [groups, C]
-    # As nn.BatchNorm computes it: one pass over the array.
-    squares = jnp.square(groups.astype(jnp.float32)).mean(axes)
-    var = jnp.maximum(squares - jnp.square(mean), 0)
-    if not self.is_initializing():
-      kept = self.momentum
-      means.value = kept * means.value + (1 - kept) * mean.mean(0)
-      whole = var.mean(0) + mean.var(0)
-      variances.value = kept * variances.value + (1 - kept) * whole
-    factor = jax.lax.rsqrt(var + self.epsilon) * scale  # [groups, C]
-    shape = (len(groups), *(1,) * x.ndim)[: x.ndim] + (channels,)
-    normalised = (groups - mean.reshape(shape)) * factor.reshape(shape) + bias
-    return normalised.astype(self.dtype).reshape(x.shape)
+    return x.reshape(-1, size, *x.shape[1:])
+
+
+def compute_moments(groups: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Computes mean and variance of each channel of each group.
+
+  One pass over the array: an example's values are taken relative to the one in
+  its middle, which is near their mean and known wherever the example lies. What
+  remains of it are few numbers, which are gone through twice.
+
+  Args:
+    groups: [groups, size, ..., C].
+
+  Returns:
+    mean and variance, [groups, C] float32; the variance is that of the values
+    at hand, not an unbiased estimate.
+  """
+  groups = groups.astype(jnp.float32)
+  inner = tuple(range(2, groups.ndim - 1))
+  middle = (slice(n // 2, n // 2 + 1) for n in groups.shape[2:-1])
+  center = groups[:, :, *middle]  # [groups, size, 1, ..., C]
+  # What is taken off changes neither result, so no gradient goes through it.
+  center = jax.lax.stop_gradient(center)
+  distance = groups - center
+  offset = distance.mean(inner)  # [groups, size, C]
+  squares = jnp.square(distance).mean(inner)
+  within = jnp.maximum(squares - jnp.square(offset), 0)
+  means = center.reshape(offset.shape) + offset
+  return means.mean(1), within.mean(1) + means.var(1)

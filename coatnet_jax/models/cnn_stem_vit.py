@@ -19,6 +19,7 @@ from coatnet_jax.models.architecture import (
   ImageSize,
   list_feature_maps,
 )
+from coatnet_jax.models.batch_norm import BatchNorm
 from coatnet_jax.models.layers import StochasticDepth, Width, drop_branch
 from coatnet_jax.ops.batch_division import divide_batch
 from coatnet_jax.values import Options, Range
@@ -156,9 +157,7 @@ class CNNStemViT(nn.Module):
         name=name,
       )(divide_batch(x), trains, self.create_drop(index, trains))
 
-    x = nn.LayerNorm(epsilon=_NORM_EPSILON, name='head_norm')(
-      x[:, 0].astype(jnp.float32)
-    )  # [B, width]
+    x = _layer_norm('head_norm', jnp.float32)(x[:, 0])  # [B, width]
     self.sow_array('pre_logits', x)
     if not self.num_classes:
       return x
@@ -210,7 +209,7 @@ class CNNStemViT(nn.Module):
         name=f's0_conv_{index}',
       )(x)
       name = f's0_norm_{index}'
-      x = nn.BatchNorm(
+      x = BatchNorm(
         use_running_average=not self.trains(name, train),
         momentum=self.batch_norm_momentum,
         epsilon=_NORM_EPSILON,
@@ -286,7 +285,7 @@ class EncoderBlock(nn.Module):
     width = x.shape[-1]
 
     shortcut = x
-    x = self.layer_norm('attention_norm')(x)
+    x = _layer_norm('attention_norm', self.dtype)(x)
     x = nn.MultiHeadDotProductAttention(
       self.num_heads,
       dtype=self.dtype,
@@ -297,18 +296,21 @@ class EncoderBlock(nn.Module):
     x = shortcut + drop_branch(dropout(x), drop, 0)
 
     shortcut = x
-    x = self.layer_norm('ffn_norm')(x)
+    x = _layer_norm('ffn_norm', self.dtype)(x)
     x = self.dense(self.mlp_ratio * width, 'ffn_expand')(x)
     x = dropout(nn.gelu(x, approximate=False))
     x = self.dense(width, 'ffn_shrink')(x)
     return shortcut + drop_branch(dropout(x), drop, 1)
-
-  def layer_norm(self, name: str) -> nn.LayerNorm:
-    """Normalises over the channels."""
-    return nn.LayerNorm(epsilon=_NORM_EPSILON, dtype=self.dtype, name=name)
 
   def dense(self, width: int, name: str) -> nn.Dense:
     """A product over the channels."""
     return nn.Dense(
       width, dtype=self.dtype, kernel_init=_ENCODER_INIT, name=name
     )
+
+
+def _layer_norm(name: str, dtype: jnp.dtype) -> nn.LayerNorm:
+  """Normalises over the channels, in two passes: a mean may be large."""
+  return nn.LayerNorm(
+    epsilon=_NORM_EPSILON, dtype=dtype, use_fast_variance=False, name=name
+  )

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from coatnet_jax.models.batch_norm import GroupedBatchNorm
+from coatnet_jax.models.batch_norm import BatchNorm
 from coatnet_jax.ops.depthwise_conv import depthwise_conv
 from coatnet_jax.values import Range
 
@@ -170,18 +170,17 @@ class Layers:
       name: of the module.
     """
     if kind == 'layer':
-      return nn.LayerNorm(epsilon=epsilon, dtype=self.dtype, name=name)
-    if train and self.batch_norm_group_size:
-      return GroupedBatchNorm(
-        group_size=self.batch_norm_group_size,
-        momentum=self.batch_norm_momentum,
+      return nn.LayerNorm(
         epsilon=epsilon,
         dtype=self.dtype,
+        # In two passes, or a large mean leaves no digit of the variance.
+        use_fast_variance=False,
         name=name,
       )
-    return nn.BatchNorm(
+    return BatchNorm(
       use_running_average=not train,
       momentum=self.batch_norm_momentum,
+      group_size=self.batch_norm_group_size,
       epsilon=epsilon,
       dtype=self.dtype,
       name=name,

@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.models.batch_norm import GroupedBatchNorm
+from coatnet_jax.models.batch_norm import BatchNorm
 
 VARIABLES = {
   'params': {
@@ -20,8 +22,12 @@ VARIABLES = {
 
 
 def normalise(x, group_size, dtype=jnp.float32):
-  norm = GroupedBatchNorm(
-    group_size=group_size, momentum=0.75, epsilon=1e-3, dtype=dtype
+  norm = BatchNorm(
+    use_running_average=False,
+    group_size=group_size,
+    momentum=0.75,
+    epsilon=1e-3,
+    dtype=dtype,
   )
   y, updates = norm.apply(VARIABLES, x, mutable=['batch_stats'])
   return y, updates['batch_stats']
@@ -67,6 +73,94 @@ def test_running_statistics_are_of_the_whole_batch():
       np.testing.assert_allclose(stats[name], whole[name], rtol=1e-4)
 
 
+# Mean and deviation, of which the squares leave no digit of the difference.
+LARGE_MEANS = [(100, 0.1), (-300, 0.05), (1e4, 1.0), (3e-3, 1e-7)]
+
+
+@pytest.mark.parametrize(('mean', 'deviation'), LARGE_MEANS)
+@pytest.mark.parametrize(
+  ('shape', 'group_size'),
+  [((8, 6, 7, 5), 0), ((8, 6, 7, 5), 2), ((400, 5), 0), ((400, 5), 50)],
+)
+def test_statistics_survive_a_large_mean(mean, deviation, group_size, shape):
+  rng = np.random.default_rng(0)
+  # Examples differ too, not only positions.
+  each = rng.normal(size=(shape[0], *(1,) * (len(shape) - 2), shape[-1]))
+  x = mean + deviation * (each + rng.normal(size=shape))
+  x = x.astype(np.float32)
+  # To one in the smallest of them.
+  epsilon = 1e-16
+  norm = BatchNorm(
+    use_running_average=False,
+    group_size=group_size,
+    momentum=0.0,
+    epsilon=epsilon,
+    dtype=jnp.float32,
+  )
+  variables = norm.init(jax.random.key(0), x[:1])
+  y, updates = jax.jit(
+    lambda x: norm.apply(variables, x, mutable=['batch_stats'])
+  )(x)
+  size = group_size or shape[0]
+  axes = tuple(range(1, len(shape)))
+  groups = x.astype(np.float64).reshape(-1, size, *shape[1:])
+  expected = groups - groups.mean(axes, keepdims=True)
+  expected /= np.sqrt(groups.var(axes, keepdims=True) + epsilon)
+  np.testing.assert_allclose(y, expected.reshape(shape), atol=0.01, rtol=0.01)
+  whole = tuple(range(len(shape) - 1))
+  stats = updates['batch_stats']
+  np.testing.assert_allclose(
+    stats['mean'], x.mean(whole, np.float64), rtol=1e-5
+  )
+  np.testing.assert_allclose(stats['var'], x.var(whole, np.float64), rtol=0.01)
+
+
+def test_gradients_are_those_of_flax():
+  """Also those that go through the statistics."""
+  x = create_images()
+  weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+  flax = nn.BatchNorm(
+    use_running_average=False,
+    momentum=0.75,
+    epsilon=1e-3,
+    use_fast_variance=False,
+  )
+
+  def loss(norm, variables, x):
+    y, updates = norm.apply(variables, x, mutable=['batch_stats'])
+    squares = jax.tree.map(lambda s: (s**2).sum(), updates)
+    return (weights * y).sum() + sum(jax.tree.leaves(squares))
+
+  ours = BatchNorm(
+    use_running_average=False, momentum=0.75, epsilon=1e-3, dtype=jnp.float32
+  )
+  found, expected = (
+    jax.jit(jax.grad(functools.partial(loss, norm), argnums=(0, 1)))(
+      VARIABLES, x
+    )
+    for norm in (ours, flax)
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+    found,
+    expected,
+  )
+
+
+def test_running_statistics_normalise_in_evaluation():
+  x = create_images()
+  settings = {'use_running_average': True, 'momentum': 0.75, 'epsilon': 1e-3}
+  norm = BatchNorm(**settings, dtype=jnp.float32, group_size=4)
+  y, updates = norm.apply(VARIABLES, x, mutable=['batch_stats'])
+  expected = nn.BatchNorm(**settings).apply(VARIABLES, x)
+  np.testing.assert_allclose(y, expected, atol=1e-6)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    updates['batch_stats'],
+    VARIABLES['batch_stats'],
+  )
+
+
 def test_vectors_and_half_precision():
   x = create_images()[:, 0, 0].astype(jnp.bfloat16)
   y, stats = normalise(x, 3, jnp.bfloat16)
@@ -75,8 +169,12 @@ def test_vectors_and_half_precision():
 
 
 def test_variables_are_those_of_flax():
-  norm = GroupedBatchNorm(
-    group_size=4, momentum=0.9, epsilon=1e-3, dtype=jnp.float32
+  norm = BatchNorm(
+    use_running_average=False,
+    group_size=4,
+    momentum=0.9,
+    epsilon=1e-3,
+    dtype=jnp.float32,
   )
   # Of one example, with which models are initialised.
   variables = norm.init(jax.random.key(0), jnp.ones((1, 2, 2, 3)))
