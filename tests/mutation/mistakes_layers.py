@@ -71,8 +71,8 @@ MISTAKES = (
     ),
     (
       'layer_norm_epsilon_ignored',
-      'nn.LayerNorm(epsilon=epsilon, dtype=self.dtype, name=name)',
-      'nn.LayerNorm(dtype=self.dtype, name=name)',
+      'nn.LayerNorm(\n        epsilon=epsilon,\n',
+      'nn.LayerNorm(\n',
       "LayerNorm has flax's epsilon.",
       'models/layers_test.py',
     ),
@@ -127,6 +127,20 @@ MISTAKES = (
       '(1 - kept) * means.value + kept * mean.mean(0)',
       'The running mean is nearly that of the last batch.',
       'models/batch_norm_test.py',
+    ),
+    (
+      'large_mean',
+      'distance = groups - center',
+      'distance = groups\n  center *= 0',
+      'BatchNorm subtracts a squared mean from a mean of squares.',
+      'models/batch_norm_test.py',
+    ),
+    (
+      'statistics_in_half_precision',
+      'groups = groups.astype(jnp.float32)',
+      'groups = groups.astype(jnp.bfloat16)',
+      'BatchNorm computes its statistics in bfloat16.',
+      'models/dtypes_test.py',
     ),
   ),
 )
