@@ -17,14 +17,7 @@ MISTAKES = (
       'if len(data) < size:',
       'if len(data) < 0:',
       'An archive that was cut while it was read gives cut images.',
-      'data/preparation/imagenet_test.py',
-    ),
-    (
-      'missing_classes_pass',
-      '  _check_not_missing(class_names, members, train_archive)\n',
-      '',
-      'A truncated archive becomes a data set without the last classes.',
-      'data/preparation/imagenet_test.py',
+      'data/preparation/guards_test.py',
     ),
   ),
   *in_file(
@@ -72,7 +65,7 @@ MISTAKES = (
       'hash_names(examples.names, _SPLIT) < threshold',
       'hash_names(examples.names) < threshold',
       'What is held out is what would be shuffled to the front.',
-      'data/preparation/imagenet_test.py data/preparation/files_test.py',
+      'data/preparation/guards_test.py',
     ),
   ),
   *in_file(
@@ -116,7 +109,7 @@ MISTAKES = (
       'fcntl.LOCK_EX | fcntl.LOCK_NB',
       'fcntl.LOCK_SH | fcntl.LOCK_NB',
       'Two processes write the same data set.',
-      'data/preparation/preparation_test.py',
+      'data/preparation/guards_test.py',
     ),
     (
       'other_images_are_complete',
@@ -201,13 +194,6 @@ MISTAKES = (
   ),
   *in_file(
     'coatnet_jax/data/preparation/worker_pool.py',
-    (
-      'ctrl_c_in_workers',
-      'signal.signal(signal.SIGINT, signal.SIG_IGN)',
-      'signal.getsignal(signal.SIGINT)',
-      'Ctrl-C prints a traceback for every worker process.',
-      'tools/prepare_test.py data/preparation/worker_pool_test.py',
-    ),
     (
       'shards_in_the_wrong_place',
       'yield running.pop(future), future.result()',

@@ -125,13 +125,6 @@ MISTAKES = (
       'Exporting writes over a file that is there.',
       'tools/import_timm_test.py::test_what_exists_is_not_overwritten',
     ),
-    (
-      'own_names_ignored',
-      "as_timm = in_timm and options.names != 'native'",
-      'as_timm = in_timm',
-      '--names=native gives the names of timm.',
-      'tools/import_timm_test.py::test_there_and_back',
-    ),
   ),
   *in_file(
     'tools/plan.py',
