@@ -22,6 +22,8 @@ pytestmark = pytest.mark.parity
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'train_step.npz'
 
 
+# A minute on a quiet machine of two cores: 66 runs.
+@pytest.mark.timeout(3600)
 def test_the_reference_gives_the_golden_file():
   made, made_digests = make_train_step_golden.read_golden(
     make_train_step_golden.create_golden()
