@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.paths import CONFIG_KEYS
+from coatnet_jax.paths import CONFIG_KEYS, resolve_path
 from coatnet_jax.strict_json import to_json
 
 CONFIG_FILE = 'config.json'
@@ -166,6 +166,9 @@ def check_same_run(
     is_longer: whether that is a finished run, to be made longer.
   """
   before = BEFORE_THE_KEY | flatten(saved)
+  for key in CONFIG_KEYS:
+    if before.get(key):  # Relative, as a run once saved it.
+      before[key] = str(resolve_path(before[key], f'config.{key}'))
   now = flatten(json.loads(config_to_json(config)))
   if not before.get('augmentation.randaugment_layers'):
     # The strength of nothing is the same on any scale.

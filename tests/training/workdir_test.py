@@ -96,6 +96,23 @@ def test_a_run_from_before_a_key_does_not_go_on_otherwise(tmp_path):
   ]
 
 
+@pytest.mark.parametrize('init_from', ['other', './other', 'a/../other'])
+def test_a_relative_path_of_an_older_run_is_the_one_it_was(
+  tmp_path, monkeypatch, init_from
+):
+  monkeypatch.chdir(tmp_path)
+  config = quickstart.get_config()
+  config.init_from = init_from
+  _claim_without_keys(tmp_path, config)
+  config.init_from = str(tmp_path / 'other')
+  workdir_lib.claim_workdir(str(tmp_path), config)
+  config.init_from = str(tmp_path / 'third')
+  with pytest.raises(
+    UserError, match=r'  init_from: .+/other before, .+/third'
+  ):
+    workdir_lib.claim_workdir(str(tmp_path), config)
+
+
 def test_unwritable_workdir(tmp_path):
   file = tmp_path / 'file'
   file.write_text('')
