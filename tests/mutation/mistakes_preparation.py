@@ -220,7 +220,7 @@ MISTAKES = (
       'collections.Counter(reason for _, reason in rows)',
       'collections.Counter({reason: 1 for _, reason in rows})',
       'The report says that each reason had one image.',
-      'data/preparation/imagenet_test.py',
+      'data/preparation/guards_test.py',
     ),
   ),
 )

@@ -160,14 +160,14 @@ MISTAKES = (
       'tried.training.global_batch_size = size * shards * parts',
       'tried.training.global_batch_size = size * shards',
       'The search for a batch forgets that it is computed in parts.',
-      'tools/plan_search_test.py',
+      'tools/plan_arguments_test.py',
     ),
     (
       'true_is_any_text',
       "value == 'True' if kind is bool else kind(value)",
       'kind(value)',
       '--compare=scan=False compares with scanning.',
-      'tools/plan_search_test.py',
+      'tools/plan_arguments_test.py',
     ),
   ),
   *in_file(
@@ -177,7 +177,7 @@ MISTAKES = (
       'if (num_examples is None) != (num_classes is None):',
       'if num_examples is None and num_classes is not None:',
       '--train_examples without --num_classes is a traceback.',
-      'tools/plan_test.py',
+      'tools/plan_arguments_test.py',
     ),
   ),
   *in_file(
@@ -187,7 +187,7 @@ MISTAKES = (
       'if args.dry_run:',
       'if args.dry_run and not source.notes:',
       '--dry_run writes where there is something to remark.',
-      'tools/prepare_test.py',
+      'tools/prepare_arguments_test.py',
     ),
     (
       'folder_fraction_ignored',
@@ -195,7 +195,7 @@ MISTAKES = (
       '      only_split',
       'classes=args.classes,\n      only_split',
       '--eval_fraction of a folder is passed over.',
-      'tools/prepare_test.py',
+      'tools/prepare_arguments_test.py',
     ),
     (
       'interrupted_is_success',

@@ -164,6 +164,13 @@ def test_idx_files_become_png(idx_dir, tmp_path):
   found = prepare_and_open(
     IdxPreparationSource('digits', idx_dir), tmp_path, 'test'
   )
+  features = (tmp_path / 'out/digits/1.0.0/features.json').read_text('utf-8')
+  assert (
+    json.loads(features)['featuresDict']['features']['image']['image']['shape'][
+      'dimensions'
+    ][-1]
+    == '1'
+  )
   original = IdxSource(idx_dir, 'test')
   assert found.class_names == original.class_names
   assert len(found) == len(original)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from coatnet_jax.data.preparation import preparation
+from coatnet_jax.data.preparation import preparation, report
 from coatnet_jax.data.preparation.examples import Examples, hold_out_fraction
 from coatnet_jax.data.preparation.imagenet import ArchiveSource
 from coatnet_jax.errors import UserError
@@ -48,3 +48,19 @@ def test_what_is_held_out_does_not_follow_from_the_order():
   first = set(examples.shuffled().names[:1000].tolist())
   both = len(first & set(held_out.names.tolist()))
   assert abs(both - 250) < 5 * (1000 * 0.25 * 0.75) ** 0.5
+
+
+def test_the_report_counts_reasons():
+  rows = [['a.jpg', 'empty file'], ['b.jpg', 'empty file'], ['c.jpg', 'other']]
+  split = {
+    'num_examples': 1,
+    'num_shards': 1,
+    'num_bytes': 2,
+    'changed': [],
+    'dropped': rows,
+  }
+  summary = {'name': 'x', 'num_classes': 1, 'notes': [], 'splits': {'s': split}}
+  lines = [line.split() for line in report.to_text(summary).splitlines()]
+  assert ['dropped:', '3'] in lines
+  assert ['2', 'empty', 'file'] in lines
+  assert ['1', 'other'] in lines
