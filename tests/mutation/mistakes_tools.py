@@ -235,18 +235,11 @@ MISTAKES = (
   *in_file(
     'tools/variants.py',
     (
-      'paper_of_coatnet_2',
-      "'coatnet_3': (168, {224: 34.7, 384: 107.4, 512: 203.1}),",
-      "'coatnet_3': (168, {224: 34.7, 384: 49.8, 512: 203.1}),",
-      'A number of the paper is that of another model.',
-      'tools/variants_tool_test.py',
-    ),
-    (
       'height_for_width',
       "return str(height) if height == width else f'{height}x{width}'",
       "return str(height) if height == width else f'{width}x{height}'",
       'Sizes that are not square are shown as WxH.',
-      'tools/variants_tool_test.py',
+      'tools/variants_tool_test.py::test_sizes_are_height_by_width',
     ),
   ),
   *in_file(

@@ -58,3 +58,10 @@ def test_a_size_that_does_not_fit_has_no_number(monkeypatch, capsys):
 def test_nothing_matches():
   with pytest.raises(UserError, match=r'No variant matches .* coatnet_0, '):
     variants.main(['resnet*'])
+
+
+@pytest.mark.parametrize(
+  ('size', 'text'), [((224, 224), '224'), ((224, 384), '224x384')]
+)
+def test_sizes_are_height_by_width(size, text):
+  assert variants._format_size(size) == text
