@@ -5,13 +5,14 @@ import pytest
 
 from coatnet_jax.errors import UserError
 from tests.wiring import runs
+from tests.wiring.pictures import Pictures
 from tests.wiring.registry import proves
 
 
 @proves('data.max_damaged_fraction')
 def test_more_damaged_images_than_allowed_stop_training():
   whole = np.zeros((8, 8, 3), np.uint8)
-  source = runs.Pictures(
+  source = Pictures(
     [b'damaged' if k in (0, 5, 10) else whole for k in range(16)]
   )
   for allowed, stops in ((0.0, True), (2 / 16, True), (3 / 16, False)):
