@@ -214,13 +214,11 @@ class _Forward:
     mistake = self.config['mistake']
     rate = self.config['model.stochastic_depth_rate']
     keep = 1 - rate * block / sum(count for _, count, _, _ in case.STAGES)
-    if mistake == 'one key for all blocks':
+    if mistake == 'all blocks have one key':
       block = 0
-    if mistake == 'one key for both branches of a block':
+    if mistake == 'both branches of a block have one key':
       branch = 0
-    part = (
-      0 if mistake == 'the same key for every part of the batch' else self.part
-    )
+    part = 0 if mistake == 'all parts of the batch have one key' else self.part
     kept = draws.kept_branches(
       self.depth_key, part, block, branch, keep, len(y)
     )

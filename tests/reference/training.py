@@ -72,7 +72,7 @@ class _State:
 
   def step(self, step, images, labels):
     """Takes one step; returns what is logged of it."""
-    key_step = 0 if self.mistake == 'the same keys at every step' else step
+    key_step = 0 if self.mistake == 'keys are the same at every step' else step
     mixup_key, depth_key = draws.step_keys(self.config['seed'], key_step)
     inputs = _normalise(images, self.config)
     targets = np.eye(case.NUM_CLASSES)[labels]
