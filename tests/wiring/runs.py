@@ -270,10 +270,7 @@ def take_step(
     lowered = train.jit_train_step(a_run, abstract).lower(
       abstract, a_run.abstract_batch
     )
-    # In a third of the time that it takes with them.
-    _compiled[name] = lowered.compile(
-      compiler_options={'xla_cpu_use_fusion_emitters': False}
-    )
+    _compiled[name] = lowered.compile()
   before = create_probe(a_run, step=step, head=head)
   images_and_labels = {'image': images, 'label': labels}
   after, metrics = _compiled[name](
