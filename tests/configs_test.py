@@ -142,7 +142,7 @@ def test_imagenet_that_is_not_there_says_how_to_prepare_it(tmp_path):
     train.train_and_evaluate(config, str(tmp_path / 'run'))
   message = str(error.value)
   assert str(tmp_path / 'nothing') in message
-  assert "tfds.builder('imagenet2012'" in message
-  assert "file_format='array_record'" in message
+  assert 'tfds.builder("imagenet2012"' in message
+  assert 'file_format="array_record"' in message
   assert 'ILSVRC2012_img_train.tar' in message
   assert not (tmp_path / 'run').exists()

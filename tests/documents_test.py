@@ -24,6 +24,7 @@ SIZES = (10_000, 14_000_000, 3_000_000_000)
 PLACEHOLDERS = {
   '--config=CONFIG': '--config=configs/quickstart.py',
   '--config=...': '--config=configs/quickstart.py',
+  'tools.NAME': 'tools.variants',
 }
 PLAN = ('--config=configs/coatnet_0.py', '--topology=v5e-16')
 # Two paths that are filled in together.

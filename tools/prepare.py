@@ -116,7 +116,7 @@ def create_parser() -> argparse.ArgumentParser:
     required=True,
     metavar='NAME',
     title='data sets',
-    description='python -m tools.prepare NAME --help lists what each one takes',
+    description='NAME --help lists what each one takes',
   )
   imagenet2012 = _add_command(commands, 'imagenet2012')
   for name in ('train_archive', 'validation_archive'):

@@ -29,7 +29,7 @@ class DataOptions(Options, section='config.data'):
   eval_fraction: Annotated[
     float, Range(above=0, at_most=1), 'below 1 to train, 1 to evaluate on all'
   ]
-  synthetic_examples: Annotated[int, Range(at_least=1, at_most=2**31 - 1)]
+  synthetic_examples: Annotated[int, Range(at_least=1, at_most=10**12)]
   synthetic_classes: Annotated[int, Range(at_least=1, at_most=2**24)]
   synthetic_image_size: Annotated[
     tuple[_Pixels, _Pixels], '(height, width) in pixels'

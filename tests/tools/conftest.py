@@ -98,7 +98,7 @@ def run_tool():
     )
     # On a busy machine it is told what goes on.
     done.stderr = re.sub(
-      r'^[A-Z][\w ,]* \d+ s\n', '', done.stderr, flags=re.MULTILINE
+      r'^[A-Z][\w ,]*( \d+ s)?\n', '', done.stderr, flags=re.MULTILINE
     )
     return done
 

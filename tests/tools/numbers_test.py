@@ -28,7 +28,7 @@ PARSERS = {
   'plan': (plan.create_parser, ['--topology=v5e-4']),
   'predict': (predict.create_parser, ['--checkpoint=x', 'image.png']),
   'prepare': (
-    prepare._create_parser,
+    prepare.create_parser,
     ['folder', '--output_dir=x', '--source_dir=x', '--name=x'],
   ),
 }
