@@ -53,7 +53,7 @@ MISTAKES = (
       'x = norm(x.mean((1, 2), dtype=jnp.float32))',
       'x = norm(x.mean((1, 2)))',
       'The mean of the last map is rounded to bfloat16.',
-      'models/coatnet_test.py',
+      'models/dtypes_test.py',
     ),
     (
       'head_bias_at_zero',
