@@ -255,7 +255,7 @@ MISTAKES = (
       'if not math.isfinite(value) or abs(value) > _LARGEST:',
       'if abs(value) > _LARGEST:',
       'A rate of NaN is trained with.',
-      'config_values_test.py',
+      'values_test.py',
     ),
     (
       'true_is_a_number',

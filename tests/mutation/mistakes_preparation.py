@@ -197,8 +197,7 @@ MISTAKES = (
     (
       'shards_in_the_wrong_place',
       'yield running.pop(future), future.result()',
-      'yield [*running.values()][-1], running.pop(future) and'
-      ' future.result()',
+      'yield [*running.values()][-1], running.pop(future) and future.result()',
       'What is noted of a shard is what another one has.',
       'data/preparation/imagenet_test.py',
     ),

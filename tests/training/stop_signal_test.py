@@ -7,6 +7,17 @@ import pytest
 from coatnet_jax.training.stop_signal import StopSignal
 
 
+@pytest.fixture(autouse=True)
+def _unheard_it_is_an_error():
+  def fail(number, frame):
+    del frame
+    raise AssertionError(f'{signal.Signals(number).name} is not heard.')
+
+  before = signal.signal(signal.SIGTERM, fail)  # Or it ends the tests.
+  yield
+  signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_the_first_only_asks(number):
   before = signal.getsignal(number)
