@@ -18,8 +18,8 @@ def apply_randaugment(
 
   Args:
     image: [H, W, 3] uint8, of static shape.
-    num_layers: how many operations.
-    magnitude: their strength, 0 to 30.
+    num_layers: number of operations per image.
+    magnitude: strength of the operations, 0 to 30.
 
   Returns:
     [H, W, 3] uint8.

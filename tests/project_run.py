@@ -89,10 +89,11 @@ def run_project(
   """Trains and evaluates as the command line does, on the case.
 
   Args:
-    folder: of `write_pictures`.
-    workdir: of the run.
-    changed: the case's config, or one with changes.
-    monkeypatch: for where the state starts, and to see what goes by.
+    folder: folder that `write_pictures` wrote.
+    workdir: workdir of the run.
+    changed: config of the case, perhaps with changes.
+    monkeypatch: pytest's fixture, to give the state its start and to see what
+      goes by.
 
   Returns:
     What `tests.reference.training.run` returns.
@@ -139,8 +140,8 @@ class Start:
     """Takes the steps of a changed run and evaluates it.
 
     Args:
-      changed: the case's config with changes.
-      program: a compiled train step, where the changes are of pictures alone.
+      changed: config of the case with changes.
+      program: compiled train step, where the changes are of pictures alone.
 
     Returns:
       The run's numbers, and the compiled train step.
@@ -180,9 +181,9 @@ def list_numbers(rows, state, evaluated) -> dict[str, np.ndarray]:
   """Returns a run's numbers by the names that the reference gives them.
 
   Args:
-    rows: of each step, 'image', 'label' and the metrics.
-    state: after the last.
-    evaluated: 'loss', 'top1', 'top5' and 'count'.
+    rows: 'image', 'label' and the metrics of each step.
+    state: state after the last step.
+    evaluated: 'loss', 'top1', 'top5' and 'count' of the evaluation.
   """
   names = {'image': 'images', 'label': 'labels'}
   numbers = {

@@ -26,7 +26,7 @@ def start(arguments: list[str]) -> None:
   """Prepares for the import of a tool, which may take seconds.
 
   Args:
-    arguments: of Python itself: -m tools.NAME ...
+    arguments: Python's own command line: python -m tools.NAME ...
   """
   module = arguments[arguments.index('-m') + 1] if '-m' in arguments else ''
   if module and module.removeprefix('tools.') not in TOOLS:

@@ -84,10 +84,10 @@ def create_program(
   """Returns attention as a function, and its arguments' shapes.
 
   Args:
-    case: its size.
-    implementation: of `relative_attention`.
-    direction: one of `DIRECTIONS`. Forward it takes q, k, v and the table;
-      with backward also the result's gradient, and returns all gradients too.
+    case: size of the attention.
+    implementation: implementation of `relative_attention`.
+    direction: one of `DIRECTIONS`. Forward takes q, k, v and the table; with
+      backward also the result's gradient, and returns all gradients too.
   """
   heads = (case.batch, case.num_tokens, case.heads, case.head_dim)
   # One [B, N, heads, head_dim] is not another's layout away from the other: on
@@ -175,8 +175,8 @@ def trace_train_step(device: jax.Device, attention: str) -> jax.stages.Traced:
   128 images of 224 px, random ones: the program does not depend on them.
 
   Args:
-    device: perhaps an abstract one.
-    attention: `config.model.attention`.
+    device: device to compile for, perhaps an abstract one.
+    attention: value of `config.model.attention`.
   """
   # Training imports TensorFlow and more, for seconds.
   import train

@@ -143,7 +143,7 @@ def main(arguments: list[str]) -> int:
   """Runs the command line.
 
   Args:
-    arguments: after the program's name.
+    arguments: words of the command line after the program's name.
 
   Returns:
     The exit status, 0.
@@ -218,8 +218,8 @@ def resolve_implementations(
   """Returns what the command line asks for.
 
   Args:
-    options: of the command line.
-    measures: whether they are to run on this machine.
+    options: parsed command line.
+    measures: whether programs are to run on this machine.
 
   Raises:
     UserError: there is no such implementation, or it does not run here.
@@ -297,11 +297,11 @@ def estimate(
   """Returns one object of --json, without 'of_xla'.
 
   Args:
-    case: the size.
-    implementation: of attention.
+    case: size of the attention.
+    implementation: implementation of `relative_attention`.
     direction: one of `DIRECTIONS`.
-    chip: to compile for.
-    device: an abstract one of that chip.
+    chip: name of the chip to compile for.
+    device: abstract device of that chip.
   """
   traced = trace_program(case, implementation, direction, device)
   try:
@@ -331,8 +331,8 @@ def compare_with_xla(rows: list[dict[str, Any]], key: str) -> list[dict]:
   """Adds 'of_xla': a row's `key` over the least of what has no kernel.
 
   Args:
-    rows: of one case, an implementation each.
-    key: of the number to compare.
+    rows: rows of one case, an implementation each.
+    key: key of the number to compare.
   """
   without_kernel = [
     row[key]

@@ -31,8 +31,8 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
   after Ctrl-C with one line.
 
   Args:
-    main: takes the arguments after the program's name; returns the exit
-      status.
+    main: the tool's function of the words after the program's name, which
+      returns the exit status.
   """
   # What absl.app does for programs whose flags are absl's: Grain's worker
   # processes ask for them.
@@ -73,8 +73,8 @@ def create_parser(name: str, description: str) -> argparse.ArgumentParser:
   """Returns a parser of what most tools take, --checkpoint and --json.
 
   Args:
-    name: of the tool's module.
-    description: its docstring.
+    name: name of the tool's module.
+    description: docstring of that module.
   """
   parser = create_bare_parser(name, description)
   add_checkpoint(parser)
@@ -107,13 +107,13 @@ def add_number(
   """Adds an argument that is a number; others are a UserError that names it.
 
   Args:
-    parser: takes it.
-    name: of the argument: '--top'.
-    kind: int or float.
-    at_least: the smallest, if any.
-    above: what it must be larger than, if anything.
-    below: what it must be smaller than; 2**31 if None.
-    **options: of `parser.add_argument`.
+    parser: parser to add it to.
+    name: name of the argument: '--top'.
+    kind: type of the number, int or float.
+    at_least: smallest number, if any.
+    above: exclusive lower bound, if any.
+    below: exclusive upper bound; 2**31 if None.
+    **options: options of `parser.add_argument`.
   """
   bounds = Range(
     at_least=at_least, above=above, below=2**31 if below is None else below
@@ -211,8 +211,8 @@ def resolve_batch_size(batch_size: int, mesh: 'Mesh') -> int:
   """Returns --batch_size, rounded up to be divided over the devices.
 
   Args:
-    batch_size: images at a time.
-    mesh: the devices.
+    batch_size: number of images at a time.
+    mesh: mesh of the devices.
 
   Raises:
     UserError: it is not positive.

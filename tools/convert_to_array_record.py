@@ -30,8 +30,8 @@ def convert_to_array_record(
   """Converts a data set.
 
   Args:
-    source_dir: of a data set prepared as TFRecord.
-    target_dir: where to; made if it does not exist.
+    source_dir: directory of a data set prepared as TFRecord.
+    target_dir: directory to write to; made if it does not exist.
 
   Returns:
     The number of shards that were written.
@@ -100,7 +100,7 @@ def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_bare_parser('convert_to_array_record', __doc__)
   for name, what in (
-    ('source_dir', 'of a data set prepared as TFRecord'),
+    ('source_dir', 'directory of a data set prepared as TFRecord'),
     ('target_dir', 'a new directory'),
   ):
     parser.add_argument(

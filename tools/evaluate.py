@@ -126,7 +126,7 @@ def main(arguments: list[str]) -> int:
   """Runs the command line.
 
   Args:
-    arguments: after the program's name.
+    arguments: words of the command line after the program's name.
 
   Returns:
     The exit status, 0.
@@ -173,7 +173,7 @@ def open_tasks(
   What is wrong with a size or the data is found before the first is yielded.
 
   Args:
-    options: of the command line, by name.
+    options: arguments of the command line by name.
 
   Raises:
     UserError: the checkpoint or the data cannot be used, or a number is out of
@@ -258,10 +258,10 @@ def resolve_data(
   """Returns the data of a checkpoint's run, with changes.
 
   Args:
-    trained: the model.
-    changes: fields of `DataOptions`; of several names, with commas between,
-      each is another data set. A name alone means one of TFDS. One that is
-      made to evaluate models of ImageNet has its usual split.
+    trained: trained model.
+    changes: fields of `DataOptions` by name; of several names of data sets,
+      with commas between, each is another one. A name alone means one of TFDS.
+      One that is made to evaluate models of ImageNet has its usual split.
 
   Raises:
     UserError: a value that is not possible.
@@ -292,9 +292,9 @@ def run_task(
   """Runs an evaluation; what cannot be decoded is named on stderr.
 
   Args:
-    task: from `open_tasks`.
-    trained: the model it was opened for.
-    batch_size: images at a time, the run's if None.
+    task: evaluation from `open_tasks`.
+    trained: trained model that it was opened for.
+    batch_size: number of images at a time, the run's if None.
 
   Returns:
     Figures by name: `tasks.Task`.

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
   """Runs the command line.
 
   Args:
-    arguments: after the program's name.
+    arguments: words of the command line after the program's name.
 
   Returns:
     The exit status, 0.
@@ -89,7 +89,7 @@ def make_tensors(
   """Returns the tensors of a file.
 
   Args:
-    trained: the model.
+    trained: trained model.
     as_timm: whether by timm's names, which must have the model, or by ours.
   """
   if as_timm:

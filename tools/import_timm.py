@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> int:
   """Runs the command line.
 
   Args:
-    arguments: after the program's name.
+    arguments: words of the command line after the program's name.
 
   Returns:
     The exit status, 0.
@@ -178,9 +178,9 @@ def find_class_names(
   """Returns a name for each class.
 
   Args:
-    path: of a file with a name per line, or None.
-    num_classes: how many there must be.
-    description: what the weights file says of itself, if it does.
+    path: path of a file with a name per line, or None.
+    num_classes: number of names that there must be.
+    description: weights file's description of itself, if it has one.
 
   Returns:
     Those of the path; else those of the description; else ImageNet-1k's, in the
@@ -215,9 +215,9 @@ def find_preprocessing(
   """Returns what images of a variant's trained weights go through.
 
   Args:
-    variant: its name.
-    image_size: (height, width) in pixels to use it at.
-    description: what the weights file says of itself, if it does.
+    variant: name of the variant.
+    image_size: (height, width) in pixels of images that it will be used for.
+    description: weights file's description of itself, if it has one.
   """
   published = list_published_weights(variant)
   of_size = [w for w in published if w.image_size == image_size]
@@ -241,11 +241,11 @@ def write_checkpoint(
   """Writes a checkpoint of step 0, as a run does.
 
   Args:
-    out: the workdir.
-    variables: {'params', 'batch_stats'}.
-    model_arguments: of `create_model`, but for the number of classes.
-    class_names: a name per class.
-    preprocessing: of images.
+    out: directory to write, a workdir.
+    variables: {'params', 'batch_stats'} of arrays.
+    model_arguments: arguments of `create_model` but the number of classes.
+    class_names: name of each class.
+    preprocessing: preprocessing of images.
   """
   config = base.get_config()
   with config.unlocked():

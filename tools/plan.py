@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> int:
   """Runs the command line.
 
   Args:
-    arguments: after the program's name.
+    arguments: words of the command line after the program's name.
 
   Returns:
     The exit status: 0, or 1 where the step does not fit.
@@ -180,8 +180,8 @@ def show_several(
   """Prints plans side by side, each when it is there; returns the last.
 
   Args:
-    plans: what is special of each, and the plan.
-    name: of the config.
+    plans: pairs of a label, what is special of the plan, and the plan.
+    name: name of the config.
     as_json: whether to print a list of objects in the end instead.
   """
   rows, plan = [], None

@@ -73,9 +73,9 @@ def find_sources(
   the files.
 
   Args:
-    config: of the run.
-    num_examples: to train with, if the command line says so.
-    num_classes: likewise.
+    config: config of the run.
+    num_examples: number of images to train with, if the command line has it.
+    num_classes: number of classes, if the command line has it.
 
   Raises:
     UserError: only one of the two is given, or nothing is known.

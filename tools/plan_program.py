@@ -61,13 +61,13 @@ class Program:
   """A run's train step on its way to being compiled.
 
   Attributes:
-    run: of a config.
-    abstract_state: with shardings.
-    traced: the step.
-    lowered: likewise.
-    compiled: None where it does not fit.
-    needed_bytes: where it does not fit.
-    seconds: that all this took.
+    run: resolved run.
+    abstract_state: shapes, dtypes and shardings of its state.
+    traced: traced train step.
+    lowered: lowered train step.
+    compiled: compiled train step; None where it does not fit.
+    needed_bytes: memory in bytes that it needs, where it does not fit.
+    seconds: time in seconds that all this took.
   """
 
   run: Run
@@ -133,9 +133,9 @@ def describe_program(
   """Returns the `Plan` of a compiled program.
 
   Args:
-    config: of its run.
-    program: from `compile_program`.
-    target: what it is for.
+    config: config of the run.
+    program: program from `compile_program`.
+    target: slices that it was compiled for.
   """
   run, state = program.run, program.abstract_state
   chip = target.slice.chip

@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
   """Runs the command line.
 
   Args:
-    arguments: after the program's name.
+    arguments: words of the command line after the program's name.
 
   Returns:
     The exit status: 1 if an image could not be read.
@@ -115,8 +115,8 @@ def check_top(top: int | None, num_classes: int) -> int:
   """Returns how many classes to name.
 
   Args:
-    top: what was asked for, or None.
-    num_classes: that there are.
+    top: number that was asked for, at least 1, or None.
+    num_classes: number of the model's classes.
 
   Raises:
     UserError: more than there are, or none.
@@ -138,8 +138,9 @@ def find_images(
   """Yields files, and the images in directories, sorted by path.
 
   Args:
-    paths: of both; a file may have any name, and need not exist.
-    report_failure: called with a directory that has no images.
+    paths: paths of both; a file may have any name, and need not exist.
+    report_failure: function that is called with a directory that has no images,
+      and a sentence.
   """
   for path in paths:
     if not path.is_dir():
@@ -166,11 +167,13 @@ def predict_files(
   """Predicts image files, in batches of one shape, compiled once.
 
   Args:
-    trained: the model.
-    paths: of the files.
-    top: how many classes to name.
-    batch_size: images at a time; rounded up to divide over the devices.
-    report_failure: called with each file that cannot be read, and why.
+    trained: trained model.
+    paths: paths of the files.
+    top: number of classes to name.
+    batch_size: number of images at a time; rounded up to divide over the
+      devices.
+    report_failure: function that is called with each file that cannot be read,
+      and why.
 
   Yields:
     For each file that can be read, in order, what can be written as JSON:
@@ -229,9 +232,9 @@ def read_images(
   """Yields each file that can be read and its crop, [H, W, 3] uint8.
 
   Args:
-    paths: of the files.
+    paths: paths of the files.
     preprocessing: size, crop and interpolation.
-    report_failure: called with each of the others, and why.
+    report_failure: function that is called with each of the others, and why.
   """
   for path in paths:
     try:

@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
   """Prepares a data set.
 
   Args:
-    arguments: of the command line, without the program's name.
+    arguments: words of the command line after the program's name.
 
   Returns:
     The exit status.

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
   """Prepares both data sets.
 
   Args:
-    arguments: of the command line, without the program's name.
+    arguments: words of the command line after the program's name.
 
   Returns:
     The exit status.
@@ -65,8 +65,8 @@ def download(package: EmojiPackage, folder: pathlib.Path) -> pathlib.Path:
   """Gets a package from npm's registry; returns where the file is.
 
   Args:
-    package: which.
-    folder: where to.
+    package: package to get.
+    folder: folder to write it to.
 
   Raises:
     UserError: npm is not installed, or did not succeed.

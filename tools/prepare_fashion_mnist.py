@@ -69,8 +69,8 @@ def select_first_of_each_class(
   """Chooses the first images of every class.
 
   Args:
-    labels: [N] of all images, in file order.
-    num_per_class: how many of each class.
+    labels: labels [N] of all images, in file order.
+    num_per_class: number of images of each class.
 
   Returns:
     The positions of those chosen, ascending.
@@ -171,7 +171,7 @@ def main(arguments: list[str]) -> int:
   """Prepares the data set in a temporary directory and packs it.
 
   Args:
-    arguments: of the command line, without the program's name.
+    arguments: words of the command line after the program's name.
 
   Returns:
     The exit status, 0.

@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
   """Runs the command line.
 
   Args:
-    arguments: after the program's name.
+    arguments: words of the command line after the program's name.
 
   Returns:
     The exit status, 0.
@@ -129,7 +129,7 @@ def describe_variant(name: str) -> dict[str, Any]:
   """Returns what --json prints of a variant.
 
   Args:
-    name: of the variant.
+    name: name of the variant.
 
   Returns:
     See the module; 'multiply_adds' has `IMAGE_SIZES` and, if it is another,
@@ -192,8 +192,8 @@ def format_line(
   """Returns a row as a line whose columns stand below those of all others.
 
   Args:
-    row: a text for each column.
-    names: of all variants in the table.
+    row: text of each column.
+    names: names of all variants in the table.
     markdown: whether to separate the columns as Markdown does.
   """
   if markdown:
@@ -209,7 +209,7 @@ def format_row(described: Mapping[str, Any]) -> tuple[str, ...]:
   """Returns the columns of a variant.
 
   Args:
-    described: what `describe_variant` returns.
+    described: description from `describe_variant`.
   """
   standard = [str(size) for size in IMAGE_SIZES]
   own_size = _format_size(described['image_size'])

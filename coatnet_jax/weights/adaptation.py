@@ -36,11 +36,11 @@ def adapt_variables(
 
   Args:
     variables: {'params', 'batch_stats'} of arrays.
-    target: the same of `jax.ShapeDtypeStruct`, or of arrays: what the model's
-      `init` gives at the image size to be used.
-    new_head: what replaces a 'head_logits' of another number of classes, that
-      of `initialize_head`; None to have such a head refused.
-    source: what the variables are called in an error.
+    target: {'params', 'batch_stats'} of `jax.ShapeDtypeStruct`, or of arrays:
+      what the model's `init` gives at the image size to be used.
+    new_head: 'head_logits' of `initialize_head`, for one of another number of
+      classes; None to have such a head refused.
+    source: name of the variables in an error.
 
   Returns:
     A tree like the target's, with its dtypes; and what was changed, a sentence
@@ -133,7 +133,7 @@ def count_origins(variables: Any, target: Any) -> dict[str, tuple[int, int]]:
   """Counts by shapes what `adapt_variables` with a new head makes of what.
 
   Args:
-    variables: that `check_variables` found to fit.
+    variables: trained variables that `check_variables` found to fit.
     target: see `adapt_variables`.
 
   Returns:
@@ -163,8 +163,8 @@ def resize_relative_position_bias_table(
   unless asked to.
 
   Args:
-    table: [heads, 2H-1, 2W-1].
-    grid: (H', W') of the tokens.
+    table: biases, [heads, 2H-1, 2W-1].
+    grid: (H', W'), the new grid of tokens.
 
   Returns:
     [heads, 2H'-1, 2W'-1] float32; the table itself if it is of that size.
@@ -183,8 +183,8 @@ def resize_position_embedding(
   """Resizes learned absolute positions to another grid, in the same way.
 
   Args:
-    embedding: [H, W, C].
-    grid: (H', W') of the tokens.
+    embedding: positions, [H, W, C].
+    grid: (H', W'), the new grid of tokens.
 
   Returns:
     [H', W', C] float32; the embedding itself if it is of that size.
@@ -203,9 +203,9 @@ def initialize_head(
   """Returns a newly initialised head, and computes nothing else.
 
   Args:
-    model: from `create_model`.
-    image_size: (height, width) in pixels.
-    key: for the random numbers.
+    model: model from `create_model`.
+    image_size: (height, width) of images in pixels.
+    key: key of the random numbers.
 
   Returns:
     'params' and, where its norm has them, 'batch_stats', as `model.init` gives

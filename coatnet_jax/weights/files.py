@@ -35,11 +35,11 @@ class WeightsFile:
   """What a weights file holds.
 
   Attributes:
-    tensors: name -> array; float32, an integer type or bool. The arrays cannot
+    tensors: arrays by name; float32, an integer type or bool. The arrays cannot
       be written to: two names may share one.
-    metadata: what else the file says in strings or numbers.
-    format: of the file.
-    path: the file.
+    metadata: other strings and numbers of the file, as text, by name.
+    format: kind of the file.
+    path: path of the file.
   """
 
   tensors: dict[str, np.ndarray]
@@ -56,7 +56,8 @@ def read_weights(path: str | pathlib.Path) -> WeightsFile:
   file are '<layer>/<weight>'; see `read_keras_file`.
 
   Args:
-    path: a safetensors file, what `torch.save` writes, or Keras' HDF5.
+    path: path of a safetensors file, of what `torch.save` writes, or of Keras'
+      HDF5.
 
   Returns:
     The tensors; floating point of any width as float32.

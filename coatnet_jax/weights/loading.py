@@ -44,15 +44,15 @@ def load_weights(
   names have ('module.', 'model.backbone.') is found, and said.
 
   Args:
-    model: from `create_model`, of the variant that the file is of.
-    path: a safetensors file, a PyTorch file or a Keras HDF5 file, which is
-      found out from its content. No file can run code.
-    image_size: (height, width) of the images; the variant's own if None.
-      Relative position tables of another are resized.
+    model: model from `create_model`, of the variant that the file is of.
+    path: path of a safetensors, PyTorch or Keras HDF5 file; which, its content
+      tells. No file can run code.
+    image_size: (height, width) of images in pixels; the variant's own if None.
+      Relative position tables of another size are resized.
     new_head: a `jax.random.key`: where the file's number of classes is not the
       model's, the logits' layer starts anew from it, and where the file has no
       logits' layer, what it lacks of the head does. None refuses such a file.
-    report: called with a sentence for each change.
+    report: function that is called with a sentence for each change.
 
   Returns:
     {'params', 'batch_stats'} of float32 arrays.
@@ -77,9 +77,9 @@ def read_variables(
   """Takes the variables of a whole model from a file, in the file's sizes.
 
   Args:
-    model: of the variant that the file is of, with any number of classes.
-    weights: from `read_weights`.
-    report: called with a sentence on a prefix, where there is one.
+    model: model of the file's variant, with any number of classes.
+    weights: content of the file, from `read_weights`.
+    report: function that is called with a sentence on each prefix found.
 
   Returns:
     {'params', 'batch_stats'} of arrays: those of the model with a head, which
@@ -122,12 +122,12 @@ def fit_variables(
   """Makes the variables of a file those of a model; see `load_weights`.
 
   Args:
-    variables: from `read_variables`.
-    model: that they are for.
+    variables: variables of the file, from `read_variables`.
+    model: model that they are for.
     image_size: see `load_weights`.
     new_head: see `load_weights`.
     report: see `load_weights`.
-    source: what the file is called in an error.
+    source: name of the file in an error.
   """
   own_size = model.variant.image_size
   target = abstract_variables(model, image_size or own_size)

@@ -29,7 +29,7 @@ class Description:
   Attributes:
     model: arguments of `create_model`.
     preprocessing: fields of `PreprocessingOptions`.
-    class_names: a name per class.
+    class_names: name of each class.
   """
 
   model: Mapping[str, Any]
@@ -50,9 +50,9 @@ def write_tensors(
   """Writes a safetensors file.
 
   Args:
-    path: of the file.
-    tensors: by the names they have in the file.
-    description: of the model.
+    path: path of the new file.
+    tensors: arrays by the names they have in the file.
+    description: description of the model.
   """
   text = to_json(dataclasses.asdict(description))
   # 'format' is what other readers of safetensors want to know.

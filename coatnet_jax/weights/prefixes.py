@@ -35,7 +35,7 @@ def remove_wrappers(
   """Takes the names of wrappers that can be anywhere out of tensors' names.
 
   Args:
-    tensors: name -> array.
+    tensors: arrays by name.
 
   Returns:
     The tensors by their shorter names, and what was found, a sentence each.
@@ -56,9 +56,9 @@ def find_prefix(
   """Finds the prefix that the names of a file's model have.
 
   Args:
-    names: of the file's tensors.
+    names: names of the file's tensors.
     marks: names of which every file of a model has one.
-    source: what the file is called in an error.
+    source: name of the file in an error.
 
   Returns:
     The mark and its prefix, with its dot or slash, or '' where there is none;
@@ -93,8 +93,8 @@ def strip_prefix(
   """Takes a prefix off.
 
   Args:
-    tensors: name -> array.
-    prefix: from `find_prefix`.
+    tensors: arrays by name.
+    prefix: prefix that `find_prefix` found.
     head: names of the head's tensors, which may stand beside the prefix, as in
       'backbone.stem.conv1.weight' and 'head.fc.weight'.
 

@@ -19,17 +19,17 @@ class PublishedWeights:
   The last six fields are those of `PreprocessingOptions`.
 
   Attributes:
-    tag: what its publisher calls it.
-    variant: the variant of ours that it fits.
-    num_classes: 1000 are ImageNet-1k's; 11821 are ImageNet-12k's, timm's part
-      of ImageNet-21k.
-    top1: in percent, of ImageNet-1k's validation images at `image_size`; None
-      where the classes are others.
-    top1_source: who measured it.
-    url: where it is.
+    tag: publisher's name of it.
+    variant: name of the variant of ours that it fits.
+    num_classes: number of classes: ImageNet-1k's 1000, or the 11821 of
+      ImageNet-12k, timm's part of ImageNet-21k.
+    top1: accuracy in percent on ImageNet-1k's validation images at
+      `image_size`; None where the classes are others.
+    top1_source: source of `top1`: who measured it.
+    url: address of the file.
     image_size: (height, width) that `top1` is for.
-    mean: per channel, of pixels in 0..1.
-    std: likewise.
+    mean: mean of pixels in 0..1, per channel.
+    std: standard deviation of pixels in 0..1, per channel.
     eval_crop_fraction: see configs/base.py.
     eval_resize: see configs/base.py.
     interpolation: see configs/base.py.

@@ -28,9 +28,9 @@ def choose_state_dict(
   """Chooses the state dict of what a file holds.
 
   Args:
-    content: of the file.
-    tensor_type: what stands for a tensor in it.
-    path: of the file, for errors.
+    content: unpickled value of the file.
+    tensor_type: class that stands for a tensor in it.
+    path: path of the file, for errors.
 
   Returns:
     The state dict, and its metadata; see `read_torch_file`.

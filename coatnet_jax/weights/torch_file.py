@@ -151,7 +151,7 @@ def read_torch_file(
   several of one kind, the largest. It may lie in other dictionaries.
 
   Args:
-    path: a zip archive.
+    path: path of a zip archive.
 
   Returns:
     The tensors in the types they are stored in, C-contiguous, and what else the

@@ -61,7 +61,7 @@ def read_golden(
   """Returns the run's numbers, and the digest of each change by its name.
 
   Args:
-    golden: what `create_golden` returns, or the file as numpy loads it.
+    golden: arrays by name, of `create_golden` or of the file.
   """
   numbers = {
     name.removeprefix('run/'): golden[name]

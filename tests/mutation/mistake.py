@@ -32,13 +32,13 @@ class Mistake:
   """A small change for the worse.
 
   Attributes:
-    name: a word for it, of its own.
-    file: the path that it is made in, from the root.
-    old: what stands there, exactly once.
-    new: what stands there instead.
-    sentence: what the careless change does.
+    name: word for the mistake, of its own.
+    file: path of the file that it is made in, from the root.
+    old: text that the file has exactly once.
+    new: text in the place of `old`.
+    sentence: sentence on what the careless change does.
     tests: files and tests that notice it, as pytest takes them, below tests/.
-    unnoticed: the reason why no test of the default suite can, if none can.
+    unnoticed: reason why no test of the default suite can notice it, or ''.
   """
 
   name: str
@@ -59,7 +59,7 @@ class Mistake:
     """Returns the text of the file with the mistake in it.
 
     Args:
-      text: the file's, as it is.
+      text: text of the file as it is.
 
     Raises:
       MistakeError: `old` is not there exactly once, nothing changes, or what
@@ -88,9 +88,9 @@ def in_file(file: str, *rows: tuple[str, ...]) -> tuple[Mistake, ...]:
   """Returns the mistakes of a file.
 
   Args:
-    file: the path that they are made in, from the root.
-    *rows: of each its name, `old`, `new`, sentence, tests with spaces between
-      them, and `unnoticed` where it has that.
+    file: path of the file that they are made in, from the root.
+    *rows: name, `old`, `new`, sentence, tests with spaces between them, and
+      `unnoticed` where it has that, of each mistake.
   """
   return tuple(
     Mistake(name, file, old, new, sentence, tuple(tests.split()), *reason)

@@ -54,11 +54,11 @@ class Result:
   """What came of one mistake.
 
   Attributes:
-    mistake: what was put in.
-    outcome: what came of it.
-    noticed_by: the test that failed, as pytest names it; or ''.
-    seconds: how long its tests took.
-    detail: what else there is to say.
+    mistake: mistake that was put in.
+    outcome: kind of result.
+    noticed_by: name of the test that failed, as pytest gives it; or ''.
+    seconds: time in seconds that its tests took.
+    detail: text on what else there is to say, or ''.
   """
 
   mistake: Mistake
@@ -69,12 +69,12 @@ class Result:
 
 
 def choose_part(mistakes: Sequence[Mistake], part: int, parts: int):
-  """Returns every so manieth of the mistakes, of all rooms therefore.
+  """Returns every `parts`-th mistake, so that each part has all rooms.
 
   Args:
-    mistakes: all.
-    part: which, from 1.
-    parts: how many there are.
+    mistakes: all mistakes.
+    part: number of the part, from 1.
+    parts: number of parts.
   """
   return list(mistakes[part - 1 :: parts])
 
@@ -91,11 +91,12 @@ def run(
   """Makes every mistake, one at a time in each of `jobs` copies.
 
   Args:
-    root: of the code; what git knows of it, and new files, are copied.
-    mistakes: to be made.
-    jobs: how many at the same time.
-    timeout_seconds: what the tests of one mistake may take.
-    report: called with each result as it comes, before the last check.
+    root: folder of the code; what git knows of it, and new files, are copied.
+    mistakes: mistakes to make.
+    jobs: number of mistakes at the same time.
+    timeout_seconds: time that the tests of one mistake may take.
+    report: function that is called with each result as it comes, before the
+      last check.
     whole_suite: whether what survives meets the whole default suite too.
 
   Returns:

@@ -221,8 +221,8 @@ def create_array(name: str, shape: tuple[int, ...]) -> np.ndarray:
   the wrong place shows.
 
   Args:
-    name: as 's1_block_0/expand/kernel'.
-    shape: of the array.
+    name: name of the array, such as 's1_block_0/expand/kernel'.
+    shape: shape of the array.
   """
   rng = np.random.default_rng(zlib.crc32(name.encode()))
   normal = rng.normal(size=shape)

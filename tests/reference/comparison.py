@@ -76,9 +76,9 @@ def digests_agree(
   """Returns whether two digests are of the same run.
 
   Args:
-    actual: of one run.
-    expected: of the other.
-    scales: the size of what is in a digest: `compute_scales`.
+    actual: digest of one run.
+    expected: digest of the other run.
+    scales: size of each number of the digest, from `compute_scales`.
   """
   return actual.keys() == expected.keys() and all(
     abs(actual[name] - expected[name]) <= _digest_tolerance(name) * scales[name]

@@ -62,11 +62,11 @@ def mixup_draws(
   """Returns what MixUp and CutMix draw for each example of a batch.
 
   Args:
-    key: of the step.
-    size: of the batch, B.
-    image_size: (height, width).
-    alphas: of MixUp and of CutMix, 0 where there is none; not both.
-    probability: of CutMix, where there are both.
+    key: MixUp's key of the step.
+    size: size of the batch, B.
+    image_size: (height, width) in pixels.
+    alphas: alphas of MixUp and of CutMix, 0 where there is none; not both.
+    probability: probability of CutMix, where there are both.
 
   Returns:
     Whether CutMix is chosen, [B]; what is kept, [B] in 0..1; row and column of

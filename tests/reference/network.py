@@ -17,11 +17,13 @@ class Network:
   """The network of `case.STAGES`, as functions of a dictionary of arrays.
 
   Attributes:
-    shapes: of every parameter by name, and of every statistic.
+    config: config of the run, of `case.change`.
+    shapes: shape of every parameter, by name.
+    statistics: shape of every running statistic, by name.
   """
 
   def __init__(self, config: dict):
-    """Lists what there is, without a value."""
+    """Lists the arrays' shapes; their values are given at each call."""
     self.config = config
     self.shapes: dict[str, tuple[int, ...]] = {}
     self.statistics: dict[str, tuple[int, ...]] = {}
@@ -86,10 +88,10 @@ class Network:
     """Returns logits [B, K] and, in training, the batch's mean and variance.
 
     Args:
-      params: float64 tensors by name.
-      statistics: running ones; used in evaluation.
-      images: [B, H, W, 3] float64.
-      depth_key: of stochastic depth at this step; None in evaluation.
+      params: parameters by name, float64.
+      statistics: running statistics by name, for evaluation.
+      images: normalised pictures, [B, H, W, 3] float64.
+      depth_key: key of stochastic depth at this step; None in evaluation.
       part: number of the part of the batch.
     """
     run = _Forward(self.config, params, statistics, depth_key, part)

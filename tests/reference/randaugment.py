@@ -34,10 +34,10 @@ def randaugment(image, rng, config: dict):
   """Applies as many operations as the config says, each drawn anew.
 
   Args:
-    image: [H, W, 3] uint8.
-    rng: draws five numbers for each operation: which, whether, its direction,
-      and the row and column of Cutout.
-    config: of the run.
+    image: picture, [H, W, 3] uint8.
+    rng: generator of five numbers for each operation: which, whether, its
+      direction, and the row and column of Cutout.
+    config: config of the run.
   """
   scale = config['augmentation.randaugment_scale']
   count = len(OPERATIONS) - (scale == 'timm')

@@ -89,11 +89,11 @@ class Recorded:
   """What a loop did.
 
   Attributes:
-    images: of each step, [B, H, W, 3] uint8.
-    labels: of each step, [B].
-    evaluated: the steps after which was evaluated.
-    eval_batches: of the last evaluation.
-    saved: the steps that were saved.
+    images: pictures of each step, [B, H, W, 3] uint8.
+    labels: classes of each step, [B].
+    evaluated: steps after which the run was evaluated.
+    eval_batches: batches of the last evaluation.
+    saved: steps after which a checkpoint was saved.
   """
 
   images: list[np.ndarray] = dataclasses.field(default_factory=list)
@@ -225,11 +225,11 @@ class Seen:
   """What one step from a probe shows.
 
   Attributes:
-    before: the probe.
-    after: the state after it.
-    metrics: the step's.
-    pixel_mean: mean of the stem's channels, without the running average.
-    pixel_var: their variance.
+    before: state before the step, the probe.
+    after: state after the step.
+    metrics: metrics of the step.
+    pixel_mean: mean of the stem's channels, [4], without the running average.
+    pixel_var: variance of the stem's channels, [4], likewise.
     targets: mean of the targets, [K].
     features: gradient of the head's kernel, which depends on all blocks.
   """
@@ -257,10 +257,10 @@ def take_step(
   """Takes one step of a config's run, compiled once for all tests.
 
   Args:
-    changes: of the plain config.
-    images: [8, 8, 8, 3] uint8.
-    labels: [8] int32.
-    step: steps that were taken before.
+    changes: changes of the plain config by dotted key.
+    images: pictures, [8, 8, 8, 3] uint8.
+    labels: classes, [8] int32.
+    step: number of steps that were taken before.
     head: see `create_probe`.
   """
   a_run = create_run(changes)
