@@ -162,8 +162,6 @@ def main(arguments: list[str]) -> int:
       f' {" and ".join(DIRECTIONS)}.'
     )
   cases = resolve_cases(options)
-  if options.repeats < 1:
-    raise UserError(f'--repeats is {options.repeats}; it must be at least 1.')
 
   measures = options.measure or (not options.train_step and has_tpu())
   implementations = resolve_implementations(options, measures=measures)

@@ -156,13 +156,8 @@ def main(arguments: list[str]) -> int:
     command_line.show(to_json(shown, indent=2))
   if base:
     for path in results.write_results(base, run, evaluations):
-      _say(f'Written: {path}')
+      command_line.say(f'Written: {path}')
   return 0
-
-
-def _say(line: str) -> None:
-  """Tells a person something; stdout has nothing but results."""
-  command_line.say(line)
 
 
 def open_tasks(
@@ -181,10 +176,6 @@ def open_tasks(
   """
   sizes = parse_image_sizes(options['image_size'])
   shots = parse_shots(options['fewshot'])
-  if options['fewshot_seeds'] < 1:
-    raise UserError(
-      f'--fewshot_seeds is {options["fewshot_seeds"]}; it must be at least 1.'
-    )
   terminal.begin('reading the checkpoint')
   # Of a run that goes on, the best checkpoint may change meanwhile.
   path = find_checkpoint(options['checkpoint'])
@@ -209,7 +200,9 @@ def open_tasks(
         if 'eval_fraction' not in changes:
           (own,) = resolve_data(trained, {})
           data = data_sets.with_nothing_held_out(data, own)
-        opened.append(tasks.open_classification(data, trained, _say))
+        opened.append(
+          tasks.open_classification(data, trained, command_line.say)
+        )
     for task in opened:
       yield trained, task
 
@@ -308,7 +301,7 @@ def run_task(
   return task.run(
     trained,
     batch_size=command_line.resolve_batch_size(batch_size, trained.mesh),
-    report_undecodable=lambda name: _say(f'Cannot decode {name}'),
+    report_undecodable=lambda name: command_line.say(f'Cannot decode {name}'),
   )
 
 

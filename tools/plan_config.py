@@ -83,8 +83,6 @@ def find_sources(
   if (num_examples is None) != (num_classes is None):
     raise UserError('--train_examples and --num_classes go together.')
   if num_examples is not None:
-    if min(num_examples, num_classes) < 1:
-      raise UserError('--train_examples and --num_classes must be positive.')
     planned = PlannedSource('own data', num_examples, num_classes)
     return planned, planned
   data = DataOptions(**config.data)

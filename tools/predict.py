@@ -119,11 +119,11 @@ def check_top(top: int | None, num_classes: int) -> int:
     num_classes: number of the model's classes.
 
   Raises:
-    UserError: more than there are, or none.
+    UserError: more classes than there are.
   """
   if top is None:
     return min(_DEFAULT_TOP, num_classes)
-  if not 1 <= top <= num_classes:
+  if top > num_classes:
     raise UserError(
       f'--top is {top}; the model has {num_classes} classes, so it must be in'
       f' 1 .. {num_classes}.'

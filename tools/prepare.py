@@ -80,32 +80,28 @@ def main(arguments: list[str]) -> int:
   )
   source = _create_source(args)
   for split, examples in source.splits.items():
-    _show(
+    command_line.say(
       f'{split}: {len(examples):,} images,'
       f' {humanize.naturalsize(examples.sizes.sum())},'
       f' {len(source.class_names):,} classes.'
     )
   for note in source.notes:
-    _show(note)
+    command_line.say(note)
   if args.dry_run:
     shards = [s for part in plan_shards(source, options).values() for s in part]
-    _show(
+    command_line.say(
       f'{data_set_directory(source, options)} will have {len(shards):,}'
       f' shards of about {humanize.naturalsize(estimate_bytes(shards))}'
       ' together.'
     )
     return 0
   try:
-    directory = prepare(source, options, _show, _create_writer(args))
+    directory = prepare(source, options, command_line.say, _create_writer(args))
   except KeyboardInterrupt:
-    _show('Interrupted; run the same command again to go on.')
+    command_line.say('Interrupted; run the same command again to go on.')
     return 130
   command_line.show(f'{directory} is complete; see report.txt there.')
   return 0
-
-
-def _show(line: str) -> None:
-  command_line.say(line)
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -228,7 +224,7 @@ def _create_source(args: argparse.Namespace):
       devkit=args.devkit,
       classes=args.classes,
       num_workers=args.num_workers,
-      show=_show,
+      show=command_line.say,
     )
   if args.command in _IMAGENET21K:
     fraction = (
@@ -240,7 +236,7 @@ def _create_source(args: argparse.Namespace):
       classes=args.classes,
       leave_out_other_classes=args.leave_out_other_classes,
       num_workers=args.num_workers,
-      show=_show,
+      show=command_line.say,
       **fraction,
     )
   directory = args.source_dir

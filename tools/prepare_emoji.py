@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
       else:
         path = download(package, pathlib.Path(folder))
       source = EmojiSource(package, path)
-      directory = prepare(source, options, _show)
+      directory = prepare(source, options, command_line.say)
       sizes = ', '.join(
         f'{len(examples):,} images in {split!r}'
         for split, examples in source.splits.items()
@@ -71,7 +71,7 @@ def download(package: EmojiPackage, folder: pathlib.Path) -> pathlib.Path:
   Raises:
     UserError: npm is not installed, or did not succeed.
   """
-  _show(f'npm pack {package.name}@{VERSION}')
+  command_line.say(f'npm pack {package.name}@{VERSION}')
   command = ['npm', 'pack', '--silent', f'{package.name}@{VERSION}']
   try:
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
@@ -88,10 +88,6 @@ def download(package: EmojiPackage, folder: pathlib.Path) -> pathlib.Path:
       ' up for.'
     ) from error
   return folder / package.file_name
-
-
-def _show(line: str) -> None:
-  command_line.say(line)
 
 
 def create_parser() -> argparse.ArgumentParser:

@@ -50,6 +50,13 @@ MISTAKES = (
       'A batch of 4 on 8 devices is one of none.',
       'tools/command_line_test.py',
     ),
+    (
+      'top_of_none',
+      'at_least: float | None = 1,',
+      'at_least: float | None = 0,',
+      '--top=0 compiles a program that shows nothing.',
+      'tools/numbers_test.py',
+    ),
   ),
   *in_file(
     'tools/evaluate.py',
@@ -92,11 +99,11 @@ MISTAKES = (
       'tools/predict_test.py::test_what_cannot_be_read_is_named_and_the_rest_predicted',
     ),
     (
-      'top_of_none',
-      'if not 1 <= top <= num_classes:',
-      'if not 0 <= top <= num_classes:',
-      '--top=0 compiles a program that shows nothing.',
-      'tools/predict_test.py::test_more_top_classes_than_there_are_is_an_error',
+      'top_of_all_refused',
+      'if top > num_classes:',
+      'if top >= num_classes:',
+      '--top=10 is refused where there are 10 classes.',
+      'tools/predict_test.py::test_top_classes',
     ),
   ),
   *in_file(
