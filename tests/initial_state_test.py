@@ -229,3 +229,21 @@ def test_what_shapes_do_not_tell_is_compared():
   ]
   with pytest.raises(UserError, match='  type: CoAtNet saved, Dense in the'):
     check_same_architecture(create_model('tiny'), nn.Dense(3), 'FILE')
+
+
+@pytest.mark.parametrize(
+  ('section', 'option', 'value'),
+  [
+    ('transformer', 'activation', 'relu'),
+    ('mbconv', 'norm_epsilon', 0.5),
+    ('head', 'norm_epsilon', 0.5),
+  ],
+)
+def test_init_from_a_model_of_the_same_shapes_only(
+  pretrained, tmp_path, section, option, value
+):
+  config = _config(2, (28, 28), 10, pretrained)
+  with config.unlocked():
+    config.model[section] = {option: value}
+  with pytest.raises(UserError, match=rf'{section}\.{option}: .* {value} in'):
+    prepare_train_state(create_run(config), str(tmp_path / 'run'))

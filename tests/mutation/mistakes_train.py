@@ -273,7 +273,7 @@ MISTAKES = (
       '  check_same_architecture(saved.model, run.model, source)\n',
       '',
       'Weights are taken for a model that strides elsewhere.',
-      'initial_state_test.py::test_another_architecture_is_refused_with_the_differences',
+      'initial_state_test.py::test_init_from_a_model_of_the_same_shapes_only',
     ),
   ),
 )
