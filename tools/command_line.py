@@ -168,11 +168,32 @@ def _take(resolve: Callable, text: str):
     raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def add_path(
+  parser: argparse.ArgumentParser,
+  name: str,
+  read: Callable[[str], Any] = local_path,
+  *,
+  metavar: str = 'PATH',
+  **options: Any,
+) -> None:
+  """Adds an argument that is a path.
+
+  Args:
+    parser: parser to add it to.
+    name: name of the argument: '--out'.
+    read: kind of path: `local_path`, `any_path` or `shown_path`.
+    metavar: word for the path in the help.
+    **options: options of `parser.add_argument`.
+  """
+  parser.add_argument(name, type=read, metavar=metavar, **options)
+
+
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
   """Adds --checkpoint, for `trained_model.find_checkpoint`."""
-  parser.add_argument(
+  add_path(
+    parser,
     '--checkpoint',
-    type=any_path,
+    any_path,
     required=True,
     metavar='DIR',
     help='a workdir, for its best checkpoint, or WORKDIR/checkpoints/STEP',

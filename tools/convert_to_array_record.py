@@ -99,13 +99,15 @@ def _copy_metadata(source_dir: pathlib.Path, target_dir: pathlib.Path) -> None:
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_bare_parser('convert_to_array_record', __doc__)
-  for name, what in (
-    ('source_dir', 'directory of a data set prepared as TFRecord'),
-    ('target_dir', 'a new directory'),
-  ):
-    parser.add_argument(
-      name, type=command_line.local_path, metavar=name.upper(), help=what
-    )
+  command_line.add_path(
+    parser,
+    'source_dir',
+    metavar='SOURCE_DIR',
+    help='directory of a data set prepared as TFRecord',
+  )
+  command_line.add_path(
+    parser, 'target_dir', metavar='TARGET_DIR', help='a new directory'
+  )
   return parser
 
 

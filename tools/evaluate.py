@@ -95,10 +95,10 @@ def create_parser() -> argparse.ArgumentParser:
     action='store_true',
     help='fit a classifier of the features to all training images',
   )
-  parser.add_argument(
+  command_line.add_path(
+    parser,
     '--results',
-    type=command_line.any_path,
-    metavar='PATH',
+    command_line.any_path,
     help='write PATH.json and PATH.md',
   )
   group = parser.add_argument_group(

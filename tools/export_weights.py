@@ -25,12 +25,8 @@ def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_bare_parser('export_weights', __doc__)
   command_line.add_checkpoint(parser)
-  parser.add_argument(
-    '--out',
-    type=command_line.local_path,
-    required=True,
-    metavar='FILE',
-    help='a new file',
+  command_line.add_path(
+    parser, '--out', required=True, metavar='FILE', help='a new file'
   )
   parser.add_argument(
     '--names',

@@ -66,16 +66,13 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='NAME',
     help='the model that the weights are of, as tools.variants names it',
   )
-  parser.add_argument(
-    '--weights',
-    type=command_line.local_path,
-    required=True,
-    metavar='FILE',
-    help='the file to read',
+  command_line.add_path(
+    parser, '--weights', required=True, metavar='FILE', help='the file to read'
   )
-  parser.add_argument(
+  command_line.add_path(
+    parser,
     '--out',
-    type=command_line.any_path,
+    command_line.any_path,
     required=True,
     metavar='DIR',
     help='a new directory',
@@ -87,9 +84,9 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='N',
     help="instead of the file's, with a newly initialised head",
   )
-  parser.add_argument(
+  command_line.add_path(
+    parser,
     '--class_names',
-    type=command_line.local_path,
     metavar='FILE',
     help="a name per line; ImageNet's for 1,000 classes, else numbers",
   )

@@ -84,9 +84,10 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='NAMES',
     help=f'choices side by side, of {",".join(plan_search.CHOICES)}',
   )
-  parser.add_argument(
+  command_line.add_path(
+    parser,
     '--save_compiled',
-    type=command_line.any_path,
+    command_line.any_path,
     metavar='FILE',
     help='keep the compiled train step',
   )

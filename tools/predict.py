@@ -46,9 +46,10 @@ def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_parser('predict', __doc__)
   command_line.add_image_size(parser)
-  parser.add_argument(
+  command_line.add_path(
+    parser,
     'images',
-    type=command_line.shown_path,
+    command_line.shown_path,
     nargs='+',
     metavar='IMAGE',
     help='a file (JPEG, PNG, GIF, BMP, WebP, TIFF), or a directory of them',

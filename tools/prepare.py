@@ -115,19 +115,23 @@ def create_parser() -> argparse.ArgumentParser:
     description='NAME --help lists what each one takes',
   )
   imagenet2012 = _add_command(commands, 'imagenet2012')
-  for name in ('train_archive', 'validation_archive'):
-    _add_path(imagenet2012, name, required=True, help='tar archive')
-  _add_path(
+  for name in ('--train_archive', '--validation_archive'):
+    command_line.add_path(imagenet2012, name, required=True, help='tar archive')
+  command_line.add_path(
     imagenet2012,
-    'devkit',
+    '--devkit',
     help='ILSVRC2012_devkit_t12.tar.gz, for the validation labels; else those'
     ' that TFDS has',
   )
-  _add_path(imagenet2012, 'classes', help='file of another class list')
+  command_line.add_path(
+    imagenet2012, '--classes', help='file of another class list'
+  )
   for name in _IMAGENET21K:
     command = _add_command(commands, name)
-    _add_path(command, 'archive', required=True, help='tar of class archives')
-    _add_path(command, 'classes', help='file, a class per line')
+    command_line.add_path(
+      command, '--archive', required=True, help='tar of class archives'
+    )
+    command_line.add_path(command, '--classes', help='file, a class per line')
     command.add_argument(
       '--leave_out_other_classes',
       action='store_true',
@@ -137,12 +141,14 @@ def create_parser() -> argparse.ArgumentParser:
       _add_eval_fraction(command, 0.004)
   for name in ('folder', 'idx'):
     command = _add_command(commands, name)
-    _add_path(command, 'source_dir', required=True, help='where the files are')
+    command_line.add_path(
+      command, '--source_dir', required=True, help='where the files are'
+    )
     command.add_argument('--name', help='of the data set; else of source_dir')
     if name == 'folder':
       _add_eval_fraction(command, 0.1)
-      _add_path(
-        command, 'classes', help='file, the folders in the order of labels'
+      command_line.add_path(
+        command, '--classes', help='file, the folders in the order of labels'
       )
       command.add_argument(
         '--only_split',
@@ -151,16 +157,20 @@ def create_parser() -> argparse.ArgumentParser:
         help='hold nothing out and call all images so: test, for example',
       )
   tfds = commands.add_parser('tfds', allow_abbrev=False, help=_WHAT['tfds'])
-  _add_path(tfds, 'source_dir', required=True, help='has dataset_info.json')
-  _add_path(tfds, 'output_dir', required=True, help='the TFDS data directory')
+  command_line.add_path(
+    tfds, '--source_dir', required=True, help='has dataset_info.json'
+  )
+  command_line.add_path(
+    tfds, '--output_dir', required=True, help='the TFDS data directory'
+  )
   return parser
 
 
 def _add_command(commands, name: str) -> argparse.ArgumentParser:
   """Adds a data set with what all of them take."""
   command = commands.add_parser(name, allow_abbrev=False, help=_WHAT[name])
-  _add_path(
-    command, 'output_dir', required=True, help='the TFDS data directory'
+  command_line.add_path(
+    command, '--output_dir', required=True, help='the TFDS data directory'
   )
   command_line.add_number(
     command, '--num_workers', default=os.cpu_count(), help='processes'
@@ -196,12 +206,6 @@ def _add_command(commands, name: str) -> argparse.ArgumentParser:
     '--dry_run', action='store_true', help='say what there is, write nothing'
   )
   return command
-
-
-def _add_path(parser, name: str, **options) -> None:
-  parser.add_argument(
-    f'--{name}', type=command_line.local_path, metavar='PATH', **options
-  )
 
 
 def _add_eval_fraction(parser, default: float) -> None:

@@ -93,18 +93,11 @@ def download(package: EmojiPackage, folder: pathlib.Path) -> pathlib.Path:
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_bare_parser('prepare_emoji', __doc__)
-  parser.add_argument(
-    '--output_dir',
-    type=command_line.local_path,
-    required=True,
-    metavar='PATH',
-    help='the TFDS data directory',
+  command_line.add_path(
+    parser, '--output_dir', required=True, help='the TFDS data directory'
   )
-  parser.add_argument(
-    '--packages_dir',
-    type=command_line.local_path,
-    metavar='PATH',
-    help='has both .tgz files; else npm gets them',
+  command_line.add_path(
+    parser, '--packages_dir', help='has both .tgz files; else npm gets them'
   )
   return parser
 

@@ -153,17 +153,15 @@ def copy_in_groups(source: pathlib.Path, target: pathlib.Path) -> None:
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_bare_parser('prepare_fashion_mnist', __doc__)
-  for name, what in (
-    ('idx_dir', 'directory of the four idx files'),
-    ('output_dir', 'new TFDS data directory to write'),
-  ):
-    parser.add_argument(
-      f'--{name}',
-      type=command_line.local_path,
-      required=True,
-      metavar='PATH',
-      help=what,
-    )
+  command_line.add_path(
+    parser, '--idx_dir', required=True, help='directory of the four idx files'
+  )
+  command_line.add_path(
+    parser,
+    '--output_dir',
+    required=True,
+    help='new TFDS data directory to write',
+  )
   return parser
 
 
