@@ -126,6 +126,10 @@ class _RegularExpression:
 
 NOT_EMPTY = _NotEmpty()
 REGULAR_EXPRESSION = _RegularExpression()
+_Pixels = typing.Annotated[int, Range(at_least=1, at_most=2**14)]
+ImageSize = typing.Annotated[
+  tuple[_Pixels, _Pixels], '(height, width) in pixels'
+]
 _BOUNDS = (Range, OneOf, _NotEmpty, _RegularExpression)
 
 

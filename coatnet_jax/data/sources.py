@@ -11,10 +11,9 @@ from coatnet_jax.data.idx import IdxSource
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_local_path
-from coatnet_jax.values import NOT_EMPTY, OneOf, Options, Range
+from coatnet_jax.values import NOT_EMPTY, ImageSize, OneOf, Options, Range
 
 SOURCES = ('tfds', 'folder', 'idx', 'synthetic')
-_Pixels = Annotated[int, Range(at_least=1, at_most=2**14)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,9 +30,7 @@ class DataOptions(Options, section='config.data'):
   ]
   synthetic_examples: Annotated[int, Range(at_least=1, at_most=10**12)]
   synthetic_classes: Annotated[int, Range(at_least=1, at_most=2**24)]
-  synthetic_image_size: Annotated[
-    tuple[_Pixels, _Pixels], '(height, width) in pixels'
-  ]
+  synthetic_image_size: ImageSize
   cache_mebibytes: Annotated[float, Range(at_least=0, at_most=2**30)]
   num_workers: Annotated[int, Range(at_least=0, at_most=1024)]
   num_threads: Annotated[int, Range(at_least=0, at_most=1024)]

@@ -19,6 +19,7 @@ from coatnet_jax.models.mbconv import MBConvOptions
 from coatnet_jax.models.transformer import TransformerOptions
 from coatnet_jax.values import (
   NOT_EMPTY,
+  ImageSize,
   OneOf,
   Options,
   Range,
@@ -26,9 +27,6 @@ from coatnet_jax.values import (
 )
 
 BLOCK_KINDS = ('mbconv', 'transformer', 'convnext')
-
-_Pixels = Annotated[int, Range(at_least=1, at_most=2**14)]
-ImageSize = Annotated[tuple[_Pixels, _Pixels], '(height, width) in pixels']
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,13 +16,12 @@ import jax.numpy as jnp
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.architecture import (
   FeatureMap,
-  ImageSize,
   list_feature_maps,
 )
 from coatnet_jax.models.batch_norm import BatchNorm
 from coatnet_jax.models.layers import StochasticDepth, Width, drop_branch
 from coatnet_jax.ops.batch_division import divide_batch
-from coatnet_jax.values import Options, Range
+from coatnet_jax.values import ImageSize, Options, Range
 
 # Of BatchNorm and LayerNorm.
 _NORM_EPSILON = 1e-5

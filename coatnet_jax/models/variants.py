@@ -13,7 +13,6 @@ from coatnet_jax.models import (
 )
 from coatnet_jax.models.architecture import (
   Blocks,
-  ImageSize,
   Stage,
   StemOptions,
   Variant,
@@ -21,7 +20,7 @@ from coatnet_jax.models.architecture import (
 from coatnet_jax.models.cnn_stem_vit import CNNStemViTVariant
 from coatnet_jax.models.layers import Width
 from coatnet_jax.models.transformer import TransformerOptions
-from coatnet_jax.values import Range, checked
+from coatnet_jax.values import ImageSize, Range, checked
 
 VARIANTS: dict[str, Variant | CNNStemViTVariant] = {
   'cnn_stem_vit': CNNStemViTVariant(),
