@@ -13,11 +13,11 @@ from typing import Annotated
 import cv2
 import numpy as np
 
-from coatnet_jax.data.published_crops import keras_cv_crop, timm_crop
+from coatnet_jax.data.published_crops import PUBLISHED_CROPS
 from coatnet_jax.data.randaugment import SCALES, apply_randaugment
 from coatnet_jax.data.random_erasing import FILLS, erase_randomly
 from coatnet_jax.errors import UserError
-from coatnet_jax.values import OneOf, Options, Range
+from coatnet_jax.values import ImageSize, OneOf, Options, Range
 
 _INTERPOLATIONS = types.MappingProxyType(
   {
@@ -28,9 +28,8 @@ _INTERPOLATIONS = types.MappingProxyType(
 )
 
 # How evaluation makes an image of any shape one of image_size.
-_EVAL_RESIZES = ('cover', 'squash', 'timm', 'timm_squash', 'keras_cv')
+_EVAL_RESIZES = ('cover', 'squash', *PUBLISHED_CROPS)
 
-_Pixels = Annotated[int, Range(at_least=1, at_most=2**14)]
 _Mean = Annotated[float, Range(at_least=0, at_most=1)]
 _Deviation = Annotated[float, Range(at_least=1e-4, at_most=1)]
 _Part = Annotated[float, Range(above=0, at_most=1)]
@@ -44,7 +43,7 @@ _CROP_ATTEMPTS = 10
 class PreprocessingOptions(Options, section='config.preprocessing'):
   """What every image goes through; see configs/base.py."""
 
-  image_size: Annotated[tuple[_Pixels, _Pixels], '(height, width) in pixels']
+  image_size: ImageSize
   mean: Annotated[
     tuple[_Mean, _Mean, _Mean],
     'red, green and blue of pixels in 0..1, those of 0..255 divided by 255',
@@ -235,16 +234,8 @@ def evaluation_crop(
   Returns:
     [H, W, 3] uint8 of `preprocessing.image_size`.
   """
-  if preprocessing.eval_resize in ('timm', 'timm_squash'):
-    return timm_crop(
-      image,
-      preprocessing.image_size,
-      fraction=preprocessing.eval_crop_fraction,
-      interpolation=preprocessing.interpolation,
-      squash=preprocessing.eval_resize == 'timm_squash',
-    )
-  if preprocessing.eval_resize == 'keras_cv':
-    return keras_cv_crop(
+  if preprocessing.eval_resize in PUBLISHED_CROPS:
+    return PUBLISHED_CROPS[preprocessing.eval_resize](
       image,
       preprocessing.image_size,
       fraction=preprocessing.eval_crop_fraction,

@@ -9,6 +9,7 @@ Both filter as Pillow does, whatever the scale is: an antialiased filter, where
 filters are the same but for the rounding.
 """
 
+import functools
 import math
 import types
 
@@ -87,6 +88,16 @@ def keras_cv_crop(
   top, left = ((whole - side) // 2 for whole in image.shape[:2])
   square = image[top : top + side, left : left + side]
   return _resize(square, size, interpolation)
+
+
+# By the name that config.preprocessing.eval_resize has for each.
+PUBLISHED_CROPS = types.MappingProxyType(
+  {
+    'timm': functools.partial(timm_crop, squash=False),
+    'timm_squash': functools.partial(timm_crop, squash=True),
+    'keras_cv': keras_cv_crop,
+  }
+)
 
 
 def _resize(
