@@ -6,6 +6,7 @@ Nothing is read but names. What is not used is counted, to be said.
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterable
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.texts import printable
@@ -179,9 +180,14 @@ def check_no_splits(folders: ClassFolders, why: str) -> None:
       )
 
 
+def are_numbers(names: Iterable[str]) -> bool:
+  """Returns whether all names consist of the digits 0 to 9."""
+  return all(name.isascii() and name.isdigit() for name in names)
+
+
 def sort_classes(names: list[str]) -> list[str]:
   """Returns class names in their order: of numbers, '9' is before '10'."""
-  if all(name.isascii() and name.isdigit() for name in names):
+  if are_numbers(names):
     return sorted(names, key=lambda name: (int(name), name))
   return sorted(names)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from coatnet_jax.data.folder_listing import are_numbers
 from coatnet_jax.errors import UserError
 
 
@@ -116,7 +117,7 @@ def _comparable(
   found: Sequence[str], trained: Sequence[str]
 ) -> tuple[Sequence[str], Sequence[str]]:
   """Returns both, without leading zeros where all are numbers, and unique."""
-  if not all(_is_number(name) for name in (*found, *trained)):
+  if not are_numbers((*found, *trained)):
     return found, trained
   plain = [
     tuple(str(int(name)) for name in names) for names in (found, trained)
@@ -126,16 +127,12 @@ def _comparable(
   return plain[0], plain[1]
 
 
-def _is_number(name: str) -> bool:
-  return name.isascii() and name.isdigit()
-
-
 def _numbers_of(found: Sequence[str]) -> list[int]:
   """Returns the number of every class of the data: its name, if that is one.
 
   Data that were prepared with such names sorted as text have '10' before '2'.
   """
-  if all(_is_number(name) for name in found):
+  if are_numbers(found):
     numbers = [int(name) for name in found]
     if sorted(numbers) == list(range(len(found))):
       return numbers

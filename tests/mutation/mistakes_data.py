@@ -273,7 +273,7 @@ MISTAKES = (
     'coatnet_jax/data/folder_listing.py',
     (
       'classes_in_the_order_of_text',
-      'if all(name.isascii() and name.isdigit() for name in names):',
+      'if are_numbers(names):',
       'if not names:',
       "Of classes by number '10' is before '9', so labels are others'.",
       'data/folder_test.py',
