@@ -52,7 +52,7 @@ def read_exif_orientation(exif: bytes) -> int:
   try:
     found = PIL.Image.Exif()
     found.load(exif)
-    return check_orientation(found.get(_ORIENTATION_TAG))
+    return _find_orientation(found)
   except Exception:  # What is damaged raises nearly anything.
     return _UPRIGHT
 
@@ -67,13 +67,14 @@ def read_pillow_orientation(image: PIL.Image.Image) -> int:
     1 to 8.
   """
   try:
-    return check_orientation(image.getexif().get(_ORIENTATION_TAG))
+    return _find_orientation(image.getexif())
   except Exception:  # As above.
     return _UPRIGHT
 
 
-def check_orientation(value: object) -> int:
-  """Returns 1 to 8: what a file says, or 1 where that means nothing."""
+def _find_orientation(exif: PIL.Image.Exif) -> int:
+  """Returns 1 to 8: what EXIF says, or 1 where that means nothing."""
+  value = exif.get(_ORIENTATION_TAG)
   is_known = isinstance(value, int) and _UPRIGHT < value <= 8
   return value if is_known else _UPRIGHT
 

@@ -38,8 +38,6 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-MAX_MAGNITUDE = 30.0
-
 _GREY = 128
 _LEVELS = np.arange(256)
 _SMOOTHING_KERNEL = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13

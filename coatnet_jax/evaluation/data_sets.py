@@ -101,16 +101,11 @@ def with_nothing_held_out(data: DataOptions, own: DataOptions) -> DataOptions:
     own: what the model was trained on.
   """
   is_own = own.source == 'folder' and (
-    data.data_dir == own.data_dir
-    or _real_path(data.data_dir) == _real_path(own.data_dir)
+    os.path.realpath(data.data_dir) == os.path.realpath(own.data_dir)
   )
   if data.source != 'folder' or is_own:
     return data
   return dataclasses.replace(data, eval_fraction=1.0)
-
-
-def _real_path(path: str) -> str:
-  return os.path.realpath(path)
 
 
 def open_evaluation_data(

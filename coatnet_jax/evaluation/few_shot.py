@@ -117,6 +117,8 @@ def compute_shots(
   source: ImageSource,
   shots: int,
   seed: int,
+  *,
+  data: DataOptions,
   **run: Any,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Computes the features of as many images of every class.
@@ -129,7 +131,8 @@ def compute_shots(
     source: the training images.
     shots: images per class.
     seed: see `choose_examples`.
-    **run: of `compute_features`.
+    data: how images are read ahead.
+    **run: the other keyword arguments of `compute_features`.
 
   Returns:
     Features [n, D] float32, labels [n] int32, and which image of its class
@@ -140,7 +143,7 @@ def compute_shots(
   """
   excluded: set[int] = set()
   # However many are replaced: a class that runs out of images is an error.
-  data = dataclasses.replace(run.pop('data'), max_damaged_fraction=1.0)
+  data = dataclasses.replace(data, max_damaged_fraction=1.0)
   while True:
     chosen, ranks = choose_examples(source, shots, seed, excluded)
     batches = compute_features(
