@@ -87,6 +87,15 @@ def test_nested_and_own_weights_are_named(write_h5):
   assert tensors['inner/conv/kernel'] == 1
 
 
+@pytest.mark.parametrize('listed', [[], ['a'], ['a', 'b']])
+def test_own_weights_are_read_whether_listed_or_not(write_h5, listed):
+  own = 'top_level_model_weights'
+  layers = {name: {f'{name}/x:0': np.ones(1)} for name in listed}
+  path = write_h5(layers | {own: {'token:0': np.ones(2)}}, layer_names=listed)
+  names = [f'{name}/x' for name in listed]
+  assert list(read_weights(path).tensors) == [*names, 'token']
+
+
 def test_split_lists_of_names_are_read(write_h5):
   path = write_h5({'a': {'a/x:0': np.ones(1)}, 'b': {'b/x:0': np.ones(1)}})
   with h5py.File(path, 'a') as file:

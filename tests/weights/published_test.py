@@ -28,3 +28,36 @@ def test_a_variant_can_have_several():
   found = list_published_weights('coatnet_2_rw_224')
   assert [w.num_classes for w in found] == [11821, 1000]
   assert list_published_weights('coatnet_0') == []
+
+
+# timm's default configurations where they differ from 224 px, 0.95, 0.5 and
+# 'timm'; keras_cv's scripts.
+HALF = (0.5, 0.5, 0.5)
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+OTHERWISE = {
+  'coatnet_nano_rw_224.sw_in1k': (224, 0.9, 'timm', HALF, HALF),
+  'coatnet_bn_0_rw_224.sw_in1k': (224, 0.95, 'timm', *IMAGENET),
+  'coatnet_rmlp_nano_rw_224.sw_in1k': (224, 0.9, 'timm', HALF, HALF),
+  'coatnet_rmlp_2_rw_384.sw_in12k_ft_in1k': (
+    *(384, 1.0, 'timm_squash'),
+    *(HALF, HALF),
+  ),
+  'coatnext_nano_rw_224.sw_in1k': (224, 0.9, 'timm', HALF, HALF),
+  'coatnet0_160_imagenet': (160, 0.95, 'keras_cv', *IMAGENET),
+  'coatnet0_224_imagenet': (224, 0.95, 'keras_cv', *IMAGENET),
+}
+
+
+@pytest.mark.parametrize('weights', PUBLISHED_WEIGHTS, ids=lambda w: w.tag)
+def test_pictures_are_made_as_the_weights_were_evaluated(weights):
+  size, fraction, resize, mean, std = OTHERWISE.get(
+    weights.tag, (224, 0.95, 'timm', HALF, HALF)
+  )
+  assert weights.preprocessing == {
+    'image_size': (size, size),
+    'mean': mean,
+    'std': std,
+    'eval_crop_fraction': fraction,
+    'eval_resize': resize,
+    'interpolation': 'bicubic',
+  }
