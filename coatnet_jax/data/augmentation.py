@@ -112,9 +112,9 @@ def augment_image(
 
   Args:
     image: [h, w, 3] uint8.
-    rng: the only source of randomness.
+    rng: source of all randomness.
     preprocessing: image size, interpolation, and what is noise to the model.
-    augmentation: the rest.
+    augmentation: crop, flip, RandAugment and random erasing.
 
   Returns:
     [H, W, 3] uint8 of `preprocessing.image_size`.
@@ -166,10 +166,10 @@ def sample_crop(
   the image, the box is the largest in its centre of an allowed ratio.
 
   Args:
-    height: of the image.
-    width: of the image.
+    height: image height in pixels.
+    width: image width in pixels.
     rng: source of randomness.
-    area: smallest and largest part of the image.
+    area: smallest and largest area of the box, as parts of that of the image.
     aspect_ratio: smallest and largest width / height of the box.
 
   Returns:

@@ -74,14 +74,15 @@ def create_train_batches(
 
   Args:
     source: the images.
-    data: how many are read ahead, and how many may be damaged.
+    data: options: batches read ahead, workers and threads, and the part of
+      images that may be damaged.
     preprocessing: image size and interpolation.
-    augmentation: what is done to images.
+    augmentation: random changes to the images.
     global_batch_size: images per step, over all processes.
-    seed: of order and augmentation, 0 .. 2**32 - 1.
-    start_step: the step of the first batch.
-    shards: those of each batch that this process reads, in their order.
-    num_shards: of each batch.
+    seed: seed of order and augmentation, 0 .. 2**32 - 1.
+    start_step: step of the first batch.
+    shards: shards of each batch that this process reads, in their order.
+    num_shards: number of shards of each batch.
 
   Returns:
     An iterator of the batches of this process, all of `mask` True. It has
@@ -130,11 +131,11 @@ def create_eval_batches(
 
   Args:
     source: the images.
-    data: how many read ahead.
+    data: options: batches read ahead, workers and threads.
     preprocessing: image size, crop and interpolation.
     global_batch_size: images per batch, over all processes.
-    shards: those of each batch that this process reads, in their order.
-    num_shards: of each batch.
+    shards: shards of each batch that this process reads, in their order.
+    num_shards: number of shards of each batch.
 
   Returns:
     The batches of this process; they can be iterated over many times.

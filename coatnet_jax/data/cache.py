@@ -29,7 +29,7 @@ class CachedSource(ImageSource):
 
   @property
   def data_set_size(self) -> int:
-    """Of the source."""
+    """The number of images of the data set that the source is of."""
     return self._source.data_set_size
 
   def __len__(self):
@@ -55,8 +55,9 @@ def cache_if_small(
 
   Args:
     source: any source.
-    max_mebibytes: the decoded size (2**20 bytes) up to which it is kept.
-    exact: how JPEGs are decoded; see decoding.decode_image.
+    max_mebibytes: largest decoded size that is kept, in units of 2**20 bytes.
+    exact: whether JPEGs are decoded to libjpeg's own pixels; see
+      `decoding.decode_image`.
 
   Returns:
     A `CachedSource`, or the source itself where that would be too large or

@@ -29,8 +29,8 @@ def allowed_damage(source: ImageSource, max_fraction: float) -> int:
 
   Args:
     source: the images, perhaps a part of a data set.
-    max_fraction: of the images of the data set as a whole; where that is less
-      than one image, it is one, but for 0.
+    max_fraction: largest part of the whole data set that may be damaged; one
+      image where that is less, but for 0.
   """
   if not max_fraction:
     return 0
@@ -42,7 +42,7 @@ def explain_damage(source: ImageSource, index: int) -> str:
 
   Args:
     source: the images.
-    index: of one that cannot be decoded.
+    index: index of an image that cannot be decoded.
   """
   try:
     decode_example(source, index)
@@ -57,7 +57,7 @@ class CorruptImageCounter:
   Each process counts what it reads itself.
 
   Attributes:
-    count: how many different images could not be decoded.
+    count: number of different images that could not be decoded.
   """
 
   def __init__(self, source: ImageSource, max_fraction: float):
@@ -65,7 +65,7 @@ class CorruptImageCounter:
 
     Args:
       source: the images.
-      max_fraction: see `allowed_damage`.
+      max_fraction: largest part that may be damaged; see `allowed_damage`.
     """
     self._source = source
     self._max_fraction = max_fraction
@@ -80,7 +80,8 @@ class CorruptImageCounter:
     """Counts the corrupt images of a batch; logs those that are new.
 
     Args:
-      batch: has `corrupt`, [b] int64.
+      batch: batch with `corrupt`, [b] int64: an index of the source, or -1 for
+        an image that is whole.
 
     Raises:
       UserError: more images are corrupt than may be.
@@ -107,9 +108,9 @@ def look_for_damage(
   A small data set is looked at whole, of a large one a sample.
 
   Args:
-    sources: the splits of a data set.
-    max_fraction: see `allowed_damage`.
-    num_threads: that decode.
+    sources: splits of a data set.
+    max_fraction: largest part that may be damaged; see `allowed_damage`.
+    num_threads: number of threads that decode.
 
   Returns:
     A line about what cannot be decoded; '' for nothing.

@@ -76,7 +76,7 @@ def decode_image(data: bytes, *, exact: bool = True) -> np.ndarray:
   composited on white.
 
   Args:
-    data: the whole file.
+    data: content of the whole file.
     exact: whether a JPEG's pixels are those of libjpeg's own settings, as
       other programs have them; else they are made faster, by a coarser
       transform and with colours that are not interpolated.
@@ -106,9 +106,9 @@ def decode_example(
   """Reads one example of a source and decodes it if it is encoded.
 
   Args:
-    source: where to read.
-    index: which example.
-    exact: see decode_image.
+    source: images, encoded or as pixels.
+    index: index of the example in the source.
+    exact: whether a JPEG's pixels are libjpeg's own; see `decode_image`.
 
   Returns:
     The image, [H, W, 3] uint8 RGB, and its label.
@@ -241,7 +241,7 @@ def describe_other(data: bytes) -> str | None:
   """Says what a file is that is no picture of a known format; None if unknown.
 
   Args:
-    data: the whole file, or its start.
+    data: content of the whole file, or its start.
   """
   for place, content, what in _KNOWN_OTHERS:
     if data.startswith(content, place):

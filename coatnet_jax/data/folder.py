@@ -37,10 +37,12 @@ class FolderSource(ImageSource):
     """Takes the images that `list_classes` found, or a part of them.
 
     Args:
-      folders: what there is.
-      split: what to call this part in the description.
-      files: the part, with all classes; all if None.
-      data_set_size: images of all splits; those in the folders if None.
+      folders: class folders with their images.
+      split: name of this part in the description.
+      files: images of the part, by the names of all classes; all images if
+        None.
+      data_set_size: number of images of all splits; of those in the folders if
+        None.
     """
     files = folders.files if files is None else files
     self.class_names = tuple(printable(name) for name in files)
@@ -104,12 +106,13 @@ def create_folder_source(
   evaluated.
 
   Args:
-    data_dir: the root.
-    train_split: folder of the training images, if there is one.
-    eval_split: folder of the evaluation images, beside it.
-    eval_fraction: part of each class to hold out where there is none; 1 for
-      all images, of which none is left to train on.
-    training: which of the two splits.
+    data_dir: directory of the class folders, or of the folders of the splits.
+    train_split: name of the folder of the training images, if there is one.
+    eval_split: name of the folder of the evaluation images, beside it.
+    eval_fraction: part of each class that is held out where there is no such
+      folder; 1 for all images, of which none is left to train on.
+    training: whether the training split is opened, and not the one to evaluate
+      on.
 
   Returns:
     The source.

@@ -40,8 +40,8 @@ class LeftOut:
     """Counts a file.
 
     Args:
-      reason: why, as in 'three hidden'.
-      path: for the example.
+      reason: words that follow the number of files in a message: 'hidden'.
+      path: path of the file, as an example.
     """
     count, example = self._found.get(reason, (0, path))
     self._found[reason] = (count + 1, example)
@@ -66,10 +66,10 @@ class ClassFolders:
   """The images of a directory that has one folder per class.
 
   Attributes:
-    directory: what the folders are in.
-    files: the images of every class, by the folder's name, as paths in it;
+    directory: directory of the class folders.
+    files: images of every class, by the folder's name, as paths in that folder;
       classes in the order of their labels, files sorted.
-    left_out: of what is in the directory.
+    left_out: line that says which files of the directory are not used, and why.
   """
 
   directory: pathlib.Path
@@ -86,8 +86,8 @@ def list_images(folder: pathlib.Path, left_out: LeftOut) -> list[str]:
   """Lists the images in a folder and below, links to folders followed.
 
   Args:
-    folder: where.
-    left_out: takes the other files.
+    folder: folder to be searched.
+    left_out: counter of the files that are not used, which is added to.
 
   Returns:
     Their paths in the folder, sorted.
@@ -126,8 +126,8 @@ def list_classes(directory: pathlib.Path, why: str = 'Each') -> ClassFolders:
   called by numbers.
 
   Args:
-    directory: has one folder per class.
-    why: how the message about an empty folder starts.
+    directory: directory with one folder per class.
+    why: first words of the last sentence of the message about an empty folder.
 
   Raises:
     UserError: there are no folders, or one without images.
@@ -164,8 +164,9 @@ def check_no_splits(folders: ClassFolders, why: str) -> None:
   """Checks that what was taken for classes is not splits, with classes in them.
 
   Args:
-    folders: of a directory without splits of the names that were looked for.
-    why: how the message about such a folder ends.
+    folders: class folders of a directory without splits of the names that were
+      looked for.
+    why: last sentence of the message about such a folder.
 
   Raises:
     UserError: a folder called as a split, or the only one, has no images but
@@ -208,9 +209,9 @@ def is_split(directory: pathlib.Path, name: str, other: str) -> bool:
   Decided by the whole directory, since a class may be called 'train'.
 
   Args:
-    directory: what the folder is in.
-    name: of the folder, which need not be there.
-    other: the name of the other split's folder, which need not be there.
+    directory: directory that the folder is in.
+    name: the folder's name; the folder need not be there.
+    other: name of the other split's folder, which need not be there.
 
   Raises:
     UserError: it may be either.

@@ -34,8 +34,8 @@ class IdxSource(ImageSource):
     the lines of `class_names.txt` in the same directory say.
 
     Args:
-      directory: has the files.
-      split: 'train' or 'test' (published as 't10k').
+      directory: directory of the four files.
+      split: name of the split, 'train' or 'test' (published as 't10k').
 
     Raises:
       UserError: a file is missing, truncated, not idx, or does not fit the
@@ -80,8 +80,8 @@ def read_idx(path: pathlib.Path, num_dimensions: int) -> np.ndarray:
   """Reads one idx file of uint8.
 
   Args:
-    path: the file; gzipped if its name ends in .gz.
-    num_dimensions: how many it must have.
+    path: file, gzipped if its name ends in .gz.
+    num_dimensions: number of dimensions that the array must have.
 
   Returns:
     uint8, of the shape the file states, not empty.

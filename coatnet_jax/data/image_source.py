@@ -16,7 +16,7 @@ class ImageSource(abc.ABC):
   in its state.
 
   Attributes:
-    class_names: a name per class; the label is the position in it.
+    class_names: names of the classes, each at the place of its label.
     description: one line for the terminal: what, which split, how many.
     in_memory: whether the pixels are in memory already, so that caching and
       worker processes would gain little.
@@ -33,7 +33,7 @@ class ImageSource(abc.ABC):
 
   @property
   def data_set_size(self) -> int:
-    """The images of the data set as a whole, of which these may be a part."""
+    """The number of images of the whole data set; these may be a part."""
     return len(self)
 
   @abc.abstractmethod
@@ -45,7 +45,7 @@ class ImageSource(abc.ABC):
     """Returns one example.
 
     Args:
-      index: 0 .. len(self) - 1.
+      index: number of the example, 0 .. len(self) - 1.
 
     Returns:
       `image`: the encoded file as bytes, or [H, W, 3] uint8 RGB; `label`:

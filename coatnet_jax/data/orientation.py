@@ -20,7 +20,7 @@ def read_jpeg_orientation(data: bytes) -> int:
   Only the markers before the pixels are looked at, which takes microseconds.
 
   Args:
-    data: the whole file.
+    data: content of the whole file.
 
   Returns:
     1 to 8.
@@ -44,7 +44,7 @@ def read_exif_orientation(exif: bytes) -> int:
   """Reads the orientation of a block of EXIF; 1 where it is damaged.
 
   Args:
-    exif: from its TIFF header on, or from 'Exif' before that.
+    exif: block of EXIF, from its TIFF header on, or from 'Exif' before that.
 
   Returns:
     1 to 8.
@@ -61,7 +61,8 @@ def read_pillow_orientation(image: PIL.Image.Image) -> int:
   """Reads the orientation of an image of Pillow's; 1 where it has none.
 
   Args:
-    image: loaded: TIFFs are turned by that, and say nothing more.
+    image: loaded image. Pillow turns a TIFF as it loads it, after which the
+      TIFF has no orientation.
 
   Returns:
     1 to 8.
@@ -83,8 +84,8 @@ def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
   """Returns [H, W, C] as it is to be seen, from [h, w, C] as it is stored.
 
   Args:
-    pixels: as stored.
-    orientation: 1 to 8; 5 to 8 exchange height and width.
+    pixels: [h, w, C] uint8, as stored.
+    orientation: EXIF's number, 1 to 8; 5 to 8 exchange height and width.
   """
   if orientation in (5, 6, 7, 8):
     pixels = cv2.transpose(pixels)

@@ -38,11 +38,11 @@ def timm_crop(
   Args:
     image: [h, w, 3] uint8.
     size: height and width of the result.
-    fraction: timm's crop_pct: what is resized to is size / fraction, rounded
+    fraction: timm's crop_pct: the image is resized to size / fraction, rounded
       down.
     interpolation: 'nearest', 'bilinear' or 'bicubic'.
-    squash: timm's crop_mode 'squash', which resizes both sides; else the image
-      keeps its proportions and covers what is resized to.
+    squash: whether both sides are resized, as by timm's crop_mode 'squash';
+      else the image keeps its proportions and covers what is resized to.
 
   Returns:
     [*size, 3] uint8.

@@ -57,11 +57,11 @@ def apply_randaugment(
 
   Args:
     image: [H, W, 3] uint8 RGB.
-    rng: source of randomness; five numbers of it for each layer.
-    num_layers: how many operations; 0 for none.
-    magnitude: their strength, 0 to 30.
-    probability: how often a layer does anything.
-    scale: what a magnitude means, one of SCALES.
+    rng: source of randomness, of which each layer takes five numbers.
+    num_layers: number of operations per image; 0 for none.
+    magnitude: strength of the operations, 0 to 30.
+    probability: probability that a layer does anything.
+    scale: name of the scale that says what a magnitude means, one of SCALES.
 
   Returns:
     [H, W, 3] uint8.
@@ -80,9 +80,9 @@ class Draw(NamedTuple):
   """What is random in an operation.
 
   Attributes:
-    sign: 1 or -1, equally likely.
+    sign: sign, 1 or -1, equally likely.
     row: place in the image, uniform in [0, 1), from top to bottom.
-    column: from left to right.
+    column: place in the image, uniform in [0, 1), from left to right.
   """
 
   sign: float
@@ -94,8 +94,8 @@ class Operation(NamedTuple):
   """An operation on one scale.
 
   Attributes:
-    apply: [H, W, 3] uint8 and its arguments -> [H, W, 3] uint8.
-    arguments: magnitude and draw -> all arguments but the image.
+    apply: function: [H, W, 3] uint8 and its arguments -> [H, W, 3] uint8.
+    arguments: function: magnitude and draw -> all arguments but the image.
   """
 
   apply: Callable[..., np.ndarray]
@@ -214,8 +214,8 @@ def cutout(
   Args:
     image: [H, W, 3] uint8.
     half_side: half the side of the square, in pixels.
-    row: the centre's, as a part of the height in [0, 1).
-    column: the centre's, as a part of the width in [0, 1).
+    row: row of the centre, as a part of the height in [0, 1).
+    column: column of the centre, as a part of the width in [0, 1).
   """
   row, column = int(row * image.shape[0]), int(column * image.shape[1])
   image = image.copy()

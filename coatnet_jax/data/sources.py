@@ -62,11 +62,11 @@ class SyntheticSource(ImageSource):
     """Makes no image yet.
 
     Args:
-      split: what to call it.
-      num_examples: how many.
-      num_classes: how many.
+      split: name of the split in the description.
+      num_examples: number of images.
+      num_classes: number of classes.
       image_size: height and width in pixels.
-      seed: determines, with an example's number, its image and label.
+      seed: seed that determines, with an example's number, its image and label.
     """
     self.class_names = tuple(str(label) for label in range(num_classes))
     self.description = (
@@ -97,7 +97,7 @@ def create_source(options: DataOptions, split: str) -> ImageSource:
   """Opens the images of one split.
 
   Args:
-    options: what, and where.
+    options: kind of source, place, and names of the splits.
     split: 'train' or 'eval'; `options` says what the data set calls it.
 
   Returns:

@@ -45,8 +45,8 @@ class TfdsSource(ImageSource):
   """One split of a prepared data set; images stay encoded.
 
   Attributes:
-    label_feature: what the data set calls an example's only, or first, label.
-    full_name: of the data set, with its version.
+    label_feature: name of the feature of an example's only, or first, label.
+    full_name: name of the data set, with its version.
   """
 
   label_feature = 'label'
@@ -55,8 +55,8 @@ class TfdsSource(ImageSource):
     """Opens a split.
 
     Args:
-      builder_dir: the directory of dataset_info.json.
-      split: a TFDS split expression.
+      builder_dir: directory of dataset_info.json.
+      split: TFDS split expression.
 
     Raises:
       UserError: the data set is not there, has no random access, no such
@@ -144,8 +144,8 @@ def create_tfds_source(
       or empty.
     data_dir: the TFDS data directory, $TFDS_DATA_DIR or ~/tensorflow_datasets
       if empty; where `name` is empty, one prepared data set's directory.
-    split: a TFDS split expression.
-    source_class: of the source.
+    split: TFDS split expression.
+    source_class: class of the source.
 
   Returns:
     The source.
@@ -171,8 +171,8 @@ def preparation_command(name: str, data_dir: str) -> str:
   In TFDS 4.9.10 the `tfds` command line itself fails without Apache Beam.
 
   Args:
-    name: of the data set, with an optional version.
-    data_dir: where to.
+    name: name of the data set, with an optional version.
+    data_dir: TFDS data directory to prepare it in.
   """
   # Texts in double quotes, so that a shell takes the whole in single ones.
   name, data_dir = to_json(name), to_json(data_dir, ensure_ascii=False)

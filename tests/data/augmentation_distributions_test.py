@@ -89,9 +89,9 @@ def simulate_boxes(height, width, area, log_ratio, at_border):
   """Draws areas and log aspect ratios of boxes that fit, by rejection.
 
   Args:
-    height: of the image.
-    width: of the image.
-    area: smallest and largest part of the image.
+    height: image height in pixels.
+    width: image width in pixels.
+    area: smallest and largest area of a box, as parts of that of the image.
     log_ratio: smallest and largest logarithm of width / height.
     at_border: whether a box may be as high or as wide as the image.
   """

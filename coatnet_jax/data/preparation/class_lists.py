@@ -21,8 +21,8 @@ def read_class_list(path: pathlib.Path) -> tuple[str, ...]:
   """Reads a file with the name of a class in each line.
 
   Args:
-    path: the file. Where every line begins with a synset, what follows it in
-      the line is ignored.
+    path: file with a class per line. Where every line begins with a synset,
+      what follows it in the line is ignored.
 
   Returns:
     The names in the order of the lines.
@@ -59,7 +59,7 @@ def imagenet21k_classes(
 
   Args:
     name: 'imagenet21k_fall11', 'imagenet21k_winter21' or 'imagenet21k_p'.
-    class_sizes: how many images of each class the archive has.
+    class_sizes: number of images of each class in the archive.
 
   Returns:
     The synsets, sorted.

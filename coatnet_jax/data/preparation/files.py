@@ -41,13 +41,14 @@ class FolderPreparationSource(PreparationSource):
     """Lists the files.
 
     Args:
-      name: what to call the data set.
-      directory: has a folder for each class; or `train` and one of
-        `validation`, `val` and `test`, which have, and name the splits.
-      eval_fraction: how much to hold out where there is no such folder.
+      name: name of the data set.
+      directory: directory with a folder for each class; or with `train` and one
+        of `validation`, `val` and `test`, which have such folders, and name the
+        splits.
+      eval_fraction: part that is held out where there is no such folder.
       classes: file with the names of the folders in the order of the labels,
         which may be more; else they are sorted.
-      only_split: what to call all images, where nothing is to be held out.
+      only_split: name of the only split, where nothing is to be held out.
 
     Raises:
       UserError: there are no images, or a folder is not a class.
@@ -139,9 +140,9 @@ class IdxPreparationSource(PreparationSource):
     """Reads the files.
 
     Args:
-      name: what to call the data set.
-      directory: has them, gzipped or not, and class_names.txt if there are
-        names.
+      name: name of the data set.
+      directory: directory of the files, gzipped or not, and of class_names.txt
+        if there are names.
 
     Raises:
       UserError: a file is missing, damaged or of another kind.

@@ -31,9 +31,9 @@ def write_data_set_info(
   """Writes features.json, label.labels.txt and, last, dataset_info.json.
 
   Args:
-    source: name, classes and kind of images.
-    directory: of the data set, with its shards.
-    written: the shards of each split.
+    source: source with name, classes and kind of images.
+    directory: directory of the data set, with its shards.
+    written: finished shards of each split.
   """
   with tempfile.TemporaryDirectory(dir=directory / WORK_FOLDER) as folder:
     _data_set_info(source, folder, written).write_to_directory(folder)

@@ -52,12 +52,12 @@ class PreparationOptions:
   """How a data set is written.
 
   Attributes:
-    output_dir: the TFDS data directory; NAME/VERSION is made in it.
-    num_workers: processes; the files are the same for any number.
-    shard_mebibytes: about how large a shard is.
+    output_dir: TFDS data directory; NAME/VERSION is made in it.
+    num_workers: number of processes; the files are the same for any number.
+    shard_mebibytes: approximate size of a shard, in units of 2**20 bytes.
     order: 'shuffled', by hashes of the names, so that a part of a split is a
       fair sample; or 'source', which reads archives from front to back.
-    max_pixels: larger images are dropped.
+    max_pixels: largest number of pixels of an image; larger ones are dropped.
   """
 
   output_dir: pathlib.Path
@@ -104,7 +104,7 @@ def plan_shards(
 
   Args:
     source: the images.
-    options: how large shards are, and in which order images are.
+    options: size of the shards, and order of the images.
 
   Returns:
     The shards of each split. Depends on the images' names, sizes and places
@@ -151,9 +151,10 @@ def prepare(
 
   Args:
     source: the images.
-    options: where to, and how.
-    show: takes lines on the progress.
-    write: writes shards and yields them; else processes of this machine do.
+    options: output directory, workers, shards and order.
+    show: function that takes lines on the progress.
+    write: function that writes shards and yields them; None for processes of
+      this machine.
 
   Returns:
     The directory, which `tfds.builder_from_directory` reads; with report.json,

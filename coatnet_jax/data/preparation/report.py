@@ -16,10 +16,10 @@ def summarize(
   """Adds up what was written.
 
   Args:
-    name: of the data set, with its version.
-    class_names: a name per class.
-    shards: of each split, in order.
-    notes: what was left out before an image was read.
+    name: name of the data set, with its version.
+    class_names: names of the classes, each at the place of its label.
+    shards: finished shards of each split, in order.
+    notes: lines about what was left out before an image was read.
 
   Returns:
     What report.json has; the same for the same images.

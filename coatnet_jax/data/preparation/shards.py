@@ -42,10 +42,10 @@ class Shard:
   """What to write.
 
   Attributes:
-    directory: of the data set.
-    file_name: of the shard.
-    examples: the images it is to hold.
-    max_pixels: see `verify_image`.
+    directory: directory of the data set.
+    file_name: name of the file in it.
+    examples: images that the shard is to hold.
+    max_pixels: largest number of pixels of an image; see `verify_image`.
   """
 
   directory: pathlib.Path
@@ -66,13 +66,13 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class WrittenShard:
-  """What was written.
+  """What is known of a shard that is whole.
 
   Attributes:
-    num_examples: how many images are in it.
-    num_bytes: of their records.
-    file_bytes: of the file.
-    sha256: of the file.
+    num_examples: number of images in the shard.
+    num_bytes: size of the records in bytes.
+    file_bytes: size of the file in bytes.
+    sha256: the file's SHA-256, in hexadecimal digits.
     changed: name, and what was done, of each image that was encoded anew.
     dropped: name, and the reason, of each image that is not in it.
   """
@@ -100,8 +100,8 @@ def write_shard(source: PreparationSource, shard: Shard) -> WrittenShard:
   """Writes a shard and the note of it.
 
   Args:
-    source: what the examples lie in.
-    shard: which images, and where to.
+    source: source that the examples lie in.
+    shard: images, and the file to write them to.
 
   Returns:
     What was written.
@@ -132,7 +132,7 @@ def disk_errors(directory: pathlib.Path) -> Iterator[None]:
   """Turns the system's word for a full disk into a UserError.
 
   Args:
-    directory: what is written in.
+    directory: directory that is written in.
 
   Raises:
     UserError: there is no room, or a quota or the largest size is reached.

@@ -36,8 +36,9 @@ class VerifiedImage:
   """What is kept of an image.
 
   Attributes:
-    data: the file.
-    change: why and into what it was encoded anew; '' where it is as it was.
+    data: content of the file.
+    change: reason for encoding it anew, and the new format; '' where it is as
+      it was.
   """
 
   data: bytes
@@ -50,10 +51,10 @@ def verify_image(
   """Decodes an image, and encodes it anew where it has to be.
 
   Args:
-    data: the file.
-    encoding_format: 'jpeg' or 'png', which the file has to be; None if it may
-      be either. A CMYK file may not.
-    max_pixels: larger images are not decoded.
+    data: content of the file.
+    encoding_format: format that the file has to have, 'jpeg' or 'png'; None for
+      either, though a CMYK file may not stay.
+    max_pixels: largest number of pixels of an image that is decoded.
 
   Returns:
     The same bytes if they will do, with the orientation that EXIF notes;
