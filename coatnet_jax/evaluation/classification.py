@@ -32,11 +32,11 @@ def evaluate_classification(
   """Evaluates a model on every image of a data set.
 
   Args:
-    trained: the model.
-    evaluation: the images and the rule.
-    batch_size: images at a time, a multiple of the mesh's size.
-    report_undecodable: takes the name of every image that cannot be decoded,
-      and is left out, and why.
+    trained: model with its weights.
+    evaluation: images, and the rule they are evaluated by.
+    batch_size: number of images at a time, a multiple of the mesh's size.
+    report_undecodable: function that takes the name of an image that is left
+      out because it cannot be decoded, and why.
 
   Returns:
     What `Tally.summarize` has, and 'undecodable', the images left out for it;

@@ -45,12 +45,13 @@ class EvaluationData:
   """Images with what is counted as right.
 
   Attributes:
-    source: the images.
-    data: what they were opened by.
-    space: what their labels mean to the model.
-    preprocessing: of the images.
-    rules: what differs from plain top-1 over all classes, for people.
-    label_sets: index of an image to its labels, where it may have several.
+    source: images.
+    data: options that the source was opened by.
+    space: what the labels mean to the model.
+    preprocessing: preprocessing of the images.
+    rules: differences from plain top-1 over all classes, for people.
+    label_sets: function from an image's index to its labels, where it may have
+      several.
   """
 
   source: ImageSource
@@ -65,7 +66,8 @@ def identify(data: DataOptions) -> tuple[str, str]:
   """Returns TFDS's name of a data set and its config, both without version.
 
   Args:
-    data: its name, or the directory of a prepared one.
+    data: options with the name of a data set, or the directory of a prepared
+      one.
 
   Returns:
     ('imagenet_v2', 'matched-frequency'), ('imagenet_a', ''), or two empty
@@ -97,8 +99,8 @@ def with_nothing_held_out(data: DataOptions, own: DataOptions) -> DataOptions:
   was trained on.
 
   Args:
-    data: what is to be evaluated.
-    own: what the model was trained on.
+    data: options of the data to be evaluated.
+    own: options of the data that the model was trained on.
   """
   is_own = own.source == 'folder' and (
     os.path.realpath(data.data_dir) == os.path.realpath(own.data_dir)
@@ -118,10 +120,10 @@ def open_evaluation_data(
   """Opens the evaluation split of a data set.
 
   Args:
-    data: what, and where.
-    class_names: of the model.
-    preprocessing: of the model's images.
-    report: takes a sentence about classes that have other names.
+    data: options of the data to be evaluated.
+    class_names: class names of the model.
+    preprocessing: preprocessing of the model's images.
+    report: function that takes a sentence about classes that have other names.
 
   Raises:
     UserError: the data are not there or not as described, or their classes
@@ -168,8 +170,8 @@ def find_occurring_classes(
   Images are not decoded, but all records are read.
 
   Args:
-    data: what, and where; of a part of a split, the whole is looked at.
-    number: how many there are known to be.
+    data: options of the data; of a part of a split, the whole is looked at.
+    number: number of classes that are known to occur.
 
   Raises:
     UserError: there are more or fewer.

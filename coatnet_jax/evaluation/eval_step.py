@@ -38,12 +38,13 @@ def eval_step(
   """Evaluates one batch.
 
   Args:
-    variables: 'params' and 'batch_stats'.
+    variables: variables of the model: 'params' and 'batch_stats'.
     batch: 'image' [B, H, W, 3] uint8, 'label' [B] int32, 'mask' [B] bool, the
       global batch.
-    model: from `create_model`.
-    loss: its kind; labels are not smoothed.
-    preprocessing: mean and standard deviation.
+    model: model from `create_model`.
+    loss: options of the loss, of which only the kind counts: labels are not
+      smoothed.
+    preprocessing: mean and standard deviation of the pixels.
 
   Returns:
     Sums over the examples of the mask: `metrics.compute_metric_sums`.
@@ -76,14 +77,18 @@ def evaluate(
   """Evaluates every example of the batches once, over all processes.
 
   Args:
-    variables: 'params' and 'batch_stats', on the mesh.
-    batches: this process's rows: `batching.create_eval_batches`.
-    model: see `eval_step`, like loss and preprocessing.
-    loss: its kind.
-    preprocessing: mean and standard deviation.
-    source: what the batches are read from, to name what cannot be decoded.
-    max_damaged_fraction: how many may not be: `damage.allowed_damage`.
-    mesh: from `create_mesh`.
+    variables: variables of the model, 'params' and 'batch_stats', on the mesh.
+    batches: rows of each batch that this process reads, from
+      `batching.create_eval_batches`.
+    model: model from `create_model`.
+    loss: options of the loss, of which only the kind counts: labels are not
+      smoothed.
+    preprocessing: mean and standard deviation of the pixels.
+    source: images that the batches are of, to name those that cannot be
+      decoded.
+    max_damaged_fraction: largest part that may be damaged; see
+      `damage.allowed_damage`.
+    mesh: mesh from `create_mesh`.
 
   Returns:
     'loss', 'top1', 'top5' (0..1) and 'count', the number of examples.

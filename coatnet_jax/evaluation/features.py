@@ -38,7 +38,7 @@ class Subset(ImageSource):
 
   @property
   def data_set_size(self) -> int:
-    """Of the source."""
+    """The number of images of the data set that the source is of."""
     return self._source.data_set_size
 
   def __len__(self):
@@ -64,11 +64,11 @@ def feature_step(
   """Computes the features of a batch; to be called under `jit`.
 
   Args:
-    variables: 'params' and 'batch_stats'.
+    variables: variables of the model: 'params' and 'batch_stats'.
     batch: 'image' [B, H, W, 3] uint8; 'label', 'mask' and 'corrupt', [B], are
       passed on.
-    model: from `create_model`, with logits.
-    preprocessing: mean and standard deviation.
+    model: model from `create_model`, with logits.
+    preprocessing: mean and standard deviation of the pixels.
 
   Returns:
     'features' [B, D] float32, and what is passed on.
@@ -109,11 +109,13 @@ def compute_features(
   is left out.
 
   Args:
-    trained: the model.
-    source: the images.
-    data: how they are read ahead.
-    batch_size: images at a time, a multiple of the mesh's size.
-    report_undecodable: takes the name of such an image, and why.
+    trained: model with its weights.
+    source: images.
+    data: options: batches read ahead, workers and threads, and the part of
+      images that may be damaged.
+    batch_size: number of images at a time, a multiple of the mesh's size.
+    report_undecodable: function that takes the name of an image that is left
+      out because it cannot be decoded, and why.
 
   Returns:
     An iterator of, for a batch, indices [n] int64 in the source, features
@@ -148,8 +150,8 @@ def collect_features(
   """Returns the indices, features and labels of all batches as three arrays.
 
   Args:
-    batches: from `compute_features`.
-    count: of the source's images: memory is taken once, and filled.
+    batches: batches from `compute_features`.
+    count: number of the source's images: memory is taken once, and filled.
   """
   indices, labels = np.zeros(count, np.int64), np.zeros(count, np.int32)
   features, end = np.zeros((0, 0), np.float32), 0

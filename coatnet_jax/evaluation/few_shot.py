@@ -41,10 +41,11 @@ class LeastSquaresClassifier:
     """Solves for the weights, in float64.
 
     Args:
-      features: [N, D].
+      features: [N, D] features.
       labels: [N] integers.
-      num_classes: K.
-      l2_penalty: of the squared weights; added to the sum over examples.
+      num_classes: number of classes, K.
+      l2_penalty: penalty of the squared weights, added to the sum over
+        examples.
     """
     features = features.astype(np.float64)
     self._mean = features.mean(axis=0)
@@ -79,10 +80,11 @@ def choose_examples(
   Labels are read in a random order, until there are enough of all classes.
 
   Args:
-    source: the training images.
-    shots: images per class.
-    seed: of the choice. Fewer shots of the same seed are the first of more.
-    excluded: indices that are passed over.
+    source: training images.
+    shots: number of images per class.
+    seed: seed of the choice. Fewer shots of the same seed are the first of
+      more.
+    excluded: indices of images that are passed over.
 
   Returns:
     Indices in the source, [n] int64, and which image of its class each is,
@@ -127,12 +129,12 @@ def compute_shots(
   penalty, so that a class with fewer images is hardly ever predicted.
 
   Args:
-    trained: the model.
-    source: the training images.
-    shots: images per class.
-    seed: see `choose_examples`.
-    data: how images are read ahead.
-    **run: the other keyword arguments of `compute_features`.
+    trained: model with its weights.
+    source: training images.
+    shots: number of images per class.
+    seed: seed of the choice; see `choose_examples`.
+    data: options: batches read ahead, workers and threads.
+    **run: other keyword arguments of `compute_features`.
 
   Returns:
     Features [n, D] float32, labels [n] int32, and which image of its class
@@ -169,14 +171,16 @@ def evaluate_few_shot(
   """Evaluates a model's features by few-shot classification.
 
   Args:
-    trained: the model; its classes don't matter.
-    train_source: where the shots are chosen.
-    eval_source: all of its images are evaluated, in one pass.
-    shots: images per class, one result for each.
-    seeds: one choice for each.
-    data: how images are read ahead.
-    batch_size: images at a time, a multiple of the mesh's size.
-    report_undecodable: takes the name of an image that is left out, and why.
+    trained: model with its weights; its classes don't matter.
+    train_source: images that the shots are chosen from.
+    eval_source: images that are evaluated, all of them, in one pass.
+    shots: numbers of images per class, with one result for each.
+    seeds: seeds of the choices.
+    data: options: batches read ahead, workers and threads, and the part of
+      images to evaluate that may be damaged.
+    batch_size: number of images at a time, a multiple of the mesh's size.
+    report_undecodable: function that takes the name of an image that is left
+      out because it cannot be decoded, and why.
 
   Returns:
     'shots': a list with, for each, 'shots', 'top1' (0..1, the mean over

@@ -19,12 +19,13 @@ class LabelSpace:
   """The classes that compete in an evaluation.
 
   Attributes:
-    names: of the candidates, [C], as the model has them.
-    candidates: the model's classes whose logits count, in ascending order;
+    names: names of the candidates, [C], as the model has them.
+    candidates: classes of the model whose logits count, in ascending order;
       None for all.
     positions: [n] int32, the place of every class of the data among the
       candidates; -1 for a class that the data don't have.
-    rule: what that means, for people; empty where it goes without saying.
+    rule: sentence for people on what that means; empty where it goes without
+      saying.
   """
 
   names: tuple[str, ...]
@@ -55,7 +56,7 @@ def match_classes(
     found: class names of the data.
     trained: class names of the model.
     present: labels that occur in the data; all if None.
-    report: takes a sentence about classes that have other names.
+    report: function that takes a sentence about classes that have other names.
 
   Raises:
     UserError: there are more or fewer classes and their names say nothing, or

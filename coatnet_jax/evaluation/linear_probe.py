@@ -48,7 +48,7 @@ _LOSS = LossOptions(kind='softmax', label_smoothing=0.0)
 
 
 class Weights(NamedTuple):
-  """Of a linear classifier: kernel [D, K] and bias [K], float32."""
+  """Kernel [D, K] and bias [K] of a linear classifier, float32."""
 
   kernel: jax.Array
   bias: jax.Array
@@ -66,13 +66,14 @@ def fit_logistic_regression(
   """Minimises mean cross-entropy + l2_penalty / 2 * |kernel|^2 by L-BFGS.
 
   Args:
-    start: where to start from.
+    start: weights and bias to start from.
     features: [blocks, rows, D] float32, the rows divided over devices or not;
       the logits of one block at a time are in memory.
     labels: [blocks, rows] int32.
     weight: [blocks, rows] float32, 0 for padding and 1 for an example.
-    l2_penalty: of the kernel; the bias has none.
-    max_iterations: it ends there, or at `TOLERANCE`.
+    l2_penalty: L2 penalty of the kernel; the bias has none.
+    max_iterations: number of iterations after which it ends, or before that at
+      `TOLERANCE`.
 
   Returns:
     The weights, and the largest absolute gradient there, float32.
@@ -129,13 +130,13 @@ class LinearProbe:
   """A classifier of features.
 
   Attributes:
-    weights: for standardised features.
-    mean: [D], of the training images' features.
-    std: likewise.
-    l2_penalty: that was chosen.
-    held_out_top1: (penalty, top-1 on the held-out part) of all penalties.
-    largest_gradient: at the end of the last fit; over `TOLERANCE` where it
-      stopped at `MAX_ITERATIONS`.
+    weights: kernel and bias for standardised features.
+    mean: [D], the mean of the training images' features.
+    std: [D], the standard deviation of the training images' features.
+    l2_penalty: L2 penalty that was chosen.
+    held_out_top1: pairs (penalty, top-1 on the held-out part) of all penalties.
+    largest_gradient: largest gradient at the end of the last fit; over
+      `TOLERANCE` where it stopped at `MAX_ITERATIONS`.
   """
 
   weights: Weights
@@ -164,10 +165,10 @@ def fit_linear_probe(
     features: [N, D] float32; overwritten by standardised ones, not to hold
       both.
     labels: [N] integers.
-    num_classes: K.
-    mesh: the devices; the features are divided over them.
-    l2_penalties: to choose from, the strongest first. Of equally good ones
-      the strongest is taken.
+    num_classes: number of classes, K.
+    mesh: mesh of the devices that the features are divided over.
+    l2_penalties: penalties to choose from, the strongest first. Of equally good
+      ones the strongest is taken.
 
   Raises:
     UserError: there are fewer than two training images.
@@ -239,12 +240,14 @@ def evaluate_linear_probe(
   The features of all training images are kept, in float32.
 
   Args:
-    trained: the model; its classes don't matter.
-    train_source: what the classifier is fitted to.
-    eval_source: what it is evaluated on.
-    data: how images are read ahead.
-    batch_size: images at a time, a multiple of the mesh's size.
-    report_undecodable: takes the name of an image that is left out, and why.
+    trained: model with its weights; its classes don't matter.
+    train_source: images that the classifier is fitted to.
+    eval_source: images that it is evaluated on.
+    data: options: batches read ahead, workers and threads, and the part of
+      images that may be damaged.
+    batch_size: number of images at a time, a multiple of the mesh's size.
+    report_undecodable: function that takes the name of an image that is left
+      out because it cannot be decoded, and why.
 
   Returns:
     What `Tally.summarize` has; 'train_count', 'l2_penalty', 'held_out' (a

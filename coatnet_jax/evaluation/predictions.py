@@ -49,13 +49,14 @@ def predict_step(
   """Predicts one batch; to be called under `jit`.
 
   Args:
-    variables: 'params' and 'batch_stats'.
+    variables: variables of the model: 'params' and 'batch_stats'.
     batch: 'image' [B, H, W, 3] uint8; 'label' [B] int32, places among the
       candidates; 'mask' [B] bool and 'corrupt' [B] int32, which are passed on.
-    model: from `create_model`.
-    loss: its kind; labels are not smoothed.
-    preprocessing: mean and standard deviation.
-    candidates: see `LabelSpace`.
+    model: model from `create_model`.
+    loss: options of the loss, of which only the kind counts: labels are not
+      smoothed.
+    preprocessing: mean and standard deviation of the pixels.
+    candidates: classes whose logits count, None for all; see `LabelSpace`.
 
   Returns:
     'label', 'mask', 'corrupt', and as in `Predictions` 'classes' [B, k],
@@ -80,9 +81,10 @@ def rank_logits(
   """Returns 'classes', 'confidence', 'loss' and 'valid': `predict_step`.
 
   Args:
-    logits: [B, C].
+    logits: [B, C], floating point.
     labels: [B] int32.
-    loss: its kind; labels are not smoothed.
+    loss: options of the loss, of which only the kind counts: labels are not
+      smoothed.
   """
   num_classes = logits.shape[-1]
   _, classes = jax.lax.top_k(logits, min(5, num_classes))
@@ -128,13 +130,14 @@ def predict_source(
   The model is compiled before this returns.
 
   Args:
-    trained: the model, with the preprocessing of the images.
-    source: the images.
-    space: what their labels mean.
-    data: how they are read ahead.
-    batch_size: images at a time, a multiple of the mesh's size.
-    report_undecodable: takes the index of every image that cannot be decoded,
-      and is left out.
+    trained: model with its weights, and the preprocessing of the images.
+    source: images.
+    space: what the labels of the images mean to the model.
+    data: options: batches read ahead, workers and threads, and the part of
+      images that may be damaged.
+    batch_size: number of images at a time, a multiple of the mesh's size.
+    report_undecodable: function that takes the index of an image that is left
+      out because it cannot be decoded.
 
   Returns:
     An iterator of the predictions of a batch's images.
@@ -187,15 +190,17 @@ def run_over_source(
   """Applies a jitted function to every image of a source.
 
   Args:
-    step: takes 'image', 'label', 'mask' and 'corrupt' of the global batch;
-      returns replicated arrays [B, ...], the last three among them. Compiled
-      before this returns.
-    source: the images.
-    positions: [n] int32, what to give as label for each class of the data.
-    trained: the mesh, and the preprocessing of the images.
-    data: see `predict_source`, like batch_size and report_undecodable.
-    batch_size: images at a time.
-    report_undecodable: takes an index.
+    step: function that takes 'image', 'label', 'mask' and 'corrupt' of the
+      global batch and returns replicated arrays [B, ...], the last three among
+      them. It is compiled before this returns.
+    source: images.
+    positions: [n] int32, the label that each class of the data is given.
+    trained: model with its mesh, and the preprocessing of the images.
+    data: options: batches read ahead, workers and threads, and the part of
+      images that may be damaged.
+    batch_size: number of images at a time, a multiple of the mesh's size.
+    report_undecodable: function that takes the index of an image that is left
+      out because it cannot be decoded.
 
   Returns:
     An iterator of a batch's indices in the source, [n] int64, and its rows,

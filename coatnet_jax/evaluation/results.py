@@ -44,7 +44,7 @@ def check_results_path(path: str | os.PathLike[str]) -> epath.Path:
   """Returns the path without a suffix, checked before anything is computed.
 
   Args:
-    path: with or without '.json' or '.md'; may be gs://...
+    path: path of the results, with or without '.json' or '.md'; may be gs://...
 
   Raises:
     UserError: it cannot be written to, or a file is there that is no earlier
@@ -87,7 +87,7 @@ def describe_run(trained: TrainedModel) -> dict[str, Any]:
   """Returns what is evaluated and by what.
 
   Args:
-    trained: the model.
+    trained: model that is evaluated.
 
   Returns:
     'date' (UTC), 'code', 'devices', and of the model 'checkpoint', 'step',
@@ -119,7 +119,7 @@ def describe_training_data(trained: TrainedModel) -> str:
   """Returns what a model was trained on, as far as its checkpoint knows.
 
   Args:
-    trained: the model.
+    trained: model with the config it was trained by.
 
   Returns:
     The kind of source, its name where that kind has one, else its directory,
@@ -166,9 +166,9 @@ def write_results(
   """Writes both files, each whole or not at all.
 
   Args:
-    base: from `check_results_path`.
-    run: from `describe_run`.
-    evaluations: what was evaluated, each with its figures.
+    base: path from `check_results_path`.
+    run: description from `describe_run`.
+    evaluations: evaluations of the run, each with its figures.
 
   Returns:
     The paths.

@@ -33,13 +33,14 @@ class Task:
   """An evaluation that is ready to be run.
 
   Attributes:
-    kind: 'classification', 'corruptions', 'few_shot' or 'linear_probe'.
-    data: what is evaluated on, for people.
-    split: of the data set.
-    rules: what differs from plain top-1 over all classes, for people.
-    preprocessing: of the images.
-    run: takes a `TrainedModel` and as keywords `batch_size` and
-      `report_undecodable`; returns figures by name.
+    kind: kind of evaluation: 'classification', 'corruptions', 'few_shot' or
+      'linear_probe'.
+    data: description of the images, for people.
+    split: name of the split of the data set.
+    rules: differences from plain top-1 over all classes, for people.
+    preprocessing: preprocessing of the images.
+    run: function that takes a `TrainedModel` and as keywords `batch_size` and
+      `report_undecodable`, and returns figures by name.
   """
 
   kind: str
@@ -56,10 +57,10 @@ def open_classification(
   """Opens the evaluation of a model's own predictions.
 
   Args:
-    data: what, and where; all of ImageNet-C where it is named without a
+    data: options of the data; all of ImageNet-C where it is named without a
       config.
-    trained: the model.
-    report: takes a line for people.
+    trained: model that is evaluated.
+    report: function that takes a line for people.
 
   Raises:
     UserError: the data are not there or not as described, or their classes
@@ -109,10 +110,10 @@ def open_few_shot(
   """Opens a few-shot evaluation: `few_shot.evaluate_few_shot`.
 
   Args:
-    data: where both splits are.
-    trained: the model.
-    shots: images per class.
-    seeds: of their choice.
+    data: options of the data, with both splits.
+    trained: model that is evaluated.
+    shots: numbers of images per class.
+    seeds: seeds of their choice.
 
   Raises:
     UserError: the data are not there or not as described.
@@ -129,8 +130,8 @@ def open_linear_probe(data: DataOptions, trained: TrainedModel) -> Task:
   """Opens a linear probe: `linear_probe.evaluate_linear_probe`.
 
   Args:
-    data: where both splits are.
-    trained: the model.
+    data: options of the data, with both splits.
+    trained: model that is evaluated.
 
   Raises:
     UserError: the data are not there or not as described.
