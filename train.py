@@ -41,11 +41,11 @@ def train_step(
   """Takes one optimizer step.
 
   Args:
-    state: before the step; its buffers may be donated.
+    state: state before the step; its buffers may be donated.
     batch: 'image' [B, H, W, 3] uint8 and 'label' [B] int32 or [B, K] float,
       the global batch. Every example counts: training batches have no
       padding.
-    run: what is static.
+    run: resolved run; static.
 
   Returns:
     The state after it, and float32 scalars: 'loss', the mean over the batch;
@@ -113,8 +113,9 @@ def jit_train_step(run: Run, abstract_state: TrainState):
   """Returns `train_step` jitted for the run's mesh; the state is donated.
 
   Args:
-    run: from `create_run`.
-    abstract_state: with shardings: `abstract_train_state`.
+    run: resolved run, from `create_run`.
+    abstract_state: tree of `jax.ShapeDtypeStruct` with shardings, from
+      `abstract_train_state`.
 
   Returns:
     (state, batch) -> (state, metrics), not yet compiled.
@@ -137,11 +138,12 @@ def compile_train_step(
   """Compiles what `jit_train_step` returns, for the run's batch.
 
   Args:
-    run: from `create_run`.
-    abstract_state: with shardings: `abstract_train_state`.
-    saved: a file of `tools.plan --save_compiled`, to load instead; compiles all
+    run: resolved run, from `create_run`.
+    abstract_state: tree of `jax.ShapeDtypeStruct` with shardings, from
+      `abstract_train_state`.
+    saved: file of `tools.plan --save_compiled`, to load instead; compiles all
       the same where it is not of this very program.
-    report: takes a line about that.
+    report: function called with a line about that.
   """
   jitted = jit_train_step(run, abstract_state)
   lowered = jitted.lower(abstract_state, run.abstract_batch)
@@ -183,9 +185,9 @@ def train_and_evaluate(
   """Trains a config to its end, going on from workdir's newest checkpoint.
 
   Args:
-    config: as `configs/base.py`.
-    workdir: for checkpoints, logs, config.json and summary.json; one that all
-      processes share, where there are several.
+    config: config with the keys of `configs/base.py`.
+    workdir: directory for checkpoints, logs, config.json and summary.json; one
+      that all processes share, where there are several.
 
   Returns:
     The state after the last step, on the mesh; after the current one if the
@@ -327,14 +329,14 @@ def train_loop(
   """Takes the steps that are left, evaluating and saving on the way.
 
   Args:
-    run: from `create_run`.
-    state: to go on from; donated.
-    progress: how far the run had come with it.
-    take_step: from `compile_train_step`.
-    log: for every step's metrics and every evaluation's.
-    should_save: called with the step, whether enough time has passed.
-    save: called with state, step, progress and an evaluation's metrics.
-    profile: called with each step.
+    run: resolved run, from `create_run`.
+    state: state to go on from; donated.
+    progress: how far the run had come at that state.
+    take_step: compiled step, from `compile_train_step`.
+    log: log of every step's metrics and every evaluation's.
+    should_save: function of the step: whether enough time has passed.
+    save: function of state, step, progress and an evaluation's metrics.
+    profile: function called with each step.
 
   Returns:
     The state after the last step, or after the one in which the process was

@@ -60,9 +60,9 @@ class Progress:
   """How far a run has come, over all the processes it took.
 
   Attributes:
-    examples_seen: the data position: examples read for training.
-    seconds: since the start of training.
-    seconds_in_steps: of these, without evaluation and saving.
+    examples_seen: data position: number of examples read for training.
+    seconds: time since the start of training.
+    seconds_in_steps: part of that time, without evaluation and saving.
   """
 
   examples_seen: int = 0
@@ -88,8 +88,8 @@ class Metadata:
     model: arguments of `create_model`: `model_arguments`.
     preprocessing: fields of `PreprocessingOptions`: image size, mean, standard
       deviation, crop, interpolation.
-    class_names: a name per class.
-    config: of the run, whole.
+    class_names: name of each class.
+    config: config of the run, whole.
   """
 
   model: dict[str, Any]
@@ -103,7 +103,7 @@ def model_arguments(config: ConfigDict, num_classes: int) -> dict[str, Any]:
 
   Args:
     config: `config.model` of the run.
-    num_classes: of its data.
+    num_classes: number of classes of its data.
   """
   arguments = {**config.to_dict(), 'num_classes': num_classes}
   # How the model is computed is up to the machine that loads it.
@@ -130,9 +130,9 @@ def open_checkpoints(
   `manager.should_save(step)` says whether `every_seconds` have passed.
 
   Args:
-    workdir: of the run.
-    options: when, and which are kept.
-    report: called with a sentence for the user.
+    workdir: directory of the run.
+    options: when checkpoints are saved, and which are kept.
+    report: function called with a sentence for the user.
   """
   directory = checkpoint_directory(workdir)
   checkpoint_folder.remove_unfinished(directory, report)
@@ -209,12 +209,12 @@ def save_checkpoint(
   """Starts writing a checkpoint; to be called on every process.
 
   Args:
-    manager: from `open_checkpoints`.
-    state: the `TrainState`.
-    step: optimizer steps taken, as in the state.
+    manager: checkpoint manager from `open_checkpoints`.
+    state: `TrainState` to be saved.
+    step: number of optimizer steps taken, as in the state.
     progress: how far the run has come.
-    metadata: what it takes to use it.
-    metrics: of this step's evaluation, if there was one.
+    metadata: what it takes to use the checkpoint.
+    metrics: measures of this step's evaluation, if there was one.
   """
   manager.save(
     step,
@@ -239,9 +239,9 @@ def restore_newest(
   been read.
 
   Args:
-    manager: from `open_checkpoints`.
+    manager: checkpoint manager from `open_checkpoints`.
     abstract_state: tree of `jax.ShapeDtypeStruct` with shardings.
-    report: called with a sentence for the user.
+    report: function called with a sentence for the user.
 
   Returns:
     (state, progress), or None where there is no checkpoint at all.

@@ -21,7 +21,7 @@ def find_steps(directory: epath.Path) -> list[int]:
   or a file system's folder.
 
   Args:
-    directory: of the checkpoints; need not exist.
+    directory: directory of the checkpoints; need not exist.
   """
   if not directory.is_dir():
     return []
@@ -43,8 +43,8 @@ def remove_unfinished(
   every folder for one of its own.
 
   Args:
-    directory: of the checkpoints; need not exist.
-    report: called with a sentence for each.
+    directory: directory of the checkpoints; need not exist.
+    report: function called with a sentence for each.
   """
   if jax.process_index() == 0 and directory.is_dir():
     for path in sorted(directory.iterdir()):

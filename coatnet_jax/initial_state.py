@@ -64,8 +64,8 @@ def keep_chosen(config: ConfigDict, chosen: Iterable[str]) -> None:
   """Takes keys that the user has set out of `config.follow_init_from`.
 
   Args:
-    config: changed in place.
-    chosen: keys, such as 'preprocessing.image_size'.
+    config: config that is changed in place.
+    chosen: keys that the user has set, 'preprocessing.image_size', say.
   """
   chosen = set(chosen)
   config.follow_init_from = tuple(
@@ -79,8 +79,9 @@ def follow_init_from(
   """Takes over from what a run starts from, as `config.follow_init_from` says.
 
   Args:
-    config: as `configs/base.py`, with its paths resolved.
-    workdir: of the run; where it has a config already, that one is followed.
+    config: config with the keys of `configs/base.py`, its paths resolved.
+    workdir: directory of the run; where it has a config already, that one is
+      followed.
 
   Returns:
     A config with the values of the checkpoint that `config.init_from` means, or
@@ -151,7 +152,7 @@ def abstract_train_state(
   """Returns a function that initialises the state, and what it will create.
 
   Args:
-    run: from `create_run`.
+    run: resolved run, from `create_run`.
 
   Returns:
     A function without arguments that makes the state on the mesh, no array of
@@ -182,9 +183,9 @@ def prepare_train_state(
   """Checks how a run's state will start; nothing is written, or read whole.
 
   Args:
-    run: from `create_run`; its `init_from` is used where the workdir has no
+    run: resolved run; its `init_from` is used where the workdir has no
       checkpoint of its own.
-    workdir: of the run.
+    workdir: directory of the run.
 
   Returns:
     As `abstract_train_state`; and what is taken from where, a line each, none
@@ -252,9 +253,9 @@ def check_same_architecture(
   """Checks what shapes don't tell: activations, say, or where the stride is.
 
   Args:
-    saved: the model whose variables there are.
-    model: the one they are for, with variables of the same shapes.
-    source: what the variables are called in an error.
+    saved: model whose variables there are.
+    model: model they are for, with variables of the same shapes.
+    source: name of the variables in an error.
 
   Raises:
     UserError: an option differs that the variables' meaning depends on; every
@@ -291,8 +292,8 @@ def check_same_classes(workdir: str, class_names: tuple[str, ...]) -> None:
   """Checks that labels mean what they meant when a run was begun.
 
   Args:
-    workdir: of the run, with checkpoints.
-    class_names: of the images that it is to go on with.
+    workdir: directory of the run, with checkpoints.
+    class_names: names of the classes that it is to go on with.
 
   Raises:
     UserError: a label has another name now.

@@ -42,8 +42,9 @@ def resolve_path(
   """Returns a path that does not depend on where the program was started.
 
   Args:
-    path: absolute, relative, with '~' or '~user' at its start, or of a bucket.
-    name: what the path is called in an error.
+    path: path, absolute, relative, with '~' or '~user' at its start, or of a
+      bucket.
+    name: name of the path in an error.
 
   Returns:
     A path as the operating system reads it, absolute and without '..'; symbolic
@@ -98,7 +99,7 @@ def resolve_config(config: ConfigDict) -> ConfigDict:
   """Returns a copy of a config with its paths resolved; empty ones stay.
 
   Args:
-    config: as `configs/base.py`.
+    config: config with the keys of `configs/base.py`.
 
   Raises:
     UserError: one is no path.

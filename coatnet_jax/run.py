@@ -177,7 +177,7 @@ def resolve_values(config: Mapping[str, Any]) -> dict[str, Any]:
   """Checks each key's type and range by itself; reads and makes nothing.
 
   Args:
-    config: as `configs/base.py`.
+    config: config with the keys of `configs/base.py`.
 
   Returns:
     The same, each value of its key's own type.
@@ -209,9 +209,9 @@ def create_run(
   What can be told without the data is checked before they are looked at.
 
   Args:
-    config: as `configs/base.py`.
-    devices: to run on, perhaps abstract ones; all there are if None.
-    sources: of training and evaluation; those of `config.data` if None.
+    config: config with the keys of `configs/base.py`.
+    devices: devices to run on, perhaps abstract ones; all there are if None.
+    sources: images of training and evaluation; those of `config.data` if None.
 
   Raises:
     UserError: a value out of its range, data that are not there, or a key too
@@ -348,8 +348,8 @@ def check_attention(attention: str, mesh: Mesh) -> None:
   """Checks that a mesh's devices can compute attention as they are to.
 
   Args:
-    attention: `config.model.attention`.
-    mesh: the devices.
+    attention: name of an implementation, `config.model.attention`.
+    mesh: devices that are to compute it.
 
   Raises:
     UserError: it is for another platform.

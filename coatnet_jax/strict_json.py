@@ -10,8 +10,8 @@ def to_json(tree: Any, **options: Any) -> str:
   """Returns a tree as JSON; null for a number that is not finite.
 
   Args:
-    tree: mappings, sequences and what JSON has.
-    **options: of `json.dumps`.
+    tree: tree of mappings and sequences, and of values that JSON has.
+    **options: options of `json.dumps`.
 
   Raises:
     TypeError: JSON has no such value.

@@ -35,8 +35,8 @@ def begin(activity: str, progress: str = '') -> None:
   """Says what the process does from now on.
 
   Args:
-    activity: as in "It was ...": 'compiling the train step'.
-    progress: of the same activity as before: 'batch 3 of 16'.
+    activity: words for after "It was": 'compiling the train step'.
+    progress: how far the activity has come: 'batch 3 of 16'.
   """
   global _activity
   before, _, since = _activity
@@ -93,7 +93,8 @@ class Terminal:
     """Writes nothing yet.
 
     Args:
-      get_stream: returns what to write to: `sys.stdout` may be replaced.
+      get_stream: function that returns the stream to write to, anew for each
+        line: `sys.stdout` may be replaced.
       is_silent: whether lines are only logged, as on other processes than the
         first.
     """

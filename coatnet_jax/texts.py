@@ -27,7 +27,7 @@ def printable(name: str | bytes | os.PathLike[str]) -> str:
   """Returns a file's name as text that every file and terminal takes.
 
   Args:
-    name: as the system gives it: bytes, or a text in which those that it could
+    name: name from the system: bytes, or a text in which those that it could
       not decode are surrogates.
   """
   try:
@@ -43,7 +43,7 @@ def decode_text(data: bytes) -> str:
   """Returns the text of a small file, without its byte-order mark.
 
   Args:
-    data: UTF-8, or what a byte-order mark says.
+    data: bytes in UTF-8, or in the encoding of their byte-order mark.
   """
   for mark, encoding in _BYTE_ORDER_MARKS.items():
     if data.startswith(mark):
@@ -55,7 +55,7 @@ def read_text(path: os.PathLike[str]) -> str:
   """Reads a small text file, in any of the encodings of `decode_text`.
 
   Args:
-    path: the file.
+    path: path of the file.
 
   Raises:
     UserError: it cannot be read.
@@ -78,7 +78,7 @@ def read_lines(path: os.PathLike[str]) -> list[str]:
   so do empty lines, but for those at the end of the file.
 
   Args:
-    path: the file.
+    path: path of the file.
 
   Raises:
     UserError: it cannot be read.
@@ -104,8 +104,8 @@ def read_names(
   """Reads a list with a name in each line.
 
   Args:
-    path: the file.
-    what: it is, for a message: 'The class list'.
+    path: path of the file.
+    what: name of the list in a message: 'The class list'.
     unique: whether no two names may be the same.
 
   Raises:

@@ -48,16 +48,16 @@ class TrainedModel:
   """A model with its variables, and what its images need.
 
   Attributes:
-    model: for `model.apply(variables, images, train=False)`.
-    variables: 'params' and 'batch_stats', on `mesh`; the averages where the
+    model: module for `model.apply(variables, images, train=False)`.
+    variables: {'params', 'batch_stats'} on `mesh`; the averages where the
       run kept any.
-    preprocessing: of the images, with the size they are used at.
-    loss: what it was trained with; its kind says what the logits mean.
-    class_names: a name per class.
-    config: of the run, whole.
-    step: optimizer steps taken.
-    path: the directory of the checkpoint.
-    mesh: the devices.
+    preprocessing: preprocessing of the images, with the size they are used at.
+    loss: loss it was trained with; its kind says what the logits mean.
+    class_names: name of each class.
+    config: config of the run, whole.
+    step: number of optimizer steps taken.
+    path: directory of the checkpoint.
+    mesh: devices that hold the variables.
     changes: what was done to the variables for another image size, a sentence
       each.
   """
@@ -79,11 +79,11 @@ class SavedModel:
   """What a checkpoint says of itself; its arrays are not read yet.
 
   Attributes:
-    path: the directory of the checkpoint.
-    model: for the variables, at the image size of `preprocessing`.
-    preprocessing: of the images.
-    loss: what it was trained with.
-    metadata: all that was saved with it.
+    path: directory of the checkpoint.
+    model: module for the variables, at the image size of `preprocessing`.
+    preprocessing: preprocessing of the images.
+    loss: loss it was trained with.
+    metadata: all that was saved beside the state.
     shapes: {'params', 'batch_stats'} of `jax.ShapeDtypeStruct`: the averages
       where the run kept any.
     has_ema: whether there are averages.
@@ -107,8 +107,8 @@ def load_trained_model(
   """Reads the model of a checkpoint.
 
   Args:
-    path: see `find_checkpoint`.
-    mesh: where to put the variables; all devices, each with the whole model,
+    path: path of a checkpoint, as `find_checkpoint` takes it.
+    mesh: devices for the variables; all there are, each with the whole model,
       if None.
     image_size: (height, width) in pixels to use it at; as it was saved if
       None. At another size its relative position tables are resized.
@@ -155,12 +155,12 @@ def predict_top_classes(
   """Classifies images; to be called under `jit`.
 
   Args:
-    variables: 'params' and 'batch_stats'.
+    variables: {'params', 'batch_stats'} of the model.
     images: [B, H, W, 3] uint8, as `augmentation.evaluation_crop` makes them.
-    model: from `create_model`.
-    loss: what it was trained with.
-    preprocessing: mean and standard deviation.
-    top: how many classes, at most all K.
+    model: model from `create_model`.
+    loss: loss it was trained with.
+    preprocessing: mean and standard deviation of the pixels.
+    top: number of classes to return, at most all K.
 
   Returns:
     The classes, [B, top] int32, the most probable first, ranked by logits as
@@ -183,7 +183,7 @@ def open_saved_model(path: str | os.PathLike[str]) -> SavedModel:
   """Reads all of a checkpoint but its arrays.
 
   Args:
-    path: see `find_checkpoint`.
+    path: path of a checkpoint, as `find_checkpoint` takes it.
 
   Raises:
     UserError: there is no checkpoint, it is damaged, or it is of another
@@ -282,7 +282,7 @@ def restore_metadata(directory: epath.Path) -> Metadata:
   """Reads what it takes to use a checkpoint.
 
   Args:
-    directory: of the checkpoint.
+    directory: directory of the checkpoint.
 
   Returns:
     The metadata; its sequences are tuples, as in a config, not JSON's lists.
@@ -330,9 +330,9 @@ def abstract_variables(
   """Returns the shapes of a model's variables and their places on a mesh.
 
   Args:
-    model: from `create_model`.
+    model: model from `create_model`.
     image_size: (height, width) in pixels.
-    mesh: from `create_mesh`.
+    mesh: mesh from `create_mesh`.
 
   Returns:
     {'params', 'batch_stats'} of `jax.ShapeDtypeStruct` with shardings.
@@ -367,8 +367,8 @@ def restore_variables(saved: SavedModel, mesh: Mesh) -> tuple[int, Any]:
   Optimizer state is not read.
 
   Args:
-    saved: from `open_saved_model`.
-    mesh: where to put them.
+    saved: checkpoint from `open_saved_model`.
+    mesh: devices to put them on.
 
   Returns:
     The number of optimizer steps taken, and {'params', 'batch_stats'} as they

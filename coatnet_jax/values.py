@@ -49,10 +49,10 @@ class Range:
   """Numbers between bounds.
 
   Attributes:
-    at_least: the smallest, if any.
-    above: what all are larger than, if anything.
-    at_most: the largest, if any.
-    below: what all are smaller than, if anything.
+    at_least: smallest number allowed, if any.
+    above: number that all are larger than, if any.
+    at_most: largest number allowed, if any.
+    below: number that all are smaller than, if any.
     also: numbers outside that are allowed too.
   """
 
@@ -89,7 +89,7 @@ class OneOf:
   """Texts of a list.
 
   Attributes:
-    choices: the list, or a mapping by it.
+    choices: texts that are allowed; perhaps a mapping whose keys they are.
   """
 
   choices: Collection[str]
@@ -184,9 +184,9 @@ def convert_arguments(
   """Returns what a class or a function will be called with, by name.
 
   Args:
-    target: `Options`, or a function.
-    values: by the names of the target's parameters.
-    section: what the values are called in messages: 'config.mixup'.
+    target: subclass of `Options`, or a function.
+    values: values by the names of the target's parameters.
+    section: name of the values in messages: 'config.mixup'.
     others: names of the parameters that do not come from there.
 
   Returns:
@@ -219,9 +219,9 @@ def check_names(
   """Checks that names are some of those there are.
 
   Args:
-    section: what they are names in, for the message; may be empty.
-    names: to be checked.
-    allowed: those there are.
+    section: section that they are names in, for the message; may be empty.
+    names: names to be checked.
+    allowed: names there are.
 
   Raises:
     UnknownNameError: the first that is not, with the one most like it.
@@ -244,8 +244,8 @@ def convert(name: str, value: Any, annotation: Any) -> Any:
   """Returns a value as what its annotation says it is.
 
   Args:
-    name: what it is called, for the message.
-    value: what was given.
+    name: name of the value in the message.
+    value: value that was given.
     annotation: bool, int, float, str, tuples or sequences of them, `Options`,
       or one of these or None; `Annotated` with what is allowed. Anything else
       is not looked at.

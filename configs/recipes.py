@@ -321,9 +321,9 @@ def finetune(
   """Returns the phases that finetune what another phase has pretrained.
 
   Args:
-    pretraining: the other phase.
-    column: of the finetuning.
-    sizes: height and width in pixels, of a phase each.
+    pretraining: column of the other phase.
+    column: column of the finetuning.
+    sizes: heights and widths in pixels, of a phase each.
 
   Returns:
     'PRETRAINING_finetune_SIZE' -> its column. Its `init_from` is no path, but
@@ -343,7 +343,7 @@ def linear_probe(pretraining: str) -> dict[str, Column]:
   """Returns the phase that trains a linear classifier on what another has.
 
   Args:
-    pretraining: the other phase.
+    pretraining: column of the other phase.
 
   Returns:
     'PRETRAINING_linear_probe' -> its column, with `init_from` as in `finetune`.
@@ -356,9 +356,9 @@ def choose_phase(name: str, phases: Mapping[str, Column], phase: str) -> Column:
   """Returns the column of a phase.
 
   Args:
-    name: whose phases they are, for people.
-    phases: name -> column.
-    phase: one of them.
+    name: name of what has the phases, for people.
+    phases: columns by name.
+    phase: name of one of them.
 
   Raises:
     KeyError: there is no such phase; lists those there are.
@@ -376,9 +376,9 @@ def create_config(
   """Returns the config of one phase of a model.
 
   Args:
-    model: the variant, unless the phase has one of its own.
-    phases: name -> column, with what is the model's own.
-    phase: one of them.
+    model: name of the variant, unless the phase has one of its own.
+    phases: columns by name, with what is the model's own.
+    phase: name of one of them.
 
   Raises:
     KeyError: as `choose_phase`.

@@ -39,7 +39,7 @@ def check_target(path: epath.Path) -> None:
   """Checks, before compiling, where a compiled program is to be written.
 
   Args:
-    path: of the file, perhaps gs://.
+    path: path of the file, perhaps gs://.
 
   Raises:
     UserError: there is a file that is no compiled program, or no directory.
@@ -67,10 +67,10 @@ def save_compiled(
   """Writes a compiled program, over a file that may be there.
 
   Args:
-    path: of the file, perhaps gs://.
-    lowered: what was compiled.
-    compiled: the same.
-    mesh: of the program, perhaps of abstract devices.
+    path: path of the file, perhaps gs://.
+    lowered: program that was compiled.
+    compiled: the same program, compiled.
+    mesh: mesh of the program, perhaps of abstract devices.
 
   Raises:
     UserError: the file cannot be written.
@@ -92,9 +92,9 @@ def load_compiled(
   """Reads a compiled program.
 
   Args:
-    path: of the file.
-    lowered: what would be compiled otherwise.
-    mesh: of the program.
+    path: path of the file.
+    lowered: program that would be compiled otherwise.
+    mesh: mesh of the program.
 
   Returns:
     What `lowered.compile()` returns.
@@ -137,8 +137,8 @@ def describe_program(lowered: jax.stages.Lowered, mesh: Mesh) -> dict[str, Any]:
   """Returns what has to be the same, by names for people.
 
   Args:
-    lowered: the program; with its shapes, shardings and constants.
-    mesh: its devices.
+    lowered: program with its shapes, shardings and constants.
+    mesh: mesh of the program.
   """
   text = _KERNEL_BODY.sub('', lowered.as_text())
   kernels = b''.join(

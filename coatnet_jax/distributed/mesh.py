@@ -42,7 +42,7 @@ def create_mesh(
       others leave.
     fsdp: devices along the axis that divides parameters too; or -1.
     tensor: devices along the axis that divides heads and hidden layers; or -1.
-    devices: all of all processes if None.
+    devices: devices of the mesh; all of all processes if None.
 
   Raises:
     UserError: the sizes don't fit the number of devices, or of slices.
@@ -104,8 +104,8 @@ def find_process_shards(
   where they belong to several processes, each reads it.
 
   Args:
-    mesh: from `create_mesh`.
-    process_index: of the process; this one if None.
+    mesh: mesh from `create_mesh`.
+    process_index: index of the process; this one if None.
   """
   if process_index is None:
     process_index = jax.process_index()
@@ -138,9 +138,9 @@ def jit(
   arrays made there are placed, does not change.
 
   Args:
-    function: to be compiled.
-    mesh: from `create_mesh`.
-    **options: of `jax.jit`.
+    function: function to be compiled.
+    mesh: mesh from `create_mesh`.
+    **options: options of `jax.jit`.
   """
 
   def on_mesh(*args, **kwargs):
@@ -159,8 +159,8 @@ def put_batch(
 
   Args:
     batch: arrays [b, ...], the rows of `find_process_shards`.
-    mesh: from `create_mesh`.
-    names: of the arrays to put; the rest stays on the host.
+    mesh: mesh from `create_mesh`.
+    names: names of the arrays to put; the rest stays on the host.
 
   Returns:
     Arrays [B, ...], divided over all devices but those of the tensor axis.
@@ -183,10 +183,10 @@ def check_batch_size(
   """Raises UserError unless every part of a batch divides over a mesh.
 
   Args:
-    name: the config key, for the message.
-    global_batch_size: in examples.
-    mesh: from `create_mesh`.
-    parts: micro-batches the batch is computed in.
+    name: config key, for the message.
+    global_batch_size: number of examples in a batch.
+    mesh: mesh from `create_mesh`.
+    parts: number of micro-batches that a batch is computed in.
   """
   shards = count_batch_shards(mesh)
   if global_batch_size < 1 or parts < 1 or global_batch_size % (shards * parts):

@@ -62,8 +62,8 @@ class ProcessOptions:
   Attributes:
     coordinator_address: host:port of process 0; empty where JAX finds out by
       itself (TPU VMs, GKE, Slurm, Open MPI).
-    num_processes: of the run; None as above, 1 to look for no others.
-    process_id: of this one, from 0; None as above.
+    num_processes: number of processes; None as above, 1 to look for no others.
+    process_id: number of this process, from 0; None as above.
     connect_timeout_seconds: how long they wait for each other at the start.
     hang_timeout_seconds: how long one may take for anything while the others
       wait for it: compiling, an evaluation batch, saving a checkpoint.
@@ -209,8 +209,8 @@ def begin(doing: str, progress: str = '') -> None:
   To be called at the same places by all of them, by the main thread.
 
   Args:
-    doing: as in "It was ...".
-    progress: of the same as before: 'batch 3 of 16'.
+    doing: words for after "It was".
+    progress: how far it has come with that: 'batch 3 of 16'.
   """
   terminal.begin(doing, progress)
   if _watchdog:
@@ -229,7 +229,7 @@ def wait_for_all(doing: str) -> None:
   Collectives of CPUs give a process up that comes half a minute late.
 
   Args:
-    doing: what they have done, once in a run.
+    doing: words for what they have done, once in a run.
   """
   if _watchdog:
     begin(f'waiting for the others after {doing}')
@@ -242,7 +242,7 @@ def check_agreement(topic: str, facts: Mapping[str, Any]) -> None:
   """Checks that all processes have the same to say; to be called by all.
 
   Args:
-    topic: what it is about, once in a run.
+    topic: subject of the agreement, once in a run.
     facts: JSON values by name.
 
   Raises:
@@ -266,8 +266,8 @@ def describe_differences(
   """Returns a line for everything that differs from what process 0 told.
 
   Args:
-    told: facts by name, of every process.
-    hosts: where each runs.
+    told: facts of every process, by name.
+    hosts: name of the host of each process.
   """
   missing = '(not there)'
   first = told[0]

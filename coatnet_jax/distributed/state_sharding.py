@@ -55,7 +55,7 @@ def compute_state_shardings(abstract_state: Any, mesh: Mesh) -> Any:
   Args:
     abstract_state: a `TrainState` or variables, of arrays or
       `jax.ShapeDtypeStruct`. Scalars are replicated.
-    mesh: from `create_mesh`.
+    mesh: mesh from `create_mesh`.
 
   Returns:
     The same tree, of `NamedSharding`.

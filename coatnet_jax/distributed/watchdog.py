@@ -62,9 +62,9 @@ class Beat:
   """What a process tells of itself.
 
   Attributes:
-    host: where it runs.
-    number: of this beat.
-    begun: how many things its main thread has begun.
+    host: name of the host it runs on.
+    number: number of this beat.
+    begun: number of things that its main thread has begun.
     doing: the last of them, after "It was".
     error: what ended it, if something has.
     is_broken: whether the error may be another process's end.
@@ -87,7 +87,7 @@ class Judge:
     """Starts with processes of which nothing is known.
 
     Args:
-      process_count: of the run.
+      process_count: number of processes of the run.
       hang_seconds: how long a thing may take while the others wait.
       now: seconds of any clock.
     """
@@ -199,12 +199,12 @@ class Watchdog:
     """Begins to beat and to watch.
 
     Args:
-      client: of JAX's coordination service.
-      process_index: of this process.
-      process_count: of the run.
-      hosts: of all processes.
-      hang_seconds: see the module.
-      last_words: cancelled when this class ends the process itself.
+      client: client of JAX's coordination service.
+      process_index: index of this process.
+      process_count: number of processes of the run.
+      hosts: names of the hosts of all processes.
+      hang_seconds: longest time for one thing while the others wait.
+      last_words: timer, cancelled when this class ends the process itself.
     """
     self._client = client
     self._index = process_index

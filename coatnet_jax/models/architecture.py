@@ -35,8 +35,8 @@ class Blocks(Options):
 
   Attributes:
     kind: one of `BLOCK_KINDS`.
-    num_blocks: how many.
-    width: output channels of each.
+    num_blocks: number of blocks.
+    width: output channels of each block.
   """
 
   kind: Annotated[str, OneOf(BLOCK_KINDS)]
@@ -50,7 +50,7 @@ class Stage(Options):
 
   Attributes:
     runs: the blocks, in order; CoAtNet-6 and -7 mix two kinds in S3.
-    stride: of the first block.
+    stride: stride of the first block.
   """
 
   runs: Annotated[tuple[Blocks, ...], NOT_EMPTY]
@@ -69,12 +69,13 @@ class StemOptions(Options, section='stem'):
   Nothing follows the last: the first block of S1 begins with a norm.
 
   Attributes:
-    widths: output channels of each.
-    kernel_size: of each; padded by half of it, or patches if it is the stride.
-    stride: of the first.
+    widths: output channels of each convolution.
+    kernel_size: kernel size of each; padded by half of it, or patches if it is
+      the stride.
+    stride: stride of the first convolution.
     use_bias: whether they have biases.
     norm: 'batch' or 'layer'.
-    norm_epsilon: added to the variance.
+    norm_epsilon: number added to the variance.
     activation: one of `ACTIVATIONS`.
   """
 
@@ -93,7 +94,7 @@ class HeadOptions(Options, section='head'):
 
   Attributes:
     norm: 'layer', 'batch' or 'none'.
-    norm_epsilon: added to the variance.
+    norm_epsilon: number added to the variance.
     norm_before_pool: whether it is of the map, not of the map's mean.
     pre_logits: whether a tanh layer comes before the logits. The paper's sizes
       say so (its text does not); narrow models learn far slower with it.
@@ -112,17 +113,17 @@ class Variant(Options):
   """An architecture, without its number of classes.
 
   Attributes:
-    stem: S0.
-    stages: S1 to S4.
+    stem: choices of the stem, S0.
+    stages: stages S1 to S4.
     mbconv: what MBConv blocks are made of.
     transformer: what Transformer blocks are made of.
     convnext: what ConvNeXt blocks are made of.
-    head: from the last map to the logits.
+    head: choices of the head, from the last map to the logits.
     kernel_init: how kernels start: 'normal_0.02' (the paper does not say; the
       closest Google code), 'lecun_normal', with which narrow models learn
       faster, or 'timm'.
     image_size: (height, width) in pixels that it is for; others are possible.
-    in_channels: of the images.
+    in_channels: number of channels of the images.
   """
 
   stem: StemOptions
@@ -186,9 +187,9 @@ class FeatureMap:
   """What a stage's output is like.
 
   Attributes:
-    name: 's0' to 's4'.
-    stride: how much smaller than the image.
-    width: channels.
+    name: name of the stage, 's0' to 's4'.
+    stride: factor that the map is smaller by than the image.
+    width: number of channels of the map.
   """
 
   name: str
@@ -215,12 +216,12 @@ def replace(
   """Returns a frozen dataclass with other values.
 
   Args:
-    variant: the dataclass.
-    changes: by name of the field. What is a dataclass itself may be given
+    variant: dataclass to be changed.
+    changes: new values by name of the field. A dataclass may be given
       whole, or as a mapping of what changes in it:
       `{'transformer': {'head_dim': 64}}`.
     others: names that a message lists beside the fields.
-    path: what the dataclass is called in a message; may be empty.
+    path: name of the dataclass in a message; may be empty.
 
   Raises:
     UserError: no such field, or a value that is not possible.

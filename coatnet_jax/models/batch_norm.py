@@ -24,9 +24,9 @@ class BatchNorm(nn.Module):
     use_running_average: whether to normalise by the running statistics, which
       then stay as they are.
     momentum: part of the running statistics kept at a step.
-    epsilon: added to the variance.
-    dtype: of the result; statistics are float32.
-    group_size: in examples; 0 for the whole batch.
+    epsilon: number added to the variance.
+    dtype: dtype of the result; statistics are float32.
+    group_size: number of examples in a group; 0 for the whole batch.
   """
 
   use_running_average: bool
@@ -84,7 +84,7 @@ def compute_moments(groups: jax.Array) -> tuple[jax.Array, jax.Array]:
   remains of it are few numbers, which are gone through twice.
 
   Args:
-    groups: [groups, size, ..., C].
+    groups: groups of examples, [groups, size, ..., C].
 
   Returns:
     mean and variance, [groups, C] float32; the variance is that of the values

@@ -37,13 +37,13 @@ class CNNStemViTVariant(Options):
     stem_widths: output channels of the stem's convolutions before the last,
       whose are `width`.
     width: channels of a token.
-    depth: how many encoder blocks.
-    num_heads: of attention.
+    depth: number of encoder blocks.
+    num_heads: number of attention heads.
     mlp_ratio: hidden width of the MLP, as a multiple of `width`.
-    dropout_rate: of tokens with their positions, the attention's output and
-      the MLP's two layers.
+    dropout_rate: rate for tokens with their positions, the attention's output
+      and the MLP's two layers.
     image_size: (height, width) in pixels that it is for; others are possible.
-    in_channels: of the images.
+    in_channels: number of channels of the images.
   """
 
   stem_widths: tuple[Width, ...] = (64, 128)
@@ -85,7 +85,7 @@ class CNNStemViT(nn.Module):
   The stem's map `s0` and the head's `pre_logits` are sown as 'intermediates'.
 
   Attributes:
-    variant: the architecture.
+    variant: architecture of the model.
     num_classes: width of the logits; 0 for features instead.
     stochastic_depth_rate: probability, in training, of dropping either
       residual branch of the block after the last; grows linearly from 0 at
@@ -93,7 +93,7 @@ class CNNStemViT(nn.Module):
     batch_norm_momentum: part of the running statistics kept at a step.
     dtype: compute dtype; parameters, softmax, statistics and head are float32.
     feature_maps: ('s0',) for the stem's map instead of logits.
-    head_bias_init: see `create_model`.
+    head_bias_init: number that the biases of the logits start at.
     frozen: names of parts ('s0_norm_0', 'block_0', ...) that are computed as in
       evaluation, also in training.
   """
@@ -222,7 +222,7 @@ class CNNStemViT(nn.Module):
     """Makes tokens of a map, behind a class token, and adds their positions.
 
     Args:
-      x: [B, H, W, width].
+      x: map of the stem, [B, H, W, width].
 
     Returns:
       [B, 1 + H * W, width]; rows of the map one after the other.
@@ -264,9 +264,9 @@ class EncoderBlock(nn.Module):
   """x + Attention(LN(x)), then x + MLP(LN(x)).
 
   Attributes:
-    num_heads: of attention.
+    num_heads: number of attention heads.
     mlp_ratio: hidden width of the MLP, as a multiple of the width.
-    dropout_rate: of the attention's output and the MLP's two layers.
+    dropout_rate: rate for the attention's output and the MLP's two layers.
     dtype: compute dtype; the softmax is float32.
   """
 

@@ -31,14 +31,14 @@ class ConvNeXtOptions(Options, section='convnext'):
   """What a ConvNeXt block is made of; the defaults are timm's CoAtNeXt's.
 
   Attributes:
-    kernel_size: of the depthwise convolution, odd.
+    kernel_size: kernel size of the depthwise convolution, odd.
     expansion_ratio: hidden width, as a multiple of the output width.
     stride_in: what of the branch strides: 'depthwise', or 'pool' before it.
     branch_pool: one of `POOLS`, for 'pool'.
     norm: 'layer' or 'batch'.
-    norm_epsilon: added to the variance.
+    norm_epsilon: number added to the variance.
     activation: one of `ACTIVATIONS`.
-    layer_scale: how the branch's factors start; 0 for none.
+    layer_scale: initial value of the branch's factors; 0 for none.
     shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
     shortcut_pool: one of `POOLS`.
     shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
@@ -71,10 +71,10 @@ class ConvNeXtBlock(nn.Module):
 
   Attributes:
     width: output channels, a multiple of the input's.
-    stride: of both axes.
+    stride: stride of both axes.
     first: whether it is the first of a run of equal blocks.
     options: what the block is made of.
-    layers: makes the layers.
+    layers: maker of the layers.
   """
 
   width: int

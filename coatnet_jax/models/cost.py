@@ -39,7 +39,7 @@ def count_parameters(
   Args:
     model: takes images [B, H, W, in_channels], as `create_model` makes them.
     image_size: (height, width); tables of relative positions grow with it.
-    in_channels: of the images.
+    in_channels: number of channels of the images.
 
   Raises:
     UserError: a size that the model does not take.
@@ -76,7 +76,7 @@ def count_cost(
   Args:
     model: takes images [B, H, W, in_channels], as `create_model` makes them.
     image_size: (height, width).
-    in_channels: of the images.
+    in_channels: number of channels of the images.
 
   Raises:
     UserError: a size that the model does not take.

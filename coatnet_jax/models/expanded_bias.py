@@ -25,7 +25,7 @@ def expand_bias_tables(
   """Adds the bias of every pair of tokens to a model's variables.
 
   Args:
-    model: from `create_model`.
+    model: model from `create_model`.
     variables: of the model; 'params' are what the biases are made of.
     image_size: (height, width) in pixels of the images to come; what the
       variant is for, if None. Images of other sizes, which parameters of the

@@ -49,7 +49,7 @@ def create_model(
     num_classes: width of the logits; 0 for pooled features instead.
     stochastic_depth_rate: probability, in training, of dropping the residual
       branch of the block after the last; grows linearly from 0 at the first.
-    dtype: of the computation, 'float32' or 'bfloat16'. Parameters, softmax
+    dtype: compute dtype, 'float32' or 'bfloat16'. Parameters, softmax
       and normalisation statistics are float32 in either case.
     batch_norm_momentum: part of the running statistics kept at a step.
     feature_maps: names of stages, 's0' to 's4', whose outputs are the result,
@@ -65,9 +65,9 @@ def create_model(
       the variables; nor does
     scan_blocks: whether equal blocks that follow each other are one loop, which
       takes as long to compile as one of them.
-    head_bias_init: what the biases of the logits start at. With a sigmoid per
-      class and many classes, -log(num_classes) or the -10 of big_vision's ViTs
-      spares the first steps, which learn that most are not there.
+    head_bias_init: number that the logits' biases start at. With a sigmoid per
+      class and many classes, -log(num_classes) or the -10 of big_vision's
+      ViTs spares the first steps, which learn that most are not there.
     **overrides: fields of `Variant` to replace; of its parts, such as
       `transformer`, a mapping of what changes.
 

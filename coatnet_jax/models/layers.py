@@ -41,10 +41,10 @@ class KernelInits:
   """How kernels start, by where they are.
 
   Attributes:
-    convolution: of the stem's, MBConv's and ConvNeXt's convolutions.
-    depthwise: of depthwise convolutions, [k, k, 1, C].
-    transformer: in Transformer blocks.
-    head: in the head.
+    convolution: kernels of the stem's, MBConv's and ConvNeXt's convolutions.
+    depthwise: kernels of depthwise convolutions, [k, k, 1, C].
+    transformer: kernels in Transformer blocks.
+    head: kernels in the head.
   """
 
   convolution: nn.initializers.Initializer
@@ -85,7 +85,7 @@ class Layers:
     attention: how relative attention is computed, one of
       `relative_attention.IMPLEMENTATIONS`.
     kernel_init: how kernels start.
-    depthwise_init: how those of depthwise convolutions do.
+    depthwise_init: how kernels of depthwise convolutions start.
     batch_norm_momentum: part of the running statistics kept at a step.
     batch_norm_group_size: examples with statistics of their own; 0 for those of
       the whole batch.
@@ -165,9 +165,9 @@ class Layers:
 
     Args:
       kind: 'batch' or 'layer'.
-      epsilon: added to the variance.
+      epsilon: number added to the variance.
       train: whether a BatchNorm uses the statistics of the batch.
-      name: of the module.
+      name: name of the module.
     """
     if kind == 'layer':
       return nn.LayerNorm(
@@ -195,8 +195,8 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
   times faster than a sum over so many rows.
 
   Args:
-    x: [..., C].
-    bias: [C] float32.
+    x: input, [..., C].
+    bias: biases of the channels, [C] float32.
 
   Returns:
     [..., C] in x's dtype.
@@ -229,8 +229,8 @@ class DepthwiseConv(nn.Module):
   """A depthwise convolution, padded by half a kernel on each side.
 
   Attributes:
-    kernel_size: of both axes, odd.
-    stride: of both axes.
+    kernel_size: kernel size along both axes, odd.
+    stride: stride of both axes.
     use_bias: whether a bias is added.
     kernel_init: how the kernel starts.
   """
@@ -257,9 +257,9 @@ class SqueezeExcite(nn.Module):
   """Scales each channel by a gate computed from all channels' means.
 
   Attributes:
-    width: of the squeezed layer.
-    activation: after the squeezed layer; one of `ACTIVATIONS`.
-    layers: makes the layers.
+    width: number of channels of the squeezed layer.
+    activation: activation after the squeezed layer, one of `ACTIVATIONS`.
+    layers: maker of the layers.
   """
 
   width: int
@@ -280,7 +280,7 @@ class StochasticDepth(NamedTuple):
   """Which residual branches one block drops at one step (arXiv 1603.09382).
 
   Attributes:
-    key: of this block and step alone.
+    key: PRNG key of this block and step alone.
     rate: probability of dropping a branch for an example.
   """
 
@@ -297,8 +297,8 @@ def drop_branch(
 
   Args:
     x: [B, ...], what the branch adds.
-    drop: None to drop nothing, as in evaluation.
-    branch: its number in the block; each is dropped by itself.
+    drop: choice of what is dropped; None for nothing, as in evaluation.
+    branch: number of the branch in the block; each is dropped by itself.
 
   Returns:
     [B, ...].
@@ -318,7 +318,7 @@ class LayerScale(nn.Module):
   """Multiplies each channel by a learned factor (arXiv 2103.17239).
 
   Attributes:
-    initial_value: of the factors; 0 for no such layer.
+    initial_value: initial value of the factors; 0 for no such layer.
   """
 
   initial_value: float
@@ -338,7 +338,7 @@ class ShortcutOptions(Protocol):
   Attributes:
     shortcut_pool: one of `POOLS`, where the block strides.
     shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
-    shortcut_bias: whether its 1x1 convolution has a bias.
+    shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
   """
 
   shortcut_pool: str
@@ -353,10 +353,10 @@ class Shortcut(nn.Module):
 
   Attributes:
     width: output channels.
-    stride: of the block.
+    stride: stride of the block.
     first: whether the block is the first of a run of equal blocks.
-    options: of the block.
-    layers: makes the layers.
+    options: choices of the block.
+    layers: maker of the layers.
   """
 
   width: int
@@ -384,7 +384,7 @@ def pool(x: jax.Array, kind: str, stride: int) -> jax.Array:
   Args:
     x: [B, H, W, C]; the stride divides H and W.
     kind: one of `POOLS`. At the border means are of what is in the image.
-    stride: of both axes; 1 returns x.
+    stride: stride of both axes; 1 returns x.
 
   Returns:
     [B, H/stride, W/stride, C].

@@ -35,17 +35,17 @@ class MBConvOptions(Options, section='mbconv'):
       (Eq. 5); 'depthwise' (the paper's Table 9); or 'pool', before the first.
     branch_pool: one of `POOLS`, for 'pool'.
     norm: 'batch', or 'layer' (the paper's Table 8).
-    norm_epsilon: added to the variance.
+    norm_epsilon: number added to the variance.
     activation: one of `ACTIVATIONS`.
-    pre_norm_activation: whether it follows the first norm too.
+    pre_norm_activation: whether the activation follows the first norm too.
     se_ratio: squeezed width, as a part of another one; 0 for no
       squeeze-and-excitation.
     se_basis: which one, 'output', 'input' or 'expanded'.
-    se_multiple_of: what the squeezed width is rounded to.
+    se_multiple_of: number that the squeezed width is a multiple of.
     se_position: 'after_activation' or 'before_norm', of the depthwise part.
     se_activation: one of `ACTIVATIONS`.
     shrink_bias: whether the last 1x1 convolution has a bias.
-    shortcut_bias: whether the shortcut's has.
+    shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
     shortcut_pool: one of `POOLS`.
     shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
   """
@@ -98,10 +98,10 @@ class MBConvBlock(nn.Module):
 
   Attributes:
     width: output channels.
-    stride: of both axes.
+    stride: stride of both axes.
     first: whether it is the first of a run of equal blocks.
     options: what the block is made of.
-    layers: makes the layers.
+    layers: maker of the layers.
   """
 
   width: int

@@ -41,7 +41,7 @@ class TransformerOptions(Options, section='transformer'):
 
   Attributes:
     head_dim: channels of one attention head.
-    num_heads: how many; 0 for as many as fill the attention's width.
+    num_heads: number of heads; 0 for as many as fill the attention's width.
     attention_width: of queries, keys and values in a block that changes the
       width: its 'output' or 'input' width. The paper's sizes fit 'output'.
     relative_position: where the bias of a pair of tokens comes from: a 'table'
@@ -50,19 +50,19 @@ class TransformerOptions(Options, section='transformer'):
       V2's, as in timm's rmlp models), which fits every image size; or 'none'
       (the paper's Table 6).
     relative_position_mlp_width: hidden width of that MLP.
-    relative_position_mlp_dropout: of its hidden layer.
+    relative_position_mlp_dropout: dropout rate of its hidden layer.
     expansion_ratio: hidden width of the feed-forward part, as a multiple of
       the block's width.
     norm: 'layer' or 'batch'.
-    norm_epsilon: added to the variance.
+    norm_epsilon: number added to the variance.
     activation: one of `ACTIVATIONS`.
-    layer_scale: how both branches' factors start; 0 for none.
+    layer_scale: initial value of both branches' factors; 0 for none.
     qkv_bias: whether queries, keys and values have biases.
-    out_bias: whether the attention's last product has.
-    ffn_bias: whether the feed-forward part's products have.
-    shortcut_bias: whether the shortcut's 1x1 convolution has.
+    out_bias: whether the attention's last product has biases.
+    ffn_bias: whether the feed-forward part's products have biases.
+    shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
     shortcut_pool: one of `POOLS`, where the block strides.
-    branch_pool: the same of the branch, after the norm (Eq. 4).
+    branch_pool: one of `POOLS`, in the branch, after the norm (Eq. 4).
     shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
   """
 
@@ -115,9 +115,9 @@ class RelativeAttention(nn.Module):
 
   Attributes:
     width: output channels.
-    num_heads: of attention.
+    num_heads: number of attention heads.
     options: what the block is made of.
-    layers: makes the layers; the softmax is float32.
+    layers: maker of the layers; the softmax is float32.
   """
 
   width: int
@@ -139,7 +139,7 @@ class RelativeAttention(nn.Module):
       x: tokens of a grid, row by row.
       grid: (H, W), with N = H*W.
       train: whether to train.
-      key: for dropout; from the 'dropout' stream if None.
+      key: PRNG key for dropout; from the 'dropout' stream if None.
 
     Raises:
       UserError: the table was initialised for another grid.
@@ -215,7 +215,7 @@ class QKVProjection(nn.Module):
   kernel reads, so that nothing is copied or transposed between them.
 
   Attributes:
-    num_heads: of attention.
+    num_heads: number of attention heads.
     head_dim: channels of a head.
     use_bias: whether there are biases.
     layers: says how kernels start, and the compute dtype.
@@ -254,9 +254,9 @@ class RelativePositionMLP(nn.Module):
   Fits every grid with the same parameters. Computed in float32.
 
   Attributes:
-    num_heads: of attention.
-    hidden_width: between its two layers.
-    dropout_rate: of the hidden layer.
+    num_heads: number of attention heads.
+    hidden_width: number of channels between its two layers.
+    dropout_rate: dropout rate of the hidden layer.
     kernel_init: how kernels start.
   """
 
@@ -291,10 +291,10 @@ class TransformerBlock(nn.Module):
 
   Attributes:
     width: output channels.
-    stride: of both axes.
+    stride: stride of both axes.
     first: whether it is the first of a run of equal blocks.
     options: what the block is made of.
-    layers: makes the layers.
+    layers: maker of the layers.
   """
 
   width: int

@@ -73,14 +73,14 @@ def custom_coatnet(
 
   Args:
     img_size: (height, width) in pixels.
-    in_channels: of the images.
-    num_blocks: of S0 (convolutions) to S4.
+    in_channels: number of channels of the images.
+    num_blocks: number of blocks of S0 (convolutions) to S4.
     channels: output channels of S0 to S4.
-    num_heads: of attention, each of 32 channels, in every Transformer block.
-    block_types: 'C' or 'T' for S1 to S4.
+    num_heads: number of heads of 32 channels in every Transformer block.
+    block_types: type of block, 'C' or 'T', of S1 to S4.
     scaled_num_blocks: S3 of CoAtNet-6 and -7: how many MBConv, then how many
       Transformer blocks, instead of `num_blocks[3]`.
-    scaled_channels: their output channels, instead of `channels[3]`.
+    scaled_channels: output channels of these two, instead of `channels[3]`.
 
   Raises:
     UserError: a number that is not positive, or too many or too few of them.

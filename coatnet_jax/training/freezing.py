@@ -31,7 +31,7 @@ def compute_frozen_mask(params: Any, patterns: Sequence[str]) -> Any:
   """Returns which parameters are frozen.
 
   Args:
-    params: a tree of parameters, or of anything in their place.
+    params: tree of parameters, or of anything in their place.
     patterns: regular expressions; a parameter is frozen if `re.search` finds
       one of them in its name, as in 's1_block_0/expand/kernel'.
 
@@ -67,7 +67,7 @@ def count_frozen(params: Any, patterns: Sequence[str]) -> int:
 
   Args:
     params: a tree of arrays or `jax.ShapeDtypeStruct`.
-    patterns: see `compute_frozen_mask`.
+    patterns: regular expressions, as `compute_frozen_mask` takes them.
   """
   sizes = jax.tree.map(
     lambda leaf, is_frozen: leaf.size if is_frozen else 0,
@@ -85,7 +85,7 @@ def freeze(
   Its clipping sees the norm of the others' gradients alone.
 
   Args:
-    tx: of the parameters that are trained.
+    tx: optimizer of the parameters that are trained.
     patterns: see `compute_frozen_mask`, which initialising the state calls;
       none returns `tx` itself.
   """
@@ -107,8 +107,8 @@ def stop_gradients(params: Any, patterns: Sequence[str]) -> Any:
   """Returns parameters to compute a loss with: the frozen ones as constants.
 
   Args:
-    params: of the model.
-    patterns: see `compute_frozen_mask`.
+    params: parameters of the model.
+    patterns: regular expressions, as `compute_frozen_mask` takes them.
   """
   if not patterns:
     return params
@@ -125,9 +125,9 @@ def freeze_modules(
   """Returns the model with its frozen parts computed as in evaluation.
 
   Args:
-    model: from `create_model`.
+    model: model from `create_model`.
     params: its parameters, or anything in their place.
-    patterns: see `compute_frozen_mask`.
+    patterns: regular expressions, as `compute_frozen_mask` takes them.
   """
   if not patterns:
     return model
@@ -140,9 +140,9 @@ def keep_batch_stats(model: nn.Module, batch_stats: Any, before: Any) -> Any:
   Where a batch is computed in parts they were averaged over them, which rounds.
 
   Args:
-    model: from `freeze_modules`.
-    batch_stats: after the step.
-    before: before it.
+    model: model from `freeze_modules`.
+    batch_stats: statistics after the step.
+    before: statistics before the step.
   """
   return {
     name: before[name] if name in model.frozen else stats
@@ -157,7 +157,7 @@ def find_frozen_modules(
 
   Args:
     params: of the model: {'s0_conv_0': ..., 's1_block_0': ..., ...}.
-    patterns: see `compute_frozen_mask`.
+    patterns: regular expressions, as `compute_frozen_mask` takes them.
   """
   mask = compute_frozen_mask(params, patterns)
   return tuple(name for name, part in mask.items() if _all_leaves(part))

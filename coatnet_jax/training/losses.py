@@ -43,7 +43,7 @@ class LossOptions(Options, section='config.loss'):
   Attributes:
     kind: 'softmax' (classes exclude each other) or 'sigmoid' (each class is a
       question of its own).
-    label_smoothing: In [0, 1) for softmax, in [0, 0.5) for sigmoid.
+    label_smoothing: part in [0, 1) for softmax, in [0, 0.5) for sigmoid.
 
   Raises:
     UserError: Unknown kind, or a smoothing out of its range.

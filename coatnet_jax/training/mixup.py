@@ -24,10 +24,10 @@ class MixupOptions(Options, section='config.mixup'):
   """How training batches are mixed.
 
   Attributes:
-    mixup_alpha: MixUp's weight is drawn from Beta(alpha, alpha); 0 switches
+    mixup_alpha: alpha of Beta(alpha, alpha), MixUp's weight; 0 switches
       MixUp off. The paper's ImageNet-1k recipe has 0.8.
-    cutmix_alpha: The same for CutMix, which the paper does not use.
-    cutmix_probability: Where both are on, the part of the examples that CutMix
+    cutmix_alpha: alpha of CutMix, which the paper does not use.
+    cutmix_probability: where both are on, part of the examples that CutMix
       mixes.
 
   Raises:
@@ -55,7 +55,7 @@ def apply_mixup(
     images: [B, H, W, C] float, the global batch. Normalised or not: mixing is
       linear.
     targets: [B, K] float soft labels.
-    options: What is mixed, and how much.
+    options: what is mixed, and how much.
 
   Returns:
     Images and targets with their shapes and dtypes.

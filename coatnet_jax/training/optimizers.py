@@ -132,7 +132,7 @@ def create_optimizer(
     b1: Decay of the average of gradients, in [0, 1).
     b2: Decay of the average of squared gradients, in [0, 1).
     eps: Added to the root of the second average; not negative.
-    weight_decay: Not negative.
+    weight_decay: factor of the decay of kernels; not negative.
     clip_norm: Gradients whose global norm is larger are scaled down to it,
       all by one factor; 0 switches it off. The state has the same structure
       either way, so that a checkpoint resumes with another value.

@@ -111,11 +111,11 @@ class TrainingLog:
 
     Args:
       writer: clu metric writer.
-      terminal: for the lines.
-      options: how often.
-      first_step: steps taken by earlier processes.
-      num_steps: steps of the whole run.
-      global_batch_size: examples per step.
+      terminal: terminal for the lines.
+      options: how often lines are written, and what else is.
+      first_step: number of steps taken by earlier processes.
+      num_steps: number of steps of the whole run.
+      global_batch_size: number of examples per step.
     """
     self._writer = writer
     self._terminal = terminal

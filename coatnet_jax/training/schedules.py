@@ -62,9 +62,9 @@ def check_unit(name: str, steps: int, epochs: float) -> None:
   """Raises UserError for a duration that both steps and epochs say.
 
   Args:
-    name: as `resolve_steps`; the duration, too.
-    steps: 0 where epochs say it.
-    epochs: 0 where steps say it.
+    name: name of the duration, as `resolve_steps` takes it.
+    steps: duration in optimizer steps; 0 where epochs say it.
+    epochs: duration in epochs; 0 where steps say it.
   """
   if steps and epochs:
     raise UserError(
@@ -84,12 +84,12 @@ def resolve_warmup(
   """Returns how many steps warm-up takes, and how many it was to take.
 
   Args:
-    warmup_steps: as `create_learning_rate_schedule` has them all.
-    warmup_epochs: the same in epochs.
+    warmup_steps: length of warm-up in steps, or 0.
+    warmup_epochs: length of warm-up in epochs, or 0.
     max_warmup_fraction: part of the run that it is shortened to where it is
       longer, rounded down, to no step in the shortest runs; 0 shortens none.
     steps_per_epoch: training examples / global batch size.
-    num_steps: of the whole run.
+    num_steps: number of optimizer steps of the whole run.
 
   Raises:
     UserError: it is longer than the run, and not to be shortened.

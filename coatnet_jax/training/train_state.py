@@ -17,7 +17,7 @@ class TrainState:
     step: int32 scalar, optimizer steps taken.
     params: parameters, float32.
     batch_stats: running BatchNorm statistics, float32.
-    opt_state: of the optimizer.
+    opt_state: state of the optimizer.
     ema: `{'params', 'batch_stats'}` averaged over steps, or None.
     key: the run's PRNG key; a step's key is this one with the step folded in.
   """
@@ -43,7 +43,7 @@ class TrainState:
     """Moves the averages towards the variables, if there are averages.
 
     Args:
-      decay: what is kept per step.
+      decay: part of the averages kept at a step.
       warmup: whether it is (1 + step) / (10 + step) at most, so that the start
         is soon forgotten.
     """
@@ -68,7 +68,7 @@ def create_train_state(
 
   Args:
     key: typed PRNG key of the run.
-    model: from `coatnet_jax.create_model`.
+    model: model from `coatnet_jax.create_model`.
     tx: the optimizer.
     image_size: (height, width) in pixels.
     use_ema: whether averages are kept.

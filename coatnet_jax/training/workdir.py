@@ -55,9 +55,10 @@ def claim_workdir(workdir: str, config: ConfigDict, num_steps: int = 0) -> int:
   until then is kept, under names with these steps.
 
   Args:
-    workdir: created where it is missing; a path, or gs://...
-    config: of the run.
-    num_steps: of the run, as its config resolves; 0 lengthens none.
+    workdir: directory of the run, perhaps gs://...; created where it is
+      missing.
+    config: config of the run.
+    num_steps: steps of the run, as its config resolves; 0 lengthens none.
 
   Returns:
     The steps of the finished run that is made longer, on the first process; or
@@ -160,10 +161,10 @@ def check_same_run(
   """Raises UserError if what is trained differs, with every difference.
 
   Args:
-    saved: the config that the workdir holds.
-    config: the one it is to go on with.
-    workdir: for the message.
-    is_longer: whether that is a finished run, to be made longer.
+    saved: config that the workdir holds.
+    config: config that the run is to go on with.
+    workdir: directory of the run, for the message.
+    is_longer: whether the run is finished, and is to be made longer.
   """
   before = BEFORE_THE_KEY | flatten(saved)
   for key in CONFIG_KEYS:
