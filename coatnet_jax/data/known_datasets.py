@@ -15,13 +15,14 @@ class KnownDataset:
   """The size of a data set.
 
   Attributes:
-    name: what `config.data.name` says, without a version.
-    num_train_examples: all images that training may use. What preparation
-      holds out for evaluation, where the set has no such split, is among them.
-    num_eval_examples: of the split that the set has for evaluation; 0 where it
-      has none.
-    num_classes: how many.
-    source: who says so.
+    name: name in `config.data.name`, without a version.
+    num_train_examples: number of all images that training may use. What
+      preparation holds out for evaluation, where the set has no such split, is
+      among them.
+    num_eval_examples: number of images of the split that the set has for
+      evaluation; 0 where it has none.
+    num_classes: number of classes.
+    source: publication that says so.
   """
 
   name: str
@@ -97,7 +98,7 @@ def get_known_dataset(name: str) -> KnownDataset:
   """Returns what is known of a data set.
 
   Args:
-    name: as in `config.data.name`, with or without a version
+    name: name in `config.data.name`, with or without a version
       ('imagenet2012:5.1.0').
 
   Raises:

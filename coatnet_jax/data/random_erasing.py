@@ -38,10 +38,11 @@ def erase_randomly(
   Args:
     image: [H, W, 3] uint8; not changed.
     rng: source of randomness; not used if the probability is 0.
-    probability: of erasing.
-    fill: one of `FILLS`.
-    mean: per channel, of pixels in 0..1, which normalisation subtracts.
-    std: per channel, likewise, which it divides by.
+    probability: probability that a box is erased.
+    fill: name of what the box is filled with, one of `FILLS`.
+    mean: mean that normalisation subtracts, per channel, of pixels in 0..1.
+    std: standard deviation that normalisation divides by, per channel, of
+      pixels in 0..1.
 
   Returns:
     [H, W, 3] uint8.
@@ -69,8 +70,8 @@ def sample_box(
   """Samples the box to erase; None where no draw fits.
 
   Args:
-    height: of the image.
-    width: of the image.
+    height: image height in pixels.
+    width: image width in pixels.
     rng: source of randomness.
 
   Returns:

@@ -54,10 +54,10 @@ def open_corruptions(
   """Opens all 75 parts of ImageNet-C.
 
   Args:
-    data: its name, without a config, and where it is.
-    class_names: of the model.
-    preprocessing: of the model's images.
-    report: takes a sentence about classes that have other names.
+    data: options with the name of the data set, without a config.
+    class_names: class names of the model.
+    preprocessing: preprocessing of the model's images.
+    report: function that takes a sentence about classes that have other names.
 
   Returns:
     The part of each (corruption, severity).
@@ -102,11 +102,12 @@ def evaluate_corruptions(
   """Evaluates a model on every part of ImageNet-C.
 
   Args:
-    trained: the model.
-    parts: from `open_corruptions`.
-    batch_size: see `evaluate_classification`.
-    report_undecodable: likewise.
-    report_part: takes a line on every part that is done.
+    trained: model with its weights.
+    parts: parts of the data set, from `open_corruptions`.
+    batch_size: number of images at a time, a multiple of the mesh's size.
+    report_undecodable: function that takes the name of an image that is left
+      out because it cannot be decoded, and why.
+    report_part: function that takes a line on every part that is done.
 
   Returns:
     'mean_corruption_error' and 'corruptions', by name 'corruption_error',

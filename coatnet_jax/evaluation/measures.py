@@ -21,9 +21,10 @@ class Predictions(NamedTuple):
   """What a model says of some examples, n of them.
 
   Attributes:
-    indices: [n] int64, of the examples in their source.
+    indices: [n] int64, the places of the examples in their source.
     labels: [n] int32, true classes.
-    classes: [n, k] int32, those of the k largest logits, the largest first.
+    classes: [n, k] int32, the classes of the k largest logits, the largest
+      first.
     confidences: [n] float32, the largest probability.
     losses: [n] float32.
     valid: [n] bool, false where a logit is NaN.
@@ -53,8 +54,8 @@ def multi_label_hits(
   """Returns [n, k] bool: whether a class is one of its example's labels.
 
   Args:
-    predictions: of n examples.
-    label_sets: the labels of each, none of them empty.
+    predictions: predictions of n examples.
+    label_sets: labels of each example, at least one.
   """
   hits = np.array(
     [
@@ -70,17 +71,18 @@ class Tally:
   """Adds up what predictions are worth.
 
   Attributes:
-    count: examples so far.
-    class_counts: [C] int64, examples of each true class.
-    class_hits: [C] int64, those of them whose first prediction is right.
-    confusions: (true class, predicted class) to how often that was wrong.
+    count: number of examples so far.
+    class_counts: [C] int64, the number of examples of each true class.
+    class_hits: [C] int64, the number of them whose first prediction is right.
+    confusions: number of times that a first prediction was wrong, by (true
+      class, predicted class).
   """
 
   def __init__(self, num_classes: int):
     """Starts at nothing.
 
     Args:
-      num_classes: C.
+      num_classes: number of classes, C.
     """
     self.count = 0
     self.class_counts = np.zeros(num_classes, np.int64)
@@ -97,7 +99,7 @@ class Tally:
     """Adds examples.
 
     Args:
-      predictions: of n examples.
+      predictions: predictions of n examples.
       hits: [n, k] bool, from `single_label_hits` or `multi_label_hits`.
     """
     first = hits[:, 0]
@@ -144,7 +146,7 @@ class Tally:
     """Returns count and top-1 accuracy of every class that occurs.
 
     Args:
-      names: of the C classes.
+      names: names of the C classes.
     """
     return [
       {'class': name, 'count': int(count), 'top1': int(hits) / int(count)}
@@ -159,8 +161,8 @@ class Tally:
 
     Args:
       names: of the C classes.
-      number: of pairs, at most. Of equally frequent ones the lower classes
-        come first.
+      number: largest number of pairs. Of equally frequent ones the lower
+        classes come first.
 
     Returns:
       Of each 'true', 'predicted' and 'count'; 'share' is the part of the true
@@ -185,7 +187,7 @@ def bin_confidences(confidences: np.ndarray, hits: np.ndarray) -> np.ndarray:
 
   Args:
     confidences: [n], in 0..1.
-    hits: [n] bool, whether the prediction is right.
+    hits: [n] bool, true where the prediction is right.
 
   Returns:
     [3, NUM_BINS] float64: examples, sum of confidences and hits of each bin.
@@ -208,7 +210,7 @@ def calibration_error(bins: np.ndarray) -> float:
   (arXiv 1706.04599, equation 3).
 
   Args:
-    bins: [3, NUM_BINS], of at least one example.
+    bins: [3, NUM_BINS], sums of at least one example, from `bin_confidences`.
   """
   counts, confidences, hits = bins
   return float(np.abs(hits - confidences).sum() / counts.sum())

@@ -31,7 +31,7 @@ class RealSource(TfdsSource):
     """Returns what an image may be called; nothing where nobody knew.
 
     Args:
-      index: of the image.
+      index: number of the image in the source.
     """
     example = self._real_features.deserialize_example_np(self._records[index])
     return tuple(int(label) for label in example['real_label'])
@@ -41,7 +41,8 @@ def open_real_source(data: DataOptions) -> RealSource:
   """Opens the evaluation split of imagenet2012_real.
 
   Args:
-    data: its name and where it is, or the directory of the prepared data set.
+    data: options with the name of the data set, or the directory of the
+      prepared one.
 
   Raises:
     UserError: it is not there, or not as TFDS has it.

@@ -29,9 +29,9 @@ class Member:
   """A file in an archive.
 
   Attributes:
-    name: its path in the archive.
-    offset: of its first byte in the outermost file.
-    size: bytes.
+    name: path in the archive.
+    offset: place of the first byte in the outermost file.
+    size: size in bytes.
   """
 
   name: str
@@ -80,8 +80,8 @@ def list_members(
   """Yields the files of a tar archive in their order.
 
   Args:
-    path: the archive.
-    within: the member of it that is an archive itself and is to be listed.
+    path: path of the archive.
+    within: member of it that is an archive itself and is to be listed.
 
   Yields:
     The files; directories are left out.

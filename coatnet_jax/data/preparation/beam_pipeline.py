@@ -30,9 +30,9 @@ def write_shards(
   """Writes shards, each in one step of a pipeline.
 
   Args:
-    source: what their images lie in.
-    shards: what to write.
-    beam_options: of the pipeline, as on Beam's own command lines.
+    source: source that the images lie in.
+    shards: shards to be written.
+    beam_options: options of the pipeline, as on Beam's own command lines.
 
   Yields:
     A shard and what was written, when the whole pipeline has run.

@@ -98,10 +98,10 @@ class EmojiPackage:
   """A package of the npm registry.
 
   Attributes:
-    name: of the package.
-    artist: as its files name it.
+    name: name of the package.
+    artist: artist's name in the names of its files.
     integrity: base64 of its SHA-512, as npm has it in lock files.
-    licence: of the pictures.
+    licence: licence of the pictures.
   """
 
   name: str
@@ -143,8 +143,8 @@ class EmojiSource(PreparationSource):
     """Reads the package.
 
     Args:
-      package: which one it is.
-      path: of the file.
+      package: description of the package.
+      path: path of its file.
 
     Raises:
       UserError: it is missing or another file.
@@ -174,8 +174,8 @@ def divide(table: list[dict], files: dict[str, bytes]) -> dict[str, Examples]:
   on one side, which the hash of what they have in common decides.
 
   Args:
-    table: emoji.json.
-    files: the pictures by name.
+    table: content of emoji.json.
+    files: pictures by name.
 
   Returns:
     The pictures of 'train' and 'validation'.

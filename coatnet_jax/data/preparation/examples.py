@@ -20,11 +20,12 @@ class Examples:
   """Images of one split, not read yet.
 
   Attributes:
-    names: [N] bytes, a name for each image, as its record has it.
+    names: [N] bytes, the name of each image in its record.
     labels: [N] int32.
-    files: [N] int32, which file of its source an image lies in.
-    offsets: [N] int64, where in that file, in bytes or in images.
-    sizes: [N] int64, bytes.
+    files: [N] int32, the number of the file of its source that an image lies
+      in.
+    offsets: [N] int64, the place in that file, in bytes or in images.
+    sizes: [N] int64, in bytes.
   """
 
   names: np.ndarray
@@ -70,17 +71,18 @@ class PreparationSource(abc.ABC):
   """Where images come from. Pickled to worker processes, so keeps no file open.
 
   Attributes:
-    name: of the data set, as in `config.data.name`.
-    version: of the data set, '1.0.0'.
-    description: a sentence for dataset_info.json.
-    class_names: a name per class.
-    splits: the images of each split.
-    image_shape: as `tfds.features.Image` takes it.
-    encoding_format: 'jpeg' or 'png' where all images are made to be; None
-      where both are kept.
-    content: a hash of the images, where names and sizes do not tell one data
-      set from another.
-    notes: what was left out before an image was read, for the report.
+    name: name of the data set, as in `config.data.name`.
+    version: version of the data set, '1.0.0'.
+    description: sentence for dataset_info.json.
+    class_names: names of the classes, each at the place of its label.
+    splits: images of each split.
+    image_shape: shape as `tfds.features.Image` takes it.
+    encoding_format: format that all images are made to be, 'jpeg' or 'png';
+      None where both are kept.
+    content: hash of the images, where names and sizes do not tell one data set
+      from another.
+    notes: lines for the report about what was left out before an image was
+      read.
   """
 
   name: str
@@ -107,7 +109,8 @@ def hash_names(names: np.ndarray, purpose: bytes = b'') -> np.ndarray:
 
   Args:
     names: [N] bytes.
-    purpose: hashes for two purposes have nothing to do with each other.
+    purpose: use of the hashes; those for two purposes have nothing to do with
+      each other.
   """
   hashes = np.empty(len(names), np.uint64)
   # In parts: a list of all names takes several times what the array does.
@@ -129,8 +132,8 @@ def hold_out_fraction(
   An image is on the same side whatever else is there.
 
   Args:
-    examples: all of them.
-    fraction: about how many of them to hold out, 0 .. 1.
+    examples: images to be divided.
+    fraction: approximate part of them to hold out, 0 .. 1.
 
   Returns:
     The images for training, and those held out.
@@ -146,8 +149,9 @@ def hold_out_per_class(
   """Divides the images of each class by their names alone.
 
   Args:
-    examples: all of them.
-    count: how many of each class to hold out; at most half of a class are.
+    examples: images to be divided.
+    count: number of images of each class to hold out; at most half of a class
+      are.
 
   Returns:
     The images for training, and those held out.

@@ -85,13 +85,14 @@ def create_imagenet2012(
   """Finds the images of ImageNet-1k.
 
   Args:
-    train_archive: ILSVRC2012_img_train.tar, a tar archive for each class.
-    validation_archive: ILSVRC2012_img_val.tar.
-    devkit: ILSVRC2012_devkit_t12.tar.gz, for the validation labels; those in
-      TFDS are taken without it.
+    train_archive: path of ILSVRC2012_img_train.tar, a tar archive for each
+      class.
+    validation_archive: path of ILSVRC2012_img_val.tar.
+    devkit: path of ILSVRC2012_devkit_t12.tar.gz, for the validation labels;
+      those in TFDS are taken without it.
     classes: file with another class list than that of the 1,000.
-    num_workers: processes that list archives.
-    show: takes lines on the progress.
+    num_workers: number of processes that list archives.
+    show: function that takes lines on the progress.
 
   Returns:
     The splits 'train' and 'validation'.
@@ -154,13 +155,13 @@ def create_imagenet21k(
   Args:
     name: 'imagenet21k_fall11', 'imagenet21k_winter21' or 'imagenet21k_p', the
       classes of the second that have 500 images.
-    archive: a tar archive for each synset.
+    archive: path of the archive, with a tar archive for each synset.
     classes: file with the class list instead.
     leave_out_other_classes: whether the archive may have more than those.
-    eval_fraction: about how much to hold out as 'validation'; of
+    eval_fraction: approximate part to hold out as 'validation'; of
       'imagenet21k_p' it is 50 of each class.
-    num_workers: processes that list archives.
-    show: takes lines on the progress.
+    num_workers: number of processes that list archives.
+    show: function that takes lines on the progress.
 
   Returns:
     The splits 'train' and 'validation'.
@@ -212,7 +213,7 @@ def read_devkit(path: pathlib.Path) -> tuple[str, ...]:
   It numbers classes from 1 in an order of its own, which its meta.mat gives.
 
   Args:
-    path: the archive.
+    path: path of the archive.
 
   Returns:
     The synset of each validation image, sorted by the image's name.

@@ -31,9 +31,9 @@ def write_shards(
   """Writes shards, each in one process.
 
   Args:
-    source: what their images lie in.
-    shards: what to write.
-    num_workers: processes; with 1, this one.
+    source: source that the images lie in.
+    shards: shards to be written.
+    num_workers: number of processes; with 1, this one.
 
   Yields:
     A shard and what was written, as they get done.
@@ -73,9 +73,9 @@ def map_in_processes(
   """Yields the results of a function for all items, in their order.
 
   Args:
-    function: can be pickled.
-    items: what to call it with.
-    num_workers: processes; with 1, this one.
+    function: function that can be pickled.
+    items: arguments of its calls.
+    num_workers: number of processes; with 1, this one.
 
   Raises:
     UserError: a process was ended from outside.
