@@ -13,6 +13,7 @@ from coatnet_jax.data.damage import CorruptImageCounter, look_for_damage
 from coatnet_jax.data.sources import create_source
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.features import Subset
+from tests.wiring.pictures import Pictures
 
 HTML = b'<!DOCTYPE html><html>404 not found</html>'
 
@@ -172,3 +173,28 @@ def test_a_replacement_has_its_own_label(
     first = PIL.Image.open(source.describe(10 * replaced_by))
     np.testing.assert_array_equal(batch['image'][row], np.asarray(first))
   assert np.bincount(batch['label']).tolist() == [10, 10]
+
+
+@pytest.mark.parametrize('damaged', [{3}, {0, 6}, {11}])
+def test_every_picture_has_its_own_label(
+  damaged, data_options, preprocessing, augmentation
+):
+  # A number, in twelve pictures of four classes.
+  images = [
+    b'no picture' if k in damaged else np.full((4, 4, 3), k, np.uint8)
+    for k in range(12)
+  ]
+  iterator = create_train_batches(
+    Pictures(images),
+    data=data_options(),
+    preprocessing=preprocessing(image_size=(4, 4)),
+    augmentation=augmentation(randaugment_layers=0),
+    global_batch_size=12,
+    seed=0,
+  )
+  batch = next(iterator)
+  iterator.close()
+  shown = batch['image'][:, 0, 0, 0]
+  assert set(shown) == set(range(12)) - damaged
+  np.testing.assert_array_equal(batch['label'], shown % 4)
+  assert set(batch['corrupt']) == damaged | {-1}

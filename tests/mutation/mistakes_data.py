@@ -11,7 +11,7 @@ MISTAKES = (
       "      label = int(self.source[index]['label'])\n"
       '      _check_label(label, self.source, position)\n',
       "A damaged picture's replacement has the label of the damaged one.",
-      'data/replacement_test.py',
+      'data/damage_test.py',
     ),
     (
       'not_shuffled',
@@ -67,14 +67,14 @@ MISTAKES = (
       '(index + attempt) % len(self.source)',
       'min(index + attempt, len(self.source) - 1)',
       'A damaged last image is tried again instead of replaced.',
-      'data/replacement_test.py',
+      'data/damage_test.py',
     ),
     (
       'replacement_is_blamed',
       'corrupt=index if attempt else -1,',
       'corrupt=position if attempt else -1,',
       'The log names the good picture that replaces the damaged one.',
-      'data/replacement_test.py',
+      'data/damage_test.py',
     ),
     (
       'fast_in_evaluation',

@@ -17,7 +17,7 @@ MISTAKES = (
       'if len(data) < size:',
       'if len(data) < 0:',
       'An archive that was cut while it was read gives cut images.',
-      'data/preparation/guards_test.py',
+      'data/preparation/imagenet_test.py',
     ),
   ),
   *in_file(
@@ -65,7 +65,7 @@ MISTAKES = (
       'hash_names(examples.names, _SPLIT) < threshold',
       'hash_names(examples.names) < threshold',
       'What is held out is what would be shuffled to the front.',
-      'data/preparation/guards_test.py',
+      'data/preparation/examples_test.py',
     ),
   ),
   *in_file(
@@ -109,7 +109,7 @@ MISTAKES = (
       'fcntl.LOCK_EX | fcntl.LOCK_NB',
       'fcntl.LOCK_SH | fcntl.LOCK_NB',
       'Two processes write the same data set.',
-      'data/preparation/guards_test.py',
+      'data/preparation/preparation_test.py',
     ),
     (
       'other_images_are_complete',
@@ -219,7 +219,7 @@ MISTAKES = (
       'collections.Counter(reason for _, reason in rows)',
       'collections.Counter({reason: 1 for _, reason in rows})',
       'The report says that each reason had one image.',
-      'data/preparation/guards_test.py',
+      'data/preparation/report_test.py',
     ),
   ),
 )

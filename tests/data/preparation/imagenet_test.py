@@ -12,7 +12,9 @@ import tensorflow_datasets as tfds
 from coatnet_jax.data.decoding import decode_image
 from coatnet_jax.data.known_datasets import KNOWN_DATASETS
 from coatnet_jax.data.preparation import class_lists, imagenet
+from coatnet_jax.data.preparation.examples import Examples
 from coatnet_jax.data.preparation.imagenet import (
+  ArchiveSource,
   create_imagenet21k,
   create_imagenet2012,
 )
@@ -369,3 +371,21 @@ def test_paths_in_the_archive_may_have_a_folder(folder, tmp_path):
   for split, examples in open_source(folder).splits.items():
     same = open_source(tmp_path).splits[split]
     assert same.names.tolist() == examples.names.tolist()
+
+
+@pytest.mark.parametrize('left', [29, 21, 0])
+def test_an_archive_that_became_shorter_is_an_error(tmp_path, left):
+  path = tmp_path / 'images.tar'
+  path.write_bytes(bytes(range(30)))
+  examples = Examples(
+    names=np.array([b'0.jpg', b'1.jpg', b'2.jpg']),
+    labels=np.zeros(3, np.int32),
+    files=np.zeros(3, np.int32),
+    offsets=np.array([0, 10, 20]),
+    sizes=np.full(3, 10),
+  )
+  source = ArchiveSource('x', '1.0.0', '', ('a',), (path,), {})
+  assert source.read(examples, 2) == bytes(range(20, 30))
+  path.write_bytes(bytes(range(left)))
+  with pytest.raises(UserError, match='has become shorter'):
+    source.read(examples, 2)

@@ -248,3 +248,14 @@ def test_shards_are_of_equal_numbers_and_have_each_image_once(images, options):
   names = [name for shard in shards for name in shard.examples.names.tolist()]
   assert sorted(names) == sorted(f'{i}.jpg'.encode() for i in range(40))
   assert names != sorted(names)
+
+
+def test_a_directory_is_prepared_by_one_at_a_time(tmp_path):
+  with (
+    preparation._exclusive(tmp_path / 'set'),
+    pytest.raises(UserError, match='Another process is preparing'),
+    preparation._exclusive(tmp_path / 'set'),
+  ):
+    pass
+  with preparation._exclusive(tmp_path / 'set'):
+    pass
