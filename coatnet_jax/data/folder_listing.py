@@ -23,7 +23,7 @@ _TO_CONVERT = (
   *('.cr2', '.cr3', '.nef', '.arw', '.dng', '.raf', '.orf', '.rw2'),
 )
 # What the folders of splits are usually called.
-SPLIT_NAMES = (
+_SPLIT_NAMES = (
   *('train', 'training', 'val', 'valid', 'validation', 'test', 'testing'),
   *('eval', 'evaluation', 'dev'),
 )
@@ -140,7 +140,7 @@ def list_classes(directory: pathlib.Path, why: str = 'Each') -> ClassFolders:
       left_out.add('in no class folder', name)
     else:
       _count_other(name, name, left_out)
-  for name in sort_classes(folders_in(directory)):
+  for name in _sort_classes(folders_in(directory)):
     in_class = LeftOut()
     files[name] = list_images(directory / name, in_class)
     if not files[name]:
@@ -173,7 +173,7 @@ def check_no_splits(folders: ClassFolders, why: str) -> None:
       in folders.
   """
   for name, files in folders.files.items():
-    is_one_of_many = len(folders.files) > 1 and name not in SPLIT_NAMES
+    is_one_of_many = len(folders.files) > 1 and name not in _SPLIT_NAMES
     if not is_one_of_many and all(os.sep in file for file in files):
       raise UserError(
         f'The folder {printable(folders.directory / name)} has no images of its'
@@ -186,7 +186,7 @@ def are_numbers(names: Iterable[str]) -> bool:
   return all(name.isascii() and name.isdigit() for name in names)
 
 
-def sort_classes(names: list[str]) -> list[str]:
+def _sort_classes(names: list[str]) -> list[str]:
   """Returns class names in their order: of numbers, '9' is before '10'."""
   if are_numbers(names):
     return sorted(names, key=lambda name: (int(name), name))
@@ -227,7 +227,7 @@ def is_split(directory: pathlib.Path, name: str, other: str) -> bool:
   beside = [
     folder
     for folder in folders_in(directory)
-    if folder not in (name, other, *SPLIT_NAMES)
+    if folder not in (name, other, *_SPLIT_NAMES)
     and _holds_images(directory / folder)
   ]
   if not beside:

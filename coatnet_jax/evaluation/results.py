@@ -110,12 +110,12 @@ def describe_run(trained: TrainedModel) -> dict[str, Any]:
     'model': config.model.name,
     'config_hash': compute_config_hash(config),
     'classes': len(trained.class_names),
-    'trained_on': describe_training_data(trained),
+    'trained_on': _describe_training_data(trained),
     'loss_kind': trained.loss.kind,
   }
 
 
-def describe_training_data(trained: TrainedModel) -> str:
+def _describe_training_data(trained: TrainedModel) -> str:
   """Returns what a model was trained on, as far as its checkpoint knows.
 
   Args:
