@@ -142,8 +142,10 @@ def look_for_damage(
 def _look(source: ImageSource, num_threads: int) -> tuple[list[int], int]:
   """Returns the damaged images that were found, and how many were looked at."""
   # In random order, so that a time that runs out leaves a sample.
-  indices = np.random.default_rng(0).choice(
-    len(source), min(len(source), _MOST_LOOKED_AT), replace=False
+  indices = (
+    np.random.default_rng(0)
+    .choice(len(source), min(len(source), _MOST_LOOKED_AT), replace=False)
+    .tolist()
   )
   end = time.monotonic() + LOOK_SECONDS
 
@@ -157,8 +159,8 @@ def _look(source: ImageSource, num_threads: int) -> tuple[list[int], int]:
     return False
 
   with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-    results = list(pool.map(is_damaged, indices.tolist()))
-  found = [int(i) for i, damaged in zip(indices, results) if damaged]
+    results = list(pool.map(is_damaged, indices))
+  found = [i for i, damaged in zip(indices, results) if damaged]
   return sorted(found), sum(damaged is not None for damaged in results)
 
 

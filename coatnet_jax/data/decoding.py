@@ -48,7 +48,7 @@ _KNOWN_OTHERS = (
   (4, b'ftyphe', 'a HEIC picture'),
   (4, b'ftypmif1', 'a HEIC picture'),
   (4, b'ftypmsf1', 'a HEIC picture'),
-  (4, b'ftyp', 'a film or a picture of its kind'),
+  (4, b'ftyp', 'a video, or a picture stored as one'),
   (0, b'\xff\x0a', 'a JPEG XL picture'),
   (4, b'JXL ', 'a JPEG XL picture'),
   (4, b'jP  ', 'a JPEG 2000 picture'),
@@ -124,7 +124,7 @@ def decode_example(
 
 
 def _decode_jpeg(data: bytes, exact: bool) -> np.ndarray:
-  """Decodes a JPEG that may be grey, CMYK, or slightly off the standard."""
+  """Returns [H, W, 3] uint8 RGB, also of grey, CMYK and non-standard files."""
   try:
     is_cmyk = simplejpeg.decode_jpeg_header(data)[2] in ('CMYK', 'YCCK')
     image = simplejpeg.decode_jpeg(
@@ -143,13 +143,13 @@ def _decode_jpeg(data: bytes, exact: bool) -> np.ndarray:
 
 
 def _cmyk_to_rgb(image: np.ndarray) -> np.ndarray:
-  """Converts [H, W, 4], stored inverted as Adobe does and others follow."""
+  """Makes [H, W, 3] uint8 RGB of [H, W, 4] uint8, inverted as Adobe does."""
   ink = image.astype(np.uint16)
   return ((ink[..., :3] * ink[..., 3:] + 127) // 255).astype(np.uint8)
 
 
 def _decode_png(data: bytes) -> np.ndarray:
-  """Decodes a PNG by OpenCV, with what that leaves out."""
+  """Returns [H, W, 3] uint8 RGB: by OpenCV, with what that leaves out."""
   stored = _decode_with_opencv(data, 'PNG')
   chunks = _read_png_chunks(data)
   pixels = _to_rgb(stored)
@@ -201,7 +201,7 @@ def _to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
-  """Decodes the first frame of a format of Pillow's; see decode_image."""
+  """Returns the first frame, [H, W, 3] uint8 RGB; see `decode_image`."""
   try:
     with PIL.Image.open(io.BytesIO(data), formats=(name,)) as image:
       image.load()
@@ -231,7 +231,7 @@ def _pillow_to_rgb(image: PIL.Image.Image) -> np.ndarray:
 
 
 def _composite_on_white(image: np.ndarray) -> np.ndarray:
-  """Flattens [H, W, 4] with straight (not premultiplied) alpha."""
+  """Makes [H, W, 3] of [H, W, 4], uint8, with alpha not premultiplied."""
   color, alpha = image[..., :3].astype(np.uint16), image[..., 3:]
   white = 255 * (255 - alpha.astype(np.uint16))
   return ((color * alpha + white + 127) // 255).astype(np.uint8)

@@ -27,9 +27,9 @@ nothing, and pictures move by 50 / 150 / 200 pixels, whatever their size.
 'timm' is timm's `rand-mM-inc1`, in which every operation grows stronger with
 M; its cap of M at 10 is left out, as by its `mmax`.
 
-What the operations do to pixels is the same on both. What moves in from
-outside the image, and the square of Cutout, is mid-grey, 128; rotation and
-shear are about the centre, and bilinear.
+What the operations do to pixels, [H, W, 3] uint8 RGB, is the same on both. What
+moves in from outside the image, and the square of Cutout, is mid-grey, 128;
+rotation and shear are about the centre, and bilinear.
 """
 
 from collections.abc import Callable
