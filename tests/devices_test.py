@@ -28,7 +28,6 @@ config.mixup.mixup_alpha = 0.8
 config.mixup.cutmix_alpha = 1.0
 config.augmentation.randaugment_layers = 2
 config.schedule.warmup_epochs = 0.0
-config.training.num_epochs = 0.0
 config.training.num_steps = 5
 config.training.global_batch_size = 64
 config.training.ema_decay = 0.5

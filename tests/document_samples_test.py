@@ -100,7 +100,6 @@ def test_a_sample_of_evaluation_runs_by_itself(tmp_path, monkeypatch):
   config.model.name = 'coatnet_mini'
   config.data.source = 'synthetic'
   config.data.synthetic_examples = 16
-  config.training.num_epochs = 0.0
   config.training.num_steps = 1
   config.schedule.warmup_epochs = 0.0
   config.training.global_batch_size = 8

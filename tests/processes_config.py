@@ -25,12 +25,10 @@ def get_config():
   config.mixup.cutmix_alpha = 1.0
   config.augmentation.randaugment_layers = 2
   config.schedule.warmup_epochs = 0.0
-  config.training.num_epochs = 0.0
   config.training.num_steps = 5
   config.training.global_batch_size = 16
   config.training.ema_decay = 0.5
   config.data.eval_split = 'test[:101]'
-  config.evaluation.every_epochs = 0.0
   config.evaluation.global_batch_size = 24
   config.logging.every_steps = 1
   config.checkpoint.every_seconds = 0.0

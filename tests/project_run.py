@@ -1,6 +1,5 @@
 """A run of the project on the case that `tests/reference` computes anew."""
 
-import itertools
 import json
 import pathlib
 
@@ -11,7 +10,6 @@ import optax
 import pytest
 
 import train
-from coatnet_jax.data import batching
 from coatnet_jax.distributed.mesh import replicated_sharding
 from coatnet_jax.initial_state import abstract_train_state, prepare_train_state
 from coatnet_jax.models import variants
@@ -19,6 +17,7 @@ from coatnet_jax.run import create_run
 from coatnet_jax.training.parameter_names import map_names
 from configs import base
 from tests.reference import case
+from tests.train_batches import read_train_batches
 
 
 def create_variant() -> variants.Variant:
@@ -159,20 +158,10 @@ class Start:
       )
       program = train.compile_train_step(run, abstract_state)
     state = jax.device_put(state, replicated_sharding(run.mesh))
-    batches = batching.create_train_batches(
-      run.train_source,
-      data=run.data,
-      preprocessing=run.preprocessing,
-      augmentation=run.augmentation,
-      global_batch_size=run.training.global_batch_size,
-      seed=run.seed,
-    )
     rows = []
-    for batch in itertools.islice(batches, run.num_steps):
-      batch = {name: batch[name] for name in ('image', 'label')}
+    for batch in read_train_batches(run, run.num_steps):
       state, metrics = program(state, jax.device_put(batch))
       rows.append({**batch, **jax.device_get(metrics)})
-    batches.close()
     evaluated = train.evaluate_run(run, state)
     return list_numbers(rows, state, evaluated), program
 

@@ -8,12 +8,12 @@ import pytest
 
 import train
 from coatnet_jax import checkpoint
-from coatnet_jax.data import batching
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
 from coatnet_jax.training.reporting import DivergenceError
 from configs import quickstart
+from tests.train_batches import read_train_batches
 
 pytestmark = pytest.mark.usefixtures('tiny_variant')
 
@@ -24,27 +24,16 @@ def short_config(**training):
   config.model.name = 'tiny'
   config.data.eval_split = 'test[:200]'
   config.schedule.warmup_epochs = 0.0
-  config.training.num_epochs = 0.0
   config.training.num_steps = 4
   config.training.global_batch_size = 32
-  config.evaluation.every_epochs = 0.0
   config.evaluation.global_batch_size = 128
   config.training.update(training)
   return config
 
 
 def first_batch(run):
-  batches = batching.create_train_batches(
-    run.train_source,
-    data=run.data,
-    preprocessing=run.preprocessing,
-    augmentation=run.augmentation,
-    global_batch_size=run.training.global_batch_size,
-    seed=run.seed,
-  )
-  batch = next(batches)
-  batches.close()
-  return {name: batch[name] for name in ('image', 'label')}
+  (batch,) = read_train_batches(run, 1)
+  return batch
 
 
 def test_fits_a_fixed_batch_of_32():

@@ -29,10 +29,8 @@ def config():
   config.preprocessing.eval_crop_fraction = 0.875
   config.model.batch_norm_momentum = 0.5
   config.schedule.warmup_epochs = 0.0
-  config.training.num_epochs = 0.0
   config.training.num_steps = 12
   config.training.global_batch_size = 32
-  config.evaluation.every_epochs = 0.0
   config.evaluation.every_steps = 6
   config.evaluation.global_batch_size = 50
   return config

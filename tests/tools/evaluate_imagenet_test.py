@@ -64,10 +64,8 @@ def workdir(data_dir, tmp_path_factory):
   config.data.data_dir = str(data_dir)
   config.data.train_split = config.data.eval_split = 'validation'
   config.schedule.warmup_epochs = 0.0
-  config.training.num_epochs = 0.0
   config.training.num_steps = 2
   config.training.global_batch_size = 32
-  config.evaluation.every_epochs = 0.0
   config.evaluation.every_steps = 2
   config.evaluation.global_batch_size = 32
   workdir = tmp_path_factory.mktemp('runs') / 'run'

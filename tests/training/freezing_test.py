@@ -81,7 +81,6 @@ def _config(frozen, **training):
   config.model.name = 'tiny'
   config.model.stochastic_depth_rate = 0.5
   config.schedule.warmup_epochs = 0.0
-  config.training.num_epochs = 0.0
   config.training.num_steps = 4
   config.training.global_batch_size = 12
   config.training.ema_decay = 0.9
@@ -315,7 +314,6 @@ def test_bad_patterns_are_refused_before_anything_is_written(tmp_path):
 def test_a_frozen_run_goes_on(tmp_path):
   config = _config(('^s[0-3]_',), num_steps=2)
   config.data.eval_split = 'test[:50]'
-  config.evaluation.every_epochs = 0.0
   config.checkpoint.every_steps = 1
   config.optimizer.layer_decay = 0.5
   config.optimizer.name = 'lamb'
