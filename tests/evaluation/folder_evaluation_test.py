@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation import data_sets, tasks
 from coatnet_jax.evaluation.label_spaces import match_classes
@@ -24,20 +25,20 @@ def write_folder(root, label_of, count=2):
 def evaluate(data, trained):
   """Returns the figures, and what was said of names."""
   said = []
-  data = data_sets.with_nothing_held_out(data, trained.own_data)
+  own = DataOptions(**trained.config.data)
+  data = data_sets.with_nothing_held_out(data, own)
   task = tasks.open_classification(data, trained, said.append)
   result = task.run(trained, batch_size=8, report_undecodable=pytest.fail)
   return task, result, said
 
 
 @pytest.fixture
-def create_model(create_trained, data_options):
+def create_model(create_trained):
   """Returns a function: class names to a model trained on a folder."""
 
   def create(class_names, own_dir='/nowhere'):
     trained = create_trained(class_names)
-    own = data_options(source='folder', data_dir=str(own_dir))
-    object.__setattr__(trained, 'own_data', own)
+    trained.config.data.update(source='folder', data_dir=str(own_dir))
     return trained
 
   return create
