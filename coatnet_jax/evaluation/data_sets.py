@@ -47,7 +47,7 @@ class EvaluationData:
   Attributes:
     source: images.
     data: options that the source was opened by.
-    space: what the labels mean to the model.
+    space: meaning that the labels have to the model.
     preprocessing: preprocessing of the images.
     rules: differences from plain top-1 over all classes, for people.
     label_sets: function from an image's index to its labels, where it may have

@@ -160,7 +160,7 @@ class Tally:
     """Returns the pairs of classes that were confused most often.
 
     Args:
-      names: of the C classes.
+      names: names of the C classes.
       number: largest number of pairs. Of equally frequent ones the lower
         classes come first.
 

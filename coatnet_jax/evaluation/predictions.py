@@ -132,7 +132,7 @@ def predict_source(
   Args:
     trained: model with its weights, and the preprocessing of the images.
     source: images.
-    space: what the labels of the images mean to the model.
+    space: meaning that the labels of the images have to the model.
     data: options: batches read ahead, workers and threads, and the part of
       images that may be damaged.
     batch_size: number of images at a time, a multiple of the mesh's size.
