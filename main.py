@@ -33,9 +33,7 @@ if __name__ == '__main__':
   use_huge_pages()  # Before anything is imported, which would be in vain.
 
 import contextlib
-import re
 import signal
-import traceback
 
 # Keeps TensorFlow quiet, which only writes TensorBoard files here.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -44,7 +42,7 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 from absl import app, flags
 from ml_collections import config_flags
 
-from coatnet_jax import terminal
+from coatnet_jax import config_flag, terminal
 from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
 from coatnet_jax.paths import expand_config_flag, resolve_path
@@ -84,14 +82,14 @@ _RANKS = ('SLURM_PROCID', 'OMPI_COMM_WORLD_RANK', 'JOB_COMPLETION_INDEX')
 # Not finished, but no error either: sysexits.h's EX_TEMPFAIL.
 _STOPPED = 75
 
-# What ml_collections says of --config=FILE:PHASE where there are none.
-_NO_PHASES = r'flag --config=(.+?):(\w*): .*get_config\(\) takes 0 positional'
-
 
 def main(argv: list[str]) -> None:
   """Trains, and tells in one sentence what the user got wrong."""
   if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {" ".join(argv[1:])}')
+    sys.exit(
+      f'Error: Unexpected arguments: {" ".join(argv[1:])}; everything is given'
+      ' as --NAME=VALUE (--helpshort lists the flags).'
+    )
   silence_libraries()
   try:
     run_directory = str(resolve_path(_WORKDIR.value, '--workdir'))
@@ -148,47 +146,17 @@ def is_first_process() -> bool:
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; a config that cannot be loaded is one sentence, too."""
   try:
-    remaining = flags.FLAGS(expand_config_flag(argv))
-    _CONFIG.value.keys()  # Where its file is not there, this says so.
+    arguments = expand_config_flag(argv)
+    config_flag.check_config_file(arguments)
+    remaining = flags.FLAGS(arguments)
+    _CONFIG.value.keys()  # Where its file cannot be loaded, this says so.
     return remaining
-  except (AttributeError, KeyError, TypeError, OSError) as error:
-    sys.exit(f'Error: {describe_config_error(error)}')
+  except UserError as error:
+    sys.exit(f'Error: {error}')
   except flags.Error as error:
-    if found := re.search(_NO_PHASES, str(error), re.DOTALL):
-      sys.exit(
-        f'Error: {found[1]} has no phases; leave :{found[2]} out of --config.'
-      )
-    if missing := re.findall(r'flag --(\w+)=None: ', str(error)):
-      names = ' and '.join(f'--{name}' for name in missing)
-      sys.exit(
-        f'Error: {names} must have a value, as in'
-        ' --config=configs/quickstart.py --workdir=runs/quickstart (--helpshort'
-        ' lists the flags).'
-      )
-    sys.exit(f'Error: {error} (--helpshort lists the flags.)')
-
-
-def describe_config_error(error: Exception) -> str:
-  """Returns what is wrong with a config, and where if it is in its file."""
-  frames = traceback.extract_tb(error.__traceback__)
-  where = ''.join(
-    f'{frame.filename}, line {frame.lineno}: '
-    for frame in frames
-    if frame.name == 'get_config'
-  )
-  # ml_collections lists every key there is; its suggestion says enough. A
-  # KeyError's text is in quotes.
-  text = str(error).replace('\\', '').strip('"')
-  if found := re.search('Did you mean "(.+?)" instead of "(.+?)"', text):
-    return f'{where}there is no key {found[2]!r}; did you mean {found[1]!r}?'
-  if found := re.search('Key "(.+?)" does not exist', text):
-    return f'{where}there is no key {found[1]!r}; configs/base.py has them all.'
-  if isinstance(error, KeyError | AttributeError) and not where:
-    key = text.strip('"\'')
-    return f'there is no key {key!r}; configs/base.py has them all.'
-  if isinstance(error, OSError):
-    return text.strip().splitlines()[-1].strip()
-  return where + ' '.join(text.split())
+    sys.exit(f'Error: {config_flag.describe_flag_error(error)}')
+  except Exception as error:  # Whatever the config's file does wrong.
+    sys.exit(f'Error: {config_flag.describe_config_error(error)}')
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # room: the rooms of this project that it may import.
 ALLOWED = {
   'main': {
+    'config_flag',
     'train',
     'distributed',
     'errors',
@@ -72,6 +73,7 @@ ALLOWED = {
     'values',
   },
   'checkpoint_folder': set(),
+  'config_flag': {'configs', 'errors'},
   'coatnet_jax': {'models', 'ops', 'weights'},
   'data': {'errors', 'paths', 'strict_json', 'texts', 'values'},
   'distributed': {'errors', 'paths', 'strict_json', 'terminal', 'values'},

@@ -45,7 +45,11 @@ def _check(process, workdir, *messages):
     ('--config.modle.name=x', "no key 'modle'; did you mean 'model'?"),
     ('--config.model.nam=x', "no key 'nam'; did you mean 'name'?"),
     ('--config.model.zzzzzzz=x', "no key 'zzzzzzz'"),
-    ('--config.training.num_epochs=many', 'could not convert string to float'),
+    ('--config.data.image_size=28', 'did you mean config.preprocessing.image_'),
+    ('--config.training.num_epochs=many', "is 'many'; it must be a number."),
+    ('--config.training.num_steps=2e1', "is '2e1'; it must be a whole number."),
+    ('--config.model.scan_blocks=on', "is 'on'; it must be true or false."),
+    ('--num_processes=two', "is 'two'; it must be a whole number."),
     ('--wrokdir=x', "Unknown command line flag 'wrokdir'"),
     ('extra', 'Unexpected arguments: extra'),
     ('--process_id=1', '--num_processes and --process_id are given together'),
@@ -74,13 +78,52 @@ def test_missing_flags_and_files(tmp_path):
   _check(
     _run('--config=configs/nothing.py', f'--workdir={workdir}'),
     workdir,
-    "No such file or directory: 'configs/nothing.py'",
+    "--config is 'configs/nothing.py', which is no Python file; there are",
   )
   _check(
     _run(f'{QUICKSTART}:imagenet21k', f'--workdir={workdir}'),
     workdir,
     'quickstart.py has no phases; leave :imagenet21k out',
   )
+
+
+@pytest.mark.parametrize(
+  ('config', 'message'),
+  [
+    ('configs/quikstart.py', 'did you mean configs/quickstart.py?'),
+    ('quickstart', 'did you mean configs/quickstart.py?'),
+    ('config/coatnet_2.py:imagenet21k', 'did you mean configs/coatnet_2.py?'),
+    ('configs', "'configs', which is no Python file; there are configs/cnn_"),
+    ('README.md', "'README.md', which is no Python file; there are configs/"),
+    ('', "--config is '', which is no Python file; there are configs/"),
+  ],
+)
+def test_a_path_that_is_no_config_is_told_with_those_there_are(
+  tmp_path, config, message
+):
+  workdir = tmp_path / 'run'
+  for words in ([f'--config={config}'], ['--config', config]):
+    process = _run(*words, f'--workdir={workdir}')
+    _check(process, workdir, message)
+    assert len(process.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [
+    ('config.model.name = = 1', 'mine.py, line 6: invalid syntax'),
+    ('import no_such_module', "line 6: No module named 'no_such_module'"),
+    ('config.seed = sede', "line 6: name 'sede' is not defined"),
+    ('config.seed = 1 / 0', 'line 6: division by zero'),
+  ],
+)
+def test_a_config_of_ones_own_that_fails_is_one_sentence(
+  tmp_path, line, message
+):
+  workdir = tmp_path / 'run'
+  process = _run(_config_file(tmp_path, line), f'--workdir={workdir}')
+  _check(process, workdir, f'{tmp_path}/', message)
+  assert len(process.stderr.strip().splitlines()) == 1
 
 
 def test_an_error_of_the_run_is_one_sentence(tmp_path):

@@ -7,12 +7,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from coatnet_jax import config_flag
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.data.known_datasets import get_known_dataset
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import expand_config_flag
-from main import describe_config_error
 
 
 class PlannedSource(ImageSource):
@@ -51,17 +51,21 @@ def load_config(arguments: Sequence[str]) -> ConfigDict:
     'config', flag_values=values, sys_argv=list(arguments)
   )
   try:
-    rest = values(['tools.plan', *expand_config_flag(arguments)])[1:]
+    words = expand_config_flag(list(arguments))
+    config_flag.check_config_file(words)
+    rest = values(['tools.plan', *words])[1:]
     if rest:
       raise UserError(f'There is no argument {rest[0]!r}.')
     if holder.value is None:
       raise UserError('--config is missing: --config=configs/coatnet_0.py.')
-    holder.value.keys()  # Where its file is not there, this says so.
+    holder.value.keys()  # Where its file cannot be loaded, this says so.
     return holder.value
   except flags.Error as error:
-    raise UserError(str(error)) from error
-  except (AttributeError, KeyError, TypeError, OSError) as error:
-    raise UserError(describe_config_error(error)) from error
+    raise UserError(config_flag.describe_flag_error(error)) from error
+  except UserError:
+    raise
+  except Exception as error:  # Whatever the config's file does wrong.
+    raise UserError(config_flag.describe_config_error(error)) from error
 
 
 def find_sources(
