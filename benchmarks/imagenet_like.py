@@ -19,8 +19,8 @@ def generate_jpegs(count: int, seed: int = 0) -> list[bytes]:
   """Returns files, the same ones for the same seed.
 
   Args:
-    count: how many; each takes about 50 ms.
-    seed: of the noise.
+    count: number of files; each takes about 50 ms.
+    seed: seed of the noise.
   """
   rng = np.random.default_rng(seed)
   parameters = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]

@@ -82,10 +82,10 @@ def load_plan(
   """Returns one plan as `tools.plan --json` prints it, made now or before.
 
   Args:
-    directory: where plans are kept.
-    phase: a file of configs/ and one of its phases.
-    slice_name: what to plan for.
-    settings: KEY=VALUE of the config.
+    directory: directory that plans are kept in.
+    phase: file of configs/ and one of its phases.
+    slice_name: name of the slice to plan for.
+    settings: changes of the config, each KEY=VALUE.
 
   Raises:
     subprocess.CalledProcessError: it cannot be planned, or does not fit.

@@ -141,10 +141,10 @@ def train(
   """Trains one model, unless it is there.
 
   Args:
-    config: a file of configs/ and one of its phases.
-    workdir: of the run.
-    *arguments: more of main.py's.
-    seed: of everything random.
+    config: file of configs/ and one of its phases.
+    workdir: workdir of the run.
+    *arguments: more arguments of main.py.
+    seed: seed of everything random.
 
   Raises:
     subprocess.CalledProcessError: main.py ended with an error.
@@ -163,9 +163,9 @@ def evaluate(
   """Evaluates the last parameters of a run, unless that was done.
 
   Args:
-    workdir: of the run.
-    name: of the evaluation.
-    *arguments: more of tools.evaluate's.
+    workdir: workdir of the run.
+    name: name of the evaluation.
+    *arguments: more arguments of tools.evaluate.
 
   Returns:
     The figures of each evaluation.
@@ -189,7 +189,7 @@ def run_python(*arguments: str) -> str:
   """Runs Python in the project; returns what it printed.
 
   Args:
-    *arguments: of Python.
+    *arguments: arguments of Python.
 
   Raises:
     subprocess.CalledProcessError: it ended with an error.

@@ -113,7 +113,10 @@ def create_parser() -> argparse.ArgumentParser:
       parser, f'--{name}', metavar='N', help='with --grid alone'
     )
   parser.add_argument(
-    '--dtype', default='bfloat16', choices=DTYPES, help='of arrays (bfloat16)'
+    '--dtype',
+    default='bfloat16',
+    choices=DTYPES,
+    help='type of arrays (bfloat16)',
   )
   parser.add_argument(
     '--measure',

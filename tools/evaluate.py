@@ -88,7 +88,7 @@ def create_parser() -> argparse.ArgumentParser:
     '--fewshot_seeds',
     default=_NUM_SEEDS,
     metavar='N',
-    help=f'how many choices of them ({_NUM_SEEDS})',
+    help=f'number of choices of those images ({_NUM_SEEDS})',
   )
   parser.add_argument(
     '--linear_probe',

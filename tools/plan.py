@@ -65,7 +65,11 @@ def create_parser() -> argparse.ArgumentParser:
     '--topology', required=True, metavar='NAME', help='the slice: v5e-256'
   )
   command_line.add_number(
-    parser, '--slices', default=1, metavar='N', help='equal ones (1)'
+    parser,
+    '--slices',
+    default=1,
+    metavar='N',
+    help='number of equal slices (1)',
   )
   for name, what in (
     ('train_examples', 'images to train with'),

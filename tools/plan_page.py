@@ -17,8 +17,8 @@ class Target:
   """What is compiled for.
 
   Attributes:
-    slice: of chips.
-    num_slices: equal ones.
+    slice: slice of chips.
+    num_slices: number of such slices.
   """
 
   slice: topologies.Slice
@@ -50,42 +50,42 @@ class Plan:
 
   Attributes:
     target: name of the slices.
-    num_chips: of all slices.
-    num_hosts: of all slices.
-    chip: its name.
-    compiler: and its version.
-    model: its name and what of it matters here, for people.
-    data: likewise.
-    mesh: sizes of its axes.
-    num_parameters: trainable numbers.
-    global_batch_size: images of a step.
-    per_chip_batch_size: of these, each chip's; not whole where the tensor axis
-      divides an image.
-    gradient_accumulation_steps: parts of a step.
+    num_chips: number of chips of all slices.
+    num_hosts: number of hosts of all slices.
+    chip: name of the chip.
+    compiler: name and version of the compiler.
+    model: name of the model and what of it matters here, for people.
+    data: name of the data and what of it matters here, for people.
+    mesh: sizes of the mesh's axes by name.
+    num_parameters: number of trainable numbers.
+    global_batch_size: number of images of a step.
+    per_chip_batch_size: number of a step's images on each chip; not whole where
+      the tensor axis divides an image.
+    gradient_accumulation_steps: number of parts of a step.
     memory: bytes of HBM by kind; 'temporaries' is None where it does not fit.
-    needed_bytes: of HBM.
-    available_bytes: of HBM.
-    forward_flops_per_image: two for each multiply-add; training takes three
-      times as many.
-    compiler_flops_per_image: what the compiler counts; loops once, and no
+    needed_bytes: bytes of HBM that the step needs.
+    available_bytes: bytes of HBM that there are.
+    forward_flops_per_image: FLOPs of the forward pass, two for each
+      multiply-add; training takes three times as many.
+    compiler_flops_per_image: FLOPs that the compiler counts: loops once, and no
       kernels.
-    cycles: the compiler's estimate, without collectives.
-    kernel_cycles: of these, Pallas kernels'.
-    cycles_by_stage: the same cycles by parts of the network.
-    cycles_by_kind: and by kinds of layers.
-    hbm_bytes: moved to and from HBM.
-    seconds_per_step: cycles at the chip's clock.
-    images_per_second: of all chips.
-    peak_share: of the chips' peak that forward and backward take.
-    collectives: count and bytes by kind.
-    link_seconds: those bytes at the links' bandwidth, were nothing else in the
-      way; computed, not the compiler's.
-    num_steps: of the recipe.
-    hours: of these steps.
-    chip_hours: of all chips.
-    host_images_per_second: what each host must decode.
-    compile_seconds: tracing and compiling.
-    peak_memory_bytes: of the planning process.
+    cycles: compiler's estimate of a step's cycles, without collectives.
+    kernel_cycles: those of the cycles that Pallas kernels take.
+    cycles_by_stage: same cycles by parts of the network.
+    cycles_by_kind: same cycles by kinds of layers.
+    hbm_bytes: bytes moved to and from HBM.
+    seconds_per_step: time of the cycles at the chip's clock.
+    images_per_second: images per second on all chips.
+    peak_share: part of the chips' peak that forward and backward take.
+    collectives: count and bytes of collectives by kind.
+    link_seconds: time of those bytes at the links' bandwidth, were nothing else
+      in the way; computed, not the compiler's.
+    num_steps: number of steps of the recipe.
+    hours: time of these steps.
+    chip_hours: sum of the hours of all chips.
+    host_images_per_second: images per second that each host must decode.
+    compile_seconds: time of tracing and compiling.
+    peak_memory_bytes: largest memory of the planning process.
   """
 
   target: str
@@ -132,8 +132,8 @@ def format_page(plan: Plan, name: str) -> str:
   """Returns a plan as a page for people.
 
   Args:
-    plan: of one config and target.
-    name: of the config, as the command line has it.
+    plan: plan of one config and target.
+    name: name of the config, as the command line has it.
   """
   return '\n'.join(
     [
@@ -280,7 +280,7 @@ def format_titles(width: int) -> str:
   """Returns the titles of lines of `format_row`.
 
   Args:
-    width: of what is special of a plan.
+    width: width of the names of plans.
   """
   titles = (f'  {title:>{size}}' for title, (size, _) in _COLUMNS.items())
   return ' ' * width + ''.join(titles)
@@ -290,9 +290,9 @@ def format_row(name: str, plan: Plan, width: int) -> str:
   """Returns a plan as a line.
 
   Args:
-    name: what is special of it.
-    plan: to be shown.
-    width: of the name.
+    name: name of the plan among others, what is special of it.
+    plan: plan to show.
+    width: width of the names of plans.
   """
   cells = (f'  {show(plan) or "-":>{size}}' for size, show in _COLUMNS.values())
   return f'{name:<{width}}' + ''.join(cells)

@@ -32,9 +32,9 @@ def find_batch(
   """Yields plans, the last of which has the largest batch that fits.
 
   Args:
-    config: whose batch is tried first.
-    shards: over which the batch is divided.
-    plan: compiles a config.
+    config: config whose batch is tried first.
+    shards: number of shards that the batch is divided over.
+    plan: function that compiles a config.
 
   Raises:
     UserError: not even the smallest batch fits.
@@ -75,8 +75,8 @@ def choose_next(
   power of two, which is as finely as they matter.
 
   Args:
-    fitting: the largest that fits, and its plan.
-    too_large: the smallest that does not.
+    fitting: largest size that fits, and its plan.
+    too_large: smallest size that does not fit.
 
   Returns:
     A size; that of `fitting` where there is none between; 0 where nothing
@@ -127,7 +127,7 @@ def parse_choices(text: str) -> list[tuple[str, str, tuple]]:
   """Returns names, config keys and values of --compare.
 
   Args:
-    text: 'remat,fsdp=1:8:64'.
+    text: value of --compare, such as 'remat,fsdp=1:8:64'.
 
   Raises:
     UserError: there is no such choice, or a value is no number that must be.

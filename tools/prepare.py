@@ -144,7 +144,9 @@ def create_parser() -> argparse.ArgumentParser:
     command_line.add_path(
       command, '--source_dir', required=True, help='where the files are'
     )
-    command.add_argument('--name', help='of the data set; else of source_dir')
+    command.add_argument(
+      '--name', help='name of the data set; that of source_dir if left out'
+    )
     if name == 'folder':
       _add_eval_fraction(command, 0.1)
       command_line.add_path(
@@ -216,7 +218,7 @@ def _add_eval_fraction(parser, default: float) -> None:
     at_least=0,
     below=1,
     default=default,
-    help='held out, by hashes of names (default: %(default)s)',
+    help='part held out, by hashes of names (default: %(default)s)',
   )
 
 

@@ -68,7 +68,7 @@ def naming(variant: Variant) -> names.Naming:
   What its models don't have keeps our name, which no file of its has.
 
   Args:
-    variant: a `coatnet_*_keras_cv`, of any sizes.
+    variant: variant `coatnet_*_keras_cv`, of any sizes.
   """
   blocks = _number_blocks(variant)
 

@@ -24,9 +24,9 @@ class Layout:
   """How the numbers of an array of ours lie in a file.
 
   Attributes:
-    to_ours: makes our array of the file's, given the shape that ours is
-      expected to have; raises ValueError for a shape that can't be.
-    to_theirs: the way back.
+    to_ours: function that makes our array of the file's, given the shape that
+      ours is expected to have; raises ValueError for a shape that can't be.
+    to_theirs: function that makes the file's array of ours.
   """
 
   to_ours: Callable[[np.ndarray, Shape], np.ndarray]
@@ -38,8 +38,8 @@ class Tensor:
   """One of a file's tensors.
 
   Attributes:
-    name: in the file.
-    layout: of its numbers.
+    name: name in the file.
+    layout: layout of its numbers.
   """
 
   name: str
@@ -108,10 +108,10 @@ def to_variables(
   """Makes our variables of a file's tensors.
 
   Args:
-    tensors: of the file, by name.
+    tensors: arrays of the file by name.
     target: {'params', 'batch_stats'} of `jax.ShapeDtypeStruct`.
-    naming: of the file.
-    source: what the file is called in an error.
+    naming: names and layouts of the file.
+    source: name of the file in an error.
     ignored: endings of the file's names that are no variables.
 
   Returns:

@@ -186,8 +186,8 @@ def has_model(name: str, variant: Variant) -> bool:
   """Returns whether timm has a model, for images of any size.
 
   Args:
-    name: of the variant.
-    variant: what it is, which may have other options than the name says.
+    name: name of the variant.
+    variant: variant itself, which may have other options than the name says.
   """
   known = timm_variants.VARIANTS.get(name)
   return known is not None and known == dataclasses.replace(
