@@ -29,7 +29,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from coatnet_jax import checkpoint_folder
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_path
-from coatnet_jax.strict_json import null_for_nan
+from coatnet_jax.strict_json import is_finite, null_for_nan
 from coatnet_jax.values import OneOf, Options, Range
 
 # metric name -> larger is better.
@@ -364,11 +364,6 @@ def best_evaluation(
     key=lambda step: (_compute_quality(evaluations[step], best_metric), step),
     default=None,
   )
-
-
-def is_finite(metrics: Mapping[str, float | None]) -> bool:
-  """Returns whether all measures of an evaluation are finite."""
-  return all(n is not None and math.isfinite(n) for n in metrics.values())
 
 
 def _compute_quality(

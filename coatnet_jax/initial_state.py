@@ -12,12 +12,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 from etils import epath
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from coatnet_jax import checkpoint
 from coatnet_jax.checkpoint_folder import find_steps
 from coatnet_jax.distributed import mesh as mesh_lib
-from coatnet_jax.distributed.state_sharding import compute_state_shardings
+from coatnet_jax.distributed.state_sharding import add_shardings
 from coatnet_jax.errors import UserError
 from coatnet_jax.run import Run
 from coatnet_jax.trained_model import (
@@ -164,16 +165,8 @@ def abstract_train_state(
   """
   create = _state_creator(run)
   key = jax.random.key(run.seed)
-  shapes = jax.eval_shape(create, key)
-  shardings = compute_state_shardings(shapes, run.mesh)
-  abstract_state = jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    shapes,
-    shardings,
-  )
-  jitted = mesh_lib.jit(create, run.mesh, out_shardings=shardings)
+  abstract_state = add_shardings(jax.eval_shape(create, key), run.mesh)
+  jitted = _jit_creator(create, run.mesh, abstract_state)
   return functools.partial(jitted, key), abstract_state
 
 
@@ -330,13 +323,20 @@ def _create_from_checkpoint(
   run: Run, saved: SavedModel, abstract_state: TrainState
 ) -> TrainState:
   """Returns a new run's state with the variables of a checkpoint."""
-  create = mesh_lib.jit(
-    _state_creator(run),
-    run.mesh,
-    out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract_state),
-  )
+  create = _jit_creator(_state_creator(run), run.mesh, abstract_state)
   _, variables = restore_variables(saved, run.mesh)
   return create(jax.random.key(run.seed), variables)
+
+
+def _jit_creator(
+  create: Callable[..., TrainState], mesh: Mesh, abstract_state: TrainState
+) -> Callable[..., TrainState]:
+  """Returns a function jitted that makes a state where it is to lie."""
+  return mesh_lib.jit(
+    create,
+    mesh,
+    out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract_state),
+  )
 
 
 def _state_creator(run: Run) -> Callable[..., TrainState]:

@@ -19,6 +19,11 @@ def to_json(tree: Any, **options: Any) -> str:
   return json.dumps(null_for_nan(tree), allow_nan=False, **options)
 
 
+def is_finite(numbers: Mapping[str, float | None]) -> bool:
+  """Returns whether all numbers are finite; None, as JSON has it, is not."""
+  return all(n is not None and math.isfinite(n) for n in numbers.values())
+
+
 def null_for_nan(tree: Any) -> Any:
   """Returns a tree with None for numbers that are not finite."""
   if isinstance(tree, Mapping):

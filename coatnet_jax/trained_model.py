@@ -31,7 +31,7 @@ from coatnet_jax.checkpoint import (
 from coatnet_jax.checkpoint_folder import find_steps
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed import mesh as mesh_lib
-from coatnet_jax.distributed.state_sharding import compute_state_shardings
+from coatnet_jax.distributed.state_sharding import add_shardings
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.paths import resolve_path
@@ -347,18 +347,7 @@ def abstract_variables(
   )
   # A model without BatchNorm has no statistics.
   shapes = {'batch_stats': {}, **shapes}
-  return _place(shapes, mesh)
-
-
-def _place(shapes: Any, mesh: Mesh) -> Any:
-  """Returns shapes with the shardings of a run's state."""
-  return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    shapes,
-    compute_state_shardings(shapes, mesh),
-  )
+  return add_shardings(shapes, mesh)
 
 
 def restore_variables(saved: SavedModel, mesh: Mesh) -> tuple[int, Any]:
@@ -377,7 +366,7 @@ def restore_variables(saved: SavedModel, mesh: Mesh) -> tuple[int, Any]:
   Raises:
     UserError: they cannot be read.
   """
-  item = _place(saved.shapes, mesh)
+  item = add_shardings(saved.shapes, mesh)
   item = {'ema': item} if saved.has_ema else item
   item = {'step': jax.ShapeDtypeStruct((), jnp.int32), **item}
   try:

@@ -127,7 +127,7 @@ def find_place(options: ProcessOptions) -> Place | None:
   nothing else.
 
   Args:
-    options: what the command line says.
+    options: options of the command line.
 
   Raises:
     UserError: there is a cluster, and it does not say.
@@ -169,7 +169,7 @@ def connect(options: ProcessOptions) -> Iterator[None]:
   single process is left as it is.
 
   Args:
-    options: from the command line.
+    options: options of the command line.
 
   Raises:
     UserError: the other processes cannot be reached.

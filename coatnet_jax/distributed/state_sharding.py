@@ -73,12 +73,35 @@ def compute_state_shardings(abstract_state: Any, mesh: Mesh) -> Any:
   return jax.tree_util.tree_map_with_path(sharding, abstract_state)
 
 
+def add_shardings(shapes: Any, mesh: Mesh) -> Any:
+  """Returns shapes with the shardings of a state on a mesh.
+
+  Args:
+    shapes: a `TrainState` or variables, of `jax.ShapeDtypeStruct`.
+    mesh: mesh from `create_mesh`.
+
+  Returns:
+    The same tree, of `jax.ShapeDtypeStruct` with shardings.
+
+  Raises:
+    ValueError: no rule is for an array's name.
+    UserError: the tensor axis does not divide what it is to divide.
+  """
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    shapes,
+    compute_state_shardings(shapes, mesh),
+  )
+
+
 def find_rule(name: str, shape: tuple[int, ...]) -> tuple[str | None, ...]:
   """Returns the mesh axes of an array's axes, of any mesh.
 
   Args:
     name: with slashes: 'params/s1_block_0/expand/kernel'.
-    shape: of the array.
+    shape: shape of the array.
 
   Raises:
     ValueError: the first rule for the name is of another number of axes, or

@@ -24,7 +24,7 @@ class Cost:
 
   Attributes:
     parameters: trainable numbers, without the running statistics.
-    multiply_adds: of convolutions and matrix products, for one image.
+    multiply_adds: number for one image, of convolutions and matrix products.
   """
 
   parameters: int
@@ -37,7 +37,7 @@ def count_parameters(
   """Counts the trainable parameters.
 
   Args:
-    model: takes images [B, H, W, in_channels], as `create_model` makes them.
+    model: model of images [B, H, W, in_channels], from `create_model`.
     image_size: (height, width); tables of relative positions grow with it.
     in_channels: number of channels of the images.
 
@@ -74,7 +74,7 @@ def count_cost(
   be read off a program.
 
   Args:
-    model: takes images [B, H, W, in_channels], as `create_model` makes them.
+    model: model of images [B, H, W, in_channels], from `create_model`.
     image_size: (height, width).
     in_channels: number of channels of the images.
 
@@ -124,7 +124,7 @@ def count_program_multiply_adds(
 
   Args:
     program: the `jaxpr` of what `jax.make_jaxpr` returns.
-    varies: of each argument, whether what depends on it counts; all if None.
+    varies: whether what depends on an argument counts, for each; all if None.
 
   Raises:
     NotImplementedError: there are products, in a loop or a kernel, of which the

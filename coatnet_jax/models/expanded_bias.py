@@ -26,7 +26,7 @@ def expand_bias_tables(
 
   Args:
     model: model from `create_model`.
-    variables: of the model; 'params' are what the biases are made of.
+    variables: variables of the model; biases are made of their 'params'.
     image_size: (height, width) in pixels of the images to come; what the
       variant is for, if None. Images of other sizes, which parameters of the
       kind 'mlp' take, are computed without what is added here.

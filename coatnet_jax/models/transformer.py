@@ -42,8 +42,8 @@ class TransformerOptions(Options, section='transformer'):
   Attributes:
     head_dim: channels of one attention head.
     num_heads: number of heads; 0 for as many as fill the attention's width.
-    attention_width: of queries, keys and values in a block that changes the
-      width: its 'output' or 'input' width. The paper's sizes fit 'output'.
+    attention_width: width of queries, keys and values in a block that changes
+      the width: its 'output' or 'input' width. The paper's sizes fit 'output'.
     relative_position: where the bias of a pair of tokens comes from: a 'table'
       by query - key (the paper); one by key - query (Google's MaxViT,
       'table_key_minus_query'); an 'mlp' of the logarithm of the offset (Swin
@@ -218,7 +218,7 @@ class QKVProjection(nn.Module):
     num_heads: number of attention heads.
     head_dim: channels of a head.
     use_bias: whether there are biases.
-    layers: says how kernels start, and the compute dtype.
+    layers: maker of the layers; how kernels start, and the compute dtype.
   """
 
   num_heads: int

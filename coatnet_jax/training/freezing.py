@@ -86,8 +86,8 @@ def freeze(
 
   Args:
     tx: optimizer of the parameters that are trained.
-    patterns: see `compute_frozen_mask`, which initialising the state calls;
-      none returns `tx` itself.
+    patterns: regular expressions, as `compute_frozen_mask` takes them, which
+      initialising the state calls; none returns `tx` itself.
   """
   if not patterns:
     return tx
@@ -156,7 +156,7 @@ def find_frozen_modules(
   """Returns the parts of a model of which every parameter is frozen.
 
   Args:
-    params: of the model: {'s0_conv_0': ..., 's1_block_0': ..., ...}.
+    params: parameters of the model: {'s0_conv_0': ..., 's1_block_0': ..., ...}.
     patterns: regular expressions, as `compute_frozen_mask` takes them.
   """
   mask = compute_frozen_mask(params, patterns)

@@ -23,7 +23,7 @@ from clu import parameter_overview
 from etils import epath
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.strict_json import to_json
+from coatnet_jax.strict_json import is_finite, to_json
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.training.workdir import SUMMARY_FILE
 from coatnet_jax.values import Options, Range
@@ -198,7 +198,7 @@ class TrainingLog:
     self._writer.write_scalars(
       step, {f'eval_{name}': value for name, value in metrics.items()}
     )
-    finite = all(math.isfinite(value) for value in metrics.values())
+    finite = is_finite(metrics)
     warning = '' if finite else ' (not all finite, so never the best)'
     self._terminal.line(f'step {step:,}: {format_metrics(metrics)}{warning}')
 
@@ -216,7 +216,7 @@ class TrainingLog:
 
 def _check_finite(step: int, metrics: Mapping[str, Any]) -> None:
   values = {name: float(value) for name, value in metrics.items()}
-  if all(math.isfinite(value) for value in values.values()):
+  if is_finite(values):
     return
   shown = ', '.join(
     f'{name.replace("_", " ")} {value:.4g}' for name, value in values.items()
