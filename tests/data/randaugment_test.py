@@ -356,7 +356,7 @@ def test_geometry_moves_the_dot(dot, name, magnitude, sign, place):
 @pytest.mark.parametrize(
   'name', ['Rotate', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY']
 )
-def test_what_moves_in_is_grey(levels, name):
+def test_what_moves_in_is_grey(name):
   image = np.zeros((40, 40, 3), np.uint8)
   result = apply(name, image, 15)
   values, counts = np.unique(result, return_counts=True)

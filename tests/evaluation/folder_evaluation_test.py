@@ -108,9 +108,7 @@ def test_a_flat_folder_is_evaluated_whole_and_its_own_in_part(
     assert words in task.data
 
 
-def test_a_folder_is_whole_for_a_model_of_other_data(
-  tmp_path, create_trained, data_options
-):
+def test_a_folder_is_whole_for_a_model_of_other_data(tmp_path, data_options):
   write_folder(tmp_path, {'ape': 0, 'bee': 1}, count=10)
   own = data_options(source='tfds', data_dir=str(tmp_path))
   data = data_options(source='folder', data_dir=str(tmp_path))

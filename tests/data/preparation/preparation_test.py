@@ -172,9 +172,7 @@ def test_a_full_disk_stops_it_with_nothing_half_written(disk_was_full):
   assert left == ['lock', 'preparation.json']
 
 
-def test_it_goes_on_when_there_is_room(
-  images, options, expected, request, tmp_path
-):
+def test_it_goes_on_when_there_is_room(images, options, expected, request):
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   request.getfixturevalue('disk_was_full')
   resource.setrlimit(resource.RLIMIT_FSIZE, limits)
