@@ -58,8 +58,8 @@ def verify_image(
 
   Returns:
     The same bytes if they will do, with the orientation that EXIF notes;
-    otherwise, turned upright, a JPEG of quality 95 without
-    chroma subsampling, or a PNG where both or only PNG are allowed.
+    otherwise, turned upright, a JPEG of quality 95 without chroma subsampling,
+    or a PNG where both or only PNG are allowed.
 
   Raises:
     DroppedImageError: the file is damaged, no image or too large.
