@@ -101,7 +101,7 @@ def compute_loss(
   Args:
     logits: [B, K], any float dtype; computed in float32.
     targets: [B, K] soft labels, of any float dtype: `create_soft_targets`.
-    options: Kind and label smoothing.
+    options: kind and label smoothing.
 
   Returns:
     [B] float32.

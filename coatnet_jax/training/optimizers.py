@@ -127,19 +127,19 @@ def create_optimizer(
   update of a schedule with warm-up has learning rate 0.
 
   Args:
-    learning_rate: Function of the number of updates made so far.
-    name: One of `OPTIMIZERS`.
-    b1: Decay of the average of gradients, in [0, 1).
-    b2: Decay of the average of squared gradients, in [0, 1).
-    eps: Added to the root of the second average; not negative.
+    learning_rate: function of the number of updates made so far.
+    name: name of the optimizer, one of `OPTIMIZERS`.
+    b1: decay of the average of gradients, in [0, 1).
+    b2: decay of the average of squared gradients, in [0, 1).
+    eps: number added to the root of the second average; not negative.
     weight_decay: factor of the decay of kernels; not negative.
-    clip_norm: Gradients whose global norm is larger are scaled down to it,
+    clip_norm: largest global norm of gradients, which are scaled down to it,
       all by one factor; 0 switches it off. The state has the same structure
       either way, so that a checkpoint resumes with another value.
-    layer_decay: Factor from the learning rate of a layer to that of the one
+    layer_decay: factor from the learning rate of a layer to that of the one
       before it, in (0, 1]: `layer_decay.compute_layer_scales`. 1 switches it
       off.
-    frozen: Regular expressions for the names of parameters that are left as
+    frozen: regular expressions for the names of parameters that are left as
       they are: `freezing.compute_frozen_mask`.
 
   Raises:

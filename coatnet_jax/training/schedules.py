@@ -33,12 +33,12 @@ def resolve_steps(
   """Returns a duration in optimizer steps, given in steps or in epochs.
 
   Args:
-    name: What the two config keys begin with, for errors: 'training.num'
-      stands for training.num_steps and training.num_epochs.
-    steps: The duration in optimizer steps, or 0 where epochs say it.
-    epochs: The duration in passes over the training data, or 0 where steps say
-      it. Rounded to the nearest step, and up to one step.
-    steps_per_epoch: Training examples / global batch size. Need not be whole:
+    name: start of the two config keys, for errors: 'training.num' stands
+      for training.num_steps and training.num_epochs.
+    steps: duration in optimizer steps, or 0 where epochs say it.
+    epochs: duration in passes over the training data, or 0 where steps say it.
+      Rounded to the nearest step, and up to one step.
+    steps_per_epoch: training examples / global batch size. Need not be whole:
       only the result is rounded.
 
   Returns:
@@ -131,17 +131,17 @@ def create_learning_rate_schedule(
   `num_steps - 1`, so the minimum itself is the rate of no update.
 
   Args:
-    peak_learning_rate: Rate at the end of warm-up; positive.
-    min_learning_rate: Rate at step `num_steps`. Not used by 'constant', which
+    peak_learning_rate: rate at the end of warm-up; positive.
+    min_learning_rate: rate at step `num_steps`. Not used by 'constant', which
       stays at the peak.
-    warmup_steps: Length of warm-up in steps, or 0.
-    warmup_epochs: The same in epochs, or 0. Where both are 0 the rate starts at
-      the peak.
-    max_warmup_fraction: Part of the run that a longer warm-up is shortened to,
+    warmup_steps: length of warm-up in steps, or 0.
+    warmup_epochs: length of warm-up in epochs, or 0. Where both are 0 the rate
+      starts at the peak.
+    max_warmup_fraction: part of the run that a longer warm-up is shortened to,
       or 0 to shorten none: `resolve_warmup`.
-    decay: One of `DECAYS`: 'cosine', 'linear' or 'constant'.
-    steps_per_epoch: Training examples / global batch size.
-    num_steps: Optimizer steps of the whole run, warm-up included.
+    decay: name of the decay, one of `DECAYS`: 'cosine', 'linear' or 'constant'.
+    steps_per_epoch: training examples / global batch size.
+    num_steps: optimizer steps of the whole run, warm-up included.
 
   Returns:
     A function of the step (an int or an integer scalar array), which returns
