@@ -47,12 +47,12 @@ def samples_at_hand(tmp_path, monkeypatch):
 
   monkeypatch.setattr(coatnet_jax, 'create_model', create_small)
   model = SMALL(num_classes=1000)
-  zeros = jax.tree.map(
+  ones = jax.tree.map(
     lambda leaf: np.ones(leaf.shape, np.float32),
     abstract_variables(model, (32, 32)),
   )
   for name in WEIGHTS:
-    save_file(timm.to_state_dict(zeros, model.variant), tmp_path / name)
+    save_file(timm.to_state_dict(ones, model.variant), tmp_path / name)
 
 
 def _make_smaller(text):

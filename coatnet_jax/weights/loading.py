@@ -131,6 +131,9 @@ def fit_variables(
   """
   own_size = model.variant.image_size
   target = abstract_variables(model, image_size or own_size)
+  head = None
+  if new_head is not None:
+    head = adaptation.initialize_head(model, image_size or own_size, new_head)
   if _LOGITS in target['params'] and count_classes(variables) is None:
     if new_head is None:
       raise UserError(
@@ -139,7 +142,10 @@ def fit_variables(
         ' be trained (new_head=jax.random.key(0)), or for none'
         ' (num_classes=0), which gives pooled features.'
       )
-    variables = _add_head(variables, model, image_size or own_size, new_head)
+    # What the file has of the head stays.
+    variables = {
+      name: {**head.get(name, {}), **variables[name]} for name in variables
+    }
     report(
       f'{source}: has no head; the head for {model.num_classes:,} classes is'
       ' newly initialised.'
@@ -148,12 +154,11 @@ def fit_variables(
   variables = _select(variables, target)
   if image_size is None:
     _check_grids(variables, target, own_size, source)
-  head = None
-  if new_head is not None:
-    head = adaptation.initialize_head(model, image_size or own_size, new_head)
-    head = head['params'].get(_LOGITS)
   variables, changes = adaptation.adapt_variables(
-    variables, target, new_head=head, source=source
+    variables,
+    target,
+    new_head=head and head['params'].get(_LOGITS),
+    source=source,
   )
   for change in changes:
     report(f'{source}: {change}.')
@@ -165,17 +170,6 @@ def count_classes(variables: Any) -> int | None:
   if _LOGITS not in variables['params']:
     return None
   return variables['params'][_LOGITS]['kernel'].shape[-1]
-
-
-def _add_head(
-  variables: Any,
-  model: nn.Module,
-  image_size: tuple[int, int],
-  key: jax.Array,
-) -> Any:
-  """Returns variables with what they lack of the head as it is initialised."""
-  head = adaptation.initialize_head(model, image_size, key)
-  return {name: {**head.get(name, {}), **variables[name]} for name in variables}
 
 
 def abstract_variables(model: nn.Module, image_size: tuple[int, int]) -> Any:

@@ -20,8 +20,6 @@ PARAMS = {
     'bias': np.full(4, 2.0, np.float32),
   },
 }
-KERNEL = ('head_logits', 'kernel')
-BIAS = ('head_logits', 'bias')
 
 
 def _gradient(value):
