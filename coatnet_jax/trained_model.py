@@ -231,7 +231,7 @@ def find_checkpoint(path: str | os.PathLike[str]) -> epath.Path:
   """Finds the directory of the checkpoint that a path means.
 
   Args:
-    path: a workdir, for its best checkpoint, or the newest where none was
+    path: workdir, for its best checkpoint, or the newest where none was
       evaluated; or the directory of one step, which may be a copy.
 
   Raises:

@@ -100,7 +100,7 @@ def find_rule(name: str, shape: tuple[int, ...]) -> tuple[str | None, ...]:
   """Returns the mesh axes of an array's axes, of any mesh.
 
   Args:
-    name: with slashes: 'params/s1_block_0/expand/kernel'.
+    name: name with slashes: 'params/s1_block_0/expand/kernel'.
     shape: shape of the array.
 
   Raises:

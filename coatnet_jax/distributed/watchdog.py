@@ -65,7 +65,7 @@ class Beat:
     host: name of the host it runs on.
     number: number of this beat.
     begun: number of things that its main thread has begun.
-    doing: the last of them, after "It was".
+    doing: words for the last of them, for after "It was".
     error: what ended it, if something has.
     is_broken: whether the error may be another process's end.
     is_finished: whether it waits for the others to finish too.

@@ -49,7 +49,7 @@ class Stage(Options):
   """Blocks at one resolution.
 
   Attributes:
-    runs: the blocks, in order; CoAtNet-6 and -7 mix two kinds in S3.
+    runs: runs of equal blocks, in order; CoAtNet-6 and -7 mix two kinds in S3.
     stride: stride of the first block.
   """
 

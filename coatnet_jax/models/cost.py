@@ -123,7 +123,7 @@ def count_program_multiply_adds(
   counts: on a CPU, a depthwise convolution is written without any.
 
   Args:
-    program: the `jaxpr` of what `jax.make_jaxpr` returns.
+    program: `jaxpr` of what `jax.make_jaxpr` returns.
     varies: whether what depends on an argument counts, for each; all if None.
 
   Raises:

@@ -66,7 +66,7 @@ def count_frozen(params: Any, patterns: Sequence[str]) -> int:
   """Returns how many numbers the frozen parameters are.
 
   Args:
-    params: a tree of arrays or `jax.ShapeDtypeStruct`.
+    params: tree of arrays or `jax.ShapeDtypeStruct`.
     patterns: regular expressions, as `compute_frozen_mask` takes them.
   """
   sizes = jax.tree.map(

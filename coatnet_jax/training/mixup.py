@@ -27,8 +27,8 @@ class MixupOptions(Options, section='config.mixup'):
     mixup_alpha: alpha of Beta(alpha, alpha), MixUp's weight; 0 switches
       MixUp off. The paper's ImageNet-1k recipe has 0.8.
     cutmix_alpha: alpha of CutMix, which the paper does not use.
-    cutmix_probability: where both are on, part of the examples that CutMix
-      mixes.
+    cutmix_probability: part of the examples that CutMix mixes, where both are
+      on.
 
   Raises:
     UserError: An alpha is negative, or the probability outside 0 .. 1.

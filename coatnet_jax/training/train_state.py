@@ -19,7 +19,7 @@ class TrainState:
     batch_stats: running BatchNorm statistics, float32.
     opt_state: state of the optimizer.
     ema: `{'params', 'batch_stats'}` averaged over steps, or None.
-    key: the run's PRNG key; a step's key is this one with the step folded in.
+    key: PRNG key of the run; a step's key is this one with the step folded in.
   """
 
   step: jax.Array
@@ -69,7 +69,7 @@ def create_train_state(
   Args:
     key: typed PRNG key of the run.
     model: model from `coatnet_jax.create_model`.
-    tx: the optimizer.
+    tx: optimizer of the run.
     image_size: (height, width) in pixels.
     use_ema: whether averages are kept.
   """
