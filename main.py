@@ -151,8 +151,6 @@ def parse_flags(argv: list[str]) -> list[str]:
     remaining = flags.FLAGS(arguments)
     _CONFIG.value.keys()  # Where its file cannot be loaded, this says so.
     return remaining
-  except UserError as error:
-    sys.exit(f'Error: {error}')
   except flags.Error as error:
     sys.exit(f'Error: {config_flag.describe_flag_error(error)}')
   except Exception as error:  # Whatever the config's file does wrong.

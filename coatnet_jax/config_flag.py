@@ -5,6 +5,7 @@ config: main.py and tools.plan do.
 """
 
 import difflib
+import itertools
 import os
 import pathlib
 import re
@@ -34,7 +35,7 @@ def check_config_file(arguments: list[str]) -> None:
   Raises:
     UserError: there is no such Python file; with those that there are.
   """
-  for flag, following in zip(arguments, [*arguments[1:], ''], strict=True):
+  for flag, following in itertools.pairwise([*arguments, '']):
     if flag == '--':
       return
     if not (found := re.fullmatch('--?config(?:=(.*))?', flag, re.DOTALL)):
@@ -75,6 +76,8 @@ def describe_flag_error(error: Exception) -> str:
 
 def describe_config_error(error: Exception) -> str:
   """Returns what is wrong with a config, and where if it is in its file."""
+  if isinstance(error, UserError):
+    return str(error)
   frames = traceback.extract_tb(error.__traceback__)
   where = ''.join(
     f'{frame.filename}, line {frame.lineno}: '

@@ -62,8 +62,6 @@ def load_config(arguments: Sequence[str]) -> ConfigDict:
     return holder.value
   except flags.Error as error:
     raise UserError(config_flag.describe_flag_error(error)) from error
-  except UserError:
-    raise
   except Exception as error:  # Whatever the config's file does wrong.
     raise UserError(config_flag.describe_config_error(error)) from error
 

@@ -30,6 +30,13 @@ MISTAKES = (
       'A misspelt key is shown with the line of a library.',
       'main_test.py::test_a_misspelt_key_in_a_file_is_shown_with_its_line',
     ),
+    (
+      'config_that_is_not_there',
+      "if os.path.isfile(path) and path.endswith('.py'):",
+      "if path.endswith('.py'):",
+      'A misspelt file is an errno, without those that there are.',
+      'main_test.py',
+    ),
   ),
   *in_file(
     'tools/command_line.py',
