@@ -39,19 +39,10 @@ def _parsed_flags():
 
 @pytest.fixture(scope='module')
 def tiny_variant():
-  """Adds the variant 'tiny': a block of each stage, quick to compile."""
+  """Adds the variant 'tiny': a block of each kind, quick to compile."""
   from coatnet_jax.models import variants
+  from tests.tiny_variant import TINY
 
-  transformer = [variants.Blocks('transformer', 1, 32)]
-  variants.VARIANTS['tiny'] = variants.Variant(
-    stem=variants.StemOptions(widths=(8, 8)),
-    stages=(
-      variants.Stage((variants.Blocks('mbconv', 1, 8),), 1),
-      variants.Stage((variants.Blocks('mbconv', 1, 16),)),
-      variants.Stage(tuple(transformer), 1),
-      variants.Stage(tuple(transformer), 1),
-    ),
-    kernel_init='lecun_normal',
-  )
-  yield
-  del variants.VARIANTS['tiny']
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(variants.VARIANTS, 'tiny', TINY)
+    yield

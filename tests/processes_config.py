@@ -2,22 +2,12 @@
 
 from coatnet_jax.models import variants
 from configs import quickstart
-
-_TINY = variants.Variant(
-  stem=variants.StemOptions(widths=(8, 8)),
-  stages=(
-    variants.Stage((variants.Blocks('mbconv', 1, 8),), 1),
-    variants.Stage((variants.Blocks('mbconv', 1, 16),)),
-    variants.Stage((variants.Blocks('transformer', 1, 32),), 1),
-    variants.Stage((variants.Blocks('transformer', 1, 32),), 1),
-  ),
-  kernel_init='lecun_normal',
-)
+from tests.tiny_variant import TINY
 
 
 def get_config():
   """Returns a run of all that depends on the batch: BatchNorm, MixUp, ..."""
-  variants.VARIANTS['tiny'] = _TINY
+  variants.VARIANTS['tiny'] = TINY
   config = quickstart.get_config()
   config.model.name = 'tiny'
   config.model.stochastic_depth_rate = 0.3
@@ -28,6 +18,7 @@ def get_config():
   config.training.num_steps = 5
   config.training.global_batch_size = 16
   config.training.ema_decay = 0.5
+  config.data.train_split = 'train[:1000]'
   config.data.eval_split = 'test[:101]'
   config.evaluation.global_batch_size = 24
   config.logging.every_steps = 1

@@ -179,6 +179,25 @@ _attend.defvjp(_forward, _backward)
 def _run(options, xla, pallas, *operands):
   """Runs one of two functions, by implementation and platform."""
   xla = functools.partial(xla, grid=options.grid, scale=options.scale)
+  kernel = _bind_kernel(pallas, options)
+  if options.implementation == 'xla':
+    return xla(*operands)
+  if options.interpret:
+    return kernel(*operands)
+
+  if options.implementation == 'pallas':
+    return call_tpu_only(kernel, *operands, otherwise=_NO_KERNEL)
+  on_tpu = functools.partial(call_tpu_only, kernel)
+  return lax.platform_dependent(*operands, tpu=on_tpu, default=xla)
+
+
+@functools.cache
+def _bind_kernel(pallas, options):
+  """Returns the kernel as a function of arrays.
+
+  It is the same function for the same options, so that JAX traces it once for
+  all equal blocks of a model, which takes as long as the rest of a block.
+  """
 
   def kernel(*operands):
     # It reads a form of its own, made of the table.
@@ -192,15 +211,7 @@ def _run(options, xla, pallas, *operands):
       interpret=options.interpret,
     )
 
-  if options.implementation == 'xla':
-    return xla(*operands)
-  if options.interpret:
-    return kernel(*operands)
-
-  if options.implementation == 'pallas':
-    return call_tpu_only(kernel, *operands, otherwise=_NO_KERNEL)
-  on_tpu = functools.partial(call_tpu_only, kernel)
-  return lax.platform_dependent(*operands, tpu=on_tpu, default=xla)
+  return kernel
 
 
 def _check_shapes(q, k, v, bias_table, grid):

@@ -167,10 +167,10 @@ def test_feature_maps(tiny_variant):
   whole = coatnet_jax.create_model('tiny')
   backbone = coatnet_jax.create_model('tiny', feature_maps=('s1', 's2'))
   assert [(f.name, f.stride, f.width) for f in backbone.feature_info] == [
-    ('s1', 2, 8),
-    ('s2', 4, 16),
+    ('s1', 2, 16),
+    ('s2', 4, 32),
   ]
-  assert [f.stride for f in whole.feature_info] == [2, 2, 4, 4, 4]
+  assert [f.stride for f in whole.feature_info] == [2, 2, 4]
   images = jax.random.normal(jax.random.key(1), (2, 8, 16, 3))
   variables = jax.jit(lambda x: whole.init(jax.random.key(0), x, train=False))(
     images
@@ -194,8 +194,8 @@ def test_feature_maps(tiny_variant):
 
   maps, intermediates = apply(variables, images)
   assert jax.tree.map(jnp.shape, maps) == {
-    's1': (2, 4, 8, 8),
-    's2': (2, 2, 4, 16),
+    's1': (2, 4, 8, 16),
+    's2': (2, 2, 4, 32),
   }
   for name, value in maps.items():
     np.testing.assert_allclose(value, intermediates[name], rtol=1e-6)

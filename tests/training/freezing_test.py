@@ -110,8 +110,8 @@ def _count_operations(jaxpr, counts=None):
 
 @pytest.mark.usefixtures('tiny_variant')
 def test_a_step_moves_what_is_not_frozen():
-  # S0 and S1 whole; of S2 only a part, so that it is trained.
-  frozen = ('^s[01]_', '^s2_block_0/expand/')
+  # S0 whole; of S1 only a part, so that it is trained.
+  frozen = ('^s0_', '^s1_block_0/expand/')
   run, (_, abstract_state) = _abstract(frozen, gradient_accumulation_steps=3)
   rng = np.random.default_rng(0)
   # Statistics too, whose mean over three parts is not always exact.
@@ -137,11 +137,10 @@ def test_a_step_moves_what_is_not_frozen():
       strict=True,
     )
   }
-  still = ('params/s0_', 'params/s1_', 'params/s2_block_0/expand/')
-  still += ('batch_stats/s0_', 'batch_stats/s1_')
+  still = ('params/s0_', 'params/s1_block_0/expand/', 'batch_stats/s0_')
   for name, has_moved in moved.items():
     assert has_moved != name.startswith(still), name
-  assert moved['batch_stats/s2_block_0/pre_norm/mean']
+  assert moved['batch_stats/s1_block_0/pre_norm/mean']
 
 
 @pytest.mark.usefixtures('tiny_variant')
@@ -312,7 +311,7 @@ def test_bad_patterns_are_refused_before_anything_is_written(tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures('tiny_variant')
 def test_a_frozen_run_goes_on(tmp_path):
-  config = _config(('^s[0-3]_',), num_steps=2)
+  config = _config(('^s[01]_',), num_steps=2)
   config.data.eval_split = 'test[:50]'
   config.checkpoint.every_steps = 1
   config.optimizer.layer_decay = 0.5
