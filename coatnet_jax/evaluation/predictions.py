@@ -235,9 +235,11 @@ def run_over_source(
   def run():
     read = (_count_corrupt(batch, counter) for batch in batches)
     outputs = _read_behind(step(place(batch)) for batch in read)
-    terminal.begin('reading images', f'batch 1 of {len(batches)}')
+    terminal.begin('reading images', f'0 of {len(batches)} batches read')
     for number, output in enumerate(outputs):
-      terminal.begin('reading images', f'batch {number + 1} of {len(batches)}')
+      terminal.begin(
+        'reading images', f'{number + 1} of {len(batches)} batches read'
+      )
       corrupt, mask = output.pop('corrupt'), output.pop('mask')
       for index in corrupt[corrupt >= 0].tolist():
         report_undecodable(index)

@@ -23,9 +23,6 @@ _JPEG_QUALITY = 95
 # Formats that are not looked for are not opened: Pillow knows dozens.
 _FORMATS = ('JPEG', 'PNG', 'BMP', 'GIF', 'WEBP', 'TIFF')
 
-# Pixels are counted here, for every format, before any is decoded.
-PIL.Image.MAX_IMAGE_PIXELS = None
-
 
 class DroppedImageError(ValueError):
   """An image that cannot be kept; the message says why."""
@@ -99,6 +96,10 @@ def _read_header(data: bytes) -> tuple[str, str, tuple[int, int]]:
   try:
     with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
       return image.format.lower().replace('mpo', 'jpeg'), image.mode, image.size
+  except PIL.Image.DecompressionBombError as error:
+    # Pillow's error is for twice the limit that decoding.py sets.
+    limit = 2 * PIL.Image.MAX_IMAGE_PIXELS
+    raise DroppedImageError(f'more than {limit:,} pixels') from error
   except Exception as error:  # Damaged headers raise nearly anything.
     raise DroppedImageError('not an image, or its header is damaged') from error
 

@@ -121,7 +121,7 @@ def test_the_reasons_are_in_the_report(prepared):
     'truncated JPEG',
     'empty file',
     'not an image',
-    '60000 x 60000 pixels, more than 100,000,000',
+    'more than 1,073,741,824 pixels',
     'PNG encoded as JPEG',
     'CMYK JPEG encoded as JPEG',
     'GIF encoded as JPEG',
