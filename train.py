@@ -19,13 +19,14 @@ from ml_collections import ConfigDict
 
 from coatnet_jax import checkpoint, paths
 from coatnet_jax.data import batching, damage
-from coatnet_jax.distributed import compiled_step, processes
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.eval_step import evaluate
 from coatnet_jax.initial_state import follow_init_from, prepare_train_state
 from coatnet_jax.run import Run, create_run, resolve_values
 from coatnet_jax.terminal import Terminal
+from coatnet_jax.tpu_compiler import compiled_step
 from coatnet_jax.training import accumulation, freezing, reporting
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.image_normalization import normalize_images

@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import coatnet_jax
+from coatnet_jax.planning.plan_config import load_config
 from coatnet_jax.run import create_run
 from coatnet_jax.trained_model import load_trained_model
 from coatnet_jax.weights import timm
@@ -21,7 +22,6 @@ from coatnet_jax.weights.loading import abstract_variables
 from tests import documents
 from tests.documents import ROOT, Block
 from tools import import_timm, prepare, variants
-from tools.plan_config import load_config
 
 SAMPLES = documents.find_blocks('python')
 NAME = 'test_coatnet'

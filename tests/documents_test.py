@@ -13,10 +13,10 @@ from absl import flags
 
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.errors import UserError
+from coatnet_jax.planning.plan_config import PlannedSource, load_config
 from coatnet_jax.run import create_run
 from tests import documents
 from tests.documents import ROOT, SOURCES, Block
-from tools.plan_config import PlannedSource, load_config
 
 # Of a small folder, ImageNet-21k and JFT-3B.
 SIZES = (10_000, 14_000_000, 3_000_000_000)
@@ -57,7 +57,7 @@ def check(monkeypatch) -> Callable[[list[str]], None]:
     raise _ParsedError
 
   monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_args)
-  monkeypatch.setattr('tools.plan_config.load_config', load)
+  monkeypatch.setattr('coatnet_jax.planning.plan_config.load_config', load)
 
   def check_command(words: list[str]) -> None:
     words = [PLACEHOLDERS.get(word, word) for word in words]

@@ -12,10 +12,11 @@ import train
 from coatnet_jax import paths
 from coatnet_jax.data.tfds_source import preparation_command
 from coatnet_jax.errors import UserError
+from coatnet_jax.planning import plan_config
 from coatnet_jax.training import reporting
 from coatnet_jax.training.workdir import claim_workdir
 from configs import base, quickstart
-from tools import command_line, import_timm, plan_config
+from tools import command_line, import_timm
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -91,8 +91,8 @@ import sys
 import jax, numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from coatnet_jax.distributed import compiled_step
-from tests.distributed.compiled_step_test import _lower
+from coatnet_jax.tpu_compiler import compiled_step
+from tests.tpu_compiler.compiled_step_test import _lower
 
 index, action, path, address = int(sys.argv[1]), *sys.argv[2:]
 # A CPU's program that comes out of the cache cannot be saved again.

@@ -12,10 +12,10 @@ from jax.experimental.layout import Format, Layout
 from jax.sharding import SingleDeviceSharding
 
 from coatnet_jax import terminal
-from coatnet_jax.distributed.compiler_report import compile_or_explain
-from coatnet_jax.distributed.topologies import Chip
 from coatnet_jax.errors import UserError
 from coatnet_jax.ops.relative_attention import relative_attention
+from coatnet_jax.tpu_compiler.compiler_report import compile_or_explain
+from coatnet_jax.tpu_compiler.topologies import Chip
 
 DIRECTIONS = ('forward', 'forward+backward')
 

@@ -6,8 +6,8 @@
 
 Without a TPU it compiles for the chips and prints what their compiler says: no
 number is measured. That needs libtpu: requirements-tpu-compiler.txt. How cycles
-and bytes are counted, coatnet_jax/distributed/compiler_report.py explains. On a
-machine with a TPU it times instead, as --measure does on any machine.
+and bytes are counted, coatnet_jax/tpu_compiler/compiler_report.py explains.
+On a machine with a TPU it times instead, as --measure does on any machine.
 
 Cycles are millions; 'ms' is cycles at the chip's clock; 'of XLA' is cycles
 relative to the better of the two forms without a kernel, 'xla' and 'reference'.
@@ -54,9 +54,9 @@ from typing import Any
 
 import jax
 
-from coatnet_jax.distributed import compiler_report, topologies
 from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import to_json
+from coatnet_jax.tpu_compiler import compiler_report, topologies
 from tools import command_line
 from tools.attention_programs import (
   CASES,

@@ -37,17 +37,19 @@ from collections.abc import Iterable
 import jax
 from ml_collections import ConfigDict
 
-from coatnet_jax.distributed import compiled_step, mesh, topologies
+import train
+from coatnet_jax.distributed import mesh
 from coatnet_jax.errors import UserError
-from coatnet_jax.strict_json import to_json
-from tools import (
-  command_line,
+from coatnet_jax.planning import (
   plan_config,
   plan_page,
   plan_program,
   plan_search,
 )
-from tools.plan_page import Plan, Target
+from coatnet_jax.planning.plan_page import Plan, Target
+from coatnet_jax.strict_json import to_json
+from coatnet_jax.tpu_compiler import compiled_step, topologies
+from tools import command_line
 
 # Of what is special of a plan among others: 'remat=expansions (config)'.
 _LABEL_WIDTH = 25
@@ -137,7 +139,7 @@ def main(arguments: list[str]) -> int:
 
   def plan(config: ConfigDict) -> Plan:
     run = plan_program.resolve_run(config, target, sources)
-    program = plan_program.compile_program(run)
+    program = plan_program.compile_program(run, train.jit_train_step)
     if options.save_compiled and program.compiled is not None:
       compiled_step.save_compiled(
         options.save_compiled, program.lowered, program.compiled, run.mesh

@@ -18,6 +18,8 @@ ROOMS = (
   'coatnet_jax/evaluation',
   'coatnet_jax/models',
   'coatnet_jax/ops',
+  'coatnet_jax/planning',
+  'coatnet_jax/tpu_compiler',
   'coatnet_jax/training',
   'coatnet_jax/weights',
 )

@@ -1,4 +1,4 @@
-"""Mistakes in meshes, shardings, processes, and reports of the compiler."""
+"""Mistakes in meshes, shardings and processes."""
 
 from tests.mutation.mistake import in_file
 
@@ -149,104 +149,6 @@ MISTAKES = (
       "if words['address']:",
       'Whoever is killed says that process 0 is gone.',
       'distributed/processes_test.py',
-    ),
-  ),
-  *in_file(
-    'coatnet_jax/distributed/compiled_step.py',
-    (
-      'kernels_body_counts',
-      "_KERNEL_BODY.sub('', lowered.as_text())",
-      'lowered.as_text()',
-      'A compiled step is never found to be that of the same program.',
-      'distributed/compiled_step_test.py',
-    ),
-    (
-      'number_of_devices_ignored',
-      "f'{mesh.size} x {device.device_kind}'",
-      "f'{device.device_kind}'",
-      'A program for 4 devices is loaded on 8.',
-      'distributed/compiled_step_test.py',
-    ),
-  ),
-  *in_file(
-    'coatnet_jax/distributed/topologies.py',
-    (
-      'any_side_makes_a_ring',
-      'is_torus = all(length % 4 == 0 for length in self.grid)',
-      'is_torus = any(length % 4 == 0 for length in self.grid)',
-      'Slices that are no whole cubes are planned with rings.',
-      'distributed/topologies_test.py',
-    ),
-    (
-      'one_core_of_v5p',
-      'math.prod(grid) * CHIPS[chip_name].num_cores',
-      'math.prod(grid)',
-      'v5p-8 is taken for eight chips, and is four.',
-      'distributed/topologies_test.py',
-    ),
-  ),
-  *in_file(
-    'coatnet_jax/distributed/collectives.py',
-    (
-      'reduced_in_one_round',
-      "'all-reduce': 2 * others",
-      "'all-reduce': others",
-      'An all-reduce is said to send half of what it does.',
-      'distributed/collectives_test.py',
-    ),
-    (
-      'collectives_counted_twice',
-      'if not channel or key not in seen:',
-      'if channel or key not in seen:',
-      'A collective that the program names twice is counted twice.',
-      'distributed/collectives_test.py',
-    ),
-  ),
-  *in_file(
-    'coatnet_jax/distributed/compiled_text.py',
-    (
-      'loops_run_once',
-      'inner_times *= inner_trips',
-      'inner_times *= 1',
-      'What is in a loop is counted once.',
-      'distributed/compiled_text_test.py distributed/compiler_report_test.py',
-    ),
-  ),
-  *in_file(
-    'coatnet_jax/distributed/compiler_report.py',
-    (
-      'kernels_run_once',
-      'cycles=count * call.steps * times,',
-      'cycles=count * call.steps,',
-      'The cycles of a kernel in a loop are those of one trip.',
-      'distributed/compiler_report_test.py',
-    ),
-    (
-      'copies_are_free',
-      'return destination.num_bytes * (source.in_hbm + destination.in_hbm)',
-      'return destination.num_bytes * (source.in_hbm and destination.in_hbm)',
-      'What is copied between HBM and VMEM counts as no traffic.',
-      'distributed/compiler_report_test.py',
-    ),
-  ),
-  *in_file(
-    'coatnet_jax/distributed/cycle_breakdown.py',
-    (
-      'gradients_are_optimizer',
-      "(r'jvp\\(', 'loss'),",
-      "(r'jvp\\(', 'optimizer'),",
-      'Cycles of the loss are called those of the optimizer.',
-      'distributed/cycle_breakdown_test.py',
-    ),
-  ),
-  *in_file(
-    'coatnet_jax/distributed/pallas_schedules.py',
-    (
-      'one_core_works',
-      'sizes[axis] = -(-sizes[axis] // num_cores)',
-      'sizes[axis] = -(-sizes[axis] // 1)',
-      'Kernels on chips of two cores take twice the steps.',
-      'distributed/pallas_schedules_test.py',
     ),
   ),
 )

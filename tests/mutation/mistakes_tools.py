@@ -155,50 +155,6 @@ MISTAKES = (
     ),
   ),
   *in_file(
-    'tools/plan_page.py',
-    (
-      'chips_of_one_slice',
-      'return self.num_slices * self.slice.num_devices',
-      'return self.slice.num_devices',
-      'A pod of several slices is planned as one.',
-      'tools/plan_page_test.py',
-    ),
-    (
-      'training_is_one_pass',
-      "f' {3 * flops / 1e9:,.2f} G in training'",
-      "f' {2 * flops / 1e9:,.2f} G in training'",
-      'FLOPs of training leave out half of the backward pass.',
-      'tools/plan_page_test.py tools/plan_test.py',
-    ),
-  ),
-  *in_file(
-    'tools/plan_search.py',
-    (
-      'parts_lost',
-      'tried.training.global_batch_size = size * shards * parts',
-      'tried.training.global_batch_size = size * shards',
-      'The search for a batch forgets that it is computed in parts.',
-      'tools/plan_arguments_test.py',
-    ),
-    (
-      'true_is_any_text',
-      "value == 'True' if kind is bool else kind(value)",
-      'kind(value)',
-      '--compare=scan=False compares with scanning.',
-      'tools/plan_arguments_test.py',
-    ),
-  ),
-  *in_file(
-    'tools/plan_config.py',
-    (
-      'one_size_is_enough',
-      'if (num_examples is None) != (num_classes is None):',
-      'if num_examples is None and num_classes is not None:',
-      '--train_examples without --num_classes is a traceback.',
-      'tools/plan_arguments_test.py',
-    ),
-  ),
-  *in_file(
     'tools/prepare.py',
     (
       'dry_run_is_wet',

@@ -5,14 +5,14 @@ import re
 import jax
 import pytest
 
-from coatnet_jax.distributed import topologies
-from coatnet_jax.distributed.compiled_text import Array
-from coatnet_jax.distributed.compiler_report import (
+from coatnet_jax.errors import UserError
+from coatnet_jax.tpu_compiler import topologies
+from coatnet_jax.tpu_compiler.compiled_text import Array
+from coatnet_jax.tpu_compiler.compiler_report import (
   Operation,
   OutOfMemoryError,
   Report,
 )
-from coatnet_jax.errors import UserError
 from tools import attention_programs, benchmark_attention
 
 SMALL = ['--grid=3x2', '--batch=2', '--heads=2', '--head_dim=8']

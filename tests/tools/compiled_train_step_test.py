@@ -7,9 +7,9 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import train
-from coatnet_jax.distributed import compiled_step
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
+from coatnet_jax.tpu_compiler import compiled_step
 
 pytestmark = pytest.mark.slow
 

@@ -131,7 +131,10 @@ def test_ctrl_c_while_a_tool_is_loaded():
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (['-m', 'tools.plan_page'], 'tools.plan_page is no tool; there are'),
+    (
+      ['-m', 'tools.attention_tables'],
+      'tools.attention_tables is no tool; there are',
+    ),
     (['-m', 'tools'], 'tools is no tool; there are'),
     (['train.py'], 'run\n  python main.py'),
   ],

@@ -3,10 +3,11 @@ import json
 import jax
 import pytest
 
-from coatnet_jax.distributed import topologies
 from coatnet_jax.errors import UserError
-from tests.tools.plan_examples import PLAN, TOO_LARGE
-from tools import plan, plan_config, plan_program
+from coatnet_jax.planning import plan_config, plan_program
+from coatnet_jax.tpu_compiler import topologies
+from tests.planning.plan_examples import PLAN, TOO_LARGE
+from tools import plan
 
 COATNET_0 = '--config=configs/coatnet_0.py'
 
@@ -28,7 +29,7 @@ def planned(monkeypatch):
   """Returns a list of plans that take the place of the compiler's."""
   plans, runs = [], []
 
-  def compile_program(run):
+  def compile_program(run, jit_train_step):
     runs.append(run)
 
   monkeypatch.setattr(plan_program, 'compile_program', compile_program)

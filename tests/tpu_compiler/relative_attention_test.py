@@ -94,7 +94,7 @@ SHARDED = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from coatnet_jax.distributed import compiler_report, topologies
+from coatnet_jax.tpu_compiler import compiler_report, topologies
 from coatnet_jax.ops.relative_attention import relative_attention
 
 devices = topologies.create_abstract_devices('v5e')

@@ -10,8 +10,8 @@ import numpy as np
 
 import train
 from coatnet_jax import checkpoint
-from coatnet_jax.distributed import compiled_step
 from coatnet_jax.initial_state import abstract_train_state
+from coatnet_jax.tpu_compiler import compiled_step
 from coatnet_jax.training import reporting
 from tests.wiring import runs
 from tests.wiring.pictures import Pictures, level

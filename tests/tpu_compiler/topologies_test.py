@@ -3,8 +3,8 @@ import importlib.util
 
 import pytest
 
-from coatnet_jax.distributed import topologies
 from coatnet_jax.errors import UserError
+from coatnet_jax.tpu_compiler import topologies
 
 
 @pytest.mark.parametrize(

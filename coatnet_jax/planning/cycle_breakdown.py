@@ -9,7 +9,7 @@ import collections
 import re
 from collections.abc import Callable, Iterable
 
-from coatnet_jax.distributed.compiler_report import Operation
+from coatnet_jax.tpu_compiler.compiler_report import Operation
 
 # In the order in which they are shown.
 STAGES = (

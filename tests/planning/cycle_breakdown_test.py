@@ -1,7 +1,7 @@
 import pytest
 
-from coatnet_jax.distributed import cycle_breakdown
-from coatnet_jax.distributed.compiler_report import Operation
+from coatnet_jax.planning import cycle_breakdown
+from coatnet_jax.tpu_compiler.compiler_report import Operation
 
 # Blocks that are functions, recomputed and in a loop.
 LOOP = (

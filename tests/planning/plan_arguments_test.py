@@ -3,9 +3,9 @@
 import pytest
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.planning import plan_config, plan_search
 from configs import coatnet_0
-from tests.tools.plan_search_test import FakePlanner
-from tools import plan_config, plan_search
+from tests.planning.plan_search_test import FakePlanner
 
 
 @pytest.mark.parametrize(

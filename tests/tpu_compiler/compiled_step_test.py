@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from coatnet_jax.distributed import compiled_step
 from coatnet_jax.errors import UserError
+from coatnet_jax.tpu_compiler import compiled_step
 
 
 @pytest.fixture(scope='module')

@@ -1,9 +1,9 @@
 import dataclasses
 
-from coatnet_jax.distributed import topologies
-from tests.tools.plan_examples import PLAN, TOO_LARGE
-from tools import plan_page
-from tools.plan_page import Target
+from coatnet_jax.planning import plan_page
+from coatnet_jax.planning.plan_page import Target
+from coatnet_jax.tpu_compiler import topologies
+from tests.planning.plan_examples import PLAN, TOO_LARGE
 
 PAGE = """\
 Plan of configs/coatnet_0.py on 2 x v5e-16

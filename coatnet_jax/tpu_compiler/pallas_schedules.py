@@ -31,8 +31,8 @@ import numpy as np
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import SingleDeviceSharding
 
-from coatnet_jax.distributed import topologies
 from coatnet_jax.errors import UserError
+from coatnet_jax.tpu_compiler import topologies
 
 # What the compiled program calls a Pallas kernel.
 KERNEL_TARGET = 'tpu_custom_call'

@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.planning import plan_search
 from configs import coatnet_0
-from tests.tools.plan_examples import GIB, PLAN, TOO_LARGE
-from tools import plan_search
+from tests.planning.plan_examples import GIB, PLAN, TOO_LARGE
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ Nothing is computed here that is not in the plan; where it is from is
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from coatnet_jax.distributed import topologies
+from coatnet_jax.tpu_compiler import topologies
 
 _GIB = 2**30
 

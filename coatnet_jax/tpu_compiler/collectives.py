@@ -7,7 +7,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-from coatnet_jax.distributed.compiled_text import (
+from coatnet_jax.tpu_compiler.compiled_text import (
   Instruction,
   Program,
 )

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tools.plan_page import Plan
+from coatnet_jax.planning.plan_page import Plan
 
 GIB = 2**30
 PLAN = Plan(

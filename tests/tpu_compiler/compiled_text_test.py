@@ -1,6 +1,6 @@
 import pytest
 
-from coatnet_jax.distributed.compiled_text import (
+from coatnet_jax.tpu_compiler.compiled_text import (
   Array,
   parse_arrays,
   parse_program,

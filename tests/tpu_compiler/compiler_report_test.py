@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 
-from coatnet_jax.distributed import compiler_report
-from coatnet_jax.distributed.collectives import find_collectives
-from coatnet_jax.distributed.compiled_text import Array, parse_program
-from coatnet_jax.distributed.pallas_schedules import KernelCall
+from coatnet_jax.tpu_compiler import compiler_report
+from coatnet_jax.tpu_compiler.collectives import find_collectives
+from coatnet_jax.tpu_compiler.compiled_text import Array, parse_program
+from coatnet_jax.tpu_compiler.pallas_schedules import KernelCall
 
 # As libtpu writes it, shortened: a slice goes to VMEM in the background, a
 # product takes it there, a kernel runs twice, and its result is summed.

@@ -30,21 +30,21 @@ from collections.abc import Iterator, Mapping
 
 import jax
 
-from coatnet_jax.distributed import topologies
-from coatnet_jax.distributed.collectives import Collective, find_collectives
-from coatnet_jax.distributed.compiled_text import (
+from coatnet_jax.errors import UserError
+from coatnet_jax.tpu_compiler import topologies
+from coatnet_jax.tpu_compiler.collectives import Collective, find_collectives
+from coatnet_jax.tpu_compiler.compiled_text import (
   Array,
   Instruction,
   Program,
   parse_program,
 )
-from coatnet_jax.distributed.pallas_schedules import (
+from coatnet_jax.tpu_compiler.pallas_schedules import (
   KERNEL_TARGET,
   KernelCall,
   compile_schedules,
   find_kernel_calls,
 )
-from coatnet_jax.errors import UserError
 
 # They move nothing: names for what is there, or the end of what began before.
 _FREE_OPCODES = frozenset(

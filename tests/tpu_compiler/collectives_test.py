@@ -1,11 +1,11 @@
 import pytest
 
-from coatnet_jax.distributed.collectives import (
+from coatnet_jax.tpu_compiler.collectives import (
   Collective,
   find_collectives,
   read_group_size,
 )
-from coatnet_jax.distributed.compiled_text import parse_program
+from coatnet_jax.tpu_compiler.compiled_text import parse_program
 
 # As libtpu writes it, shortened: a gather in the background, another in the
 # fusions that are computed meanwhile, a reduction of two arrays in a loop of

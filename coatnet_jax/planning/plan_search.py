@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from coatnet_jax.distributed import mesh
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.block_sequence import REMAT_POLICIES
-from tools.plan_page import Plan
+from coatnet_jax.planning.plan_page import Plan
 
 # What --compare may name: the config's key, and the values to try.
 CHOICES = {

@@ -11,27 +11,22 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-import train
 from coatnet_jax import terminal
 from coatnet_jax.data.image_source import ImageSource
-from coatnet_jax.distributed import (
-  collectives,
-  compiler_report,
-  cycle_breakdown,
-  mesh,
-  topologies,
-)
+from coatnet_jax.distributed import mesh
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.models import cost
+from coatnet_jax.planning import cycle_breakdown
+from coatnet_jax.planning.plan_page import Plan, Target
 from coatnet_jax.run import Run, create_run
+from coatnet_jax.tpu_compiler import collectives, compiler_report, topologies
 from coatnet_jax.training.train_state import TrainState
-from tools.plan_page import Plan, Target
 
 
 def resolve_run(
@@ -79,8 +74,14 @@ class Program:
   seconds: float
 
 
-def compile_program(run: Run) -> Program:
-  """Compiles the train step of `train.py` for a run on abstract devices.
+def compile_program(
+  run: Run, jit_train_step: Callable[[Run, TrainState], Any]
+) -> Program:
+  """Compiles a run's train step for abstract devices.
+
+  Args:
+    run: resolved run, whose mesh has abstract devices.
+    jit_train_step: `train.jit_train_step`; what trains is not this package's.
 
   Raises:
     UserError: the image size or the mesh does not fit the model.
@@ -89,7 +90,7 @@ def compile_program(run: Run) -> Program:
   terminal.begin('tracing the train step')
   with silence_compiler():
     _, abstract_state = abstract_train_state(run)
-    traced = train.jit_train_step(run, abstract_state).trace(
+    traced = jit_train_step(run, abstract_state).trace(
       abstract_state, run.abstract_batch
     )
     lowered = traced.lower()
