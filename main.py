@@ -131,7 +131,7 @@ def main(argv: list[str]) -> None:
   except KeyboardInterrupt:
     # Before the first step, or the second time during one. Threads may still
     # compile a program, and crash where Python is taken down around them.
-    message = 'Interrupted; the same command goes on from what is saved.'
+    message = 'Interrupted; the same command resumes from what is saved.'
     with contextlib.suppress(OSError):
       print(message, file=sys.stderr, flush=True)
     os._exit(terminal.INTERRUPTED)

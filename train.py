@@ -183,7 +183,7 @@ def evaluate_run(run: Run, state: TrainState) -> dict[str, float]:
 def train_and_evaluate(
   config: ConfigDict, workdir: str | os.PathLike[str]
 ) -> TrainState:
-  """Trains a config to its end, going on from workdir's newest checkpoint.
+  """Trains a config to its end, resuming from workdir's newest checkpoint.
 
   Args:
     config: config with the keys of `configs/base.py`.
@@ -227,7 +227,7 @@ def train_and_evaluate(
     )
     if taken:
       terminal.line(
-        f'longer      the finished run of {taken:,} steps goes on to'
+        f'longer      the finished run of {taken:,} steps is resumed to step'
         f' {run.num_steps:,}, at the rates of a run of that length'
       )
     if damaged:
@@ -302,7 +302,7 @@ def _train(
     if int(state.step) < run.num_steps:
       terminal.line(
         f'Stopped after step {int(state.step):,}, which is saved; the same'
-        ' command goes on from there.'
+        ' command resumes from there.'
       )
       return state
     summary = {
@@ -331,7 +331,7 @@ def train_loop(
 
   Args:
     run: resolved run, from `create_run`.
-    state: state to go on from; donated.
+    state: state to resume from; donated.
     progress: how far the run had come at that state.
     take_step: compiled step, from `compile_train_step`.
     log: log of every step's metrics and every evaluation's.

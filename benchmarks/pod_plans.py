@@ -4,7 +4,7 @@
 
 Needs requirements-tpu-compiler.txt. Each plan is one of `tools.plan` in a
 process of its own, of 5 to 30 minutes on two cores and up to 10 GiB; it is kept
-in PLANS, so that what was broken off goes on. One that does not fit ends it.
+in PLANS, so that what was broken off is resumed. One that does not fit ends it.
 All figures are the TPU compiler's estimates, none is measured on a TPU.
 """
 

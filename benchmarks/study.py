@@ -7,7 +7,7 @@ The first trains every layout of configs/layout_study.py; the second pretrains,
 finetunes and trains from scratch by configs/transfer_study.py, and evaluates
 frozen features, on the emoji of `python -m tools.prepare_emoji
 --output_dir=DATA`. Every run is one of main.py, every figure one of
-tools.evaluate; both are kept in RUNS, so that what was broken off goes on.
+tools.evaluate; both are kept in RUNS, so that what was broken off is resumed.
 Tables are printed in the end, mean and standard deviation over the seeds.
 """
 

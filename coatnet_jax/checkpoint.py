@@ -1,4 +1,4 @@
-"""Saving the checkpoints of a run, and going on from the newest.
+"""Saving the checkpoints of a run, and resuming from the newest.
 
 Reading one to use its model is `trained_model.py`'s. One format serves both:
 an Orbax checkpoint per kept step, under `<workdir>/checkpoints/<step>`:
@@ -272,7 +272,7 @@ def restore_newest(
         f'The checkpoint of step {failed} is incomplete ({reason}) and was'
         f' moved to {moved_to}.'
       )
-    report(f'Going on from the checkpoint of step {step:,}.')
+    report(f'Resuming from the checkpoint of step {step:,}.')
     return restored.state, Progress(**restored.progress)
   if failures:
     raise UserError(

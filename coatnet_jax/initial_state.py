@@ -1,6 +1,6 @@
 """How the state of a new run starts, on its mesh: anew, or from a checkpoint.
 
-Going on with a run is `checkpoint.py`'s.
+Resuming a run is `checkpoint.py`'s.
 """
 
 import dataclasses
@@ -195,7 +195,7 @@ def prepare_train_state(
   if has_checkpoint and not workdir_lib.is_claimed(workdir):
     raise UserError(
       f'{workdir} has checkpoints, but no {workdir_lib.CONFIG_FILE} of a run to'
-      ' go on with: use another --workdir, and --config.init_from to start from'
+      ' resume: use another --workdir, and --config.init_from to start from'
       ' these weights.'
     )
   if has_checkpoint:
@@ -286,7 +286,7 @@ def check_same_classes(workdir: str, class_names: tuple[str, ...]) -> None:
 
   Args:
     workdir: directory of the run, with checkpoints.
-    class_names: names of the classes that it is to go on with.
+    class_names: names of the classes that it is to be resumed with.
 
   Raises:
     UserError: a label has another name now.
@@ -296,7 +296,7 @@ def check_same_classes(workdir: str, class_names: tuple[str, ...]) -> None:
     try:
       before = restore_metadata(directory / str(step)).class_names
     except UserError:
-      continue  # Of a damaged one, an older one is gone on from.
+      continue  # An older one is resumed from in its place.
     if before == class_names:
       return
     if len(before) != len(class_names):
@@ -313,9 +313,9 @@ def check_same_classes(workdir: str, class_names: tuple[str, ...]) -> None:
         f'{before[label]!r} as class {label}, which is {class_names[label]!r}'
       )
     raise UserError(
-      f'{workdir} holds a run with {difference} in the images now: its weights'
-      ' cannot go on with these. Use the images it was begun with, or another'
-      ' --workdir.'
+      f'{workdir} holds a run with {difference} in the images now,'
+      ' and cannot be resumed on these. Use the images it was begun with, or'
+      ' another --workdir.'
     )
 
 

@@ -5,7 +5,7 @@
 
 with images from `evaluation_crop` and `normalize_images`. The checkpoint says
 itself what model it is of and what preprocessing its images need. With
-`image_size` it is used at another one. Going on with a run is
+`image_size` it is used at another one. Resuming a run is
 `checkpoint.py`'s, and so is the format.
 """
 

@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
   # initialises everything. Parameters and batch statistics are taken (the
   # averages where it has any), relative position tables resized to this run's
   # image size, and the head initialised if the number of classes differs. The
-  # model must otherwise be the same. A run that goes on takes nothing.
+  # model must otherwise be the same. A run that is resumed takes nothing.
   config.init_from = ''
 
   # Pairs of a key and the value that it has where nobody sets it: while it is

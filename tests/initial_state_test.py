@@ -1,4 +1,4 @@
-"""How a new run starts, and that a run that goes on does not start anew."""
+"""How a new run starts, and that a run that is resumed does not start anew."""
 
 import flax.linen as nn
 import jax
@@ -112,7 +112,7 @@ def test_finetuning_at_another_size_on_other_classes(
   assert finetuned.model.num_classes == 7
   assert finetuned.config.init_from == str(pretrained)
 
-  # Started again, it goes on, and needs no more what it started from.
+  # Started again, it resumes, and needs no more what it started from.
   elsewhere = pretrained.with_name('elsewhere')
   pretrained.rename(elsewhere)
   try:
@@ -120,7 +120,7 @@ def test_finetuning_at_another_size_on_other_classes(
   finally:
     elsewhere.rename(pretrained)
   printed = capsys.readouterr().out
-  assert 'Going on from the checkpoint of step 2.' in printed
+  assert 'Resuming from the checkpoint of step 2.' in printed
   assert 'init_from' not in printed
   jax.tree.map(np.testing.assert_array_equal, again.ema, finetuned.variables)
 

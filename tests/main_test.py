@@ -150,4 +150,4 @@ def test_ctrl_c_before_the_first_step(tmp_path):
   process.send_signal(signal.SIGINT)
   _, errors = process.communicate(timeout=280)
   assert process.returncode == 130
-  assert errors == 'Interrupted; the same command goes on from what is saved.\n'
+  assert errors == 'Interrupted; the same command resumes from what is saved.\n'

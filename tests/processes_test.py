@@ -334,7 +334,7 @@ def test_killed_it_ends_and_started_again_it_goes_on(processes, tmp_path):
     _kill_one(started, victim)
     last = max(_steps(tmp_path / 'run'))
     started = processes.start(4, command)
-    _wait_for(started, f'Going on from the checkpoint of step {last}')
+    _wait_for(started, f'Resuming from the checkpoint of step {last}')
     _wait_for(started, f'step {last + 2}/')
 
 
@@ -420,7 +420,7 @@ def test_one_that_is_asked_to_stop_stops_all(processes, tmp_path):
   again = processes.start(2, _main(tmp_path / 'run', *options))
   for process in again:
     assert process.wait() == 0, process.stderr()
-  assert f'Going on from the checkpoint of step {step}' in again[0].stdout()
+  assert f'Resuming from the checkpoint of step {step}' in again[0].stdout()
   assert _steps(tmp_path / 'run')[-1] == 60
 
 

@@ -69,7 +69,7 @@ def test_kill_9_changes_nothing(tmp_path, whole):
   assert not (tmp_path / 'summary.json').exists()
   # With another number of worker processes, too.
   output = _finish(_start(tmp_path, '--config.data.num_workers=2'))
-  assert 'Going on from the checkpoint of step' in output
+  assert 'Resuming from the checkpoint of step' in output
   assert checkpoint_arrays(tmp_path, STEPS) == whole
 
 
@@ -79,6 +79,6 @@ def test_a_stop_in_order_changes_nothing(tmp_path, whole):
   _wait_for_step(process, tmp_path, 10)
   process.send_signal(signal.SIGTERM)
   output = _finish(process, returncode=75)
-  assert 'which is saved; the same command goes on from there.' in output
+  assert 'which is saved; the same command resumes from there.' in output
   _finish(_start(tmp_path))
   assert checkpoint_arrays(tmp_path, STEPS) == whole

@@ -92,7 +92,7 @@ def test_a_finished_run_made_longer_is_the_longer_run(
   capsys.readouterr()
   longer = train.train_and_evaluate(_config(3), str(workdir))
   said = capsys.readouterr().out
-  assert 'the finished run of 1 steps goes on to 3' in said
+  assert 'the finished run of 1 steps is resumed to step 3' in said
   jax.tree.map(np.testing.assert_array_equal, longer.variables, whole.variables)
   assert int(longer.step) == 3
   summary = json.loads((workdir / 'summary.json').read_text())

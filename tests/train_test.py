@@ -337,7 +337,7 @@ def test_an_incomplete_newest_checkpoint_is_put_aside(tmp_path, capsys):
   train.train_and_evaluate(config, str(tmp_path))
   printed = capsys.readouterr().out
   assert 'The checkpoint of step 4 is incomplete' in printed
-  assert 'Going on from the checkpoint of step 2' in printed
+  assert 'Resuming from the checkpoint of step 2' in printed
   assert (tmp_path / 'damaged_checkpoints' / '4' / 'state').is_dir()
   assert checkpoint_arrays(tmp_path, 4) == good
 
@@ -353,7 +353,7 @@ def test_a_half_written_checkpoint_is_named_and_removed(tmp_path, capsys):
   train.train_and_evaluate(config, str(tmp_path))
   printed = capsys.readouterr().out
   assert '4.orbax-checkpoint-tmp was not written to its end' in printed
-  assert 'Going on from the checkpoint of step 2' in printed
+  assert 'Resuming from the checkpoint of step 2' in printed
 
 
 def test_no_checkpoint_that_can_be_read_is_an_error(tmp_path):

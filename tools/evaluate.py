@@ -177,7 +177,7 @@ def open_tasks(
   sizes = parse_image_sizes(options['image_size'])
   shots = parse_shots(options['fewshot'])
   terminal.begin('reading the checkpoint')
-  # Of a run that goes on, the best checkpoint may change meanwhile.
+  # While a run goes on, its best checkpoint may change.
   path = find_checkpoint(options['checkpoint'])
   check_image_sizes(path, sizes[1:])
   changes = {

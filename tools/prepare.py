@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> int:
   try:
     directory = prepare(source, options, command_line.say, _create_writer(args))
   except KeyboardInterrupt:
-    command_line.say('Interrupted; run the same command again to go on.')
+    command_line.say('Interrupted; run the same command again to resume.')
     return 130
   command_line.show(f'{directory} is complete; see report.txt there.')
   return 0

@@ -10,8 +10,8 @@ A batch is a dictionary of numpy arrays, with the b rows of one process:
 
 The global batch is divided into shards of consecutive rows, and a process reads
 some of them. It is the same for any number of shards, processes, workers and
-threads. The position of a run is its step: a run that goes on at step k passes
-`start_step=k`.
+threads. The position of a run is its step: a run that is resumed at step k
+passes `start_step=k`.
 
 Threads and workers make whole batches: more of them than batches that are
 read ahead would have nothing to do.

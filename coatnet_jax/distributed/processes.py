@@ -345,7 +345,7 @@ def _join(place: Place, options: ProcessOptions, words: LastWords) -> None:
     address='' if index == 0 else address,
     lost=f'Error: {name} ends because {name_process(0, _hosts[0])}, which holds'
     f' the run together at {address}, is gone; the same command on all'
-    ' processes goes on from the last checkpoint.',
+    ' processes resumes from the last checkpoint.',
   )
 
 

@@ -20,7 +20,7 @@ SUMMARY_FILE = 'summary.json'
 LENGTH_KEYS = ('training.num_epochs', 'training.num_steps')
 # A network's file system may show a new file late.
 SHARED_WITHIN_SECONDS = 30.0
-# What may change when a run goes on: it does not change what is trained.
+# What may change when a run is resumed: it does not change what is trained.
 FREE_KEYS = (
   'checkpoint.',
   'compiled_train_step',
@@ -162,7 +162,7 @@ def check_same_run(
 
   Args:
     saved: config that the workdir holds.
-    config: config that the run is to go on with.
+    config: config that the run is to be resumed with.
     workdir: directory of the run, for the message.
     is_longer: whether the run is finished, and is to be made longer.
   """

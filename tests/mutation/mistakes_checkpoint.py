@@ -30,14 +30,14 @@ MISTAKES = (
       'oldest_restored',
       'sorted(manager.all_steps(), reverse=True)',
       'sorted(manager.all_steps())',
-      'A run goes on from its oldest checkpoint.',
+      'A run resumes from its oldest checkpoint.',
       'train_test.py::test_runs_writes_and_goes_on',
     ),
     (
       'progress_begins_anew',
       'examples_seen=self.examples_seen + examples,',
       'examples_seen=examples,',
-      'After going on twice the data position forgets the first part.',
+      'After resuming twice the data position forgets the first part.',
       'train_loop_test.py',
     ),
     (

@@ -38,7 +38,7 @@ MISTAKES = (
       'one_batch_skipped',
       '[start_step:]',
       '[start_step + 1 :]',
-      'A run that goes on skips a batch.',
+      'A run that is resumed skips a batch.',
       'data/batching_test.py::test_start_step_skips_so_many_batches',
     ),
     (

@@ -86,14 +86,14 @@ MISTAKES = (
       'another_optimizer_goes_on',
       "  'model.attention',\n",
       "  'model.attention',\n  'optimizer.',\n",
-      'A run goes on with another optimizer unasked.',
+      'A run resumes with another optimizer unasked.',
       'training/workdir_test.py',
     ),
     (
       'moved_data_refused',
       "  'data.data_dir',\n",
       '',
-      'A run whose data have moved cannot go on.',
+      'A run whose data have moved cannot be resumed.',
       'training/workdir_test.py',
     ),
     (

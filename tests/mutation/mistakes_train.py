@@ -1,4 +1,4 @@
-"""Mistakes in the step, the loop, and how a run begins and goes on."""
+"""Mistakes in the step, the loop, and how a run begins and resumes."""
 
 from tests.mutation.mistake import in_file
 
@@ -135,7 +135,7 @@ MISTAKES = (
       'data_from_the_start',
       'start_step=progress.examples_seen // batch_size,',
       'start_step=0,',
-      'A run that goes on reads the first images again.',
+      'A run that is resumed reads the first images again.',
       'train_loop_test.py',
     ),
     (
@@ -265,7 +265,7 @@ MISTAKES = (
       'checkpoints_of_nobody',
       'if has_checkpoint and not workdir_lib.is_claimed(workdir):',
       'if has_checkpoint and workdir_lib.is_claimed(""):',
-      'A run goes on from checkpoints that another one left there.',
+      'A run resumes from checkpoints that another one left there.',
       'paths_test.py',
     ),
     (

@@ -1,4 +1,4 @@
-"""All shards of a data set, over processes, so that it can be gone on with.
+"""All shards of a data set, over processes, so that it can be resumed.
 
 A data set is complete when dataset_info.json is there, which comes last. Until
 then its folder has a folder `.preparing`, with the plan and a note of each
@@ -258,7 +258,7 @@ def _begin_or_go_on(directory: pathlib.Path, plan: str) -> None:
   elif plan_path.read_text(encoding='utf-8') != plan:
     raise UserError(
       f'{directory} was begun with other images or other options; give the'
-      ' same ones to go on, or remove it to begin again.'
+      ' same ones to resume, or remove it to begin again.'
     )
 
 
