@@ -189,7 +189,7 @@ def run_python(*arguments: str) -> str:
   """Runs Python in the project; returns what it printed.
 
   Args:
-    *arguments: arguments of Python.
+    *arguments: words of the command line after `python`.
 
   Raises:
     subprocess.CalledProcessError: it ended with an error.

@@ -56,7 +56,7 @@ def describe_flag_error(error: Exception) -> str:
   """Returns what is wrong with the flags, and what is allowed.
 
   Args:
-    error: an absl.flags.Error.
+    error: error that absl raised, an `absl.flags.Error`.
   """
   text = str(error)
   if found := re.search(_NO_PHASES, text, re.DOTALL):
@@ -75,7 +75,11 @@ def describe_flag_error(error: Exception) -> str:
 
 
 def describe_config_error(error: Exception) -> str:
-  """Returns what is wrong with a config, and where if it is in its file."""
+  """Returns what is wrong with a config, and where if it is in its file.
+
+  Args:
+    error: error of loading its file, or of `check_config_file`.
+  """
   if isinstance(error, UserError):
     return str(error)
   frames = traceback.extract_tb(error.__traceback__)

@@ -73,7 +73,7 @@ def create_train_batches(
   images; r epochs have all of them, r times.
 
   Args:
-    source: the images.
+    source: images to train with.
     data: options: batches read ahead, workers and threads, and the part of
       images that may be damaged.
     preprocessing: image size and interpolation.
@@ -130,7 +130,7 @@ def create_eval_batches(
   `mask` is False. So are corrupt images, which do not count.
 
   Args:
-    source: the images.
+    source: images to evaluate on.
     data: options: batches read ahead, workers and threads.
     preprocessing: image size, crop and interpolation.
     global_batch_size: images per batch, over all processes.

@@ -196,7 +196,7 @@ def _bind_kernel(pallas, options):
   """Returns the kernel as a function of arrays.
 
   It is the same function for the same options, so that JAX traces it once for
-  all equal blocks of a model, which takes as long as the rest of a block.
+  all equal blocks of a model.
   """
 
   def kernel(*operands):

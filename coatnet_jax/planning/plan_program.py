@@ -81,7 +81,8 @@ def compile_program(
 
   Args:
     run: resolved run, whose mesh has abstract devices.
-    jit_train_step: `train.jit_train_step`; what trains is not this package's.
+    jit_train_step: function of a run and its abstract state that jits the
+      train step: `train.jit_train_step`.
 
   Raises:
     UserError: the image size or the mesh does not fit the model.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import coatnet_jax
+from coatnet_jax.ops import relative_attention_pallas
 from coatnet_jax.ops.relative_attention import IMPLEMENTATIONS
 from tests.ops import attention_reference as reference
 
@@ -257,3 +258,22 @@ def test_implementations(options, message):
   arrays = _float32(_create_inputs((2, 2)))
   with pytest.raises(ValueError, match=message):
     coatnet_jax.relative_attention(*arrays, grid=(2, 2), **options)
+
+
+def test_a_kernel_is_traced_once_for_equal_blocks(monkeypatch):
+  traced = []
+  forward = relative_attention_pallas.forward
+
+  def record(*operands, **options):
+    traced.append(options['grid'])
+    return forward(*operands, **options)
+
+  monkeypatch.setattr(relative_attention_pallas, 'forward', record)
+
+  def three_blocks(q, k, v, table):
+    for _ in range(3):
+      q = coatnet_jax.relative_attention(q, k, v, table, grid=(3, 5))
+    return q
+
+  jax.make_jaxpr(three_blocks)(*_float32(_create_inputs((3, 5), head_dim=32)))
+  assert traced == [(3, 5)]

@@ -176,7 +176,7 @@ def prepare(
         ' out another part, or give it a folder of its own.'
       )
   with _exclusive(directory):
-    _begin_or_go_on(directory, plan)
+    _begin_or_resume(directory, plan)
     shards = plan_shards(source, options)
     if write is None:
       write = functools.partial(write_shards, num_workers=options.num_workers)
@@ -241,7 +241,7 @@ def _exclusive(directory: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def _begin_or_go_on(directory: pathlib.Path, plan: str) -> None:
+def _begin_or_resume(directory: pathlib.Path, plan: str) -> None:
   """Records the plan, or checks that it is the one that was begun with."""
   work_folder = directory / WORK_FOLDER
   for path in work_folder.glob('*.unfinished'):
