@@ -19,10 +19,14 @@ import train
 from coatnet_jax.data import batching
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.initial_state import abstract_train_state
+from coatnet_jax.models import variants
 from coatnet_jax.run import create_run
 from configs import quickstart
+from tests.tiny_variant import SHARDABLE
 
+variants.VARIANTS['shardable'] = SHARDABLE
 config = quickstart.get_config()
+config.model.name = 'shardable'
 config.model.stochastic_depth_rate = 0.3
 config.mixup.mixup_alpha = 0.8
 config.mixup.cutmix_alpha = 1.0
@@ -63,9 +67,12 @@ import json, re, sys
 import jax, jax.numpy as jnp
 from coatnet_jax import create_model
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.models import variants
+from tests.tiny_variant import SHARDABLE
 
+variants.VARIANTS['shardable'] = SHARDABLE
 model = create_model(
-  'coatnet_mini', num_classes=10,
+  'shardable', num_classes=10,
   batch_norm_group_size=json.loads(sys.argv[1])['group_size'])
 mesh = mesh_lib.create_mesh(
   replica=1, data=jax.device_count(), fsdp=1, tensor=1)

@@ -25,7 +25,8 @@ def _variant(*stages):
 def _wired_variants():
   """Adds the variants, as small as they can be."""
   added = {
-    runs.CONVOLUTIONS: _variant(('mbconv', 3, 4, 1)),
+    runs.CONVOLUTIONS: _variant(('mbconv', 2, 4, 1)),
+    runs.MORE_CONVOLUTIONS: _variant(('mbconv', 3, 4, 1)),
     runs.ATTENTION: _variant(('transformer', 2, 32, 2)),
   }
   variants.VARIANTS.update(added)

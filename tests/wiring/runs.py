@@ -6,9 +6,10 @@ steps where batches or the loop are, the pictures where what becomes of them is.
 """
 
 import dataclasses
+import functools
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
@@ -28,6 +29,8 @@ from tests.wiring.pictures import NUM_CLASSES
 
 # Variants that the conftest adds.
 CONVOLUTIONS, ATTENTION = 'wired_convolutions', 'wired_attention'
+# Has equal blocks, to scan.
+MORE_CONVOLUTIONS = 'wired_more_convolutions'
 
 BATCH_SIZE = 8
 # Nothing random, nothing mixed, nothing smoothed: a test adds what it is of.
@@ -182,7 +185,11 @@ LOGITS = np.array([0.5, -1.0, 2.0, 0.0], np.float32)
 
 
 def create_probe(
-  a_run: run.Run, *, step: int = 0, head: float = 0.0
+  a_run: run.Run,
+  abstract: TrainState | None = None,
+  *,
+  step: int = 0,
+  head: float = 0.0,
 ) -> TrainState:
   """Returns a state that shows what a step's pictures and targets are.
 
@@ -190,8 +197,15 @@ def create_probe(
   and the blue of every other pixel, so that its BatchNorm has statistics of
   pixels. The logits are `LOGITS`, so that their gradient has the targets; with
   a `head` above 0 they depend on the picture, by so much. All else is random.
+
+  Args:
+    a_run: a run.
+    abstract: shapes and dtypes of the run's state, where they are known.
+    step: number of steps that were taken before.
+    head: scale of the head's kernel.
   """
-  _, abstract = abstract_train_state(a_run)
+  if abstract is None:
+    _, abstract = abstract_train_state(a_run)
   rng = np.random.default_rng(0)
   params = jax.tree.map(
     lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32),
@@ -243,7 +257,20 @@ class Seen:
   features: np.ndarray
 
 
-_compiled: dict[str, Any] = {}
+class _CompiledRun(NamedTuple):
+  run: run.Run
+  abstract_state: TrainState
+  take_step: Callable[..., Any]
+
+
+@functools.cache
+def _compile_run(changes: tuple[tuple[str, Any], ...]) -> _CompiledRun:
+  a_run = create_run(dict(changes))
+  _, abstract = abstract_train_state(a_run)
+  lowered = train.jit_train_step(a_run, abstract).lower(
+    abstract, a_run.abstract_batch
+  )
+  return _CompiledRun(a_run, abstract, lowered.compile())
 
 
 def take_step(
@@ -263,19 +290,11 @@ def take_step(
     step: number of steps that were taken before.
     head: see `create_probe`.
   """
-  a_run = create_run(changes)
-  name = repr(sorted(changes.items()))
-  if name not in _compiled:
-    _, abstract = abstract_train_state(a_run)
-    lowered = train.jit_train_step(a_run, abstract).lower(
-      abstract, a_run.abstract_batch
-    )
-    _compiled[name] = lowered.compile()
-  before = create_probe(a_run, step=step, head=head)
-  images_and_labels = {'image': images, 'label': labels}
-  after, metrics = _compiled[name](
-    jax.device_put(before), jax.device_put(images_and_labels)
-  )
+  create_config(changes)  # Recorded for every test, also if compiled before.
+  a_run, abstract, compiled = _compile_run(tuple(sorted(changes.items())))
+  before = create_probe(a_run, abstract, step=step, head=head)
+  batch = {'image': images, 'label': labels}
+  after, metrics = compiled(jax.device_put(before), jax.device_put(batch))
   before = before.replace(key=None)  # Was donated.
   after, metrics = jax.device_get((after.replace(key=None), metrics))
   kept = a_run.model.batch_norm_momentum

@@ -225,8 +225,12 @@ def test_branches_are_dropped_by_another_key_at_each_step():
 
 @proves('model.remat', 'model.scan_blocks')
 def test_recomputing_and_scanning_change_no_result():
+  variant = {'model.name': runs.MORE_CONVOLUTIONS}
   changes = {'model.remat': 'blocks', 'model.scan_blocks': True}
-  seen, plain = runs.take_step(changes, NOISE, LABELS), _plain()
+  plain, seen = (
+    runs.take_step(changed, NOISE, LABELS)
+    for changed in (variant, variant | changes)
+  )
   jax.tree.map(
     lambda one, other: np.testing.assert_allclose(one, other, atol=1e-4),
     (seen.features, seen.after.batch_stats, seen.metrics),
