@@ -37,9 +37,16 @@ MISTAKES = (
     (
       'one_batch_skipped',
       '[start_step:]',
-      '[start_step + 1 :]',
+      '[start_step + bool(start_step) :]',
       'A run that is resumed skips a batch.',
       'data/batching_test.py::test_start_step_skips_so_many_batches',
+    ),
+    (
+      'first_batch_skipped',
+      '[start_step:]',
+      '[start_step + 1 :]',
+      'Every run skips its first batch: the first epoch is not whole.',
+      'data/batching_test.py',
     ),
     (
       'padding_is_counted',
