@@ -41,7 +41,7 @@ def _parsed_flags():
 def tiny_variant():
   """Adds the variant 'tiny': a block of each kind, quick to compile."""
   from coatnet_jax.models import variants
-  from tests.tiny_variant import TINY
+  from tests.quick_models import TINY
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(variants.VARIANTS, 'tiny', TINY)

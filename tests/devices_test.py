@@ -22,7 +22,7 @@ from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.models import variants
 from coatnet_jax.run import create_run
 from configs import quickstart
-from tests.tiny_variant import SHARDABLE
+from tests.quick_models import SHARDABLE
 
 variants.VARIANTS['shardable'] = SHARDABLE
 config = quickstart.get_config()
@@ -68,7 +68,7 @@ import jax, jax.numpy as jnp
 from coatnet_jax import create_model
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.models import variants
-from tests.tiny_variant import SHARDABLE
+from tests.quick_models import SHARDABLE
 
 variants.VARIANTS['shardable'] = SHARDABLE
 model = create_model(

@@ -2,7 +2,7 @@
 
 from coatnet_jax.models import variants
 from configs import quickstart
-from tests.tiny_variant import TINY
+from tests.quick_models import TINY
 
 
 def get_config():

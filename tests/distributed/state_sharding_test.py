@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from coatnet_jax import create_model, list_variants
+from coatnet_jax import list_variants
 from coatnet_jax.distributed.mesh import AXES
 from coatnet_jax.distributed.state_sharding import (
   compute_state_shardings,
@@ -25,6 +25,7 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
 from configs import coatnet_0
+from tests.quick_models import create_traced_model
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'shardings.json.gz'
 MESHES = {
@@ -47,9 +48,7 @@ def list_leaves(tree):
 
 
 def compute_shapes(name):
-  # Traced the soonest; no parameter depends on it.
-  choice = {} if name == 'cnn_stem_vit' else {'attention': 'reference'}
-  model = create_model(name, **choice)
+  model = create_traced_model(name)
   return jax.eval_shape(
     lambda key: model.lazy_init(
       key,

@@ -24,6 +24,7 @@ import coatnet_jax
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.cost import count_parameters
 from coatnet_jax.models.variants import get_variant
+from tests.quick_models import create_traced_model
 
 COUNTS = {
   # The paper's.
@@ -173,7 +174,7 @@ def test_every_variant_is_counted_here():
   [_slow_if(re.match('coatnet_[1-7]_(?!rw_)', name), name) for name in COUNTS],
 )
 def test_sizes(name):
-  model = coatnet_jax.create_model(name)
+  model = create_traced_model(name)
   height, width = get_variant(name).image_size
   output, variables = jax.eval_shape(
     lambda x: model.init_with_output(jax.random.key(0), x, train=False),
@@ -195,7 +196,7 @@ def test_sizes(name):
   'name', [_slow_if(name != 'coatnet_0', name) for name in LARGER_IMAGES]
 )
 def test_sizes_for_larger_images(name):
-  model = coatnet_jax.create_model(name)
+  model = create_traced_model(name)
   for size, expected in zip((384, 512), LARGER_IMAGES[name], strict=True):
     assert count_parameters(model, (size, size)) == expected
 

@@ -1,6 +1,9 @@
-"""Variants that compile quickly."""
+"""Models that are compiled or traced quickly."""
+
+import flax.linen as nn
 
 from coatnet_jax.models import variants
+from coatnet_jax.models.factory import create_model
 
 _STEM = variants.StemOptions(widths=(8, 8))
 
@@ -23,3 +26,14 @@ SHARDABLE = variants.Variant(
   ),
   kernel_init='lecun_normal',
 )
+
+
+def create_traced_model(name: str) -> nn.Module:
+  """Returns a variant's model for the sizes of its arrays alone.
+
+  Attention is its definition, which is traced the soonest: no size depends on
+  how it is computed.
+  """
+  if name == 'cnn_stem_vit':
+    return create_model(name)
+  return create_model(name, attention='reference')
