@@ -104,7 +104,7 @@ def test_a_checkpoint_does_not_say_how_attention_is_computed():
 @pytest.mark.parametrize(
   'name',
   [
-    'coatnet_2',
+    pytest.param('coatnet_2', marks=pytest.mark.slow),
     'image_folder',
     'cnn_stem_vit',
   ],
