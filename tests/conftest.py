@@ -30,6 +30,15 @@ from absl import flags
 logging.getLogger('asyncio').setLevel(logging.CRITICAL)
 
 
+# Files that take minutes of the slow half. They begin first, so that none of
+# them is left running beside an idle worker.
+_LONGEST = ('whole_train_step_test.py', 'devices_test.py')
+
+
+def pytest_collection_modifyitems(items):
+  items.sort(key=lambda item: item.path.name not in _LONGEST)
+
+
 @pytest.fixture(scope='session', autouse=True)
 def _parsed_flags():
   """Grain's worker processes read absl flags, which pytest never parses."""
