@@ -118,18 +118,19 @@ def look_for_damage(
   Raises:
     UserError: more images cannot be decoded than may be.
   """
-  damaged, looked_at = [], 0
+  damaged, looked_at, too_many = [], 0, False
   for source in sources:
     found, number = _look(source, max(num_threads, 1))
     damaged += [explain_damage(source, index) for index in found]
     looked_at += number
-    is_sample = number < len(source)
-    certain = len(found) - _CERTAINTY * math.sqrt(len(found)) * is_sample
-    if len(damaged) > allowed_damage(source, max_fraction) or (
-      is_sample and number and certain / number > max_fraction
-    ):
-      of = f', among {number:,} that were looked at,' * is_sample
-      raise _too_many(f'{len(damaged):,}{of}', source, max_fraction, damaged)
+    if number < len(source):  # A sample.
+      certain = len(found) - _CERTAINTY * math.sqrt(len(found))
+      too_many |= certain > max_fraction * number
+  # Of all splits together: whoever replaces them wants to know them all.
+  if too_many or len(damaged) > allowed_damage(sources[0], max_fraction):
+    is_sample = looked_at < sum(map(len, sources))
+    of = f', among {looked_at:,} that were looked at,' * is_sample
+    raise _too_many(f'{len(damaged):,}{of}', sources[0], max_fraction, damaged)
   if not damaged:
     return ''
   return (

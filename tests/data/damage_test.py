@@ -117,6 +117,17 @@ def test_a_first_look_finds_and_names_them(open_pictures, content):
     look_for_damage(sources, 0.0, num_threads=2)
 
 
+def test_a_first_look_counts_those_of_all_splits(open_pictures):
+  damaged = {('dog', number): HTML for number in range(15)}
+  sources = [open_pictures(split, 30, damaged) for split in ('train', 'eval')]
+  for some in (sources[:1], sources[1:]):
+    with pytest.raises(UserError, match=r'^\d+ of 60 images') as info:
+      look_for_damage(some, 0.0, num_threads=2)
+    assert 0 < int(str(info.value).split()[0]) < 15
+  with pytest.raises(UserError, match=r'^15 of 60 images'):
+    look_for_damage(sources, 0.0, num_threads=2)
+
+
 def test_a_first_look_sees_cached_images_too(open_pictures):
   source = open_pictures('train', 30, {('cat', 2): HTML}, cache_mebibytes=1)
   assert source.in_memory

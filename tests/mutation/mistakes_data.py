@@ -114,6 +114,13 @@ MISTAKES = (
       'A folder of damaged images is trained on.',
       'data/damage_test.py',
     ),
+    (
+      'last_split_alone_looked_at',
+      'damaged += [explain_damage(source, index) for index in found]',
+      'damaged = [explain_damage(source, index) for index in found]',
+      'The first look counts the damaged images of the last split alone.',
+      'data/damage_test.py',
+    ),
   ),
   *in_file(
     'coatnet_jax/data/orientation.py',
