@@ -28,7 +28,7 @@ def allowed_damage(source: ImageSource, max_fraction: float) -> int:
   """Returns how many images of a source may be damaged.
 
   Args:
-    source: the images, perhaps a part of a data set.
+    source: images of a data set, or of a part of it.
     max_fraction: largest part of the whole data set that may be damaged; one
       image where that is less, but for 0.
   """
@@ -41,8 +41,8 @@ def explain_damage(source: ImageSource, index: int) -> str:
   """Returns a damaged image's name and what is wrong with it.
 
   Args:
-    source: the images.
-    index: index of an image that cannot be decoded.
+    source: images, one of which is damaged.
+    index: index in the source of an image that cannot be decoded.
   """
   try:
     decode_example(source, index)
@@ -64,7 +64,7 @@ class CorruptImageCounter:
     """Starts at none.
 
     Args:
-      source: the images.
+      source: images whose batches are counted.
       max_fraction: largest part that may be damaged; see `allowed_damage`.
     """
     self._source = source
