@@ -18,7 +18,8 @@ What is bounded by what, at most:
   the main thread of a process hangs, while its beats go on
       `hang_seconds` after the last thing that it began
   everything else, such as a watchdog that fails itself
-      JAX's heartbeats: HEARTBEAT_SECONDS, without our message
+      JAX's heartbeats, without our message: between half of HEARTBEAT_SECONDS,
+      which is the time that one heartbeat may take, and all of it
 
 A beat takes a moment of Python. A library that holds Python's lock longer than
 SILENCE_SECONDS looks as if it were dead; compiling and saving do not.
@@ -45,7 +46,9 @@ from coatnet_jax.strict_json import to_json
 BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 40.0
 BROKEN_SECONDS = 15.0
-HEARTBEAT_SECONDS = 75
+# JAX aborts a process as soon as half of this has passed without an answer, and
+# by then the watchdog must have said why.
+HEARTBEAT_SECONDS = 120
 # How long an error of one process waits for the same one of process 0, and
 # process 0 for the others to have read its verdict.
 GRACE_SECONDS = 5.0
