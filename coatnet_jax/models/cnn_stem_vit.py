@@ -18,8 +18,8 @@ from coatnet_jax.models.architecture import (
   FeatureMap,
   list_feature_maps,
 )
-from coatnet_jax.models.batch_norm import BatchNorm
 from coatnet_jax.models.layers import StochasticDepth, Width, drop_branch
+from coatnet_jax.models.norms import BatchNorm, create_layer_norm
 from coatnet_jax.ops.batch_division import divide_batch
 from coatnet_jax.values import ImageSize, Options, Range
 
@@ -156,7 +156,8 @@ class CNNStemViT(nn.Module):
         name=name,
       )(divide_batch(x), trains, self.create_drop(index, trains))
 
-    x = _layer_norm('head_norm', jnp.float32)(x[:, 0])  # [B, width]
+    x = x[:, 0]  # [B, width]
+    x = create_layer_norm(_NORM_EPSILON, jnp.float32, 'head_norm')(x)
     self.sow_array('pre_logits', x)
     if not self.num_classes:
       return x
@@ -284,7 +285,7 @@ class EncoderBlock(nn.Module):
     width = x.shape[-1]
 
     shortcut = x
-    x = _layer_norm('attention_norm', self.dtype)(x)
+    x = create_layer_norm(_NORM_EPSILON, self.dtype, 'attention_norm')(x)
     x = nn.MultiHeadDotProductAttention(
       self.num_heads,
       dtype=self.dtype,
@@ -295,7 +296,7 @@ class EncoderBlock(nn.Module):
     x = shortcut + drop_branch(dropout(x), drop, 0)
 
     shortcut = x
-    x = _layer_norm('ffn_norm', self.dtype)(x)
+    x = create_layer_norm(_NORM_EPSILON, self.dtype, 'ffn_norm')(x)
     x = self.dense(self.mlp_ratio * width, 'ffn_expand')(x)
     x = dropout(nn.gelu(x, approximate=False))
     x = self.dense(width, 'ffn_shrink')(x)
@@ -306,10 +307,3 @@ class EncoderBlock(nn.Module):
     return nn.Dense(
       width, dtype=self.dtype, kernel_init=_ENCODER_INIT, name=name
     )
-
-
-def _layer_norm(name: str, dtype: jnp.dtype) -> nn.LayerNorm:
-  """Normalises over the channels, in two passes: a mean may be large."""
-  return nn.LayerNorm(
-    epsilon=_NORM_EPSILON, dtype=dtype, use_fast_variance=False, name=name
-  )

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from coatnet_jax.models.batch_norm import BatchNorm
+from coatnet_jax.models.norms import BatchNorm, create_layer_norm
 from coatnet_jax.ops.depthwise_conv import depthwise_conv
 from coatnet_jax.values import Range
 
@@ -170,13 +170,7 @@ class Layers:
       name: name of the module.
     """
     if kind == 'layer':
-      return nn.LayerNorm(
-        epsilon=epsilon,
-        dtype=self.dtype,
-        # In two passes, or a large mean leaves no digit of the variance.
-        use_fast_variance=False,
-        name=name,
-      )
+      return create_layer_norm(epsilon, self.dtype, name)
     return BatchNorm(
       use_running_average=not train,
       momentum=self.batch_norm_momentum,

@@ -55,6 +55,12 @@ def test_who_has_never_beaten_is_named_too():
   assert judge.verdict(41.0).startswith('Process 1 (unknown) has not been')
 
 
+def test_the_watchdog_speaks_before_jax_aborts():
+  # JAX gives up a heartbeat after half of it; a verdict may take some beats.
+  earliest = watchdog.HEARTBEAT_SECONDS / 2
+  assert earliest > watchdog.SILENCE_SECONDS + 5 * watchdog.BEAT_SECONDS
+
+
 def test_a_broken_collective_is_soon_laid_to_who_does_not_beat():
   run = _Run()
   broken = {'error': 'connection closed', 'is_broken': True}

@@ -106,6 +106,13 @@ MISTAKES = (
       'distributed/watchdog_test.py',
     ),
     (
+      'jax_aborts_first',
+      'HEARTBEAT_SECONDS = 120',
+      'HEARTBEAT_SECONDS = 75',
+      'JAX aborts a process before the watchdog says which one is stopped.',
+      'distributed/watchdog_test.py',
+    ),
+    (
       'the_first_is_behind',
       'fewest = min(beat.begun for beat in self._beats)',
       'fewest = max(beat.begun for beat in self._beats)',

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.models.batch_norm import BatchNorm
+from coatnet_jax.models.norms import (
+  BatchNorm,
+  compute_moments,
+  create_layer_norm,
+)
 
 VARIABLES = {
   'params': {
@@ -113,6 +117,34 @@ def test_statistics_survive_a_large_mean(mean, deviation, group_size, shape):
     stats['mean'], x.mean(whole, np.float64), rtol=1e-5
   )
   np.testing.assert_allclose(stats['var'], x.var(whole, np.float64), rtol=0.01)
+
+
+@pytest.mark.parametrize(('mean', 'deviation'), LARGE_MEANS)
+def test_layer_norm_survives_a_large_mean(mean, deviation):
+  x = mean + deviation * np.random.default_rng(0).normal(size=(3, 4, 64))
+  x = x.astype(np.float32)
+  epsilon = 1e-16
+  norm = create_layer_norm(epsilon, jnp.float32, 'norm')
+  y, _ = norm.init_with_output(jax.random.key(0), x)
+  expected = x - x.mean(-1, np.float64, keepdims=True)
+  expected /= np.sqrt(x.var(-1, np.float64, keepdims=True) + epsilon)
+  np.testing.assert_allclose(y, expected, atol=0.01, rtol=0.01)
+
+
+@pytest.mark.parametrize('shape', [(4, 112, 112, 5), (64, 7, 7, 5), (2000, 5)])
+def test_moments_lose_less_than_rounding_to_bfloat16(shape):
+  values = np.random.default_rng(0).normal(size=shape)
+  axes = tuple(range(len(shape) - 1))
+  for mean in (0, 10, -100, 300, 1000, 3000):
+    x = jnp.asarray(mean + values, jnp.bfloat16)
+    (found_mean,), (found_var,) = jax.jit(compute_moments)(x[None])
+    rounded = np.asarray(x, np.float64)
+    var = rounded.var(axes)
+    lost = np.abs(var - values.var(axes))
+    assert (np.abs(found_var - var) < 0.2 * lost.max() + 1e-5).all(), mean
+    np.testing.assert_allclose(
+      found_mean, rounded.mean(axes), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_gradients_are_those_of_flax():
