@@ -154,7 +154,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   except flags.Error as error:
     sys.exit(f'Error: {config_flag.describe_flag_error(error)}')
   except Exception as error:  # Whatever the config's file does wrong.
-    sys.exit(f'Error: {config_flag.describe_config_error(error)}')
+    sys.exit(f'Error: {config_flag.describe_config_error(error, argv)}')
 
 
 if __name__ == '__main__':

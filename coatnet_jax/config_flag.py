@@ -49,7 +49,8 @@ def check_config_file(arguments: list[str]) -> None:
       hint = f'did you mean {configs[close[0]]}?'
     else:
       hint = f'there are {", ".join(configs.values())}.'
-    raise UserError(f'--config is {path!r}, which is no Python file; {hint}')
+    what = 'is no Python file' if os.path.exists(path) else 'does not exist'
+    raise UserError(f'--config is {path!r}, which {what}; {hint}')
 
 
 def describe_flag_error(error: Exception) -> str:
@@ -74,11 +75,12 @@ def describe_flag_error(error: Exception) -> str:
   return f'{text.rstrip(".")} (--helpshort lists the flags.)'
 
 
-def describe_config_error(error: Exception) -> str:
-  """Returns what is wrong with a config, and where if it is in its file.
+def describe_config_error(error: Exception, arguments: list[str]) -> str:
+  """Returns what is wrong with a config, and where.
 
   Args:
     error: error of loading its file, or of `check_config_file`.
+    arguments: words of the command line.
   """
   if isinstance(error, UserError):
     return str(error)
@@ -91,13 +93,17 @@ def describe_config_error(error: Exception) -> str:
   # ml_collections lists every key there is; its suggestion says enough. A
   # KeyError's text is in quotes.
   text = str(error).replace('\\', '').strip('"')
+  key = like = ''
   if found := re.search('Did you mean "(.+?)" instead of "(.+?)"', text):
-    return f'{where}there is no key {found[2]!r}; did you mean {found[1]!r}?'
-  if found := re.search('Key "(.+?)" does not exist', text):
-    return f'{where}there is no key {found[1]!r}; {_suggest_key(found[1])}'
-  if isinstance(error, KeyError | AttributeError) and not where:
+    like, key = found.groups()
+  elif found := re.search('Key "(.+?)" does not exist', text):
+    key = found[1]
+  elif isinstance(error, KeyError | AttributeError) and not where:
     key = text.strip('"\'')
-    return f'there is no key {key!r}; {_suggest_key(key)}'
+  if key:
+    section = '' if where else _find_section(key, arguments)
+    hint = f'did you mean {section}{like}?' if like else _suggest_key(key)
+    return f'{where}there is no key {section}{key}; {hint}'
   if isinstance(error, SyntaxError):
     return f'{error.filename}, line {error.lineno}: {error.msg}.'
   if isinstance(error, OSError):
@@ -114,6 +120,13 @@ def _list_configs() -> dict[str, str]:
     if file.stem != 'base'  # Every run's, and by itself none.
     and 'def get_config' in file.read_text(encoding='utf-8')
   }
+
+
+def _find_section(key: str, arguments: list[str]) -> str:
+  """Returns 'config.training.' for a key that the command line gives there."""
+  flag = re.compile(rf'--?(config\.(?:\w+\.)*){re.escape(key)}\b')
+  matches = filter(None, map(flag.match, arguments))
+  return next((match[1] for match in matches), '')
 
 
 def _suggest_key(name: str) -> str:

@@ -291,10 +291,10 @@ def _describe_warmup(
   if steps == wanted:
     return ()
   part = schedule['max_warmup_fraction']
-  return (
-    f'warm-up shortened from {wanted:,} steps to {steps:,}, as'
-    f' schedule.max_warmup_fraction is {part}',
+  what = (
+    f'shortened from {wanted:,} steps to {steps:,}' if steps else 'left out'
   )
+  return (f'warm-up {what}, as schedule.max_warmup_fraction is {part}',)
 
 
 def _check_durations(config: Mapping[str, Any]) -> None:

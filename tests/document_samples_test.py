@@ -189,8 +189,8 @@ def test_the_commands_of_an_import_run(tmp_path, monkeypatch, capsys):
     )
   )
   evaluating, predicting, finetuning = commands
-  data = ['--data.source=folder', f'--data.data_dir={images}']
-  assert evaluate.main([*evaluating[3:], *data, '--batch_size=16']) == 0
+  words = [w.replace('FOLDER', str(images)) for w in evaluating[3:]]
+  assert evaluate.main([*words, '--batch_size=16']) == 0
   (path, *_) = images.rglob('*.png')
   words = [str(path) if w == 'IMAGE...' else w for w in predicting[3:]]
   assert predict.main(words) == 0

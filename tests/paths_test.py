@@ -170,7 +170,7 @@ def test_commands_are_quoted_for_a_shell(workdir):
   imported = import_timm.describe(
     'coatnet_0_rw_224',
     ('a', 'b'),
-    import_timm.find_preprocessing('coatnet_0_rw_224', (224, 224), None),
+    *import_timm.find_preprocessing('coatnet_0_rw_224', (224, 224), None),
     workdir,
   )
   commands = [

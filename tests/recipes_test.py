@@ -344,7 +344,7 @@ def test_the_papers_recipes_freeze_and_repeat_nothing():
 def test_an_unknown_phase_lists_those_there_are():
   with pytest.raises(KeyError) as error:
     _load('coatnet_1', 'imagenet21k')
-  assert config_flag.describe_config_error(error.value).endswith(
+  assert config_flag.describe_config_error(error.value, []).endswith(
     "there is no phase 'imagenet21k' of coatnet_1; there are imagenet1k,"
     ' imagenet1k_finetune_224, imagenet1k_finetune_384,'
     ' imagenet1k_finetune_512, timm.'

@@ -144,7 +144,7 @@ def main(arguments: list[str]) -> int:
     report=command_line.show,
     source=options.weights,
   )
-  preprocessing = find_preprocessing(
+  preprocessing, origin = find_preprocessing(
     options.variant, image_size or model.variant.image_size, description
   )
   terminal.begin('writing the checkpoint')
@@ -155,7 +155,9 @@ def main(arguments: list[str]) -> int:
     class_names=class_names,
     preprocessing=preprocessing,
   )
-  command_line.show(describe(options.variant, class_names, preprocessing, out))
+  command_line.show(
+    describe(options.variant, class_names, preprocessing, origin, out)
+  )
   return 0
 
 
@@ -208,23 +210,29 @@ def find_preprocessing(
   variant: str,
   image_size: tuple[int, int],
   description: Description | None,
-) -> PreprocessingOptions:
+) -> tuple[PreprocessingOptions, str]:
   """Returns what images of a variant's trained weights go through.
 
   Args:
     variant: name of the variant.
     image_size: (height, width) in pixels of images that it will be used for.
     description: weights file's description of itself, if it has one.
+
+  Returns:
+    the preprocessing, and a few words on how it is known.
   """
   published = list_published_weights(variant)
   of_size = [w for w in published if w.image_size == image_size]
   if description is not None:
-    known = description.preprocessing
+    known, origin = description.preprocessing, 'as the file says'
   elif published:
     known = (of_size or published)[0].preprocessing
+    origin = 'as for the published weights'
   else:
     known = _TIMM_PREPROCESSING
-  return PreprocessingOptions(**{**known, 'image_size': image_size})
+    origin = "assumed, as timm's usual: the file does not say"
+  options = PreprocessingOptions(**{**known, 'image_size': image_size})
+  return options, origin
 
 
 def write_checkpoint(
@@ -281,6 +289,7 @@ def describe(
   variant: str,
   class_names: tuple[str, ...],
   preprocessing: PreprocessingOptions,
+  origin: str,
   out: epath.Path,
 ) -> str:
   """Returns what was written, in lines for people."""
@@ -295,8 +304,10 @@ def describe(
     f'preprocessing  {height}x{width} px, {preprocessing.eval_resize}, crop'
     f' {preprocessing.eval_crop_fraction:g}, {preprocessing.interpolation},'
     f' mean {mean}, std {std}\n'
+    f'               ({origin})\n'
     f'checkpoint     {out}\n'
-    f'evaluate       python -m tools.evaluate --checkpoint={quoted}\n'
+    f'evaluate       python -m tools.evaluate --checkpoint={quoted}'
+    ' --data.source=folder --data.data_dir=FOLDER\n'
     f'predict        python -m tools.predict --checkpoint={quoted} IMAGE...\n'
     'finetune       python main.py --config=configs/image_folder.py:finetune'
     f' --config.init_from={quoted} --config.data.data_dir=FOLDER --workdir=NEW'

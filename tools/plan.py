@@ -1,4 +1,4 @@
-"""Plans a run on TPUs without one: what it needs, and how long it takes.
+r"""Plans a run on TPUs without one: what it needs, and how long it takes.
 
     python -m tools.plan --config=configs/coatnet_0.py --topology=v5e-16
     python -m tools.plan --config=configs/coatnet_4.py:imagenet21k \

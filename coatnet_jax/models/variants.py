@@ -43,14 +43,14 @@ def get_variant(name: str) -> Variant | CNNStemViTVariant:
   """Returns a variant by name.
 
   Raises:
-    UserError: no such name; lists those there are, and those most like it.
+    UserError: no such name; with those most like it, and how to list them all.
   """
   if name not in VARIANTS:
     similar = difflib.get_close_matches(name, list_variants())
     raise UserError(
       f'There is no variant {name!r}'
-      + f' (did you mean {" or ".join(similar)}?)' * bool(similar)
-      + f'; model.name must be one of {", ".join(list_variants())}.'
+      + f'; did you mean {" or ".join(similar)}?' * bool(similar)
+      + f' `python -m tools.variants` lists all {len(VARIANTS)}.'
     )
   return VARIANTS[name]
 

@@ -63,7 +63,8 @@ def load_config(arguments: Sequence[str]) -> ConfigDict:
   except flags.Error as error:
     raise UserError(config_flag.describe_flag_error(error)) from error
   except Exception as error:  # Whatever the config's file does wrong.
-    raise UserError(config_flag.describe_config_error(error)) from error
+    message = config_flag.describe_config_error(error, list(arguments))
+    raise UserError(message) from error
 
 
 def find_sources(

@@ -59,7 +59,9 @@ def test_there_and_back(weights, state_dict, tmp_path, capsys):
   listed = tmp_path / 'names.txt'
   listed.write_text('\n'.join('abcdefghij'))
   assert _import(weights, tmp_path / 'run', f'--class_names={listed}') == 0
-  assert '160x160 px, timm, crop 0.95' in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert '160x160 px, timm, crop 0.95' in said
+  assert "(assumed, as timm's usual: the file does not say)" in said
 
   trained = load_trained_model(tmp_path / 'run')
   assert trained.class_names == tuple('abcdefghij')
@@ -78,7 +80,9 @@ def test_there_and_back(weights, state_dict, tmp_path, capsys):
   # Ours: what the file says of itself comes with it.
   native = tmp_path / 'native.safetensors'
   assert _export(tmp_path / 'run', native, '--names=native') == 0
+  capsys.readouterr()
   assert _import(native, tmp_path / 'again') == 0
+  assert '(as the file says)' in capsys.readouterr().out
   again = load_trained_model(tmp_path / 'again')
   assert again.class_names == trained.class_names
   assert again.preprocessing == trained.preprocessing
@@ -117,9 +121,10 @@ def test_a_file_without_a_head(state_dict, tmp_path, capsys):
 
 @pytest.mark.parametrize('published', PUBLISHED_WEIGHTS, ids=lambda p: p.tag)
 def test_published_weights_get_their_own_preprocessing(published):
-  found = import_timm.find_preprocessing(
+  found, origin = import_timm.find_preprocessing(
     published.variant, published.image_size, None
   )
+  assert origin == 'as for the published weights'
   for name, value in published.preprocessing.items():
     assert getattr(found, name) == value
   found = import_timm.find_class_names(None, published.num_classes, None)
