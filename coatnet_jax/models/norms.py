@@ -46,26 +46,25 @@ class BatchNorm(nn.Module):
     scale = self.param('scale', nn.initializers.ones, (channels,))
     bias = self.param('bias', nn.initializers.zeros, (channels,))
     if self.use_running_average:
-      groups = x[None]
-      mean, var = means.value[None], variances.value[None]
+      values, mean, var = x, means.value, variances.value
     else:
-      groups = self._divide(x)  # [groups, size, ..., C]
-      mean, var = compute_moments(groups)  # [groups, C]
+      values = self._divide(x)  # [B, ..., C] or [groups, size, ..., C]
+      mean, var = compute_moments(values, values.ndim - x.ndim)
       if not self.is_initializing():
         kept = self.momentum
-        means.value = kept * means.value + (1 - kept) * mean.mean(0)
-        whole = var.mean(0) + mean.var(0)
+        means_of, vars_of = (m.reshape(-1, channels) for m in (mean, var))
+        whole = vars_of.mean(0) + means_of.var(0)
+        means.value = kept * means.value + (1 - kept) * means_of.mean(0)
         variances.value = kept * variances.value + (1 - kept) * whole
-    factor = jax.lax.rsqrt(var + self.epsilon) * scale  # [groups, C]
-    shape = (len(groups), *(1,) * (x.ndim - 1), channels)
-    centered = groups.astype(jnp.float32) - mean.reshape(shape)
-    normalised = centered * factor.reshape(shape) + bias
+    factor = jax.lax.rsqrt(var + self.epsilon) * scale
+    normalised = (values.astype(jnp.float32) - mean) * factor + bias
     return normalised.astype(self.dtype).reshape(x.shape)
 
   def _divide(self, x: jax.Array) -> jax.Array:
     # One example that parameters are initialised with is no batch.
-    whole = self.is_initializing() or not self.group_size
-    size = x.shape[0] if whole else self.group_size
+    size = self.group_size
+    if self.is_initializing() or not size:
+      return x
     if x.shape[0] % size:
       raise UserError(
         f'model.batch_norm_group_size is {size}, which does not divide a batch'
@@ -92,8 +91,10 @@ def create_layer_norm(
   )
 
 
-def compute_moments(groups: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Computes mean and variance of each channel of each group.
+def compute_moments(
+  values: jax.Array, axis: int = 0
+) -> tuple[jax.Array, jax.Array]:
+  """Computes mean and variance of each channel.
 
   One pass over the array: an example's values are taken relative to the one in
   its middle, which is near their mean and known wherever the example lies. What
@@ -101,25 +102,27 @@ def compute_moments(groups: jax.Array) -> tuple[jax.Array, jax.Array]:
   as it is (`_may_square_first`).
 
   Args:
-    groups: groups of examples, [groups, size, ..., C].
+    values: values of examples, [groups..., B, ..., C].
+    axis: number of the groups' axes, which is the axis of the examples.
 
   Returns:
-    mean and variance, [groups, C] float32; the variance is that of the values
-    at hand, not an unbiased estimate.
+    mean and variance, [groups..., 1, ..., C] float32; the variance is that of
+    the values at hand, not an unbiased estimate.
   """
-  inner = tuple(range(2, groups.ndim - 1))
-  middle = (slice(n // 2, n // 2 + 1) for n in groups.shape[2:-1])
-  center = groups[:, :, *middle]  # [groups, size, 1, ..., C]
-  if _may_square_first(groups.dtype):
-    center = jnp.zeros_like(center)
-  # What is taken off changes neither result, so no gradient goes through it.
-  center = jax.lax.stop_gradient(center).astype(jnp.float32)
-  distance = groups.astype(jnp.float32) - center
-  offset = distance.mean(inner)  # [groups, size, C]
-  squares = jnp.square(distance).mean(inner)
+  inner = tuple(range(axis + 1, values.ndim - 1))
+  middle = (slice(n // 2, n // 2 + 1) for n in values.shape[axis + 1 : -1])
+  center = 0.0
+  if not _may_square_first(values.dtype):
+    # What is taken off changes neither result, so no gradient goes through it.
+    center = jax.lax.stop_gradient(values[(..., *middle, slice(None))])
+  distance = values.astype(jnp.float32) - center
+  # Of each example, [groups..., B, 1, ..., C].
+  offset = distance.mean(inner, keepdims=True)
+  squares = jnp.square(distance).mean(inner, keepdims=True)
   within = jnp.maximum(squares - jnp.square(offset), 0)
-  means = center.reshape(offset.shape) + offset
-  return means.mean(1), within.mean(1) + means.var(1)
+  means = center + offset
+  mean = means.mean(axis, keepdims=True)
+  return mean, within.mean(axis, keepdims=True) + means.var(axis, keepdims=True)
 
 
 def _may_square_first(dtype: jnp.dtype) -> bool:
