@@ -3,9 +3,9 @@
     trained = load_trained_model('/tmp/quickstart')
     logits = trained.model.apply(trained.variables, images, train=False)
 
-with images from `evaluation_crop` and `normalize_images`. The checkpoint says
-itself what model it is of and what preprocessing its images need. With
-`image_size` it is used at another one. Resuming a run is
+with images from `evaluation_crop` and `normalize_images`, as in `inference.py`.
+The checkpoint says itself what model it is of and what preprocessing its images
+need. With `image_size` it is used at another one. Resuming a run is
 `checkpoint.py`'s, and so is the format.
 """
 
@@ -35,12 +35,8 @@ from coatnet_jax.distributed.state_sharding import add_shardings
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.paths import resolve_path
-from coatnet_jax.training.image_normalization import normalize_images
 from coatnet_jax.training.losses import LossOptions
 from coatnet_jax.weights.adaptation import adapt_variables, check_variables
-
-# loss.kind -> what makes probabilities [B, K] of its logits.
-PROBABILITIES = {'softmax': jax.nn.softmax, 'sigmoid': jax.nn.sigmoid}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,42 +137,6 @@ def load_trained_model(
     mesh=mesh,
     changes=tuple(changes),
   )
-
-
-def predict_top_classes(
-  variables: Any,
-  images: jax.Array,
-  *,
-  model: nn.Module,
-  loss: LossOptions,
-  preprocessing: PreprocessingOptions,
-  top: int,
-) -> tuple[jax.Array, jax.Array]:
-  """Classifies images; to be called under `jit`.
-
-  Args:
-    variables: {'params', 'batch_stats'} of the model.
-    images: [B, H, W, 3] uint8, as `augmentation.evaluation_crop` makes them.
-    model: model from `create_model`.
-    loss: loss it was trained with.
-    preprocessing: mean and standard deviation of the pixels.
-    top: number of classes to return, at most all K.
-
-  Returns:
-    The classes, [B, top] int32, the most probable first, ranked by logits as
-    evaluation does: probabilities close to 1 can round to the same number.
-    Their probabilities, [B, top] float32: those of all classes add up to 1
-    where classes exclude each other ('softmax') and are independent of each
-    other elsewhere ('sigmoid').
-  """
-  logits = model.apply(
-    variables,
-    normalize_images(images, mean=preprocessing.mean, std=preprocessing.std),
-    train=False,
-  )
-  _, classes = jax.lax.top_k(logits, top)
-  probabilities = PROBABILITIES[loss.kind](logits)
-  return classes, jnp.take_along_axis(probabilities, classes, axis=-1)
 
 
 def open_saved_model(path: str | os.PathLike[str]) -> SavedModel:

@@ -14,14 +14,13 @@ from coatnet_jax import checkpoint
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed.mesh import create_mesh
 from coatnet_jax.errors import UserError
+from coatnet_jax.inference import predict_top_classes
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.trained_model import (
-  PROBABILITIES,
   find_checkpoint,
   load_trained_model,
-  predict_top_classes,
 )
-from coatnet_jax.training.losses import LOSSES, LossOptions
+from coatnet_jax.training.losses import LossOptions
 from coatnet_jax.training.train_state import create_train_state
 from coatnet_jax.weights.adaptation import resize_relative_position_bias_table
 from configs import quickstart
@@ -320,10 +319,6 @@ def test_classes_rank_by_logit_where_probabilities_round_to_one():
   classes, probabilities = _predict(images, 'sigmoid', top=3, std=0.001)
   assert probabilities.tolist() == [[1, 1, 1]]
   assert classes.tolist() == [[1, 2, 0]]
-
-
-def test_every_loss_has_its_probabilities():
-  assert PROBABILITIES.keys() == LOSSES.keys()
 
 
 def _predict(images, kind, top, std=0.4):

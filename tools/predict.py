@@ -30,13 +30,10 @@ from coatnet_jax.data.folder_listing import (
 )
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
+from coatnet_jax.inference import predict_top_classes
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.texts import printable
-from coatnet_jax.trained_model import (
-  TrainedModel,
-  load_trained_model,
-  predict_top_classes,
-)
+from coatnet_jax.trained_model import TrainedModel, load_trained_model
 from tools import command_line
 
 _DEFAULT_TOP = 5

@@ -3,7 +3,6 @@
 What can be said of a checkpoint besides: the other modules here.
 """
 
-import dataclasses
 import functools
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -18,13 +17,9 @@ from coatnet_jax.data.damage import CorruptImageCounter
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
+from coatnet_jax.inference import compute_logits, compute_losses
 from coatnet_jax.training import metrics as metrics_lib
-from coatnet_jax.training.image_normalization import normalize_images
-from coatnet_jax.training.losses import (
-  LossOptions,
-  compute_loss,
-  create_soft_targets,
-)
+from coatnet_jax.training.losses import LossOptions
 
 
 def eval_step(
@@ -49,17 +44,12 @@ def eval_step(
   Returns:
     Sums over the examples of the mask: `metrics.compute_metric_sums`.
   """
-  images = normalize_images(
-    batch['image'], mean=preprocessing.mean, std=preprocessing.std
+  logits = compute_logits(
+    variables, batch['image'], model=model, preprocessing=preprocessing
   )
-  logits = model.apply(variables, images, train=False)
-  example_loss = compute_loss(
-    logits,
-    create_soft_targets(batch['label'], model.num_classes),
-    options=dataclasses.replace(loss, label_smoothing=0.0),
-  )
+  losses = compute_losses(logits, batch['label'], loss)
   return metrics_lib.compute_metric_sums(
-    logits, batch['label'], batch['mask'], example_loss
+    logits, batch['label'], batch['mask'], losses
   )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from coatnet_jax import inference
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.damage import explain_damage
 from coatnet_jax.data.image_source import ImageSource, count_of
@@ -20,7 +20,6 @@ from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.evaluation.predictions import run_over_source
 from coatnet_jax.trained_model import TrainedModel
-from coatnet_jax.training.image_normalization import normalize_images
 
 
 class Subset(ImageSource):
@@ -73,16 +72,11 @@ def feature_step(
   Returns:
     'features' [B, D] float32, and what is passed on.
   """
-  images = normalize_images(
-    batch['image'], mean=preprocessing.mean, std=preprocessing.std
-  )
-  _, sown = model.apply(
-    variables, images, train=False, mutable=['intermediates']
-  )
-  features = sown['intermediates']['pre_logits'].astype(jnp.float32)
   return {
     **{name: batch[name] for name in ('label', 'mask', 'corrupt')},
-    'features': features,
+    'features': inference.compute_features(
+      variables, batch['image'], model=model, preprocessing=preprocessing
+    ),
   }
 
 

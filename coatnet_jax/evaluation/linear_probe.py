@@ -27,7 +27,7 @@ from coatnet_jax.evaluation.measures import (
   Tally,
   single_label_hits,
 )
-from coatnet_jax.evaluation.predictions import rank_logits
+from coatnet_jax.inference import rate_logits
 from coatnet_jax.trained_model import TrainedModel
 from coatnet_jax.training.losses import LossOptions
 
@@ -270,7 +270,7 @@ def evaluate_linear_probe(
     features, labels, train_source.num_classes, trained.mesh
   )
   tally = Tally(train_source.num_classes)
-  rank = jax.jit(functools.partial(rank_logits, loss=_LOSS))
+  rank = jax.jit(functools.partial(rate_logits, loss=_LOSS))
   for indices, features, labels in compute_features(
     trained, eval_source, **run
   ):

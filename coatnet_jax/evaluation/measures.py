@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.training.metrics import find_hits
 
 # Of the expected calibration error, equally wide: arXiv 1706.04599 has 15.
 NUM_BINS = 15
@@ -44,8 +45,7 @@ class Predictions(NamedTuple):
 
 def single_label_hits(predictions: Predictions) -> np.ndarray:
   """Returns [n, k] bool: whether a class is the label of its example."""
-  hits = predictions.classes == predictions.labels[:, None]
-  return hits & predictions.valid[:, None]
+  return find_hits(predictions.classes, predictions.labels, predictions.valid)
 
 
 def multi_label_hits(

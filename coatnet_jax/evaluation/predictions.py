@@ -6,14 +6,12 @@ the predictions of all.
 """
 
 import collections
-import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from coatnet_jax import terminal
@@ -25,13 +23,9 @@ from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.evaluation.label_spaces import LabelSpace
 from coatnet_jax.evaluation.measures import Predictions
-from coatnet_jax.trained_model import PROBABILITIES, TrainedModel
-from coatnet_jax.training.image_normalization import normalize_images
-from coatnet_jax.training.losses import (
-  LossOptions,
-  compute_loss,
-  create_soft_targets,
-)
+from coatnet_jax.inference import compute_logits, rate_logits
+from coatnet_jax.trained_model import TrainedModel
+from coatnet_jax.training.losses import LossOptions
 
 # Batches whose results are not yet read, so that the device need not wait.
 _BATCHES_IN_FLIGHT = 2
@@ -60,44 +54,16 @@ def predict_step(
 
   Returns:
     'label', 'mask', 'corrupt', and as in `Predictions` 'classes' [B, k],
-    'confidence', 'loss' and 'valid', [B]; k is 5, or C where that is less.
-    Equal logits rank by class, as in `training.metrics`.
+    'confidence', 'loss' and 'valid', [B], by `inference.rate_logits`.
   """
-  images = normalize_images(
-    batch['image'], mean=preprocessing.mean, std=preprocessing.std
+  logits = compute_logits(
+    variables, batch['image'], model=model, preprocessing=preprocessing
   )
-  logits = model.apply(variables, images, train=False)
   if candidates is not None:
     logits = logits[:, np.array(candidates)]
   return {
     **{name: batch[name] for name in ('label', 'mask', 'corrupt')},
-    **rank_logits(logits, batch['label'], loss),
-  }
-
-
-def rank_logits(
-  logits: jax.Array, labels: jax.Array, loss: LossOptions
-) -> dict[str, jax.Array]:
-  """Returns 'classes', 'confidence', 'loss' and 'valid': `predict_step`.
-
-  Args:
-    logits: [B, C], floating point.
-    labels: [B] int32.
-    loss: options of the loss, of which only the kind counts: labels are not
-      smoothed.
-  """
-  num_classes = logits.shape[-1]
-  _, classes = jax.lax.top_k(logits, min(5, num_classes))
-  probabilities = PROBABILITIES[loss.kind](logits.astype(jnp.float32))
-  return {
-    'classes': classes,
-    'confidence': probabilities.max(axis=-1),
-    'loss': compute_loss(
-      logits,
-      create_soft_targets(labels, num_classes),
-      options=dataclasses.replace(loss, label_smoothing=0.0),
-    ),
-    'valid': ~jnp.isnan(logits).any(axis=-1),
+    **rate_logits(logits, batch['label'], loss),
   }
 
 

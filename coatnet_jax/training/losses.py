@@ -5,7 +5,8 @@ the train and evaluation steps.
 """
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +30,25 @@ def _compute_sigmoid_loss(
   return optax.losses.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
 
 
-# kind -> (loss, the label smoothing at which targets say nothing any more).
+class _Loss(NamedTuple):
+  """A kind of loss.
+
+  Attributes:
+    compute: function of logits [B, K], targets [B, K] and the label smoothing,
+      all float32, that gives losses [B].
+    probabilities: function of logits [B, K] that gives the probabilities [B, K]
+      that they mean under this loss.
+    smoothing_limit: label smoothing at which targets say nothing any more.
+  """
+
+  compute: Callable[[jax.Array, jax.Array, float], jax.Array]
+  probabilities: Callable[[jax.Array], jax.Array]
+  smoothing_limit: float
+
+
 LOSSES = {
-  'softmax': (_compute_softmax_loss, 1.0),
-  'sigmoid': (_compute_sigmoid_loss, 0.5),
+  'softmax': _Loss(_compute_softmax_loss, jax.nn.softmax, 1.0),
+  'sigmoid': _Loss(_compute_sigmoid_loss, jax.nn.sigmoid, 0.5),
 }
 
 
@@ -54,7 +70,7 @@ class LossOptions(Options, section='config.loss'):
 
   def check(self):
     """Raises UserError for a smoothing that leaves the kind no targets."""
-    _, limit = LOSSES[self.kind]
+    limit = LOSSES[self.kind].smoothing_limit
     if self.label_smoothing >= limit:
       raise UserError(
         f'config.loss.label_smoothing is {self.label_smoothing}; it must be'
@@ -114,9 +130,22 @@ def compute_loss(
       f'logits {list(logits.shape)} and targets {list(targets.shape)} must '
       'both be [B, K].'
     )
-  loss, _ = LOSSES[options.kind]
-  return loss(
+  return LOSSES[options.kind].compute(
     logits.astype(jnp.float32),
     targets.astype(jnp.float32),
     options.label_smoothing,
   )
+
+
+def compute_probabilities(logits: jax.Array, options: LossOptions) -> jax.Array:
+  """Returns the probabilities that logits mean under a loss.
+
+  Args:
+    logits: [B, K], any float dtype; computed in float32.
+    options: options of the loss, of which only the kind counts.
+
+  Returns:
+    [B, K] float32: those of an example add up to 1 for 'softmax' and are
+    independent of each other for 'sigmoid'.
+  """
+  return LOSSES[options.kind].probabilities(logits.astype(jnp.float32))

@@ -15,8 +15,51 @@ from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from coatnet_jax.errors import UserError
+
+
+def rank_classes(logits: jax.Array, top: int) -> jax.Array:
+  """Returns the classes of the largest logits, the largest first.
+
+  Equal logits rank by class, the lowest first, as `jnp.argmax` and
+  `jax.lax.top_k` do, so that a network that answers every image the same scores
+  the share of one class, and what is counted is what prediction shows.
+
+  Args:
+    logits: [B, K], any float dtype. In bfloat16 ties are common; prefer
+      float32.
+    top: number of classes; all K where there are fewer.
+
+  Returns:
+    [B, min(top, K)] int32.
+  """
+  return jax.lax.top_k(logits, min(top, logits.shape[-1]))[1]
+
+
+def find_valid(logits: jax.Array) -> jax.Array:
+  """Returns which examples have no NaN among their logits, [B] bool.
+
+  Args:
+    logits: [B, K], any float dtype.
+  """
+  return ~jnp.isnan(logits).any(axis=-1)
+
+
+def find_hits(
+  classes: jax.Array | np.ndarray,
+  labels: jax.Array | np.ndarray,
+  valid: jax.Array | np.ndarray,
+) -> jax.Array | np.ndarray:
+  """Returns which classes are the labels of their examples, [B, k] bool.
+
+  Args:
+    classes: [B, k] integers, ranked.
+    labels: [B] integers, the true classes.
+    valid: [B] bool; what is said of an example is wrong where it is false.
+  """
+  return (classes == labels[:, None]) & valid[:, None]
 
 
 def compute_metric_sums(
@@ -24,16 +67,12 @@ def compute_metric_sums(
 ) -> dict[str, jax.Array]:
   """Returns one batch's sums, to be added up by `total_metric_sums`.
 
-  An example is right at k if its label is one of the k largest logits. Equal
-  logits rank by class, the lowest first, as `jnp.argmax` and `jax.lax.top_k`
-  do, so that a network that answers every image the same scores the share of
-  one class and what is counted is what prediction would show. An example with
-  a NaN among its logits is wrong. With fewer than five classes 'top5' is
-  right for every other example.
+  An example is right at k if its label is one of the k largest logits, in the
+  order of `rank_classes`. An example with a NaN among its logits is wrong. With
+  fewer than five classes 'top5' is right for every other example.
 
   Args:
-    logits: [B, K], any float dtype. In bfloat16 ties are common; prefer
-      float32.
+    logits: [B, K], any float dtype.
     labels: [B] integer classes.
     mask: [B] bool or 0/1, false where an example only pads the batch: nothing
       of it counts, not even a NaN.
@@ -44,15 +83,12 @@ def compute_metric_sums(
     are global sums.
   """
   mask = mask.astype(bool)
-  k = min(5, logits.shape[-1])
-  _, best_classes = jax.lax.top_k(logits, k)
-  # [B, k]
-  is_hit = best_classes == labels[:, None]
-  is_valid = mask & ~jnp.isnan(logits).any(axis=-1)
+  valid = mask & find_valid(logits)
+  hits = find_hits(rank_classes(logits, 5), labels, valid)
   return {
     'loss': jnp.where(mask, loss.astype(jnp.float32), 0).sum(),
-    'top1': (is_hit[:, 0] & is_valid).sum(dtype=jnp.float32),
-    'top5': (is_hit.any(axis=-1) & is_valid).sum(dtype=jnp.float32),
+    'top1': hits[:, 0].sum(dtype=jnp.float32),
+    'top5': hits.any(axis=-1).sum(dtype=jnp.float32),
     'count': mask.sum(dtype=jnp.float32),
   }
 

@@ -106,20 +106,6 @@ MISTAKES = (
       'Tools take the newest checkpoint of a workdir for its best.',
       'trained_model_test.py::test_the_config_says_which_is_best',
     ),
-    (
-      'softmax_of_sigmoid',
-      'PROBABILITIES[loss.kind](logits)',
-      "PROBABILITIES['softmax'](logits)",
-      'A model that was trained with sigmoids predicts softmax.',
-      'trained_model_test.py::test_probabilities_are_those_of_the_loss',
-    ),
-    (
-      'ranked_by_probability',
-      'jax.lax.top_k(logits, top)',
-      'jax.lax.top_k(PROBABILITIES[loss.kind](logits), top)',
-      'Classes whose probabilities round to 1 rank by their number.',
-      'trained_model_test.py::test_classes_rank_by_logit_where_probabilities_round_to_one',
-    ),
   ),
   *in_file(
     'coatnet_jax/paths.py',

@@ -4,7 +4,7 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
-    'coatnet_jax/evaluation/eval_step.py',
+    'coatnet_jax/inference.py',
     (
       'evaluated_smoothed',
       'options=dataclasses.replace(loss, label_smoothing=0.0),',
@@ -20,6 +20,34 @@ MISTAKES = (
       '  )[0]',
       'Evaluation normalises by its own batch.',
       'whole_train_step_test.py::test_every_number_agrees',
+    ),
+    (
+      'softmax_of_sigmoid',
+      'probabilities = compute_probabilities(logits, loss)',
+      'probabilities = jax.nn.softmax(logits)',
+      'A model that was trained with sigmoids predicts softmax.',
+      'trained_model_test.py::test_probabilities_are_those_of_the_loss',
+    ),
+    (
+      'ranked_by_probability',
+      'classes = rank_classes(logits, top)',
+      'classes = rank_classes(compute_probabilities(logits, loss), top)',
+      'Classes whose probabilities round to 1 rank by their number.',
+      'trained_model_test.py::test_classes_rank_by_logit_where_probabilities_round_to_one',
+    ),
+    (
+      'softmax_of_every_loss',
+      'compute_probabilities(logits, loss).max(axis=-1)',
+      'jax.nn.softmax(logits.astype(jnp.float32)).max(axis=-1)',
+      'The confidence of a sigmoid model is that of a softmax.',
+      'evaluation/predictions_test.py',
+    ),
+    (
+      'ranked_by_four',
+      "'classes': rank_classes(logits, 5)",
+      "'classes': rank_classes(logits, 4)",
+      'Top-5 of a checkpoint is of the first four classes.',
+      'evaluation/predictions_test.py',
     ),
   ),
   *in_file(
@@ -141,13 +169,6 @@ MISTAKES = (
       'indices = number * batch_size + np.flatnonzero(mask)',
       'indices = number * len(mask) + np.flatnonzero(mask) - number',
       'Predictions belong to other images from the second batch on.',
-      'evaluation/predictions_test.py',
-    ),
-    (
-      'softmax_of_every_loss',
-      'PROBABILITIES[loss.kind](logits.astype(jnp.float32))',
-      'jax.nn.softmax(logits.astype(jnp.float32))',
-      'The confidence of a sigmoid model is that of a softmax.',
       'evaluation/predictions_test.py',
     ),
   ),
