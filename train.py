@@ -17,7 +17,9 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from coatnet_jax import checkpoint, paths
+from coatnet_jax import paths
+from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.data import batching, damage
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
@@ -254,19 +256,17 @@ def _train(
 ) -> TrainState:
   """Does what `train_and_evaluate` does with a run that is claimed."""
   with contextlib.ExitStack() as stack:
-    manager = checkpoint.open_checkpoints(
-      workdir, run.checkpoint, terminal.line
-    )
+    manager = saving.open_checkpoints(workdir, run.checkpoint, terminal.line)
     stack.callback(manager.close)
     stack.push(processes.end_all_on_error)  # Before it waits for the others.
     processes.begin('loading TensorFlow, which writes for TensorBoard')
     writer = reporting.create_writer(workdir)
     stack.callback(writer.close)
     processes.begin('restoring the checkpoint')
-    restored = checkpoint.restore_newest(manager, abstract_state, terminal.line)
+    restored = saving.restore_newest(manager, abstract_state, terminal.line)
     if restored is None:
       processes.begin('initialising the parameters')
-    state, progress = restored or (create_state(), checkpoint.Progress())
+    state, progress = restored or (create_state(), Progress())
     if int(state.step) < run.num_steps:
       processes.begin('compiling the train step')
       terminal.line('Compiling the train step ...')
@@ -290,7 +290,7 @@ def _train(
         ),
         should_save=manager.should_save,
         save=functools.partial(
-          checkpoint.save_checkpoint,
+          saving.save_checkpoint,
           manager,
           metadata=run.create_metadata(config),
         ),
@@ -308,7 +308,7 @@ def _train(
     summary = {
       'model': config.model.name,
       'num_parameters': reporting.count_parameters(abstract_state.params),
-      **checkpoint.summarize(manager, run.checkpoint),
+      **saving.summarize(manager, run.checkpoint),
       'config_hash': workdir_lib.compute_config_hash(config),
     }
     reporting.write_summary(workdir, summary)
@@ -319,7 +319,7 @@ def _train(
 def train_loop(
   run: Run,
   state: TrainState,
-  progress: checkpoint.Progress,
+  progress: Progress,
   take_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
   *,
   log: reporting.TrainingLog,

@@ -1,6 +1,6 @@
 """How the state of a new run starts, on its mesh: anew, or from a checkpoint.
 
-Resuming a run is `checkpoint.py`'s.
+Resuming a run is that of `checkpoints/saving.py`.
 """
 
 import dataclasses
@@ -15,18 +15,18 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from coatnet_jax import checkpoint
-from coatnet_jax.checkpoint_folder import find_steps
-from coatnet_jax.distributed import mesh as mesh_lib
-from coatnet_jax.distributed.state_sharding import add_shardings
-from coatnet_jax.errors import UserError
-from coatnet_jax.run import Run
-from coatnet_jax.trained_model import (
+from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints.folder import find_steps
+from coatnet_jax.checkpoints.trained_model import (
   SavedModel,
   open_saved_model,
   restore_metadata,
   restore_variables,
 )
+from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.distributed.state_sharding import add_shardings
+from coatnet_jax.errors import UserError
+from coatnet_jax.run import Run
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.train_state import TrainState, create_train_state
 from coatnet_jax.weights.adaptation import (
@@ -191,7 +191,7 @@ def prepare_train_state(
       are others.
   """
   create_state, abstract_state = abstract_train_state(run)
-  has_checkpoint = checkpoint.has_checkpoint(workdir)
+  has_checkpoint = saving.has_checkpoint(workdir)
   if has_checkpoint and not workdir_lib.is_claimed(workdir):
     raise UserError(
       f'{workdir} has checkpoints, but no {workdir_lib.CONFIG_FILE} of a run to'
@@ -291,7 +291,7 @@ def check_same_classes(workdir: str, class_names: tuple[str, ...]) -> None:
   Raises:
     UserError: a label has another name now.
   """
-  directory = checkpoint.checkpoint_directory(workdir)
+  directory = saving.checkpoint_directory(workdir)
   for step in reversed(find_steps(directory)):
     try:
       before = restore_metadata(directory / str(step)).class_names

@@ -15,7 +15,9 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from coatnet_jax import checkpoint, paths, values
+from coatnet_jax import paths, values
+from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints.metadata import Metadata, find_model_arguments
 from coatnet_jax.data import damage
 from coatnet_jax.data.augmentation import (
   AugmentationOptions,
@@ -81,7 +83,7 @@ class Run:
   mixup: MixupOptions
   loss: LossOptions
   training: TrainingOptions
-  checkpoint: checkpoint.CheckpointOptions
+  checkpoint: saving.CheckpointOptions
   logging: reporting.LoggingOptions
   evaluation: EvaluationOptions
   train_source: ImageSource
@@ -112,10 +114,10 @@ class Run:
       ),
     }
 
-  def create_metadata(self, config: ConfigDict) -> checkpoint.Metadata:
+  def create_metadata(self, config: ConfigDict) -> Metadata:
     """Returns what every checkpoint of the run says of itself."""
-    return checkpoint.Metadata(
-      model=checkpoint.model_arguments(config.model, self.model.num_classes),
+    return Metadata(
+      model=find_model_arguments(config.model, self.model.num_classes),
       preprocessing=dataclasses.asdict(self.preprocessing),
       class_names=self.train_source.class_names,
       config=config.to_dict(),
@@ -167,7 +169,7 @@ _SECTIONS = {
   'optimizer': (create_optimizer, ('learning_rate',)),
   'training': (TrainingOptions, ()),
   'evaluation': (EvaluationOptions, ()),
-  'checkpoint': (checkpoint.CheckpointOptions, ()),
+  'checkpoint': (saving.CheckpointOptions, ()),
   'logging': (reporting.LoggingOptions, ()),
   'sharding': (mesh_lib.create_mesh, ('devices',)),
 }
@@ -226,7 +228,7 @@ def create_run(
     'preprocessing': PreprocessingOptions(**resolved['preprocessing']),
     'mixup': MixupOptions(**resolved['mixup']),
     'loss': LossOptions(**resolved['loss']),
-    'checkpoint': checkpoint.CheckpointOptions(**resolved['checkpoint']),
+    'checkpoint': saving.CheckpointOptions(**resolved['checkpoint']),
     'logging': reporting.LoggingOptions(**resolved['logging']),
   }
   mesh = mesh_lib.create_mesh(**resolved['sharding'], devices=devices)

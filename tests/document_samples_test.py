@@ -14,9 +14,9 @@ import pytest
 from safetensors.numpy import save_file
 
 import coatnet_jax
+from coatnet_jax.checkpoints.trained_model import load_trained_model
 from coatnet_jax.planning.plan_config import load_config
 from coatnet_jax.run import create_run
-from coatnet_jax.trained_model import load_trained_model
 from coatnet_jax.weights import timm
 from coatnet_jax.weights.loading import abstract_variables
 from tests import documents

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import train
-from coatnet_jax import checkpoint
+from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints.metadata import Progress
+from coatnet_jax.checkpoints.trained_model import load_trained_model
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import (
   abstract_train_state,
@@ -16,7 +18,6 @@ from coatnet_jax.initial_state import (
 )
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.run import create_run
-from coatnet_jax.trained_model import load_trained_model
 from configs import quickstart
 
 pytestmark = pytest.mark.usefixtures('tiny_variant')
@@ -51,14 +52,12 @@ def pretrained(tiny_variant, tmp_path_factory):
   create_state, _ = abstract_train_state(run)
   state = create_state()
   averages = jax.tree.map(lambda x: x + 1, state.variables)
-  with checkpoint.open_checkpoints(
-    workdir, run.checkpoint, pytest.fail
-  ) as manager:
-    checkpoint.save_checkpoint(
+  with saving.open_checkpoints(workdir, run.checkpoint, pytest.fail) as manager:
+    saving.save_checkpoint(
       manager,
       state.replace(step=state.step + 2, ema=averages),
       step=2,
-      progress=checkpoint.Progress(),
+      progress=Progress(),
       metadata=run.create_metadata(config),
     )
   return workdir

@@ -140,8 +140,8 @@ def test_an_error_of_the_run_is_one_sentence(tmp_path):
   _check(
     process,
     workdir,
-    "Error: There is no variant 'coatnet_9'; did you mean coatnet_",
-    '`python -m tools.variants` lists all ',
+    "Error: There is no variant 'coatnet_9'; did you mean coatnet_7",
+    'that `python -m tools.variants` lists.',
   )
   assert len(process.stderr.strip().splitlines()) == 1
 

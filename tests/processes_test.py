@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from coatnet_jax import checkpoint
+from coatnet_jax.checkpoints import saving
 
 ROOT = pathlib.Path(__file__).parents[1]
 # How long anything may take on a busy machine with two cores.
@@ -248,7 +248,7 @@ def _wait_for(started, text, timeout=TIMEOUT):
 
 def _steps(workdir):
   """Returns the steps of the checkpoints that were written to their end."""
-  names = [p.name for p in checkpoint.checkpoint_directory(workdir).iterdir()]
+  names = [p.name for p in saving.checkpoint_directory(workdir).iterdir()]
   return sorted(int(name) for name in names if name.isdigit())
 
 

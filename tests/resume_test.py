@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from coatnet_jax import checkpoint
+from coatnet_jax.checkpoints import saving
 from tests.train_test import checkpoint_arrays
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -42,7 +42,7 @@ def _finish(process, returncode=0):
 
 
 def _wait_for_step(process, workdir, step):
-  directory = checkpoint.checkpoint_directory(workdir)
+  directory = saving.checkpoint_directory(workdir)
   deadline = time.monotonic() + 300
   while not any(
     path.name.isdigit() and int(path.name) >= step

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import train
-from coatnet_jax.checkpoint import Progress
+from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.errors import UserError
 from coatnet_jax.training.reporting import DivergenceError
 from tests.wiring import runs

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import train
-from coatnet_jax import checkpoint
+from coatnet_jax.checkpoints import saving
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
@@ -271,7 +271,7 @@ def test_a_learning_rate_that_is_far_too_high_diverges(tmp_path):
     (
       'model.name',
       'coatnet_9',
-      "'coatnet_9' .* one of cnn_stem_vit, ",
+      "'coatnet_9'; did you mean coatnet_7 ",
     ),
     ('model.dtype', 'half', 'float32, bfloat16'),
     ('model.attention', 'flash', 'auto, reference, xla, pallas, cudnn'),
@@ -371,7 +371,7 @@ def checkpoint_arrays(workdir, step):
   """Returns the bytes of every array of a checkpoint, by name."""
   import orbax.checkpoint as ocp
 
-  path = checkpoint.checkpoint_directory(workdir) / str(step) / 'state'
+  path = saving.checkpoint_directory(workdir) / str(step) / 'state'
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
     state = checkpointer.restore(path)
   state['key'] = jax.random.key_data(state['key'])

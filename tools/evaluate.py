@@ -45,6 +45,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from coatnet_jax import paths, terminal
+from coatnet_jax.checkpoints.trained_model import (
+  TrainedModel,
+  abstract_variables,
+  find_checkpoint,
+  load_trained_model,
+  open_saved_model,
+)
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
@@ -54,13 +61,6 @@ from coatnet_jax.evaluation.descriptions import (
   describe_subject,
 )
 from coatnet_jax.strict_json import to_json
-from coatnet_jax.trained_model import (
-  TrainedModel,
-  abstract_variables,
-  find_checkpoint,
-  load_trained_model,
-  open_saved_model,
-)
 from tools import command_line
 
 _NUM_SEEDS = 3

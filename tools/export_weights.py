@@ -14,9 +14,12 @@ import dataclasses
 import numpy as np
 
 from coatnet_jax import terminal
-from coatnet_jax.checkpoint import model_arguments
+from coatnet_jax.checkpoints.metadata import find_model_arguments
+from coatnet_jax.checkpoints.trained_model import (
+  TrainedModel,
+  load_trained_model,
+)
 from coatnet_jax.errors import UserError
-from coatnet_jax.trained_model import TrainedModel, load_trained_model
 from coatnet_jax.weights import names, native, timm
 from tools import command_line
 
@@ -67,7 +70,7 @@ def main(arguments: list[str]) -> int:
   as_timm = in_timm and options.names != 'native'
   tensors = make_tensors(trained, as_timm=as_timm)
   description = native.Description(
-    model=model_arguments(trained.config.model, trained.model.num_classes),
+    model=find_model_arguments(trained.config.model, trained.model.num_classes),
     preprocessing=dataclasses.asdict(trained.preprocessing),
     class_names=trained.class_names,
   )

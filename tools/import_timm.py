@@ -29,7 +29,13 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from coatnet_jax import checkpoint, terminal
+from coatnet_jax import terminal
+from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints.metadata import (
+  Metadata,
+  Progress,
+  find_model_arguments,
+)
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
@@ -256,8 +262,8 @@ def write_checkpoint(
   with config.unlocked():
     config.model.update(model_arguments)
   config.preprocessing.update(dataclasses.asdict(preprocessing))
-  metadata = checkpoint.Metadata(
-    model=checkpoint.model_arguments(config.model, len(class_names)),
+  metadata = Metadata(
+    model=find_model_arguments(config.model, len(class_names)),
     preprocessing=dataclasses.asdict(preprocessing),
     class_names=class_names,
     config=config.to_dict(),
@@ -270,17 +276,17 @@ def write_checkpoint(
     ema=None,
     key=jax.random.key(0),
   )
-  manager = checkpoint.open_checkpoints(
+  manager = saving.open_checkpoints(
     str(out),
-    checkpoint.CheckpointOptions(**config.checkpoint),
+    saving.CheckpointOptions(**config.checkpoint),
     report=command_line.show,
   )
   with manager:
-    checkpoint.save_checkpoint(
+    saving.save_checkpoint(
       manager,
       jax.tree.map(jnp.asarray, state),
       step=0,
-      progress=checkpoint.Progress(),
+      progress=Progress(),
       metadata=metadata,
     )
 

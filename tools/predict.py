@@ -21,6 +21,10 @@ import jax
 import numpy as np
 
 from coatnet_jax import terminal
+from coatnet_jax.checkpoints.trained_model import (
+  TrainedModel,
+  load_trained_model,
+)
 from coatnet_jax.data.augmentation import PreprocessingOptions, evaluation_crop
 from coatnet_jax.data.decoding import CorruptImageError, decode_image
 from coatnet_jax.data.folder_listing import (
@@ -33,7 +37,6 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.inference import predict_top_classes
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.texts import printable
-from coatnet_jax.trained_model import TrainedModel, load_trained_model
 from tools import command_line
 
 _DEFAULT_TOP = 5

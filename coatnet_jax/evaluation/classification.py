@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.damage import explain_damage
 from coatnet_jax.evaluation.data_sets import EvaluationData
 from coatnet_jax.evaluation.measures import (
@@ -16,7 +17,6 @@ from coatnet_jax.evaluation.measures import (
   single_label_hits,
 )
 from coatnet_jax.evaluation.predictions import predict_source
-from coatnet_jax.trained_model import TrainedModel
 
 # Pairs of classes to name.
 _NUM_CONFUSED = 20

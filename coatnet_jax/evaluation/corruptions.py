@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.errors import UserError
@@ -18,7 +19,6 @@ from coatnet_jax.evaluation.data_sets import (
   open_evaluation_data,
 )
 from coatnet_jax.evaluation.measures import mean_corruption_error
-from coatnet_jax.trained_model import TrainedModel
 
 SEVERITIES = (1, 2, 3, 4, 5)
 

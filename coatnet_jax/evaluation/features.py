@@ -13,13 +13,13 @@ import jax
 import numpy as np
 
 from coatnet_jax import inference
+from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.damage import explain_damage
 from coatnet_jax.data.image_source import ImageSource, count_of
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.evaluation.predictions import run_over_source
-from coatnet_jax.trained_model import TrainedModel
 
 
 class Subset(ImageSource):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
+from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.errors import UserError
@@ -21,7 +22,6 @@ from coatnet_jax.evaluation.features import (
   collect_features,
   compute_features,
 )
-from coatnet_jax.trained_model import TrainedModel
 
 L2_PENALTY = 1024.0
 BIAS_FEATURE = 100.0

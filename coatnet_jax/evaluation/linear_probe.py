@@ -16,6 +16,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
@@ -28,7 +29,6 @@ from coatnet_jax.evaluation.measures import (
   single_label_hits,
 )
 from coatnet_jax.inference import rate_logits
-from coatnet_jax.trained_model import TrainedModel
 from coatnet_jax.training.losses import LossOptions
 
 # Of the mean loss, the strongest first: each starts from the solution before.

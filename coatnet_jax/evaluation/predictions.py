@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from coatnet_jax import terminal
+from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data import batching
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.damage import CorruptImageCounter
@@ -24,7 +25,6 @@ from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.evaluation.label_spaces import LabelSpace
 from coatnet_jax.evaluation.measures import Predictions
 from coatnet_jax.inference import compute_logits, rate_logits
-from coatnet_jax.trained_model import TrainedModel
 from coatnet_jax.training.losses import LossOptions
 
 # Batches whose results are not yet read, so that the device need not wait.

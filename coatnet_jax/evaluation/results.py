@@ -16,12 +16,12 @@ from typing import Any
 import jax
 from etils import epath
 
+from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.measures import NUM_BINS
 from coatnet_jax.paths import resolve_path
 from coatnet_jax.strict_json import to_json
-from coatnet_jax.trained_model import TrainedModel
 from coatnet_jax.training.workdir import compute_config_hash
 
 _SUFFIXES = ('.json', '.md')

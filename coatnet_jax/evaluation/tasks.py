@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.evaluation.classification import evaluate_classification
@@ -25,7 +26,6 @@ from coatnet_jax.evaluation.few_shot import (
   evaluate_few_shot,
 )
 from coatnet_jax.evaluation.linear_probe import evaluate_linear_probe
-from coatnet_jax.trained_model import TrainedModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -48,9 +48,10 @@ def get_variant(name: str) -> Variant | CNNStemViTVariant:
   if name not in VARIANTS:
     similar = difflib.get_close_matches(name, list_variants())
     raise UserError(
-      f'There is no variant {name!r}'
-      + f'; did you mean {" or ".join(similar)}?' * bool(similar)
-      + f' `python -m tools.variants` lists all {len(VARIANTS)}.'
+      f'There is no variant {name!r};'
+      + f' did you mean {" or ".join(similar)}?' * bool(similar)
+      + f' model.name must be one of the {len(VARIANTS)} that'
+      ' `python -m tools.variants` lists.'
     )
   return VARIANTS[name]
 

@@ -5,10 +5,10 @@ import tensorflow_datasets as tfds
 from etils import epath
 from ml_collections import ConfigDict
 
+from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
-from coatnet_jax.trained_model import TrainedModel
 from coatnet_jax.training.losses import LossOptions
 from configs import base
 from tests.evaluation.painted_images import ReadsColour

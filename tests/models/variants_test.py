@@ -316,7 +316,8 @@ def test_list_variants_filters():
 
 def test_an_unknown_variant_is_told_with_those_like_it():
   with pytest.raises(
-    UserError, match=r"'coatnet_8'; did you mean .*coatnet_7.*variants` lists"
+    UserError,
+    match=r"'coatnet_8'; did you mean .*coatnet_7.*variants` lists",
   ):
     coatnet_jax.create_model('coatnet_8')
 

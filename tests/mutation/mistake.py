@@ -12,6 +12,7 @@ ROOMS = (
   'configs',
   'tools',
   'coatnet_jax',
+  'coatnet_jax/checkpoints',
   'coatnet_jax/data',
   'coatnet_jax/data/preparation',
   'coatnet_jax/distributed',

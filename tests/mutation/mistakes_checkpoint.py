@@ -4,21 +4,7 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
-    'coatnet_jax/checkpoint.py',
-    (
-      'worst_kept_by_loss',
-      "'loss': False}",
-      "'loss': True}",
-      'The checkpoint of the highest loss is called the best.',
-      'trained_model_test.py::test_the_config_says_which_is_best',
-    ),
-    (
-      'worst_kept_on_disk',
-      'sign = 1 if BEST_METRICS[best_metric] else -1',
-      'sign = 1',
-      'The best by loss is deleted, and the worst kept beside the newest.',
-      'wiring/loop_test.py::test_the_best_by_the_metric_is_kept_beside_the_newest',
-    ),
+    'coatnet_jax/checkpoints/saving.py',
     (
       'evaluations_not_saved',
       'metrics=null_for_nan(metrics) if metrics else None,',
@@ -34,13 +20,6 @@ MISTAKES = (
       'train_test.py::test_runs_writes_and_goes_on',
     ),
     (
-      'progress_begins_anew',
-      'examples_seen=self.examples_seen + examples,',
-      'examples_seen=examples,',
-      'After resuming twice the data position forgets the first part.',
-      'train_loop_test.py',
-    ),
-    (
       'one_checkpoint_kept',
       'policies.LatestN(options.max_to_keep)',
       'policies.LatestN(1)',
@@ -48,25 +27,11 @@ MISTAKES = (
       'train_test.py::test_runs_writes_and_goes_on',
     ),
     (
-      'first_of_equals',
-      '(_compute_quality(evaluations[step], best_metric), step)',
-      '(_compute_quality(evaluations[step], best_metric), -step)',
-      'Of equally good checkpoints the first is taken.',
-      'checkpoint_test.py',
-    ),
-    (
-      'nan_is_the_best',
-      'finite = [step for step in evaluations if is_finite(evaluations[step])]',
-      'finite = list(evaluations)',
-      'An evaluation with NaN is the best of a run.',
-      'checkpoint_test.py',
-    ),
-    (
       'rate_with_evaluation',
       'max(progress.seconds_in_steps, 1e-9)',
       'max(progress.seconds, 1e-9)',
       'The images per second of the summary count evaluation as training.',
-      'checkpoint_test.py',
+      'checkpoints/saving_test.py',
     ),
     (
       'damaged_deleted',
@@ -82,6 +47,47 @@ MISTAKES = (
       'Checkpoints come every ten minutes, whatever the config says.',
       'wiring/loop_test.py::test_checkpoints_come_when_so_many_seconds_have_passed',
     ),
+  ),
+  *in_file(
+    'coatnet_jax/checkpoints/quality.py',
+    (
+      'worst_kept_by_loss',
+      "'loss': False}",
+      "'loss': True}",
+      'The checkpoint of the highest loss is called the best.',
+      'checkpoints/trained_model_test.py::test_the_config_says_which_is_best',
+    ),
+    (
+      'worst_kept_on_disk',
+      'sign = 1 if BEST_METRICS[best_metric] else -1',
+      'sign = 1',
+      'The best by loss is deleted, and the worst kept beside the newest.',
+      'wiring/loop_test.py::test_the_best_by_the_metric_is_kept_beside_the_newest',
+    ),
+    (
+      'first_of_equals',
+      '(compute_quality(evaluations[step], best_metric), step)',
+      '(compute_quality(evaluations[step], best_metric), -step)',
+      'Of equally good checkpoints the first is taken.',
+      'checkpoints/saving_test.py',
+    ),
+    (
+      'nan_is_the_best',
+      'finite = [step for step in evaluations if is_finite(evaluations[step])]',
+      'finite = list(evaluations)',
+      'An evaluation with NaN is the best of a run.',
+      'checkpoints/saving_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/checkpoints/metadata.py',
+    (
+      'progress_begins_anew',
+      'examples_seen=self.examples_seen + examples,',
+      'examples_seen=examples,',
+      'After resuming twice the data position forgets the first part.',
+      'train_loop_test.py',
+    ),
     (
       'attention_of_the_pod',
       "('attention', 'batch_norm_group_size', 'remat', 'scan_blocks')",
@@ -91,20 +97,20 @@ MISTAKES = (
     ),
   ),
   *in_file(
-    'coatnet_jax/trained_model.py',
+    'coatnet_jax/checkpoints/trained_model.py',
     (
       'averages_not_read',
       "has_ema = state.tree.get('ema') is not None",
       'has_ema = False',
       'Tools evaluate the last parameters where training did the averages.',
-      'trained_model_test.py::test_averages_are_read_where_there_are_any',
+      'checkpoints/trained_model_test.py::test_averages_are_read_where_there_are_any',
     ),
     (
       'newest_for_best',
       'return best or newest',
       'return newest',
       'Tools take the newest checkpoint of a workdir for its best.',
-      'trained_model_test.py::test_the_config_says_which_is_best',
+      'checkpoints/trained_model_test.py::test_the_config_says_which_is_best',
     ),
   ),
   *in_file(
@@ -187,27 +193,27 @@ MISTAKES = (
     'coatnet_jax/values.py',
   ),
   *in_file(
-    'coatnet_jax/checkpoint_folder.py',
+    'coatnet_jax/checkpoints/folder.py',
     (
       'others_folders_removed',
       'if not _UNFINISHED.fullmatch(path.name) or not path.is_dir():',
       'if not path.is_dir():',
       'A backup beside the checkpoints is taken for half-written, and removed.',
-      'checkpoint_folder_test.py::test_in_a_bucket_others_are_left_alone_too',
+      'checkpoints/folder_test.py::test_in_a_bucket_others_are_left_alone_too',
     ),
     (
       'copies_are_checkpoints',
       'if _STEP.fullmatch(path.name)\n',
       'if _STEP.match(path.name)\n',
       "A copy, '4_backup', is taken for a checkpoint of the run.",
-      'checkpoint_folder_test.py',
+      'checkpoints/folder_test.py',
     ),
     (
       'half_written_is_a_checkpoint',
       '    and ocp.utils.is_checkpoint_finalized(path)\n',
       '',
       'A checkpoint that was not written to its end is read.',
-      'checkpoint_folder_test.py::test_in_a_bucket_others_are_left_alone_too',
+      'checkpoints/folder_test.py::test_in_a_bucket_others_are_left_alone_too',
     ),
   ),
   *in_file(

@@ -71,8 +71,8 @@ MISTAKES = (
     ),
     (
       'layer_norm_epsilon_ignored',
-      'nn.LayerNorm(\n        epsilon=epsilon,\n',
-      'nn.LayerNorm(\n',
+      'create_layer_norm(epsilon, self.dtype, name)',
+      'create_layer_norm(1e-6, self.dtype, name)',
       "LayerNorm has flax's epsilon.",
       'models/layers_test.py',
     ),

@@ -218,8 +218,8 @@ MISTAKES = (
     'coatnet_jax/models/cnn_stem_vit.py',
     (
       'mean_for_class_token',
-      'jnp.float32)(x[:, 0])',
-      'jnp.float32)(x.mean(1))',
+      'x = x[:, 0]  # [B, width]',
+      'x = x.mean(1)',
       'The head reads the mean of the tokens, not the class token.',
       'models/cnn_stem_vit_test.py',
     ),

@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 
+from coatnet_jax.checkpoints.trained_model import load_trained_model
 from coatnet_jax.data.decoding import decode_example
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.errors import UserError
@@ -17,7 +18,6 @@ from coatnet_jax.evaluation.descriptions import (
   describe_subject,
 )
 from coatnet_jax.evaluation.label_spaces import match_classes
-from coatnet_jax.trained_model import load_trained_model
 from tools import evaluate
 
 

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 import coatnet_jax
 import train
+from coatnet_jax.checkpoints.trained_model import load_trained_model
 from coatnet_jax.errors import UserError
-from coatnet_jax.trained_model import load_trained_model
 from coatnet_jax.weights import names, native, timm
 from coatnet_jax.weights.loading import abstract_variables
 from coatnet_jax.weights.published import PUBLISHED_WEIGHTS

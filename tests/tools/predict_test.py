@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from coatnet_jax.checkpoints.trained_model import load_trained_model
 from coatnet_jax.errors import UserError
-from coatnet_jax.trained_model import load_trained_model
 from tools import predict
 
 

@@ -8,9 +8,9 @@ import tempfile
 import pytest
 from etils import epath
 
-from coatnet_jax import checkpoint
+from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints.trained_model import find_checkpoint
 from coatnet_jax.errors import UserError
-from coatnet_jax.trained_model import find_checkpoint
 from coatnet_jax.training import reporting
 from coatnet_jax.training import workdir as workdir_lib
 from configs import quickstart
@@ -70,13 +70,13 @@ def test_a_bucket_has_a_summary_and_a_log_elsewhere(bucket, monkeypatch):
 
 
 def test_a_bucket_has_checkpoints(bucket):
-  assert not checkpoint.has_checkpoint(WORKDIR)
+  assert not saving.has_checkpoint(WORKDIR)
   directory = bucket / 'run' / 'checkpoints' / '5' / 'state'
   directory.mkdir(parents=True)
-  assert not checkpoint.has_checkpoint(WORKDIR)
+  assert not saving.has_checkpoint(WORKDIR)
   # What Orbax writes last into a checkpoint in a bucket.
   (directory.parent / 'commit_success.txt').write_text('')
-  assert checkpoint.has_checkpoint(WORKDIR)
+  assert saving.has_checkpoint(WORKDIR)
   for path in (WORKDIR, f'{WORKDIR}/checkpoints/5'):
     assert os.fspath(find_checkpoint(path)) == f'{WORKDIR}/checkpoints/5'
   with pytest.raises(UserError, match='gs://bucket/other does not exist'):

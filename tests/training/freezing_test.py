@@ -12,7 +12,8 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 import train
-from coatnet_jax import checkpoint
+from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints.metadata import Metadata, Progress
 from coatnet_jax.distributed.mesh import AXES
 from coatnet_jax.distributed.state_sharding import compute_state_shardings
 from coatnet_jax.errors import UserError
@@ -272,23 +273,21 @@ def test_a_frozen_state_is_saved_and_restored(tmp_path):
   params = {'s0_conv_0': {'kernel': jnp.ones(2)}, 'head_logits': jnp.ones(3)}
   tx = freezing.freeze(optax.adamw(0.1), ('s0',))
   state = jax.tree.map(lambda x: x + 1, tx.init(params))
-  manager = checkpoint.open_checkpoints(
+  manager = saving.open_checkpoints(
     str(tmp_path),
-    checkpoint.CheckpointOptions(**quickstart.get_config().checkpoint),
+    saving.CheckpointOptions(**quickstart.get_config().checkpoint),
     print,
   )
-  checkpoint.save_checkpoint(
+  saving.save_checkpoint(
     manager,
     state,
     step=1,
-    progress=checkpoint.Progress(),
-    metadata=checkpoint.Metadata(
-      model={}, preprocessing={}, class_names=(), config={}
-    ),
+    progress=Progress(),
+    metadata=Metadata(model={}, preprocessing={}, class_names=(), config={}),
   )
   manager.wait_until_finished()
   sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  restored, _ = checkpoint.restore_newest(
+  restored, _ = saving.restore_newest(
     manager,
     jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import train
-from coatnet_jax import checkpoint
+from coatnet_jax.checkpoints import saving
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.tpu_compiler import compiled_step
 from coatnet_jax.training import reporting
@@ -113,15 +113,13 @@ def _train(workdir, changes, evaluations=(), profiler=None):
     _, abstract = abstract_train_state(run)
     return lambda: jax.device_put(runs.create_probe(run)), abstract, []
 
-  def save_checkpoint(
-    manager, *args, save=checkpoint.save_checkpoint, **options
-  ):
+  def save_checkpoint(manager, *args, save=saving.save_checkpoint, **options):
     save(manager, *args, **options)
     manager.wait_until_finished()
     time.sleep(0.1)
 
   with (
-    mock.patch.object(checkpoint, 'save_checkpoint', save_checkpoint),
+    mock.patch.object(saving, 'save_checkpoint', save_checkpoint),
     mock.patch.object(train, 'compile_train_step', compile_train_step),
     mock.patch.object(train, 'evaluate_run', evaluate_run),
     mock.patch.object(train, 'prepare_train_state', prepare_train_state),

@@ -18,7 +18,8 @@ import optax
 from ml_collections import ConfigDict
 
 import train
-from coatnet_jax import checkpoint, run
+from coatnet_jax import run
+from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.training import reporting
@@ -132,7 +133,7 @@ def record_loop(
     train.train_loop(
       a_run,
       state,
-      checkpoint.Progress(),
+      Progress(),
       take_step,
       log=log,
       should_save=lambda step: False,

@@ -6,7 +6,7 @@
 with images from `evaluation_crop` and `normalize_images`, as in `inference.py`.
 The checkpoint says itself what model it is of and what preprocessing its images
 need. With `image_size` it is used at another one. Resuming a run is
-`checkpoint.py`'s, and so is the format.
+`saving.py`'s, which describes the format.
 """
 
 import dataclasses
@@ -22,13 +22,14 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from coatnet_jax.checkpoint import (
+from coatnet_jax.checkpoints.folder import find_steps
+from coatnet_jax.checkpoints.metadata import (
   Metadata,
-  best_evaluation,
   describe_failure,
-  find_evaluations,
+  describe_unreadable,
+  restore_metadata,
 )
-from coatnet_jax.checkpoint_folder import find_steps
+from coatnet_jax.checkpoints.quality import best_evaluation, find_evaluations
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.state_sharding import add_shardings
@@ -175,7 +176,7 @@ def open_saved_model(path: str | os.PathLike[str]) -> SavedModel:
       for name in ('params', 'batch_stats')
     }
   except Exception as error:  # Orbax raises many kinds for missing files.
-    raise _unreadable(directory, error) from error
+    raise describe_unreadable(directory, error) from error
   return SavedModel(
     path=directory,
     model=model,
@@ -238,52 +239,6 @@ def _best_step(directory: epath.Path, steps: list[int]) -> int:
   return best or newest
 
 
-def restore_metadata(directory: epath.Path) -> Metadata:
-  """Reads what it takes to use a checkpoint.
-
-  Args:
-    directory: directory of the checkpoint.
-
-  Returns:
-    The metadata; its sequences are tuples, as in a config, not JSON's lists.
-
-  Raises:
-    UserError: it cannot be read.
-  """
-  try:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-      restored = checkpointer.restore(
-        directory, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
-      )
-    return Metadata(**_tuples_for_lists(restored.metadata))
-  except Exception as error:  # Orbax raises many kinds for missing files.
-    raise _unreadable(directory, error) from error
-
-
-def _tuples_for_lists(tree: Any) -> Any:
-  if isinstance(tree, dict):
-    return {key: _tuples_for_lists(value) for key, value in tree.items()}
-  if isinstance(tree, list):
-    return tuple(_tuples_for_lists(value) for value in tree)
-  return tree
-
-
-def _unreadable(directory: epath.Path, error: Exception) -> UserError:
-  names = _other_steps(directory)
-  others = f' Others are beside it: {", ".join(names)}.' if names else ''
-  return UserError(
-    f'The checkpoint {directory} cannot be read: {describe_failure(error)}.'
-    + others
-  )
-
-
-def _other_steps(directory: epath.Path) -> list[str]:
-  if not directory.name.isdigit():
-    return []
-  steps = find_steps(directory.parent)
-  return [str(step) for step in sorted(steps) if str(step) != directory.name]
-
-
 def abstract_variables(
   model: nn.Module, image_size: tuple[int, int], mesh: Mesh
 ) -> Any:
@@ -340,6 +295,6 @@ def restore_variables(saved: SavedModel, mesh: Mesh) -> tuple[int, Any]:
         ),
       )
   except Exception as error:  # Orbax raises many kinds for missing files.
-    raise _unreadable(saved.path, error) from error
+    raise describe_unreadable(saved.path, error) from error
   step = int(restored.pop('step'))
   return step, restored['ema'] if saved.has_ema else restored

@@ -10,16 +10,17 @@ import numpy as np
 import optax
 import pytest
 
-from coatnet_jax import checkpoint
+from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints.metadata import Metadata, Progress
+from coatnet_jax.checkpoints.trained_model import (
+  find_checkpoint,
+  load_trained_model,
+)
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed.mesh import create_mesh
 from coatnet_jax.errors import UserError
 from coatnet_jax.inference import predict_top_classes
 from coatnet_jax.models.factory import create_model
-from coatnet_jax.trained_model import (
-  find_checkpoint,
-  load_trained_model,
-)
 from coatnet_jax.training.losses import LossOptions
 from coatnet_jax.training.train_state import create_train_state
 from coatnet_jax.weights.adaptation import resize_relative_position_bias_table
@@ -52,7 +53,7 @@ def state():
 def _metadata(**changes):
   config = quickstart.get_config()
   config.update(changes)
-  return checkpoint.Metadata(
+  return Metadata(
     model={**config.model, 'num_classes': len(CLASS_NAMES)},
     preprocessing=config.preprocessing.to_dict(),
     class_names=CLASS_NAMES,
@@ -62,16 +63,16 @@ def _metadata(**changes):
 
 def _save(workdir, state, metrics_by_step, metadata=None):
   """Saves a state per step, with the metrics given for it."""
-  options = checkpoint.CheckpointOptions(
+  options = saving.CheckpointOptions(
     every_steps=0, every_seconds=0, max_to_keep=9, best_metric='top1'
   )
-  with checkpoint.open_checkpoints(workdir, options, pytest.fail) as manager:
+  with saving.open_checkpoints(workdir, options, pytest.fail) as manager:
     for step, metrics in metrics_by_step.items():
-      checkpoint.save_checkpoint(
+      saving.save_checkpoint(
         manager,
         state.replace(step=jnp.int32(step)),
         step=step,
-        progress=checkpoint.Progress(),
+        progress=Progress(),
         metadata=metadata or _metadata(),
         metrics=metrics,
       )

@@ -11,7 +11,6 @@ Writing is asynchronous, and a checkpoint counts only once it is complete.
 
 import dataclasses
 import datetime
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -23,17 +22,25 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
-from coatnet_jax import checkpoint_folder
+from coatnet_jax.checkpoints import folder
+from coatnet_jax.checkpoints.metadata import (
+  Metadata,
+  Progress,
+  describe_failure,
+)
+from coatnet_jax.checkpoints.quality import (
+  BEST_METRICS,
+  best_evaluation,
+  compute_quality,
+  find_evaluations,
+)
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_path
-from coatnet_jax.strict_json import is_finite, null_for_nan
+from coatnet_jax.strict_json import null_for_nan
 from coatnet_jax.values import OneOf, Options, Range
 
-# metric name -> larger is better.
-BEST_METRICS = {'top1': True, 'top5': True, 'loss': False}
 # Where a damaged checkpoint is put aside, beside the directory of good ones.
 DAMAGED_DIRECTORY = 'damaged_checkpoints'
 
@@ -55,63 +62,6 @@ class CheckpointOptions(Options, section='config.checkpoint'):
     return bool(self.every_steps) and step % self.every_steps == 0
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
-  """How far a run has come, over all the processes it took.
-
-  Attributes:
-    examples_seen: data position: number of examples read for training.
-    seconds: time since the start of training.
-    seconds_in_steps: part of that time, without evaluation and saving.
-  """
-
-  examples_seen: int = 0
-  seconds: float = 0.0
-  seconds_in_steps: float = 0.0
-
-  def after(
-    self, *, examples: int, seconds: float, seconds_in_steps: float
-  ) -> 'Progress':
-    """Returns the progress after so much more."""
-    return Progress(
-      examples_seen=self.examples_seen + examples,
-      seconds=self.seconds + seconds,
-      seconds_in_steps=self.seconds_in_steps + seconds_in_steps,
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Metadata:
-  """What it takes to use the variables of a checkpoint, as JSON values.
-
-  Attributes:
-    model: arguments of `create_model`: `model_arguments`.
-    preprocessing: fields of `PreprocessingOptions`: image size, mean, standard
-      deviation, crop, interpolation.
-    class_names: name of each class.
-    config: config of the run, whole.
-  """
-
-  model: dict[str, Any]
-  preprocessing: dict[str, Any]
-  class_names: tuple[str, ...]
-  config: dict[str, Any]
-
-
-def model_arguments(config: ConfigDict, num_classes: int) -> dict[str, Any]:
-  """Returns the arguments of `create_model` that make a run's model again.
-
-  Args:
-    config: `config.model` of the run.
-    num_classes: number of classes of its data.
-  """
-  arguments = {**config.to_dict(), 'num_classes': num_classes}
-  # How the model is computed is up to the machine that loads it.
-  for name in ('attention', 'batch_norm_group_size', 'remat', 'scan_blocks'):
-    arguments.pop(name, None)
-  return arguments
-
-
 def checkpoint_directory(workdir: str | os.PathLike[str]) -> epath.Path:
   """Returns where a workdir has its checkpoints."""
   return resolve_path(workdir, 'the workdir') / 'checkpoints'
@@ -119,7 +69,7 @@ def checkpoint_directory(workdir: str | os.PathLike[str]) -> epath.Path:
 
 def has_checkpoint(workdir: str | os.PathLike[str]) -> bool:
   """Returns whether a run has saved one, to its end, in a workdir."""
-  return bool(checkpoint_folder.find_steps(checkpoint_directory(workdir)))
+  return bool(folder.find_steps(checkpoint_directory(workdir)))
 
 
 def open_checkpoints(
@@ -135,10 +85,10 @@ def open_checkpoints(
     report: function called with a sentence for the user.
   """
   directory = checkpoint_directory(workdir)
-  checkpoint_folder.remove_unfinished(directory, report)
+  folder.remove_unfinished(directory, report)
 
   def get_quality(metrics):
-    return _compute_quality(metrics, options.best_metric)
+    return compute_quality(metrics, options.best_metric)
 
   return ocp.CheckpointManager(
     directory,
@@ -288,14 +238,6 @@ def _all_processes(is_good: bool) -> bool:
   return bool(multihost_utils.process_allgather(np.asarray(is_good)).all())
 
 
-def describe_failure(error: BaseException) -> str:
-  """Returns what was first wrong, briefly, to be part of a sentence."""
-  while error.__cause__ is not None:
-    error = error.__cause__
-  text = str(error).strip() or type(error).__name__
-  return text.splitlines()[0][:300]
-
-
 def _put_aside(manager: ocp.CheckpointManager, step: int) -> epath.Path:
   """Moves a checkpoint out of the manager's sight, so that nothing is lost."""
   source = epath.Path(manager.directory) / str(step)
@@ -313,18 +255,6 @@ def _put_aside(manager: ocp.CheckpointManager, step: int) -> epath.Path:
   multihost_utils.sync_global_devices(f'moved {step}: {target}')
   manager.reload()
   return target
-
-
-def find_evaluations(
-  manager: ocp.CheckpointManager,
-) -> dict[int, dict[str, float]]:
-  """Returns the metrics of every kept step that was evaluated."""
-  metrics = {int(step): manager.metrics(step) for step in manager.all_steps()}
-  return {
-    step: {name: math.nan if n is None else n for name, n in m.items()}
-    for step, m in metrics.items()
-    if m
-  }
 
 
 def summarize(
@@ -348,29 +278,3 @@ def summarize(
     'seconds': round(progress.seconds, 1),
     'images_per_second': round(rate, 1),
   }
-
-
-def best_evaluation(
-  evaluations: Mapping[int, Mapping[str, float]], best_metric: str
-) -> int | None:
-  """Returns the step that evaluated best, the latest of equals.
-
-  One of whose measures any is not finite is never the best; None where there is
-  no other.
-  """
-  finite = [step for step in evaluations if is_finite(evaluations[step])]
-  return max(
-    finite,
-    key=lambda step: (_compute_quality(evaluations[step], best_metric), step),
-    default=None,
-  )
-
-
-def _compute_quality(
-  metrics: Mapping[str, float | None], best_metric: str
-) -> float:
-  """Returns a number that is larger the better an evaluation is."""
-  if not is_finite(metrics):
-    return -math.inf
-  sign = 1 if BEST_METRICS[best_metric] else -1
-  return sign * metrics[best_metric]

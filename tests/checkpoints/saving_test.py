@@ -8,9 +8,10 @@ from unittest import mock
 import jax.numpy as jnp
 import pytest
 
-from coatnet_jax import checkpoint
+from coatnet_jax.checkpoints import quality, saving
+from coatnet_jax.checkpoints.metadata import Metadata, Progress
+from coatnet_jax.checkpoints.trained_model import find_checkpoint
 from coatnet_jax.errors import UserError
-from coatnet_jax.trained_model import find_checkpoint
 from coatnet_jax.training import reporting
 
 NAN, INFINITE = math.nan, math.inf
@@ -35,32 +36,32 @@ def _measures(top1, loss=1.0):
   ],
 )
 def test_what_is_not_finite_is_never_the_best(evaluations, metric, best):
-  assert checkpoint.best_evaluation(evaluations, metric) == best
+  assert quality.best_evaluation(evaluations, metric) == best
 
 
 def _save(workdir, evaluations, metric='loss', max_to_keep=1):
   """Saves a checkpoint of each evaluation, and keeps the newest."""
-  options = checkpoint.CheckpointOptions(
+  options = saving.CheckpointOptions(
     every_steps=0, every_seconds=0, max_to_keep=max_to_keep, best_metric=metric
   )
-  metadata = checkpoint.Metadata(
+  metadata = Metadata(
     model={},
     preprocessing={},
     class_names=('a',),
     config={'checkpoint': {'best_metric': metric}},
   )
-  manager = checkpoint.open_checkpoints(str(workdir), options, print)
+  manager = saving.open_checkpoints(str(workdir), options, print)
   for step, metrics in evaluations.items():
-    checkpoint.save_checkpoint(
+    saving.save_checkpoint(
       manager,
       {'w': jnp.zeros(2)},
       step=step,
-      progress=checkpoint.Progress(examples_seen=step, seconds_in_steps=1.0),
+      progress=Progress(examples_seen=step, seconds_in_steps=1.0),
       metadata=metadata,
       metrics=metrics,
     )
   manager.wait_until_finished()
-  summary = checkpoint.summarize(manager, options)
+  summary = saving.summarize(manager, options)
   manager.close()
   return summary
 
@@ -104,17 +105,15 @@ def test_where_nothing_is_finite_it_is_said(tmp_path):
 
 
 def test_the_rate_of_a_summary_is_that_of_the_steps():
-  progress = checkpoint.Progress(
-    examples_seen=600, seconds=100.0, seconds_in_steps=20.0
-  )
+  progress = Progress(examples_seen=600, seconds=100.0, seconds_in_steps=20.0)
   manager = mock.Mock()
   manager.all_steps.return_value = [1, 3]
   manager.metrics.side_effect = {1: _measures(0.3), 3: _measures(0.2)}.get
   manager.restore.return_value.progress = dataclasses.asdict(progress)
-  options = checkpoint.CheckpointOptions(
+  options = saving.CheckpointOptions(
     every_steps=0, every_seconds=0.0, max_to_keep=1, best_metric='top1'
   )
-  summary = checkpoint.summarize(manager, options)
+  summary = saving.summarize(manager, options)
   assert summary['images_per_second'] == 30
   assert summary['images_seen'] == 600
   assert summary['seconds'] == 100

@@ -8,9 +8,9 @@ import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
-from coatnet_jax import checkpoint, checkpoint_folder
+from coatnet_jax.checkpoints import folder, saving
+from coatnet_jax.checkpoints.trained_model import find_checkpoint
 from coatnet_jax.errors import UserError
-from coatnet_jax.trained_model import find_checkpoint
 
 FOREIGN = (
   '.ipynb_checkpoints',
@@ -31,8 +31,8 @@ def _open(workdir, report=print, **options):
     'best_metric': 'top1',
     **options,
   }
-  return checkpoint.open_checkpoints(
-    str(workdir), checkpoint.CheckpointOptions(**options), report
+  return saving.open_checkpoints(
+    str(workdir), saving.CheckpointOptions(**options), report
   )
 
 
@@ -62,10 +62,10 @@ def test_what_others_put_there_is_left_alone(tmp_path):
       ' removed.'
     ]
     assert manager.all_steps() == [3]
-    assert checkpoint_folder.find_steps(directory) == [3]
+    assert folder.find_steps(directory) == [3]
     assert find_checkpoint(tmp_path) == directory / '3'
     _save(manager, 8)
-    assert checkpoint_folder.find_steps(directory) == [8]
+    assert folder.find_steps(directory) == [8]
   assert sorted(os.listdir(directory)) == sorted([*FOREIGN, '5', '8'])
   for name in FOREIGN:
     assert os.listdir(directory / name) == ['precious']
@@ -78,9 +78,9 @@ def test_in_a_bucket_others_are_left_alone_too(tmp_path, monkeypatch):
   )
   for name in ('3', '4', *FOREIGN):
     (tmp_path / name).mkdir()
-  assert checkpoint_folder.find_steps(epath.Path(tmp_path)) == [3]
+  assert folder.find_steps(epath.Path(tmp_path)) == [3]
   told = []
-  checkpoint_folder.remove_unfinished(epath.Path(tmp_path), told.append)
+  folder.remove_unfinished(epath.Path(tmp_path), told.append)
   assert told == ['Checkpoint 4 was not written to its end; removed.']
   assert sorted(os.listdir(tmp_path)) == sorted(['3', *FOREIGN])
 
@@ -88,7 +88,7 @@ def test_in_a_bucket_others_are_left_alone_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', FOREIGN)
 def test_a_copy_is_no_checkpoint_of_the_run(tmp_path, name):
   (tmp_path / 'checkpoints' / name / 'state').mkdir(parents=True)
-  assert not checkpoint.has_checkpoint(tmp_path)
+  assert not saving.has_checkpoint(tmp_path)
   with pytest.raises(UserError, match='has no checkpoint'):
     find_checkpoint(tmp_path)
   # It can be named itself.
@@ -107,7 +107,7 @@ def test_a_host_clock_that_was_wrong_does_not_matter(
     for name in (*folders, *files):
       os.utime(os.path.join(root, name), (then, then))
   now = 1000.0
-  monkeypatch.setattr(checkpoint, '_clock', lambda: now)
+  monkeypatch.setattr(saving, '_clock', lambda: now)
   with _open(tmp_path, every_seconds=60.0) as manager:
     assert not manager.should_save(4)
     now += 59

@@ -1,0 +1,130 @@
+"""What a checkpoint has beside the state, and reading it."""
+
+import dataclasses
+from typing import Any
+
+import orbax.checkpoint as ocp
+from etils import epath
+from ml_collections import ConfigDict
+
+from coatnet_jax.checkpoints.folder import find_steps
+from coatnet_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+  """How far a run has come, over all the processes it took.
+
+  Attributes:
+    examples_seen: data position: number of examples read for training.
+    seconds: time since the start of training.
+    seconds_in_steps: part of that time, without evaluation and saving.
+  """
+
+  examples_seen: int = 0
+  seconds: float = 0.0
+  seconds_in_steps: float = 0.0
+
+  def after(
+    self, *, examples: int, seconds: float, seconds_in_steps: float
+  ) -> 'Progress':
+    """Returns the progress after so much more."""
+    return Progress(
+      examples_seen=self.examples_seen + examples,
+      seconds=self.seconds + seconds,
+      seconds_in_steps=self.seconds_in_steps + seconds_in_steps,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metadata:
+  """What it takes to use the variables of a checkpoint, as JSON values.
+
+  Attributes:
+    model: arguments of `create_model`: `find_model_arguments`.
+    preprocessing: fields of `PreprocessingOptions`: image size, mean, standard
+      deviation, crop, interpolation.
+    class_names: name of each class.
+    config: config of the run, whole.
+  """
+
+  model: dict[str, Any]
+  preprocessing: dict[str, Any]
+  class_names: tuple[str, ...]
+  config: dict[str, Any]
+
+
+def find_model_arguments(
+  config: ConfigDict, num_classes: int
+) -> dict[str, Any]:
+  """Returns the arguments of `create_model` that make a run's model again.
+
+  Args:
+    config: `config.model` of the run.
+    num_classes: number of classes of its data.
+  """
+  arguments = {**config.to_dict(), 'num_classes': num_classes}
+  # How the model is computed is up to the machine that loads it.
+  for name in ('attention', 'batch_norm_group_size', 'remat', 'scan_blocks'):
+    arguments.pop(name, None)
+  return arguments
+
+
+def restore_metadata(directory: epath.Path) -> Metadata:
+  """Reads what it takes to use a checkpoint.
+
+  Args:
+    directory: directory of the checkpoint.
+
+  Returns:
+    The metadata; its sequences are tuples, as in a config, not JSON's lists.
+
+  Raises:
+    UserError: it cannot be read.
+  """
+  try:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+      restored = checkpointer.restore(
+        directory, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
+      )
+    return Metadata(**_tuples_for_lists(restored.metadata))
+  except Exception as error:  # Orbax raises many kinds for missing files.
+    raise describe_unreadable(directory, error) from error
+
+
+def _tuples_for_lists(tree: Any) -> Any:
+  if isinstance(tree, dict):
+    return {key: _tuples_for_lists(value) for key, value in tree.items()}
+  if isinstance(tree, list):
+    return tuple(_tuples_for_lists(value) for value in tree)
+  return tree
+
+
+def describe_unreadable(directory: epath.Path, error: Exception) -> UserError:
+  """Returns the error of a checkpoint that cannot be read.
+
+  Args:
+    directory: directory of the checkpoint.
+    error: what Orbax raised.
+  """
+  names = _other_steps(directory)
+  others = f' Others are beside it: {", ".join(names)}.' if names else ''
+  return UserError(
+    f'The checkpoint {directory} cannot be read: {describe_failure(error)}.'
+    + others
+  )
+
+
+def _other_steps(directory: epath.Path) -> list[str]:
+  if not directory.name.isdigit():
+    return []
+  steps = find_steps(directory.parent)
+  return [str(step) for step in sorted(steps) if str(step) != directory.name]
+
+
+def describe_failure(error: BaseException) -> str:
+  """Returns what was first wrong, briefly, to be part of a sentence."""
+  while error.__cause__ is not None:
+    error = error.__cause__
+  text = str(error).strip() or type(error).__name__
+  return text.splitlines()[0][:300]
