@@ -99,7 +99,7 @@ def rate_logits(
 
   Args:
     logits: [B, K], any float dtype.
-    labels: [B] int32 classes.
+    labels: true class of each, [B] int32.
     loss: options of the loss, of which only the kind counts.
 
   Returns:

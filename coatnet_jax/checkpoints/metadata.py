@@ -105,7 +105,7 @@ def describe_unreadable(directory: epath.Path, error: Exception) -> UserError:
 
   Args:
     directory: directory of the checkpoint.
-    error: what Orbax raised.
+    error: error that Orbax raised.
   """
   names = _other_steps(directory)
   others = f' Others are beside it: {", ".join(names)}.' if names else ''

@@ -168,7 +168,7 @@ def sample_crop(
   Args:
     height: image height in pixels.
     width: image width in pixels.
-    rng: source of randomness.
+    rng: source of random numbers.
     area: smallest and largest area of the box, as parts of that of the image.
     aspect_ratio: smallest and largest width / height of the box.
 

@@ -54,7 +54,7 @@ def cache_if_small(
   data set costs nothing but that.
 
   Args:
-    source: any source.
+    source: source of images.
     max_mebibytes: largest decoded size that is kept, in units of 2**20 bytes.
     exact: whether JPEGs are decoded to libjpeg's own pixels; see
       `decoding.decode_image`.

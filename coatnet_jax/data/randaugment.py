@@ -103,7 +103,7 @@ class Operation(NamedTuple):
 
 
 def auto_contrast(image: np.ndarray) -> np.ndarray:
-  """Stretches each channel to the full range."""
+  """Stretches each channel of [H, W, 3] uint8 to the full range."""
   # By channel, since NumPy is slow along an axis of three.
   extremes = [cv2.minMaxLoc(channel)[:2] for channel in cv2.split(image)]
   low, high = np.array(extremes).T
@@ -113,96 +113,96 @@ def auto_contrast(image: np.ndarray) -> np.ndarray:
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
-  """Makes the histogram of each channel as flat as it can be."""
+  """Makes the histogram of each channel of [H, W, 3] uint8 flat."""
   channels = [cv2.equalizeHist(channel) for channel in cv2.split(image)]
   return cv2.merge(channels)
 
 
 def invert(image: np.ndarray) -> np.ndarray:
-  """Turns every value x into 255 - x."""
+  """Turns every value x of [H, W, 3] uint8 into 255 - x."""
   return cv2.bitwise_not(image)
 
 
 def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
-  """Rotates about the centre, to the left where `degrees` is positive."""
+  """Rotates [H, W, 3] uint8 about its centre by degrees to the left."""
   height, width = image.shape[:2]
   center = ((width - 1) / 2, (height - 1) / 2)
   return _warp(image, cv2.getRotationMatrix2D(center, degrees, 1.0))
 
 
 def posterize(image: np.ndarray, bits: int) -> np.ndarray:
-  """Keeps only so many of the highest bits; all from 8 on, none below 1."""
+  """Keeps the highest bits of [H, W, 3] uint8: all from 8 on, none below 1."""
   dropped_bits = 8 - min(max(bits, 0), 8)
   return _map_levels(image, _LEVELS >> dropped_bits << dropped_bits)
 
 
 def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
-  """Inverts the values from a threshold up."""
+  """Inverts the values of [H, W, 3] uint8 from a threshold up."""
   return _map_levels(
     image, np.where(threshold > _LEVELS, _LEVELS, 255 - _LEVELS)
   )
 
 
 def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
-  """Brightens the values below 128."""
+  """Adds to the values of [H, W, 3] uint8 that are below 128."""
   return _map_levels(
     image, np.where(_LEVELS < 128, _LEVELS + addition, _LEVELS)
   )
 
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
-  """Multiplies the saturation: the distance from grey."""
+  """Multiplies the saturation of [H, W, 3] uint8: the distance from grey."""
   grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
   grey = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
   return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
 
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
-  """Multiplies the distance from the mean brightness."""
+  """Multiplies the distance of [H, W, 3] uint8 from its mean brightness."""
   grey = cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0]
   return _map_levels(image, grey + factor * (_LEVELS - grey))
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
-  """Multiplies every value."""
+  """Multiplies every value of [H, W, 3] uint8."""
   return _map_levels(image, factor * _LEVELS)
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
-  """Multiplies the distance from a smoothed image."""
+  """Multiplies the distance of [H, W, 3] uint8 from its smoothed image."""
   kernel = factor * _IDENTITY_KERNEL + (1 - factor) * _SMOOTHING_KERNEL
   return cv2.filter2D(image, -1, kernel)
 
 
 def shear_x(image: np.ndarray, shear: float) -> np.ndarray:
-  """Shifts rows in proportion to their distance from the middle one."""
+  """Shifts rows of [H, W, 3] uint8 by their distance from the middle one."""
   middle = (image.shape[0] - 1) / 2
   return _warp(image, np.array([[1, shear, -shear * middle], [0, 1, 0]]))
 
 
 def shear_y(image: np.ndarray, shear: float) -> np.ndarray:
-  """Shifts columns in proportion to their distance from the middle one."""
+  """Shifts columns of [H, W, 3] uint8 by their distance from the middle one."""
   middle = (image.shape[1] - 1) / 2
   return _warp(image, np.array([[1, 0, 0], [shear, 1, -shear * middle]]))
 
 
 def translate_x(image: np.ndarray, pixels: float) -> np.ndarray:
-  """Moves the image sideways, to the right where `pixels` is positive."""
+  """Moves [H, W, 3] uint8 to the right by so many pixels."""
   return _warp(image, np.array([[1, 0, pixels], [0, 1, 0]]))
 
 
 def translate_y(image: np.ndarray, pixels: float) -> np.ndarray:
-  """Moves the image up, or down where `pixels` is positive."""
+  """Moves [H, W, 3] uint8 down by so many pixels."""
   return _warp(image, np.array([[1, 0, 0], [0, 1, pixels]]))
 
 
 def translate_x_by_part(image: np.ndarray, part: float) -> np.ndarray:
-  """Moves the image sideways by a part of its width."""
+  """Moves [H, W, 3] uint8 to the right by a part of its width."""
   return translate_x(image, part * image.shape[1])
 
 
 def translate_y_by_part(image: np.ndarray, part: float) -> np.ndarray:
-  """Moves the image up or down by a part of its height."""
+  """Moves [H, W, 3] uint8 down by a part of its height."""
   return translate_y(image, part * image.shape[0])
 
 

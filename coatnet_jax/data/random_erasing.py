@@ -72,7 +72,7 @@ def sample_box(
   Args:
     height: image height in pixels.
     width: image width in pixels.
-    rng: source of randomness.
+    rng: source of random numbers.
 
   Returns:
     top, left, height and width of the box, which is lower and narrower than the

@@ -29,7 +29,7 @@ class LastWords:
     """Replaces what is to be said.
 
     Args:
-      text: a sentence.
+      text: sentence to be said.
       address: host:port that is tried first.
       lost: what is said instead if it cannot be reached.
     """

@@ -45,7 +45,7 @@ class EvaluationData:
   """Images with what is counted as right.
 
   Attributes:
-    source: images.
+    source: images to evaluate on.
     data: options that the source was opened by.
     space: meaning that the labels have to the model.
     preprocessing: preprocessing of the images.

@@ -104,7 +104,7 @@ def compute_features(
 
   Args:
     trained: model with its weights.
-    source: images.
+    source: images to look at.
     data: options: batches read ahead, workers and threads, and the part of
       images that may be damaged.
     batch_size: number of images at a time, a multiple of the mesh's size.
@@ -141,7 +141,7 @@ def compute_features(
 def collect_features(
   batches: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]], count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Returns the indices, features and labels of all batches as three arrays.
+  """Returns indices [n], features [n, D] and labels [n] of all batches.
 
   Args:
     batches: batches from `compute_features`.

@@ -41,8 +41,8 @@ class LeastSquaresClassifier:
     """Solves for the weights, in float64.
 
     Args:
-      features: [N, D] features.
-      labels: [N] integers.
+      features: features of N examples, [N, D].
+      labels: true class of each, [N] integers.
       num_classes: number of classes, K.
       l2_penalty: penalty of the squared weights, added to the sum over
         examples.
@@ -80,7 +80,7 @@ def choose_examples(
   Labels are read in a random order, until there are enough of all classes.
 
   Args:
-    source: training images.
+    source: images to choose from for training.
     shots: number of images per class.
     seed: seed of the choice. Fewer shots of the same seed are the first of
       more.
@@ -130,7 +130,7 @@ def compute_shots(
 
   Args:
     trained: model with its weights.
-    source: training images.
+    source: images to choose from for training.
     shots: number of images per class.
     seed: seed of the choice; see `choose_examples`.
     data: options: batches read ahead, workers and threads.

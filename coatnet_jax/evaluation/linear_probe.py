@@ -69,7 +69,7 @@ def fit_logistic_regression(
     start: weights and bias to start from.
     features: [blocks, rows, D] float32, the rows divided over devices or not;
       the logits of one block at a time are in memory.
-    labels: [blocks, rows] int32.
+    labels: true class of each, [blocks, rows] int32.
     weight: [blocks, rows] float32, 0 for padding and 1 for an example.
     l2_penalty: L2 penalty of the kernel; the bias has none.
     max_iterations: number of iterations after which it ends, or before that at
@@ -164,7 +164,7 @@ def fit_linear_probe(
   Args:
     features: [N, D] float32; overwritten by standardised ones, not to hold
       both.
-    labels: [N] integers.
+    labels: true class of each, [N] integers.
     num_classes: number of classes, K.
     mesh: mesh of the devices that the features are divided over.
     l2_penalties: penalties to choose from, the strongest first. Of equally good

@@ -27,7 +27,7 @@ class Predictions(NamedTuple):
     classes: [n, k] int32, the classes of the k largest logits, the largest
       first.
     confidences: [n] float32, the largest probability.
-    losses: [n] float32.
+    losses: [n] float32, the loss of each.
     valid: [n] bool, false where a logit is NaN.
   """
 
@@ -186,7 +186,7 @@ def bin_confidences(confidences: np.ndarray, hits: np.ndarray) -> np.ndarray:
   A bin is (lower, upper]; the first has 0 too. A NaN spoils the first.
 
   Args:
-    confidences: [n], in 0..1.
+    confidences: largest probability of each example, [n] in 0..1.
     hits: [n] bool, true where the prediction is right.
 
   Returns:

@@ -97,7 +97,7 @@ def predict_source(
 
   Args:
     trained: model with its weights, and the preprocessing of the images.
-    source: images.
+    source: images to look at.
     space: meaning that the labels of the images have to the model.
     data: options: batches read ahead, workers and threads, and the part of
       images that may be damaged.
@@ -159,7 +159,7 @@ def run_over_source(
     step: function that takes 'image', 'label', 'mask' and 'corrupt' of the
       global batch and returns replicated arrays [B, ...], the last three among
       them. It is compiled before this returns.
-    source: images.
+    source: images to look at.
     positions: [n] int32, the label that each class of the data is given.
     trained: model with its mesh, and the preprocessing of the images.
     data: options: batches read ahead, workers and threads, and the part of

@@ -34,7 +34,7 @@ class Blocks(Options):
   """A run of equal blocks.
 
   Attributes:
-    kind: one of `BLOCK_KINDS`.
+    kind: kind of all the blocks, one of `BLOCK_KINDS`.
     num_blocks: number of blocks.
     width: output channels of each block.
   """
@@ -76,7 +76,7 @@ class StemOptions(Options, section='stem'):
     use_bias: whether they have biases.
     norm: 'batch' or 'layer'.
     norm_epsilon: number added to the variance.
-    activation: one of `ACTIVATIONS`.
+    activation: name of the activation, one of `ACTIVATIONS`.
   """
 
   widths: Annotated[tuple[Width, ...], NOT_EMPTY]

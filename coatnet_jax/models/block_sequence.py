@@ -33,8 +33,8 @@ class Block(NamedTuple):
   """A block of a stage.
 
   Attributes:
-    name: of its variables.
-    module: of no parent. Equal ones can be scanned.
+    name: name of its variables.
+    module: module without a parent. Equal ones can be scanned.
     drop: which of its branches are dropped; None in evaluation.
     expands: whether it is an MBConv block.
     frozen: whether it is computed as in evaluation, also in training.
@@ -63,11 +63,11 @@ def apply_blocks(
   """Applies the blocks of a stage, one after the other.
 
   Args:
-    blocks: in order.
-    variables: of each, by its name.
+    blocks: blocks in the order of their application.
+    variables: variables of each block, by its name.
     x: [B, H, W, C].
     train: with batch statistics, and dropped branches, but for frozen blocks.
-    remat: one of `REMAT_POLICIES`.
+    remat: name of a policy, one of `REMAT_POLICIES`.
     scan: whether equal blocks that follow each other are one `lax.scan`, which
       is compiled once for all of them.
 

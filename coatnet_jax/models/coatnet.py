@@ -37,11 +37,11 @@ class CoAtNet(nn.Module):
   them.
 
   Attributes:
-    variant: the architecture.
+    variant: architecture without its number of classes.
     num_classes: width of the logits; 0 for pooled features instead.
     stochastic_depth_rate: see `create_model`.
     batch_norm_momentum: see `create_model`.
-    dtype: compute dtype.
+    dtype: dtype that blocks compute in.
     feature_maps: see `create_model`.
     attention: see `create_model`.
     batch_norm_group_size: see `create_model`.

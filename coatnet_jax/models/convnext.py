@@ -37,11 +37,12 @@ class ConvNeXtOptions(Options, section='convnext'):
     branch_pool: one of `POOLS`, for 'pool'.
     norm: 'layer' or 'batch'.
     norm_epsilon: number added to the variance.
-    activation: one of `ACTIVATIONS`.
+    activation: name of the activation, one of `ACTIVATIONS`.
     layer_scale: initial value of the branch's factors; 0 for none.
     shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
-    shortcut_pool: one of `POOLS`.
-    shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
+    shortcut_pool: how a shortcut is made smaller, one of `POOLS`.
+    shortcut_projection: when a shortcut is projected, one of
+      `SHORTCUT_PROJECTIONS`.
   """
 
   kernel_size: Annotated[int, Range(at_least=1, at_most=63), 'odd'] = 7

@@ -84,7 +84,7 @@ class Layers:
     dtype: compute dtype; parameters and statistics are float32.
     attention: how relative attention is computed, one of
       `relative_attention.IMPLEMENTATIONS`.
-    kernel_init: how kernels start.
+    kernel_init: initialiser of the kernels.
     depthwise_init: how kernels of depthwise convolutions start.
     batch_norm_momentum: part of the running statistics kept at a step.
     batch_norm_group_size: examples with statistics of their own; 0 for those of
@@ -331,7 +331,8 @@ class ShortcutOptions(Protocol):
 
   Attributes:
     shortcut_pool: one of `POOLS`, where the block strides.
-    shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
+    shortcut_projection: when a shortcut is projected, one of
+      `SHORTCUT_PROJECTIONS`.
     shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
   """
 
@@ -346,7 +347,7 @@ class Shortcut(nn.Module):
   Pools when the block strides, projects when it changes the width.
 
   Attributes:
-    width: output channels.
+    width: number of output channels.
     stride: stride of the block.
     first: whether the block is the first of a run of equal blocks.
     options: choices of the block.

@@ -36,18 +36,19 @@ class MBConvOptions(Options, section='mbconv'):
     branch_pool: one of `POOLS`, for 'pool'.
     norm: 'batch', or 'layer' (the paper's Table 8).
     norm_epsilon: number added to the variance.
-    activation: one of `ACTIVATIONS`.
+    activation: name of the activation, one of `ACTIVATIONS`.
     pre_norm_activation: whether the activation follows the first norm too.
     se_ratio: squeezed width, as a part of another one; 0 for no
       squeeze-and-excitation.
     se_basis: which one, 'output', 'input' or 'expanded'.
     se_multiple_of: number that the squeezed width is a multiple of.
     se_position: 'after_activation' or 'before_norm', of the depthwise part.
-    se_activation: one of `ACTIVATIONS`.
+    se_activation: activation of squeeze-and-excitation, one of `ACTIVATIONS`.
     shrink_bias: whether the last 1x1 convolution has a bias.
     shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
-    shortcut_pool: one of `POOLS`.
-    shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
+    shortcut_pool: how a shortcut is made smaller, one of `POOLS`.
+    shortcut_projection: when a shortcut is projected, one of
+      `SHORTCUT_PROJECTIONS`.
   """
 
   expansion_ratio: Annotated[int, Range(at_least=1, at_most=1000)] = 4
@@ -97,7 +98,7 @@ class MBConvBlock(nn.Module):
   """x + MBConv(Norm(x)), pre-activation, with squeeze-and-excitation.
 
   Attributes:
-    width: output channels.
+    width: number of output channels.
     stride: stride of both axes.
     first: whether it is the first of a run of equal blocks.
     options: what the block is made of.

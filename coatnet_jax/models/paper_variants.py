@@ -55,8 +55,8 @@ def create_stages(num_blocks, widths, *, s3_mbconv=None):
   """Returns S1 to S4 of the paper's kinds of blocks.
 
   Args:
-    num_blocks: of each stage.
-    widths: of each stage.
+    num_blocks: number of blocks of each stage.
+    widths: number of channels of each stage.
     s3_mbconv: (number, width) of the MBConv blocks that open S3, if any.
   """
   kinds = ('mbconv', 'mbconv', 'transformer', 'transformer')

@@ -55,7 +55,7 @@ class TransformerOptions(Options, section='transformer'):
       the block's width.
     norm: 'layer' or 'batch'.
     norm_epsilon: number added to the variance.
-    activation: one of `ACTIVATIONS`.
+    activation: name of the activation, one of `ACTIVATIONS`.
     layer_scale: initial value of both branches' factors; 0 for none.
     qkv_bias: whether queries, keys and values have biases.
     out_bias: whether the attention's last product has biases.
@@ -63,7 +63,8 @@ class TransformerOptions(Options, section='transformer'):
     shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
     shortcut_pool: one of `POOLS`, where the block strides.
     branch_pool: one of `POOLS`, in the branch, after the norm (Eq. 4).
-    shortcut_projection: one of `SHORTCUT_PROJECTIONS`.
+    shortcut_projection: when a shortcut is projected, one of
+      `SHORTCUT_PROJECTIONS`.
   """
 
   head_dim: Width = 32
@@ -94,7 +95,7 @@ class TransformerOptions(Options, section='transformer'):
 
     Args:
       in_width: input channels of the block.
-      width: output channels.
+      width: number of output channels.
 
     Raises:
       UserError: heads do not fill the attention's width.
@@ -114,7 +115,7 @@ class RelativeAttention(nn.Module):
   """Multi-head self-attention with one relative bias table per head.
 
   Attributes:
-    width: output channels.
+    width: number of output channels.
     num_heads: number of attention heads.
     options: what the block is made of.
     layers: maker of the layers; the softmax is float32.
@@ -138,7 +139,7 @@ class RelativeAttention(nn.Module):
     Args:
       x: tokens of a grid, row by row.
       grid: (H, W), with N = H*W.
-      train: whether to train.
+      train: whether to drop out, and to drop branches.
       key: PRNG key for dropout; from the 'dropout' stream if None.
 
     Raises:
@@ -257,7 +258,7 @@ class RelativePositionMLP(nn.Module):
     num_heads: number of attention heads.
     hidden_width: number of channels between its two layers.
     dropout_rate: dropout rate of the hidden layer.
-    kernel_init: how kernels start.
+    kernel_init: initialiser of the kernels.
   """
 
   num_heads: int
@@ -290,7 +291,7 @@ class TransformerBlock(nn.Module):
   A block that strides pools the input of both branches (Eq. 4).
 
   Attributes:
-    width: output channels.
+    width: number of output channels.
     stride: stride of both axes.
     first: whether it is the first of a run of equal blocks.
     options: what the block is made of.

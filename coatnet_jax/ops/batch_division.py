@@ -28,7 +28,8 @@ def find_batch_axes(batch_size: int) -> tuple[str, ...]:
   """Returns the axes of the ambient mesh that divide a batch.
 
   Args:
-    batch_size: of the whole batch. An axis that does not divide it is left out.
+    batch_size: size of the whole batch. An axis that does not divide it is left
+      out.
   """
   mesh = jax.sharding.get_abstract_mesh()
   axes, shards = [], 1

@@ -57,7 +57,7 @@ def relative_attention(
       relative offset: entry (i - i' + H-1, j - j' + W-1) is added to the logit
       of query (i, j) and key (i', j'). It is not scaled. None for no bias; an
       `ExpandedBias` for a table that many calls use without changing it.
-    grid: (H, W).
+    grid: (H, W), the numbers of rows and columns of tokens.
     scale: factor of q k^T; 1 / sqrt(head_dim) if None.
     implementation: which form of the function is computed:
       'auto': 'pallas' on a TPU if it takes the head size and dtype, 'xla'

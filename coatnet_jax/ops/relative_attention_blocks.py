@@ -34,8 +34,8 @@ class Blocks:
     head_dim: channels of a head, a divisor of LANES.
     width: W, padded to whole registers where rows are worked on by themselves.
     tile_rows: rows of queries in a tile.
-    num_tiles: tiles of queries.
-    tiles_per_step: of them in one step of the Pallas grid.
+    num_tiles: number of tiles of queries.
+    tiles_per_step: number of tiles in one step of the Pallas grid.
     single_tile: whether the bias is dense.
     tile: lanes of a tile: its queries, padded.
     chunk_blocks: key blocks in a chunk.
@@ -136,7 +136,7 @@ def choose_blocks(grid: tuple[int, int], head_dim: int) -> Blocks:
   """Returns the blocks for a grid (H, W) of tokens.
 
   Args:
-    grid: (H, W).
+    grid: (H, W), the numbers of rows and columns of tokens.
     head_dim: channels of a head: 32, 64 or 128.
   """
   height, width = grid

@@ -54,8 +54,8 @@ def forward_kernel(
 
   Args:
     q_ref: [images, queries, LANES], the heads of a group side by side.
-    k_ref: [images, tokens, LANES].
-    v_ref: [images, tokens, LANES].
+    k_ref: keys, [images, tokens, LANES].
+    v_ref: values, [images, tokens, LANES].
     bias_ref: [heads, depth, key_block, tile] float32, times log2(e).
     out_ref: [images, queries, LANES], written.
     logsumexp_ref: [images, tiles, heads, tile] float32, written; of the
@@ -64,7 +64,7 @@ def forward_kernel(
     k_rows: [images, keys, LANES], scratch.
     v_columns: [images, LANES, keys], scratch: v transposed.
     blocks: how the arrays are divided.
-    scale: of q k^T.
+    scale: factor of q k^T.
     interpret: whether XLA runs this, and not the kernel's compiler.
   """
   images = range(q_ref.shape[0])
@@ -158,10 +158,10 @@ def backward_kernel(
 
   Args:
     q_ref: [images, queries, LANES], and the next as in `forward_kernel`.
-    k_ref: [images, tokens, LANES].
-    v_ref: [images, tokens, LANES].
+    k_ref: keys, [images, tokens, LANES].
+    v_ref: values, [images, tokens, LANES].
     bias_ref: [heads, depth, key_block, tile] float32, times log2(e).
-    out_ref: [images, queries, LANES].
+    out_ref: result of the forward pass, [images, queries, LANES].
     logsumexp_ref: [images, tiles, heads, tile] float32.
     grad_ref: [images, queries, LANES], of the output.
     dq_ref: [images, queries, LANES], written.
@@ -177,7 +177,7 @@ def backward_kernel(
     dk_columns: [images, LANES, keys] float32, scratch.
     dv_columns: [images, LANES, keys] float32, scratch.
     blocks: how the arrays are divided.
-    scale: of q k^T.
+    scale: factor of q k^T.
     interpret: whether XLA runs this, and not the kernel's compiler.
   """
   images = range(q_ref.shape[0])

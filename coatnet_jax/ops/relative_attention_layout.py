@@ -23,7 +23,7 @@ def to_lanes(x: jax.Array, blocks: Blocks, rows: int) -> jax.Array:
 
   Args:
     x: [B, N, heads, head_dim].
-    blocks: of the grid.
+    blocks: blocks of the grid, from `choose_blocks`.
     rows: `blocks.num_queries`, or `blocks.num_tokens` for keys and values.
 
   Returns:
@@ -57,8 +57,8 @@ def pack_statistics(x: jax.Array, blocks: Blocks) -> jax.Array:
   """Cuts the logarithm of each query's sum into tiles.
 
   Args:
-    x: [B, heads, N].
-    blocks: of the grid.
+    x: a number for each query, [B, heads, N].
+    blocks: blocks of the grid, from `choose_blocks`.
 
   Returns:
     [B, groups, tiles, heads_per_group, tile].
@@ -108,8 +108,8 @@ def pack_bias(table: jax.Array, blocks: Blocks) -> jax.Array:
   gradient.
 
   Args:
-    table: [heads, 2H-1, 2W-1].
-    blocks: of the grid.
+    table: relative position table, [heads, 2H-1, 2W-1].
+    blocks: blocks of the grid, from `choose_blocks`.
 
   Returns:
     [padded heads, bias_depth, key_block, tile] float32, times log2(e): keys by

@@ -71,8 +71,8 @@ def forward(
     k: [B, N, heads, head_dim].
     v: [B, N, heads, head_dim].
     bias_table: [heads, 2H-1, 2W-1], or None for no bias.
-    grid: (H, W).
-    scale: of q k^T.
+    grid: (H, W), the numbers of rows and columns of tokens.
+    scale: factor of q k^T.
     interpret: whether to run the kernel's program on any backend, slowly.
 
   Returns:
@@ -114,8 +114,8 @@ def backward(
     out: [B, N, heads, head_dim], what `forward` returned.
     logsumexp: [B, heads, N] float32, likewise.
     grad: [B, N, heads, head_dim], of the output.
-    grid: (H, W).
-    scale: of q k^T.
+    grid: (H, W), the numbers of rows and columns of tokens.
+    scale: factor of q k^T.
     interpret: whether to run the kernel's program on any backend, slowly.
 
   Returns:

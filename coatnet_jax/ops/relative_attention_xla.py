@@ -39,7 +39,7 @@ def forward(
   """Computes the attention and what its backward pass needs.
 
   Args:
-    q: [B, N, heads, head_dim], and so k and v.
+    q: queries, [B, N, heads, head_dim], which is also the shape of k and v.
     k: keys.
     v: values.
     bias_table: [heads, 2H-1, 2W-1] float32, or None.
@@ -88,14 +88,14 @@ def backward(
   """Computes the gradients.
 
   Args:
-    q: as in `forward`, and so k, v, bias_table, grid and scale.
+    q: queries, [B, N, heads, head_dim], which is also the shape of k and v.
     k: keys.
     v: values.
     bias_table: [heads, 2H-1, 2W-1] float32, or None.
     out: what `forward` returned.
     logsumexp: what `forward` returned.
-    grad: of out, with its shape and dtype.
-    grid: (H, W).
+    grad: gradient of out, with its shape and dtype.
+    grid: (H, W), the numbers of rows and columns of tokens.
     scale: factor of q k^T.
 
   Returns:

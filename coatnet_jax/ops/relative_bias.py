@@ -32,7 +32,7 @@ def expand_bias_table(
 
   Args:
     bias_table: [heads, 2H-1, 2W-1], or expanded already.
-    grid: (H, W).
+    grid: (H, W), the numbers of rows and columns of tokens.
 
   Returns:
     [heads, H*W, H*W] float32, query by key.
@@ -56,7 +56,8 @@ def expand_large_bias_table(
   """Does what `expand_bias_table` does, with products for the columns only.
 
   On a CPU it takes a quarter to a half of the time from 10x10 on, and longer
-  on smaller grids. See `expand_bias_table` for arguments and result.
+  on smaller grids. It takes [heads, 2H-1, 2W-1] and gives [heads, H*W, H*W], as
+  `expand_bias_table` says.
   """
   if isinstance(bias_table, ExpandedBias):
     return bias_table.values
@@ -87,7 +88,7 @@ def fold_bias_gradient(
 
   Args:
     bias_gradient: [heads, H*W, H*W], query by key, summed over the batch.
-    grid: (H, W).
+    grid: (H, W), the numbers of rows and columns of tokens.
 
   Returns:
     [heads, 2H-1, 2W-1] float32.
@@ -114,8 +115,8 @@ def collapse_bias(bias: ExpandedBias, grid: tuple[int, int]) -> jax.Array:
   """Returns the table that was expanded, [heads, 2H-1, 2W-1], by slices.
 
   Args:
-    bias: of a grid.
-    grid: (H, W).
+    bias: bias of every pair of tokens of a grid.
+    grid: (H, W), the numbers of rows and columns of tokens.
   """
   height, width = grid
   values = bias.values.reshape(-1, height, width, height, width)

@@ -19,7 +19,7 @@ def call_tpu_only(function: Callable, *operands, otherwise: str | None = None):
   """Calls a function whose result only a TPU can compute.
 
   Args:
-    function: of the operands; what it does is traced.
+    function: function of the operands; what it does is traced.
     *operands: trees of arrays.
     otherwise: the message of the error where this is lowered for another
       platform. None where the result is not used there: it is zeros.

@@ -83,9 +83,9 @@ def sum_cycles(
   """Returns the cycles of each part, in the order of `parts`.
 
   Args:
-    operations: of a report.
-    find_part: `find_stage` or `find_kind`.
-    parts: `STAGES` or `KINDS`.
+    operations: operations of a compiler report.
+    find_part: function of an operation: `find_stage` or `find_kind`.
+    parts: names of all parts: `STAGES` or `KINDS`.
   """
   cycles = collections.Counter()
   for operation in operations:

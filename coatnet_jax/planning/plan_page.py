@@ -17,7 +17,7 @@ class Target:
   """What is compiled for.
 
   Attributes:
-    slice: slice of chips.
+    slice: slice that the run is planned for.
     num_slices: number of such slices.
   """
 
@@ -291,7 +291,7 @@ def format_row(name: str, plan: Plan, width: int) -> str:
 
   Args:
     name: name of the plan among others, what is special of it.
-    plan: plan to show.
+    plan: plan that the row shows.
     width: width of the names of plans.
   """
   cells = (f'  {show(plan) or "-":>{size}}' for size, show in _COLUMNS.values())

@@ -56,7 +56,7 @@ class Program:
   """A run's train step on its way to being compiled.
 
   Attributes:
-    run: resolved run.
+    run: resolved run, from `create_run`.
     abstract_state: shapes, dtypes and shardings of its state.
     traced: traced train step.
     lowered: lowered train step.

@@ -165,8 +165,8 @@ def compare(
 
   Args:
     config: what else there is.
-    choices: from `parse_choices`.
-    plan: compiles a config.
+    choices: choices to compare, from `parse_choices`.
+    plan: function that compiles a config and plans it.
   """
   asis = None
   for name, key, values in choices:
@@ -191,7 +191,7 @@ def suggest(plan: Plan, config: ConfigDict) -> list[str]:
 
   Args:
     plan: one that does not fit.
-    config: of it.
+    config: config that was planned.
   """
   fixed = count_fixed_bytes(plan)
   room = plan.available_bytes - fixed

@@ -69,7 +69,7 @@ def save_compiled(
   Args:
     path: path of the file, perhaps gs://.
     lowered: program that was compiled.
-    compiled: the same program, compiled.
+    compiled: lowered program, compiled.
     mesh: mesh of the program, perhaps of abstract devices.
 
   Raises:

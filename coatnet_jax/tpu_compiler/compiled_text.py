@@ -64,7 +64,7 @@ class Instruction:
     operands: names of instructions of the same computation.
     cycles: the compiler's estimate; 0 where there is none.
     op_name: where it comes from in the traced function.
-    target: of a custom call.
+    target: name of what a custom call calls.
     line: the whole of it.
   """
 
@@ -83,9 +83,10 @@ class Visit(NamedTuple):
 
   Attributes:
     computation: that it is in, by name.
-    instruction: the same.
+    instruction: instruction that runs.
     times: how often it runs.
-    trips: of the innermost loop that it is in; 1 outside of loops.
+    trips: number of trips of the innermost loop that it is in; 1 outside of
+      loops.
   """
 
   computation: dict[str, Instruction]

@@ -73,7 +73,7 @@ class OutOfMemoryError(UserError):
   """The program does not fit into HBM.
 
   Attributes:
-    needed_bytes: what it needs.
+    needed_bytes: bytes of HBM that the program needs.
     available_bytes: what the compiler has to give.
   """
 
@@ -96,8 +96,8 @@ class Operation:
     is_kernel: whether it is a Pallas kernel.
     cycles: see the module; 0 where the compiler has no estimate.
     hbm_bytes: see the module.
-    bundles: of a kernel's schedule.
-    steps: of a kernel's grid.
+    bundles: number of bundles of a kernel's schedule.
+    steps: number of steps of a kernel's grid.
   """
 
   name: str
@@ -115,11 +115,12 @@ class Report:
 
   Attributes:
     operations: all with cycles or bytes.
-    temporary_bytes: of HBM, beside arguments and results.
-    argument_bytes: of HBM.
-    output_bytes: of HBM, without those that take the place of arguments.
+    temporary_bytes: bytes of HBM beside arguments and results.
+    argument_bytes: bytes of HBM that arguments take.
+    output_bytes: bytes of HBM that results take, without those that take the
+      place of arguments.
     largest_array: the largest in HBM that the program makes, results included.
-    collectives: all that run.
+    collectives: collectives that the program runs.
   """
 
   operations: tuple[Operation, ...]
@@ -165,7 +166,7 @@ def compile_report(traced: jax.stages.Traced, chip: str) -> Report:
   Args:
     traced: `jax.jit(f).trace(...)` of `jax.ShapeDtypeStruct`, with shardings
       on devices of `create_abstract_devices`, in the arguments or in `jit`.
-    chip: of those devices.
+    chip: kind of chip that those devices are.
 
   Raises:
     OutOfMemoryError: it does not fit into HBM.
@@ -228,8 +229,9 @@ def count_operations(
   """Yields everything that runs and has a cost.
 
   Args:
-    program: the compiled one.
-    bundles: of the schedules of the traced function's kernels.
+    program: text of the compiled program.
+    bundles: numbers of bundles of the schedules of the traced function's
+      kernels.
   """
   for computation, instruction, times, trips in program.walk():
     if instruction.target == KERNEL_TARGET:
@@ -308,8 +310,8 @@ def count_hbm_bytes(
   Args:
     computation: the one it is in, by name.
     instruction: the operation, not a kernel.
-    trips: of the loop that it is in. An array with as many rows is what a
-      `lax.scan` goes over or stacks, and a trip touches one of them.
+    trips: number of trips of the loop that it is in. An array with as many rows
+      is what a `lax.scan` goes over or stacks, and a trip touches one of them.
   """
   opcode = instruction.opcode
   if opcode in _FREE_OPCODES or opcode.endswith('-done'):

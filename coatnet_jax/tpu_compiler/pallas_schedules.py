@@ -51,10 +51,10 @@ class KernelCall:
   Attributes:
     name: what `pallas_call` was given.
     results: types and shapes of the results, for one device.
-    steps: of the grid, on the core that takes most.
+    steps: number of steps of the grid on the core that takes most.
     fetched_bytes: what the grid's blocks move of each operand and result.
     body: the kernel's program, as text.
-    equation: of the jaxpr, to compile it alone.
+    equation: equation of the jaxpr, to compile it alone.
   """
 
   name: str
@@ -75,8 +75,8 @@ def compile_schedules(
   whole train step takes many times as long as compiling it.
 
   Args:
-    calls: from `find_kernel_calls`; equal ones are compiled once.
-    chip: to compile for.
+    calls: calls from `find_kernel_calls`; equal ones are compiled once.
+    chip: kind of chip to compile for.
 
   Raises:
     UserError: a kernel has a loop of its own, or libtpu is not installed.
@@ -214,8 +214,8 @@ def find_kernel_calls(jaxpr: Any, num_cores: int = 1) -> list[KernelCall]:
   """Returns every `pallas_call` of a traced function.
 
   Args:
-    jaxpr: of the function; within `shard_map` shapes are one device's.
-    num_cores: of a device.
+    jaxpr: jaxpr of the function; within `shard_map` shapes are one device's.
+    num_cores: number of cores of a device.
   """
   return [
     _describe_kernel_call(equation, num_cores)
@@ -266,9 +266,10 @@ def count_steps(
   """Returns how many steps of a grid the busiest core takes.
 
   Args:
-    grid: of the kernel.
-    dimension_semantics: of its axes; the cores share the first 'parallel' one.
-    num_cores: of the device.
+    grid: grid of the kernel.
+    dimension_semantics: kind of each of its axes; the cores share the first
+      'parallel' one.
+    num_cores: number of cores of the device.
   """
   sizes = list(grid)
   for axis, semantics in enumerate(dimension_semantics or ()):

@@ -33,16 +33,16 @@ class Chip:
   Attributes:
     chip_config_name: how cores make devices, for libtpu.
     device_kind: what JAX calls a device.
-    num_cores: of one device.
+    num_cores: number of cores of one device.
     num_mxus: matrix units of one device.
     mxu_size: rows and columns of a matrix unit.
-    rows_per_cycle: of its left operand that a matrix unit takes.
+    rows_per_cycle: number of rows of its left operand that a matrix unit takes.
     vmem_bytes: vector memory of one core.
     hbm_bytes: what the compiler has to give: nominal, less what it keeps.
-    hbm_bytes_per_second: bandwidth.
+    hbm_bytes_per_second: bandwidth of its HBM.
     ici_bytes_per_second: bandwidth to the other chips of a slice, of all of a
       chip's links together, in one direction.
-    peak_flops: bfloat16, per second.
+    peak_flops: bfloat16 operations per second.
   """
 
   chip_config_name: str
@@ -136,11 +136,11 @@ class Slice:
   """Chips that are connected directly, as they can be booked.
 
   Attributes:
-    name: as it is booked: 'v5e-16', 'v4-32'. Of chips with two cores it counts
-      cores.
-    chip_name: one of `CHIPS`.
-    grid: of chips.
-    host_grid: of the chips of one host, with three axes.
+    name: name under which it is booked: 'v5e-16', 'v4-32'. Of chips with two
+      cores it counts cores.
+    chip_name: kind of its chips, one of `CHIPS`.
+    grid: number of chips along each axis.
+    host_grid: number of chips of one host along each of three axes.
   """
 
   name: str
@@ -246,7 +246,7 @@ def create_abstract_devices(name: str, num_slices: int = 1) -> list[jax.Device]:
   The first call in a process loads libtpu: see `start_compiler`.
 
   Args:
-    name: of the slice, or of a chip for a slice of four of them.
+    name: name of the slice, or of a chip for a slice of four of them.
     num_slices: equal ones, connected by the data centre's network.
 
   Raises:

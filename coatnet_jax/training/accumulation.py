@@ -30,14 +30,14 @@ def accumulate_gradients(
   """Averages gradients and loss over the parts of a batch.
 
   Args:
-    gradient_fn: see `GradientFn`.
-    params: parameters.
+    gradient_fn: function that computes the gradients of a part: `GradientFn`.
+    params: parameters of the model.
     batch_stats: running statistics before the step.
     batch: tree of arrays [B, ...]; num_parts divides B.
     num_parts: how many parts. One example in num_parts, not one stretch of
       examples, makes a part, so that each part is divided over the devices as
       the batch is.
-    batch_norm_momentum: the model's.
+    batch_norm_momentum: momentum of the model's running statistics.
 
   Returns:
     Gradients, new running statistics, loss: as gradient_fn's of one part.
@@ -70,7 +70,7 @@ def _merge(part_stats: Any, momentum: float) -> Any:
 
   Args:
     part_stats: tree of BatchNorm's {'mean', 'var'}, arrays [num_parts, C].
-    momentum: of the running statistics.
+    momentum: momentum of the running statistics.
 
   Returns:
     The tree with arrays [C].

@@ -17,8 +17,8 @@ def normalize_images(
 
   Args:
     images: [B, H, W, 3] uint8.
-    mean: of the data, one per channel, of pixels in 0..1.
-    std: standard deviation, likewise.
+    mean: mean of the data, a number per channel, of pixels in 0..1.
+    std: standard deviation of the data, a number per channel.
 
   Returns:
     [B, H, W, 3] float32.

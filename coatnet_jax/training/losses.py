@@ -85,7 +85,7 @@ def create_soft_targets(labels: jax.Array, num_classes: int) -> jax.Array:
     labels: [B] integer classes, which become one-hot, or [B, K] float soft
       labels, which stay. A class outside 0 .. K - 1 becomes a row of zeros:
       reading the data is what refuses it.
-    num_classes: K.
+    num_classes: number of classes, K.
 
   Raises:
     ValueError: `labels` is neither.

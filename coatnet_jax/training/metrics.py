@@ -73,7 +73,7 @@ def compute_metric_sums(
 
   Args:
     logits: [B, K], any float dtype.
-    labels: [B] integer classes.
+    labels: true classes, [B] integers.
     mask: [B] bool or 0/1, false where an example only pads the batch: nothing
       of it counts, not even a NaN.
     loss: [B] loss of each example.
@@ -103,7 +103,7 @@ def total_metric_sums(
   lags behind, to keep it busy.
 
   Args:
-    batches: Results of `compute_metric_sums`.
+    batches: sums of each batch, from `compute_metric_sums`.
   """
   batches = jax.device_get(list(batches))
   names = batches[0] if batches else ()

@@ -112,8 +112,8 @@ def compute_cutmix_boxes(
   Args:
     weights: [B] float in 0 .. 1, the part of the image that is kept.
     centres: [B, 2] integer row and column of the box's centre.
-    height: H, in pixels.
-    width: W, in pixels.
+    height: height of the images in pixels, H.
+    width: width of the images in pixels, W.
 
   Returns:
     [B, 4] int32 top, left, bottom, right, in pixels; the last two exclusive.
@@ -133,8 +133,8 @@ def compute_outside_mask(
 
   Args:
     boxes: [B, 4] integer top, left, bottom, right; the last two exclusive.
-    height: H, in pixels.
-    width: W, in pixels.
+    height: height of the images in pixels, H.
+    width: width of the images in pixels, W.
 
   Returns:
     [B, H, W] float32, 0 inside and 1 outside.
@@ -151,7 +151,7 @@ def mix_with_previous(array: jax.Array, keep: jax.Array) -> jax.Array:
   """Returns keep * example + (1 - keep) * the example before it.
 
   Args:
-    array: [B, ...] float.
+    array: a row for each example, [B, ...] float.
     keep: [B, ...] weights in 0 .. 1, broadcast against `array`. 0 and 1 give
       one of the two examples exactly.
 

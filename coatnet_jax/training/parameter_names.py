@@ -13,7 +13,7 @@ def map_names(function: Callable[[str], Any], params: Any) -> Any:
   """Returns a tree with what a function says of each parameter's name.
 
   Args:
-    function: of the name.
+    function: function of a parameter's name.
     params: a tree of parameters, or of anything in their place: only the names
       are read. Empty sub-trees stay.
   """

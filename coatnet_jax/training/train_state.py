@@ -15,7 +15,7 @@ class TrainState:
 
   Attributes:
     step: int32 scalar, optimizer steps taken.
-    params: parameters, float32.
+    params: parameters of the model, float32.
     batch_stats: running BatchNorm statistics, float32.
     opt_state: state of the optimizer.
     ema: `{'params', 'batch_stats'}` averaged over steps, or None.

@@ -21,7 +21,7 @@ class Examples:
 
   Attributes:
     names: [N] bytes, the name of each image in its record.
-    labels: [N] int32.
+    labels: class of each image, [N] int32.
     files: [N] int32, the number of the file of its source that an image lies
       in.
     offsets: [N] int64, the place in that file, in bytes or in images.

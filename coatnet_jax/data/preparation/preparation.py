@@ -103,7 +103,7 @@ def plan_shards(
   """Divides the images over shards of about equal numbers.
 
   Args:
-    source: the images.
+    source: images to prepare.
     options: size of the shards, and order of the images.
 
   Returns:
@@ -150,7 +150,7 @@ def prepare(
   """Writes a data set, or what is missing of it.
 
   Args:
-    source: the images.
+    source: images to prepare.
     options: output directory, workers, shards and order.
     show: function that takes lines on the progress.
     write: function that writes shards and yields them; None for processes of
