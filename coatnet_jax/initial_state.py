@@ -26,6 +26,7 @@ from coatnet_jax.checkpoints.trained_model import (
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.state_sharding import add_shardings
 from coatnet_jax.errors import UserError
+from coatnet_jax.models.compute_options import COMPUTE_NAMES
 from coatnet_jax.run import Run
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.train_state import TrainState, create_train_state
@@ -40,8 +41,7 @@ from coatnet_jax.weights.adaptation import (
 # already.
 _FREE_OPTIONS = frozenset(
   {
-    'attention',
-    'batch_norm_group_size',
+    *COMPUTE_NAMES,
     'batch_norm_momentum',
     'dropout_rate',
     'dtype',
@@ -54,8 +54,6 @@ _FREE_OPTIONS = frozenset(
     'num_classes',
     'parent',
     'relative_position_mlp_dropout',
-    'remat',
-    'scan_blocks',
     'stochastic_depth_rate',
   }
 )

@@ -14,6 +14,7 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.models import variants
 from coatnet_jax.models.cnn_stem_vit import CNNStemViTVariant
+from coatnet_jax.models.compute_options import ComputeOptions
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.run import create_run
 from configs import base
@@ -95,9 +96,9 @@ def test_a_checkpoint_does_not_say_how_attention_is_computed():
   config = on_synthetic_data(load('coatnet_0'))
   config.model.attention = 'reference'
   run = create_run(config)
-  assert run.model.attention == 'reference'
+  assert run.model.compute.attention == 'reference'
   metadata = run.create_metadata(config).model
-  assert create_model(**metadata) == run.model.clone(attention='auto')
+  assert create_model(**metadata) == run.model.clone(compute=ComputeOptions())
 
 
 # The quick start's is what tests/train_test.py runs.

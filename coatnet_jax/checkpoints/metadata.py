@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from coatnet_jax.checkpoints.folder import find_steps
 from coatnet_jax.errors import UserError
+from coatnet_jax.models.compute_options import COMPUTE_NAMES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def find_model_arguments(
   """
   arguments = {**config.to_dict(), 'num_classes': num_classes}
   # How the model is computed is up to the machine that loads it.
-  for name in ('attention', 'batch_norm_group_size', 'remat', 'scan_blocks'):
+  for name in COMPUTE_NAMES:
     arguments.pop(name, None)
   return arguments
 

@@ -17,6 +17,7 @@ from coatnet_jax.models.architecture import (
   Variant,
   list_feature_maps,
 )
+from coatnet_jax.models.compute_options import ComputeOptions
 from coatnet_jax.models.convnext import ConvNeXtBlock
 from coatnet_jax.models.layers import (
   ACTIVATIONS,
@@ -43,10 +44,7 @@ class CoAtNet(nn.Module):
     batch_norm_momentum: see `create_model`.
     dtype: dtype that blocks compute in.
     feature_maps: see `create_model`.
-    attention: see `create_model`.
-    batch_norm_group_size: see `create_model`.
-    remat: see `create_model`.
-    scan_blocks: see `create_model`.
+    compute: how it is computed.
     head_bias_init: see `create_model`.
     frozen: names of parts ('s0_conv_0', 's1_block_0', ...) that are computed as
       in evaluation, also in training.
@@ -58,10 +56,7 @@ class CoAtNet(nn.Module):
   batch_norm_momentum: float
   dtype: jnp.dtype
   feature_maps: tuple[str, ...] = ()
-  attention: str = 'auto'
-  batch_norm_group_size: int = 0
-  remat: str = 'none'
-  scan_blocks: bool = False
+  compute: ComputeOptions = ComputeOptions()
   head_bias_init: float = 0.0
   frozen: tuple[str, ...] = ()
 
@@ -152,7 +147,8 @@ class CoAtNet(nn.Module):
     drops: Iterator[StochasticDepth | None],
   ) -> jax.Array:
     """Applies the blocks of one stage, counted from 1, to [B, H, W, C]."""
-    plainly = not self.scan_blocks and (self.remat == 'none' or not train)
+    compute = self.compute
+    plainly = not compute.scan_blocks and (compute.remat == 'none' or not train)
     # Which variables there are only the blocks themselves know.
     creates = self.is_initializing() or self.is_mutable_collection(
       EXPANDED_BIAS
@@ -184,7 +180,12 @@ class CoAtNet(nn.Module):
       for block in blocks
     }
     x, batch_stats = block_sequence.apply_blocks(
-      blocks, variables, x, train=train, remat=self.remat, scan=self.scan_blocks
+      blocks,
+      variables,
+      x,
+      train=train,
+      remat=self.compute.remat,
+      scan=self.compute.scan_blocks,
     )
     if self.is_mutable_collection('batch_stats'):
       for name, stats in batch_stats.items():
@@ -204,11 +205,11 @@ class CoAtNet(nn.Module):
     by_kind = {'transformer': inits.transformer, 'head': inits.head}
     return Layers(
       dtype=self.dtype,
-      attention=self.attention,
+      attention=self.compute.attention,
       kernel_init=by_kind.get(kind, inits.convolution),
       depthwise_init=inits.depthwise,
       batch_norm_momentum=self.batch_norm_momentum,
-      batch_norm_group_size=self.batch_norm_group_size,
+      batch_norm_group_size=self.compute.batch_norm_group_size,
     )
 
   def stem(self, x: jax.Array, train: bool) -> jax.Array:

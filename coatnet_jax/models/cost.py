@@ -83,7 +83,9 @@ def count_cost(
     NotImplementedError: there are products that cannot be counted.
   """
   if isinstance(model, CoAtNet):
-    model = model.clone(attention='reference')
+    model = model.clone(
+      compute=dataclasses.replace(model.compute, attention='reference')
+    )
   images = _one_image(image_size, in_channels)
   program, (_, variables) = jax.make_jaxpr(
     _init_with_output(model), return_shape=True

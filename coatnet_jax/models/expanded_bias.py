@@ -7,6 +7,7 @@ Tables are looked up, and the MLPs that make some of them run, in every call
 otherwise. Not for training, which changes the tables.
 """
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -44,7 +45,9 @@ def expand_bias_tables(
     return variables
   # Nothing but the biases is computed. Which attention that leaves out does not
   # matter, but not all can be compiled everywhere.
-  model = model.clone(attention='reference')
+  model = model.clone(
+    compute=dataclasses.replace(model.compute, attention='reference')
+  )
   height, width = image_size or model.variant.image_size
 
   @jax.jit

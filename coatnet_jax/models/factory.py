@@ -13,10 +13,15 @@ from coatnet_jax.models.architecture import (
   list_feature_maps,
   replace,
 )
-from coatnet_jax.models.block_sequence import REMAT_POLICIES
 from coatnet_jax.models.cnn_stem_vit import CNNStemViT, CNNStemViTVariant
 from coatnet_jax.models.coatnet import CoAtNet
-from coatnet_jax.ops.relative_attention import IMPLEMENTATIONS
+from coatnet_jax.models.compute_options import (
+  COMPUTE_NAMES,
+  Attention,
+  ComputeOptions,
+  GroupSize,
+  Remat,
+)
 from coatnet_jax.values import OneOf, Range, check_names, checked
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -31,10 +36,10 @@ def create_model(
   dtype: Annotated[str, OneOf(DTYPES)] = 'float32',
   batch_norm_momentum: Annotated[float, Range(at_least=0, below=1)] = 0.99,
   feature_maps: Sequence[str] = (),
-  attention: Annotated[str, OneOf(IMPLEMENTATIONS)] = 'auto',
-  batch_norm_group_size: Annotated[int, Range(at_least=0, at_most=2**24)] = 0,
-  remat: Annotated[str, OneOf(REMAT_POLICIES)] = 'none',
-  scan_blocks: bool = False,
+  attention: Attention = ComputeOptions.attention,
+  batch_norm_group_size: GroupSize = ComputeOptions.batch_norm_group_size,
+  remat: Remat = ComputeOptions.remat,
+  scan_blocks: bool = ComputeOptions.scan_blocks,
   head_bias_init: Annotated[float, Range(at_least=-1000, at_most=1000)] = 0.0,
   **overrides: Any,
 ) -> CoAtNet | CNNStemViT:
@@ -92,14 +97,14 @@ def create_model(
       f'feature_maps has {", ".join(sorted(unknown))}; the stages of {name} are'
       f' {", ".join(stages)}.'
     )
+  compute = ComputeOptions(
+    attention=attention,
+    batch_norm_group_size=batch_norm_group_size,
+    remat=remat,
+    scan_blocks=scan_blocks,
+  )
   if isinstance(variant, CNNStemViTVariant):
-    _check_has_no_options(
-      name,
-      attention=attention,
-      batch_norm_group_size=batch_norm_group_size,
-      remat=remat,
-      scan_blocks=scan_blocks,
-    )
+    _check_has_no_options(name, compute)
     module = CNNStemViT
   else:
     if head_bias_init and not variant.head.use_bias:
@@ -107,13 +112,7 @@ def create_model(
         f'head_bias_init is {head_bias_init}, but the logits of {name} have no'
         ' biases.'
       )
-    module = functools.partial(
-      CoAtNet,
-      attention=attention,
-      batch_norm_group_size=batch_norm_group_size,
-      remat=remat,
-      scan_blocks=scan_blocks,
-    )
+    module = functools.partial(CoAtNet, compute=compute)
   return module(
     variant=variant,
     num_classes=num_classes,
@@ -131,11 +130,10 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
   return [n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
 
 
-def _check_has_no_options(name: str, **options: Any) -> None:
+def _check_has_no_options(name: str, compute: ComputeOptions) -> None:
   """Raises UserError for what only a `CoAtNet` has."""
-  defaults = inspect.signature(create_model).parameters
-  for option, value in options.items():
-    default = defaults[option].default
+  for option in COMPUTE_NAMES:
+    value, default = getattr(compute, option), getattr(ComputeOptions, option)
     if value != default:
       raise UserError(
         f'{option} is {value!r}; {name} has no such choice, so it can only be'

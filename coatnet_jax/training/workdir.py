@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.models.compute_options import SAME_RESULT_NAMES
 from coatnet_jax.paths import CONFIG_KEYS, resolve_path
 from coatnet_jax.strict_json import to_json
 
@@ -34,9 +35,7 @@ FREE_KEYS = (
   # Its effect is in the keys that it names.
   'follow_init_from',
   'logging.',
-  'model.attention',
-  'model.remat',
-  'model.scan_blocks',
+  *(f'model.{name}' for name in SAME_RESULT_NAMES),
   'sharding.',
 )
 # What runs did before there was a key for it.

@@ -90,8 +90,8 @@ MISTAKES = (
     ),
     (
       'attention_of_the_pod',
-      "('attention', 'batch_norm_group_size', 'remat', 'scan_blocks')",
-      "('batch_norm_group_size', 'remat', 'scan_blocks')",
+      'for name in COMPUTE_NAMES:',
+      'for name in COMPUTE_NAMES[1:]:',
       "A model that was trained with a TPU's kernel does not run elsewhere.",
       'configs_test.py::test_a_checkpoint_does_not_say_how_attention_is_computed',
     ),

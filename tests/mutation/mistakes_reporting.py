@@ -84,8 +84,8 @@ MISTAKES = (
     'coatnet_jax/training/workdir.py',
     (
       'another_optimizer_goes_on',
-      "  'model.attention',\n",
-      "  'model.attention',\n  'optimizer.',\n",
+      "  'logging.',\n",
+      "  'logging.',\n  'optimizer.',\n",
       'A run resumes with another optimizer unasked.',
       'training/workdir_test.py',
     ),

@@ -19,6 +19,7 @@ from coatnet_jax.distributed.state_sharding import compute_state_shardings
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.models import variants
+from coatnet_jax.models.compute_options import ComputeOptions
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.run import create_run
 from coatnet_jax.training import freezing
@@ -236,7 +237,11 @@ def test_some_of_equal_blocks_are_frozen_scanned_or_not():
   def compute(variables):
     return [
       _train(
-        model.clone(frozen=names, scan_blocks=scan_blocks), variables, images
+        model.clone(
+          frozen=names, compute=ComputeOptions(scan_blocks=scan_blocks)
+        ),
+        variables,
+        images,
       )
       for scan_blocks in (False, True)
     ]
