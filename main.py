@@ -153,6 +153,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     return remaining
   except flags.Error as error:
     sys.exit(f'Error: {config_flag.describe_flag_error(error)}')
+  except BrokenPipeError:  # Nobody reads the help, as after `| head`.
+    os._exit(terminal.UNREAD)
   except Exception as error:  # Whatever the config's file does wrong.
     sys.exit(f'Error: {config_flag.describe_config_error(error, argv)}')
 

@@ -1,5 +1,6 @@
 """What a person sees who gets the command line wrong."""
 
+import os
 import pathlib
 import signal
 import subprocess
@@ -144,6 +145,23 @@ def test_an_error_of_the_run_is_one_sentence(tmp_path):
     'that `python -m tools.variants` lists.',
   )
   assert len(process.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize('flag', ['--help', '--helpshort'])
+def test_help_that_nobody_reads_ends_without_a_word(flag):
+  unread, written = os.pipe()
+  os.close(unread)
+  with os.fdopen(written, 'w') as stdout:
+    process = subprocess.run(
+      [sys.executable, 'main.py', flag],
+      cwd=ROOT,
+      stdout=stdout,
+      stderr=subprocess.PIPE,
+      text=True,
+      check=False,
+    )
+  assert process.returncode
+  assert process.stderr == ''
 
 
 @pytest.mark.slow
