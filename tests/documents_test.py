@@ -190,5 +190,14 @@ def test_the_versions_of_python_agree():
   assert f"section 'Tests on Python {versions[-1]}'" in _text('.ci/run')
 
 
+def test_the_stops_of_the_ways_through_the_house_exist():
+  stops = re.findall(r'`([\w/]+\.py):(\w+)`', _text('docs/design.md'))
+  assert len(stops) > 25
+  for file, name in stops:
+    assert re.search(rf'^ *(def|class) {name}\b', _text(file), re.MULTILINE), (
+      name
+    )
+
+
 def _text(name):
   return (ROOT / name).read_text(encoding='utf-8')
