@@ -80,7 +80,7 @@ def describe_config_error(error: Exception, arguments: list[str]) -> str:
 
   Args:
     error: error of loading its file, or of `check_config_file`.
-    arguments: words of the command line.
+    arguments: words of the command line, to tell the section of a key.
   """
   if isinstance(error, UserError):
     return str(error)
@@ -99,11 +99,11 @@ def describe_config_error(error: Exception, arguments: list[str]) -> str:
   elif found := re.search('Key "(.+?)" does not exist', text):
     key = found[1]
   elif isinstance(error, KeyError | AttributeError) and not where:
-    key = text.strip('"\'')
+    key = text.strip('"\'') if len(text.split()) == 1 else ''
   if key:
     section = '' if where else _find_section(key, arguments)
-    hint = f'did you mean {section}{like}?' if like else _suggest_key(key)
-    return f'{where}there is no key {section}{key}; {hint}'
+    hint = f'did you mean {section + like!r}?' if like else _suggest_key(key)
+    return f'{where}there is no key {section + key!r}; {hint}'
   if isinstance(error, SyntaxError):
     return f'{error.filename}, line {error.lineno}: {error.msg}.'
   if isinstance(error, OSError):
@@ -123,10 +123,13 @@ def _list_configs() -> dict[str, str]:
 
 
 def _find_section(key: str, arguments: list[str]) -> str:
-  """Returns 'config.training.' for a key that the command line gives there."""
+  """Returns 'config.training.' for a key that the command line gives there.
+
+  Empty where it gives the key in several sections, as one may have it.
+  """
   flag = re.compile(rf'--?(config\.(?:\w+\.)*){re.escape(key)}\b')
-  matches = filter(None, map(flag.match, arguments))
-  return next((match[1] for match in matches), '')
+  sections = {found[1] for found in map(flag.match, arguments) if found}
+  return sections.pop() if len(sections) == 1 else ''
 
 
 def _suggest_key(name: str) -> str:

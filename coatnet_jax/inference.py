@@ -39,20 +39,20 @@ def compute_logits(
     preprocessing: mean and standard deviation of the pixels.
 
   Returns:
-    [B, K], in the model's dtype of logits.
+    [B, K] float32.
   """
   images = _normalize(images, preprocessing)
   return model.apply(variables, images, train=False)
 
 
-def compute_features(
+def compute_pre_logits(
   variables: Any,
   images: jax.Array,
   *,
   model: nn.Module,
   preprocessing: PreprocessingOptions,
 ) -> jax.Array:
-  """Computes what the logits of images are made of: the head's `pre_logits`.
+  """Computes the features that logits are computed from: `pre_logits`.
 
   Args:
     variables: {'params', 'batch_stats'} of the model.
@@ -95,7 +95,7 @@ def compute_losses(
 def rate_logits(
   logits: jax.Array, labels: jax.Array, loss: LossOptions
 ) -> dict[str, jax.Array]:
-  """Compares logits with labels.
+  """Returns what evaluation needs of logits.
 
   Args:
     logits: [B, K], any float dtype.

@@ -1,6 +1,6 @@
 """How the state of a new run starts, on its mesh: anew, or from a checkpoint.
 
-Resuming a run is that of `checkpoints/saving.py`.
+Resuming a run is done in `checkpoints/saving.py`.
 """
 
 import dataclasses
@@ -26,7 +26,6 @@ from coatnet_jax.checkpoints.trained_model import (
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.state_sharding import add_shardings
 from coatnet_jax.errors import UserError
-from coatnet_jax.models.compute_options import COMPUTE_NAMES
 from coatnet_jax.run import Run
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.train_state import TrainState, create_train_state
@@ -41,7 +40,7 @@ from coatnet_jax.weights.adaptation import (
 # already.
 _FREE_OPTIONS = frozenset(
   {
-    *COMPUTE_NAMES,
+    'compute',
     'batch_norm_momentum',
     'dropout_rate',
     'dtype',

@@ -282,7 +282,7 @@ def create_run(
 def _describe_warmup(
   schedule: Mapping[str, Any], steps_per_epoch: float, num_steps: int
 ) -> tuple[str, ...]:
-  """Returns a line where warm-up is shortened."""
+  """Returns a line where warm-up is shortened or left out."""
   steps, wanted = schedules.resolve_warmup(
     warmup_steps=schedule['warmup_steps'],
     warmup_epochs=schedule['warmup_epochs'],
@@ -293,10 +293,15 @@ def _describe_warmup(
   if steps == wanted:
     return ()
   part = schedule['max_warmup_fraction']
-  what = (
-    f'shortened from {wanted:,} steps to {steps:,}' if steps else 'left out'
+  if not steps:
+    return (
+      f'warm-up left out, as schedule.max_warmup_fraction, {part}, of'
+      f' {num_steps:,} steps is less than one step',
+    )
+  return (
+    f'warm-up shortened from {wanted:,} steps to {steps:,}, as'
+    f' schedule.max_warmup_fraction is {part}',
   )
-  return (f'warm-up {what}, as schedule.max_warmup_fraction is {part}',)
 
 
 def _check_durations(config: Mapping[str, Any]) -> None:

@@ -38,7 +38,6 @@ ALLOWED = {
     'checkpoints',
     'distributed',
     'errors',
-    'models',
     'paths',
     'run',
     'training',

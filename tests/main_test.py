@@ -45,14 +45,15 @@ def _check(process, workdir, *messages):
   [
     (
       '--config.modle.name=x',
-      'no key config.modle; did you mean config.model?',
+      "no key 'config.modle'; did you mean 'config.model'?",
     ),
     (
       '--config.model.nam=x',
-      'no key config.model.nam; did you mean config.model.name?',
+      "no key 'config.model.nam'; did you mean 'config.model.name'?",
     ),
-    ('--config.model.zzzzzzz=x', 'no key config.model.zzzzzzz;'),
+    ('--config.model.zzzzzzz=x', "no key 'config.model.zzzzzzz';"),
     ('--config.data.image_size=28', 'did you mean config.preprocessing.image_'),
+    ('--config.data.image_size=28', "no key 'config.data.image_size'; did"),
     ('--config.training.num_epochs=many', "is 'many'; it must be a number."),
     ('--config.training.num_steps=2e1', "is '2e1'; it must be a whole number."),
     ('--config.model.scan_blocks=on', "is 'on'; it must be true or false."),
@@ -68,11 +69,23 @@ def test_options(tmp_path, option, message):
   _check(process, workdir, message)
 
 
+def test_a_key_that_another_section_has_is_not_denied_there(tmp_path):
+  workdir = tmp_path / 'run'
+  process = _run(
+    QUICKSTART,
+    f'--workdir={workdir}',
+    '--config.preprocessing.image_size=28,28',
+    '--config.data.image_size=28',
+  )
+  _check(process, workdir, 'no key', 'did you mean')
+  assert "no key 'config.preprocessing" not in process.stderr
+
+
 def test_a_misspelt_key_in_a_file_is_shown_with_its_line(tmp_path):
   workdir = tmp_path / 'run'
   for line, message in (
-    ('config.optimiser = 1', 'no key optimiser; did you mean optimizer?'),
-    ('config.model.nmae = 1', 'no key nmae; did you mean name?'),
+    ('config.optimiser = 1', "no key 'optimiser'; did you mean 'optimizer'?"),
+    ('config.model.nmae = 1', "no key 'nmae'; did you mean 'name'?"),
   ):
     process = _run(_config_file(tmp_path, line), f'--workdir={workdir}')
     _check(process, workdir, f'{tmp_path}/mine.py, line 6: there is', message)

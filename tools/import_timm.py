@@ -139,8 +139,11 @@ def main(arguments: list[str]) -> int:
   if options.num_classes not in (None, num_classes):
     num_classes = options.num_classes
     new_head = jax.random.key(0)
-    description = None
-  class_names = find_class_names(options.class_names, num_classes, description)
+  class_names = find_class_names(
+    options.class_names,
+    num_classes,
+    description if new_head is None else None,
+  )
   model = whole.clone(num_classes=num_classes)
   variables = fit_variables(
     variables,
@@ -225,7 +228,7 @@ def find_preprocessing(
     description: weights file's description of itself, if it has one.
 
   Returns:
-    the preprocessing, and a few words on how it is known.
+    The preprocessing, and where it is from, in a few words.
   """
   published = list_published_weights(variant)
   of_size = [w for w in published if w.image_size == image_size]
@@ -233,7 +236,7 @@ def find_preprocessing(
     known, origin = description.preprocessing, 'as the file says'
   elif published:
     known = (of_size or published)[0].preprocessing
-    origin = 'as for the published weights'
+    origin = 'assumed, as of the published weights: the file does not say'
   else:
     known = _TIMM_PREPROCESSING
     origin = "assumed, as timm's usual: the file does not say"

@@ -28,8 +28,8 @@ def best_evaluation(
 ) -> int | None:
   """Returns the step that evaluated best, the latest of equals.
 
-  One of whose measures any is not finite is never the best; None where there is
-  no other.
+  A step with any measure that is not finite is never the best; None where no
+  other step is left.
   """
   finite = [step for step in evaluations if is_finite(evaluations[step])]
   return max(

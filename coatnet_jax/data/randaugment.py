@@ -113,7 +113,7 @@ def auto_contrast(image: np.ndarray) -> np.ndarray:
 
 
 def equalize(image: np.ndarray) -> np.ndarray:
-  """Makes the histogram of each channel of [H, W, 3] uint8 flat."""
+  """Flattens the histogram of each channel of [H, W, 3] uint8."""
   channels = [cv2.equalizeHist(channel) for channel in cv2.split(image)]
   return cv2.merge(channels)
 
@@ -124,14 +124,14 @@ def invert(image: np.ndarray) -> np.ndarray:
 
 
 def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
-  """Rotates [H, W, 3] uint8 about its centre by degrees to the left."""
+  """Turns [H, W, 3] uint8 to the left about its centre, by so many degrees."""
   height, width = image.shape[:2]
   center = ((width - 1) / 2, (height - 1) / 2)
   return _warp(image, cv2.getRotationMatrix2D(center, degrees, 1.0))
 
 
 def posterize(image: np.ndarray, bits: int) -> np.ndarray:
-  """Keeps the highest bits of [H, W, 3] uint8: all from 8 on, none below 1."""
+  """Keeps the `bits` highest bits of [H, W, 3] uint8, none to all 8."""
   dropped_bits = 8 - min(max(bits, 0), 8)
   return _map_levels(image, _LEVELS >> dropped_bits << dropped_bits)
 
@@ -175,13 +175,13 @@ def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def shear_x(image: np.ndarray, shear: float) -> np.ndarray:
-  """Shifts rows of [H, W, 3] uint8 by their distance from the middle one."""
+  """Shifts each row of [H, W, 3] uint8: `shear` times rows from the middle."""
   middle = (image.shape[0] - 1) / 2
   return _warp(image, np.array([[1, shear, -shear * middle], [0, 1, 0]]))
 
 
 def shear_y(image: np.ndarray, shear: float) -> np.ndarray:
-  """Shifts columns of [H, W, 3] uint8 by their distance from the middle one."""
+  """Shifts each column of [H, W, 3]: `shear` times columns from the middle."""
   middle = (image.shape[1] - 1) / 2
   return _warp(image, np.array([[1, 0, 0], [shear, 1, -shear * middle]]))
 

@@ -74,7 +74,7 @@ def feature_step(
   """
   return {
     **{name: batch[name] for name in ('label', 'mask', 'corrupt')},
-    'features': inference.compute_features(
+    'features': inference.compute_pre_logits(
       variables, batch['image'], model=model, preprocessing=preprocessing
     ),
   }

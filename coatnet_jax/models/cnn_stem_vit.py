@@ -19,7 +19,7 @@ from coatnet_jax.models.architecture import (
   list_feature_maps,
 )
 from coatnet_jax.models.layers import StochasticDepth, Width, drop_branch
-from coatnet_jax.models.norms import BatchNorm, create_layer_norm
+from coatnet_jax.models.norms import BatchNorm, LayerNorm
 from coatnet_jax.ops.batch_division import divide_batch
 from coatnet_jax.values import ImageSize, Options, Range
 
@@ -157,7 +157,7 @@ class CNNStemViT(nn.Module):
       )(divide_batch(x), trains, self.create_drop(index, trains))
 
     x = x[:, 0]  # [B, width]
-    x = create_layer_norm(_NORM_EPSILON, jnp.float32, 'head_norm')(x)
+    x = _layer_norm(jnp.float32, 'head_norm')(x)
     self.sow_array('pre_logits', x)
     if not self.num_classes:
       return x
@@ -285,7 +285,7 @@ class EncoderBlock(nn.Module):
     width = x.shape[-1]
 
     shortcut = x
-    x = create_layer_norm(_NORM_EPSILON, self.dtype, 'attention_norm')(x)
+    x = _layer_norm(self.dtype, 'attention_norm')(x)
     x = nn.MultiHeadDotProductAttention(
       self.num_heads,
       dtype=self.dtype,
@@ -296,7 +296,7 @@ class EncoderBlock(nn.Module):
     x = shortcut + drop_branch(dropout(x), drop, 0)
 
     shortcut = x
-    x = create_layer_norm(_NORM_EPSILON, self.dtype, 'ffn_norm')(x)
+    x = _layer_norm(self.dtype, 'ffn_norm')(x)
     x = self.dense(self.mlp_ratio * width, 'ffn_expand')(x)
     x = dropout(nn.gelu(x, approximate=False))
     x = self.dense(width, 'ffn_shrink')(x)
@@ -307,3 +307,7 @@ class EncoderBlock(nn.Module):
     return nn.Dense(
       width, dtype=self.dtype, kernel_init=_ENCODER_INIT, name=name
     )
+
+
+def _layer_norm(dtype: jnp.dtype, name: str) -> LayerNorm:
+  return LayerNorm(epsilon=_NORM_EPSILON, dtype=dtype, name=name)

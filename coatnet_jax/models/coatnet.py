@@ -42,9 +42,9 @@ class CoAtNet(nn.Module):
     num_classes: width of the logits; 0 for pooled features instead.
     stochastic_depth_rate: see `create_model`.
     batch_norm_momentum: see `create_model`.
-    dtype: dtype that blocks compute in.
+    dtype: compute dtype; the pooled features and the logits are float32.
     feature_maps: see `create_model`.
-    compute: how it is computed.
+    compute: how the model is computed, without effect on its variables.
     head_bias_init: see `create_model`.
     frozen: names of parts ('s0_conv_0', 's1_block_0', ...) that are computed as
       in evaluation, also in training.

@@ -67,9 +67,10 @@ def create_model(
       training; 0 for the whole batch.
     remat: what the backward pass computes again instead of keeping it, one of
       `block_sequence.REMAT_POLICIES`. Does not change what is computed, nor
-      the variables; nor does
+      the variables.
     scan_blocks: whether equal blocks that follow each other are one loop, which
-      takes as long to compile as one of them.
+      takes as long to compile as one of them. Does not change what is computed,
+      nor the variables.
     head_bias_init: number that the logits' biases start at. With a sigmoid per
       class and many classes, -log(num_classes) or the -10 of big_vision's
       ViTs spares the first steps, which learn that most are not there.

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from coatnet_jax.models.norms import BatchNorm, create_layer_norm
+from coatnet_jax.models.norms import BatchNorm, LayerNorm
 from coatnet_jax.ops.depthwise_conv import depthwise_conv
 from coatnet_jax.values import Range
 
@@ -85,7 +85,7 @@ class Layers:
     attention: how relative attention is computed, one of
       `relative_attention.IMPLEMENTATIONS`.
     kernel_init: initialiser of the kernels.
-    depthwise_init: how kernels of depthwise convolutions start.
+    depthwise_init: initialiser of the kernels of depthwise convolutions.
     batch_norm_momentum: part of the running statistics kept at a step.
     batch_norm_group_size: examples with statistics of their own; 0 for those of
       the whole batch.
@@ -170,7 +170,7 @@ class Layers:
       name: name of the module.
     """
     if kind == 'layer':
-      return create_layer_norm(epsilon, self.dtype, name)
+      return LayerNorm(epsilon=epsilon, dtype=self.dtype, name=name)
     return BatchNorm(
       use_running_average=not train,
       momentum=self.batch_norm_momentum,

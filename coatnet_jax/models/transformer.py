@@ -139,7 +139,8 @@ class RelativeAttention(nn.Module):
     Args:
       x: tokens of a grid, row by row.
       grid: (H, W), with N = H*W.
-      train: whether to drop out, and to drop branches.
+      train: whether to drop out in the MLP of the bias, and to use no bias that
+        was expanded before.
       key: PRNG key for dropout; from the 'dropout' stream if None.
 
     Raises:

@@ -56,8 +56,8 @@ def expand_large_bias_table(
   """Does what `expand_bias_table` does, with products for the columns only.
 
   On a CPU it takes a quarter to a half of the time from 10x10 on, and longer
-  on smaller grids. It takes [heads, 2H-1, 2W-1] and gives [heads, H*W, H*W], as
-  `expand_bias_table` says.
+  on smaller grids. Arguments and result, [heads, H*W, H*W], are those of
+  `expand_bias_table`.
   """
   if isinstance(bias_table, ExpandedBias):
     return bias_table.values

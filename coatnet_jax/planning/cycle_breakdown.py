@@ -84,7 +84,8 @@ def sum_cycles(
 
   Args:
     operations: operations of a compiler report.
-    find_part: function of an operation: `find_stage` or `find_kind`.
+    find_part: function of an operation's `op_name`: `find_stage` or
+      `find_kind`.
     parts: names of all parts: `STAGES` or `KINDS`.
   """
   cycles = collections.Counter()

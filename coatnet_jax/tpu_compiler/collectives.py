@@ -73,7 +73,7 @@ def find_collectives(program: Program) -> Iterator[Collective]:
   chain of fusions, each with the same all-gather.
 
   Args:
-    program: text of the compiled program of one device.
+    program: compiled program of one device, as `parse_program` reads it.
   """
   seen = set()
   for computation, instruction, times, _ in program.walk():

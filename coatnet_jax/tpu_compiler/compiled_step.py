@@ -69,7 +69,7 @@ def save_compiled(
   Args:
     path: path of the file, perhaps gs://.
     lowered: program that was compiled.
-    compiled: lowered program, compiled.
+    compiled: what compiling `lowered` gave.
     mesh: mesh of the program, perhaps of abstract devices.
 
   Raises:

@@ -229,9 +229,9 @@ def count_operations(
   """Yields everything that runs and has a cost.
 
   Args:
-    program: text of the compiled program.
-    bundles: numbers of bundles of the schedules of the traced function's
-      kernels.
+    program: compiled program, as `parse_program` reads it.
+    bundles: number of scheduled bundles of each kernel call of the traced
+      function.
   """
   for computation, instruction, times, trips in program.walk():
     if instruction.target == KERNEL_TARGET:

@@ -36,7 +36,8 @@ class Chip:
     num_cores: number of cores of one device.
     num_mxus: matrix units of one device.
     mxu_size: rows and columns of a matrix unit.
-    rows_per_cycle: number of rows of its left operand that a matrix unit takes.
+    rows_per_cycle: rows of its left operand that a matrix unit takes in a
+      cycle.
     vmem_bytes: vector memory of one core.
     hbm_bytes: what the compiler has to give: nominal, less what it keeps.
     hbm_bytes_per_second: bandwidth of its HBM.

@@ -18,7 +18,8 @@ def normalize_images(
   Args:
     images: [B, H, W, 3] uint8.
     mean: mean of the data, a number per channel, of pixels in 0..1.
-    std: standard deviation of the data, a number per channel.
+    std: standard deviation of the data, a number per channel, of pixels in
+      0..1.
 
   Returns:
     [B, H, W, 3] float32.

@@ -57,7 +57,7 @@ def find_hits(
   Args:
     classes: [B, k] integers, ranked.
     labels: [B] integers, the true classes.
-    valid: [B] bool; what is said of an example is wrong where it is false.
+    valid: [B] bool; where it is false, no class of the example is a hit.
   """
   return (classes == labels[:, None]) & valid[:, None]
 

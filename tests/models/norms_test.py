@@ -9,8 +9,8 @@ import pytest
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.norms import (
   BatchNorm,
+  LayerNorm,
   compute_moments,
-  create_layer_norm,
 )
 
 VARIABLES = {
@@ -119,16 +119,19 @@ def test_statistics_survive_a_large_mean(mean, deviation, group_size, shape):
   np.testing.assert_allclose(stats['var'], x.var(whole, np.float64), rtol=0.01)
 
 
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(('mean', 'deviation'), LARGE_MEANS)
-def test_layer_norm_survives_a_large_mean(mean, deviation):
+def test_layer_norm_survives_a_large_mean(mean, deviation, dtype):
+  """Of float32, also where the result is bfloat16, as in a model's head."""
   x = mean + deviation * np.random.default_rng(0).normal(size=(3, 4, 64))
   x = x.astype(np.float32)
   epsilon = 1e-16
-  norm = create_layer_norm(epsilon, jnp.float32, 'norm')
+  norm = LayerNorm(epsilon=epsilon, dtype=dtype)
   y, _ = norm.init_with_output(jax.random.key(0), x)
   expected = x - x.mean(-1, np.float64, keepdims=True)
   expected /= np.sqrt(x.var(-1, np.float64, keepdims=True) + epsilon)
-  np.testing.assert_allclose(y, expected, atol=0.01, rtol=0.01)
+  assert y.dtype == dtype
+  np.testing.assert_allclose(np.float32(y), expected, atol=0.01, rtol=0.01)
 
 
 @pytest.mark.parametrize('shape', [(4, 112, 112, 5), (64, 7, 7, 5), (2000, 5)])
@@ -214,6 +217,16 @@ def test_variables_are_those_of_flax():
     jax.random.key(0), jnp.ones((1, 2, 2, 3))
   )
   jax.tree.map(np.testing.assert_array_equal, variables, expected)
+
+
+def test_layer_norms_variables_are_those_of_flax():
+  x = jnp.asarray(create_images())
+  ours = LayerNorm(epsilon=1e-5, dtype=jnp.float32)
+  y, variables = ours.init_with_output(jax.random.key(0), x)
+  flax = nn.LayerNorm(epsilon=1e-5)
+  expected_y, expected = flax.init_with_output(jax.random.key(0), x)
+  jax.tree.map(np.testing.assert_array_equal, variables, expected)
+  np.testing.assert_allclose(y, expected_y, atol=1e-4)
 
 
 def test_groups_must_divide_the_batch():

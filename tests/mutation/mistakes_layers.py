@@ -71,8 +71,8 @@ MISTAKES = (
     ),
     (
       'layer_norm_epsilon_ignored',
-      'create_layer_norm(epsilon, self.dtype, name)',
-      'create_layer_norm(1e-6, self.dtype, name)',
+      'LayerNorm(epsilon=epsilon, dtype=self.dtype, name=name)',
+      'LayerNorm(epsilon=1e-6, dtype=self.dtype, name=name)',
       "LayerNorm has flax's epsilon.",
       'models/layers_test.py',
     ),
@@ -137,7 +137,7 @@ MISTAKES = (
     ),
     (
       'large_mean_in_layer_norm',
-      'use_fast_variance=_may_square_first(dtype)',
+      'use_fast_variance=_may_square_first(x.dtype)',
       'use_fast_variance=True',
       'LayerNorm subtracts a squared mean from a mean of squares.',
       'models/norms_test.py',

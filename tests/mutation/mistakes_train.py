@@ -256,8 +256,8 @@ MISTAKES = (
     ),
     (
       'activation_not_compared',
-      '    *COMPUTE_NAMES,\n',
-      "    'activation',\n    *COMPUTE_NAMES,\n",
+      "    'compute',\n",
+      "    'activation',\n    'compute',\n",
       'Weights of a GELU model are taken for a ReLU model.',
       'initial_state_test.py::test_what_shapes_do_not_tell_is_compared',
     ),

@@ -86,6 +86,12 @@ def test_there_and_back(weights, state_dict, tmp_path, capsys):
   again = load_trained_model(tmp_path / 'again')
   assert again.class_names == trained.class_names
   assert again.preprocessing == trained.preprocessing
+  # With other classes, too, it has the preprocessing that the file names.
+  assert _import(native, tmp_path / 'fewer', '--num_classes=3') == 0
+  assert '(as the file says)' in capsys.readouterr().out
+  fewer = load_trained_model(tmp_path / 'fewer')
+  assert fewer.class_names == ('0', '1', '2')
+  assert fewer.preprocessing == trained.preprocessing
   with pytest.raises(UserError, match='says that it is of test_coatnet'):
     _import(native, tmp_path / 'other', variant='coatnet_mini')
   jax.tree.map(
@@ -124,7 +130,7 @@ def test_published_weights_get_their_own_preprocessing(published):
   found, origin = import_timm.find_preprocessing(
     published.variant, published.image_size, None
   )
-  assert origin == 'as for the published weights'
+  assert origin.startswith('assumed, as of the published weights')
   for name, value in published.preprocessing.items():
     assert getattr(found, name) == value
   found = import_timm.find_class_names(None, published.num_classes, None)

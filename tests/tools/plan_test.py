@@ -45,7 +45,7 @@ def planned(monkeypatch):
     (['--topology=v5e-12'], "no TPU slice 'v5e-12'; there are"),
     (['--topology=v5e-4'], '--config is missing'),
     (['--topology=v5e-4', '--config=none.py'], 'does not exist; there are'),
-    (['--topology=v5e-4', COATNET_0, '--config.x=1'], 'no key config.x;'),
+    (['--topology=v5e-4', COATNET_0, '--config.x=1'], "no key 'config.x';"),
     (['--topology=v5e-4', COATNET_0, '--steps=1'], "flag 'steps'"),
     (['--topology=v5e-4', COATNET_0, 'more'], "no argument 'more'"),
     (['--topology=v5e-4', COATNET_0, '--compare=x'], "--compare has 'x'"),
