@@ -114,13 +114,13 @@ def test_pooling_before_the_norm_shows(monkeypatch):
   def late(x, kind, stride):
     return x
 
-  class EarlyNorm(nn.LayerNorm):
+  class EarlyNorm(layers.LayerNorm):
     def __call__(self, x):
       stride = 2 if self.name == 'attention_norm' else 1
       return super().__call__(layers.pool(x, 'max', stride))
 
   monkeypatch.setattr(transformer, 'pool', late)
-  monkeypatch.setattr(layers.nn, 'LayerNorm', EarlyNorm)
+  monkeypatch.setattr(layers, 'LayerNorm', EarlyNorm)
   with pytest.raises(AssertionError, match='Not equal to tolerance'):
     check_transformer(12, 2)
 

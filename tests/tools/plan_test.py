@@ -147,7 +147,7 @@ def test_choices_stand_side_by_side(planned, capsys):
   assert [line.split()[0] for line in lines[4:]] == [
     *('remat=none', 'remat=blocks'),
   ]
-  assert [run.model.remat for run in runs] == ['none', 'blocks']
+  assert [run.model.compute.remat for run in runs] == ['none', 'blocks']
   assert plan.main([*arguments, '--json']) == 0
   rows = json.loads(capsys.readouterr().out)
   assert [row['choice'] for row in rows] == [
