@@ -35,7 +35,7 @@ def compute_logits(
   Args:
     variables: {'params', 'batch_stats'} of the model.
     images: [B, H, W, 3] uint8, as `augmentation.evaluation_crop` makes them.
-    model: model from `create_model`.
+    model: network to apply, from `create_model`.
     preprocessing: mean and standard deviation of the pixels.
 
   Returns:
@@ -52,16 +52,9 @@ def compute_pre_logits(
   model: nn.Module,
   preprocessing: PreprocessingOptions,
 ) -> jax.Array:
-  """Computes the features that logits are computed from: `pre_logits`.
+  """Computes the features that logits are computed from, [B, D] float32.
 
-  Args:
-    variables: {'params', 'batch_stats'} of the model.
-    images: [B, H, W, 3] uint8, as `augmentation.evaluation_crop` makes them.
-    model: model from `create_model`, with logits.
-    preprocessing: mean and standard deviation of the pixels.
-
-  Returns:
-    [B, D] float32.
+  Arguments are those of `compute_logits`; the model must have logits.
   """
   _, sown = model.apply(
     variables,
@@ -129,7 +122,7 @@ def predict_top_classes(
   Args:
     variables: {'params', 'batch_stats'} of the model.
     images: [B, H, W, 3] uint8, as `augmentation.evaluation_crop` makes them.
-    model: model from `create_model`.
+    model: network to apply, from `create_model`.
     loss: loss that the model was trained with.
     preprocessing: mean and standard deviation of the pixels.
     top: number of classes to return, at most K.

@@ -17,10 +17,10 @@ from ml_collections import ConfigDict
 
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.folder import find_steps
+from coatnet_jax.checkpoints.metadata import restore_metadata
 from coatnet_jax.checkpoints.trained_model import (
   SavedModel,
   open_saved_model,
-  restore_metadata,
   restore_variables,
 )
 from coatnet_jax.distributed import mesh as mesh_lib

@@ -11,7 +11,7 @@ def to_json(tree: Any, **options: Any) -> str:
 
   Args:
     tree: tree of mappings and sequences, and of values that JSON has.
-    **options: options of `json.dumps`.
+    **options: further options, those of `json.dumps`.
 
   Raises:
     TypeError: JSON has no such value.

@@ -52,8 +52,10 @@ def _check(process, workdir, *messages):
       "no key 'config.model.nam'; did you mean 'config.model.name'?",
     ),
     ('--config.model.zzzzzzz=x', "no key 'config.model.zzzzzzz';"),
-    ('--config.data.image_size=28', 'did you mean config.preprocessing.image_'),
-    ('--config.data.image_size=28', "no key 'config.data.image_size'; did"),
+    (
+      '--config.data.image_size=28',
+      "'config.data.image_size'; did you mean config.preprocessing.image_",
+    ),
     ('--config.training.num_epochs=many', "is 'many'; it must be a number."),
     ('--config.training.num_steps=2e1', "is '2e1'; it must be a whole number."),
     ('--config.model.scan_blocks=on', "is 'on'; it must be true or false."),

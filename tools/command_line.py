@@ -113,7 +113,7 @@ def add_number(
     at_least: smallest number, if any.
     above: exclusive lower bound, if any.
     below: exclusive upper bound; 2**31 if None.
-    **options: options of `parser.add_argument`.
+    **options: further options, those of `parser.add_argument`.
   """
   bounds = Range(
     at_least=at_least, above=above, below=2**31 if below is None else below
@@ -183,7 +183,7 @@ def add_path(
     name: name of the argument: '--out'.
     read: kind of path: `local_path`, `any_path` or `shown_path`.
     metavar: word for the path in the help.
-    **options: options of `parser.add_argument`.
+    **options: further options, those of `parser.add_argument`.
   """
   parser.add_argument(name, type=read, metavar=metavar, **options)
 

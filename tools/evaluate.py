@@ -251,7 +251,7 @@ def resolve_data(
   """Returns the data of a checkpoint's run, with changes.
 
   Args:
-    trained: trained model.
+    trained: trained model, from `load_trained_model`.
     changes: fields of `DataOptions` by name; of several names of data sets,
       with commas between, each is another one. A name alone means one of TFDS.
       One that is made to evaluate models of ImageNet has its usual split.

@@ -88,7 +88,7 @@ def make_tensors(
   """Returns the tensors of a file.
 
   Args:
-    trained: trained model.
+    trained: trained model, from `load_trained_model`.
     as_timm: whether by timm's names, which must have the model, or by ours.
   """
   if as_timm:

@@ -168,7 +168,7 @@ def predict_files(
   """Predicts image files, in batches of one shape, compiled once.
 
   Args:
-    trained: trained model.
+    trained: trained model, from `load_trained_model`.
     paths: paths of the files.
     top: number of classes to name.
     batch_size: number of images at a time; rounded up to divide over the

@@ -90,7 +90,7 @@ def restore_metadata(directory: epath.Path) -> Metadata:
       )
     return Metadata(**_tuples_for_lists(restored.metadata))
   except Exception as error:  # Orbax raises many kinds for missing files.
-    raise describe_unreadable(directory, error) from error
+    raise create_read_error(directory, error) from error
 
 
 def _tuples_for_lists(tree: Any) -> Any:
@@ -101,7 +101,7 @@ def _tuples_for_lists(tree: Any) -> Any:
   return tree
 
 
-def describe_unreadable(directory: epath.Path, error: Exception) -> UserError:
+def create_read_error(directory: epath.Path, error: Exception) -> UserError:
   """Returns the error of a checkpoint that cannot be read.
 
   Args:

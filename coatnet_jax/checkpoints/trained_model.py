@@ -25,8 +25,8 @@ from ml_collections import ConfigDict
 from coatnet_jax.checkpoints.folder import find_steps
 from coatnet_jax.checkpoints.metadata import (
   Metadata,
+  create_read_error,
   describe_failure,
-  describe_unreadable,
   restore_metadata,
 )
 from coatnet_jax.checkpoints.quality import best_evaluation, find_evaluations
@@ -176,7 +176,7 @@ def open_saved_model(path: str | os.PathLike[str]) -> SavedModel:
       for name in ('params', 'batch_stats')
     }
   except Exception as error:  # Orbax raises many kinds for missing files.
-    raise describe_unreadable(directory, error) from error
+    raise create_read_error(directory, error) from error
   return SavedModel(
     path=directory,
     model=model,
@@ -245,9 +245,9 @@ def abstract_variables(
   """Returns the shapes of a model's variables and their places on a mesh.
 
   Args:
-    model: model from `create_model`.
+    model: network to apply, from `create_model`.
     image_size: (height, width) in pixels.
-    mesh: mesh from `create_mesh`.
+    mesh: devices of the run, from `create_mesh`.
 
   Returns:
     {'params', 'batch_stats'} of `jax.ShapeDtypeStruct` with shardings.
@@ -271,7 +271,7 @@ def restore_variables(saved: SavedModel, mesh: Mesh) -> tuple[int, Any]:
   Optimizer state is not read.
 
   Args:
-    saved: checkpoint from `open_saved_model`.
+    saved: checkpoint without its arrays, from `open_saved_model`.
     mesh: devices to put them on.
 
   Returns:
@@ -295,6 +295,6 @@ def restore_variables(saved: SavedModel, mesh: Mesh) -> tuple[int, Any]:
         ),
       )
   except Exception as error:  # Orbax raises many kinds for missing files.
-    raise describe_unreadable(saved.path, error) from error
+    raise create_read_error(saved.path, error) from error
   step = int(restored.pop('step'))
   return step, restored['ema'] if saved.has_ema else restored

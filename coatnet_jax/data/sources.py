@@ -63,8 +63,8 @@ class SyntheticSource(ImageSource):
 
     Args:
       split: name of the split in the description.
-      num_examples: number of images.
-      num_classes: number of classes.
+      num_examples: number of images that it has.
+      num_classes: number of classes of the labels.
       image_size: height and width in pixels.
       seed: seed that determines, with an example's number, its image and label.
     """

@@ -56,7 +56,7 @@ class TfdsSource(ImageSource):
 
     Args:
       builder_dir: directory of dataset_info.json.
-      split: TFDS split expression.
+      split: split as TFDS writes it: 'train[:80%]'.
 
     Raises:
       UserError: the data set is not there, has no random access, no such
@@ -144,7 +144,7 @@ def create_tfds_source(
       or empty.
     data_dir: the TFDS data directory, $TFDS_DATA_DIR or ~/tensorflow_datasets
       if empty; where `name` is empty, one prepared data set's directory.
-    split: TFDS split expression.
+    split: split as TFDS writes it: 'train[:80%]'.
     source_class: class of the source.
 
   Returns:

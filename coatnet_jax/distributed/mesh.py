@@ -104,7 +104,7 @@ def find_process_shards(
   where they belong to several processes, each reads it.
 
   Args:
-    mesh: mesh from `create_mesh`.
+    mesh: devices of the run, from `create_mesh`.
     process_index: index of the process; this one if None.
   """
   if process_index is None:
@@ -139,8 +139,8 @@ def jit(
 
   Args:
     function: function to be compiled.
-    mesh: mesh from `create_mesh`.
-    **options: options of `jax.jit`.
+    mesh: devices of the run, from `create_mesh`.
+    **options: further options, those of `jax.jit`.
   """
 
   def on_mesh(*args, **kwargs):
@@ -159,7 +159,7 @@ def put_batch(
 
   Args:
     batch: arrays [b, ...], the rows of `find_process_shards`.
-    mesh: mesh from `create_mesh`.
+    mesh: devices of the run, from `create_mesh`.
     names: names of the arrays to put; the rest stays on the host.
 
   Returns:
@@ -185,7 +185,7 @@ def check_batch_size(
   Args:
     name: config key, for the message.
     global_batch_size: number of examples in a batch.
-    mesh: mesh from `create_mesh`.
+    mesh: devices of the run, from `create_mesh`.
     parts: number of micro-batches that a batch is computed in.
   """
   shards = count_batch_shards(mesh)

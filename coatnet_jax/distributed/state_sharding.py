@@ -55,7 +55,7 @@ def compute_state_shardings(abstract_state: Any, mesh: Mesh) -> Any:
   Args:
     abstract_state: a `TrainState` or variables, of arrays or
       `jax.ShapeDtypeStruct`. Scalars are replicated.
-    mesh: mesh from `create_mesh`.
+    mesh: devices of the run, from `create_mesh`.
 
   Returns:
     The same tree, of `NamedSharding`.
@@ -78,7 +78,7 @@ def add_shardings(shapes: Any, mesh: Mesh) -> Any:
 
   Args:
     shapes: a `TrainState` or variables, of `jax.ShapeDtypeStruct`.
-    mesh: mesh from `create_mesh`.
+    mesh: devices of the run, from `create_mesh`.
 
   Returns:
     The same tree, of `jax.ShapeDtypeStruct` with shardings.

@@ -36,7 +36,7 @@ def eval_step(
     variables: variables of the model: 'params' and 'batch_stats'.
     batch: 'image' [B, H, W, 3] uint8, 'label' [B] int32, 'mask' [B] bool, the
       global batch.
-    model: model from `create_model`.
+    model: network to apply, from `create_model`.
     loss: options of the loss, of which only the kind counts: labels are not
       smoothed.
     preprocessing: mean and standard deviation of the pixels.
@@ -70,7 +70,7 @@ def evaluate(
     variables: variables of the model, 'params' and 'batch_stats', on the mesh.
     batches: rows of each batch that this process reads, from
       `batching.create_eval_batches`.
-    model: model from `create_model`.
+    model: network to apply, from `create_model`.
     loss: options of the loss, of which only the kind counts: labels are not
       smoothed.
     preprocessing: mean and standard deviation of the pixels.
@@ -78,7 +78,7 @@ def evaluate(
       decoded.
     max_damaged_fraction: largest part that may be damaged; see
       `damage.allowed_damage`.
-    mesh: mesh from `create_mesh`.
+    mesh: devices of the run, from `create_mesh`.
 
   Returns:
     'loss', 'top1', 'top5' (0..1) and 'count', the number of examples.

@@ -144,7 +144,7 @@ def collect_features(
   """Returns indices [n], features [n, D] and labels [n] of all batches.
 
   Args:
-    batches: batches from `compute_features`.
+    batches: features of each batch, from `compute_features`.
     count: number of the source's images: memory is taken once, and filled.
   """
   indices, labels = np.zeros(count, np.int64), np.zeros(count, np.int32)

@@ -270,18 +270,18 @@ def evaluate_linear_probe(
     features, labels, train_source.num_classes, trained.mesh
   )
   tally = Tally(train_source.num_classes)
-  rank = jax.jit(functools.partial(rate_logits, loss=_LOSS))
+  rate = jax.jit(functools.partial(rate_logits, loss=_LOSS))
   for indices, features, labels in compute_features(
     trained, eval_source, **run
   ):
-    ranked = jax.device_get(rank(probe.logits(features), labels))
+    rated = jax.device_get(rate(probe.logits(features), labels))
     predictions = Predictions(
       indices=indices,
       labels=labels,
-      classes=ranked['classes'],
-      confidences=ranked['confidence'],
-      losses=ranked['loss'],
-      valid=ranked['valid'],
+      classes=rated['classes'],
+      confidences=rated['confidence'],
+      losses=rated['loss'],
+      valid=rated['valid'],
     )
     tally.update(predictions, single_label_hits(predictions))
   return {

@@ -46,7 +46,7 @@ def predict_step(
     variables: variables of the model: 'params' and 'batch_stats'.
     batch: 'image' [B, H, W, 3] uint8; 'label' [B] int32, places among the
       candidates; 'mask' [B] bool and 'corrupt' [B] int32, which are passed on.
-    model: model from `create_model`.
+    model: network to apply, from `create_model`.
     loss: options of the loss, of which only the kind counts: labels are not
       smoothed.
     preprocessing: mean and standard deviation of the pixels.

@@ -166,8 +166,8 @@ def write_results(
   """Writes both files, each whole or not at all.
 
   Args:
-    base: path from `check_results_path`.
-    run: description from `describe_run`.
+    base: path without suffix, from `check_results_path`.
+    run: what was evaluated, from `describe_run`.
     evaluations: evaluations of the run, each with its figures.
 
   Returns:

@@ -74,7 +74,7 @@ class StemOptions(Options, section='stem'):
       the stride.
     stride: stride of the first convolution.
     use_bias: whether they have biases.
-    norm: 'batch' or 'layer'.
+    norm: kind of all norms, 'batch' or 'layer'.
     norm_epsilon: number added to the variance.
     activation: name of the activation, one of `ACTIVATIONS`.
   """

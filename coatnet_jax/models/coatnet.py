@@ -40,12 +40,12 @@ class CoAtNet(nn.Module):
   Attributes:
     variant: architecture without its number of classes.
     num_classes: width of the logits; 0 for pooled features instead.
-    stochastic_depth_rate: see `create_model`.
-    batch_norm_momentum: see `create_model`.
+    stochastic_depth_rate: probability of dropping the last residual branch.
+    batch_norm_momentum: part of the running statistics kept at a step.
     dtype: compute dtype; the pooled features and the logits are float32.
-    feature_maps: see `create_model`.
+    feature_maps: names of stages whose outputs are the result; () for logits.
     compute: how the model is computed, without effect on its variables.
-    head_bias_init: see `create_model`.
+    head_bias_init: number that the logits' biases start at.
     frozen: names of parts ('s0_conv_0', 's1_block_0', ...) that are computed as
       in evaluation, also in training.
   """

@@ -35,7 +35,7 @@ class ConvNeXtOptions(Options, section='convnext'):
     expansion_ratio: hidden width, as a multiple of the output width.
     stride_in: what of the branch strides: 'depthwise', or 'pool' before it.
     branch_pool: one of `POOLS`, for 'pool'.
-    norm: 'layer' or 'batch'.
+    norm: kind of all norms, 'layer' or 'batch'.
     norm_epsilon: number added to the variance.
     activation: name of the activation, one of `ACTIVATIONS`.
     layer_scale: initial value of the branch's factors; 0 for none.

@@ -26,7 +26,7 @@ def expand_bias_tables(
   """Adds the bias of every pair of tokens to a model's variables.
 
   Args:
-    model: model from `create_model`.
+    model: network to apply, from `create_model`.
     variables: variables of the model; biases are made of their 'params'.
     image_size: (height, width) in pixels of the images to come; what the
       variant is for, if None. Images of other sizes, which parameters of the

@@ -164,7 +164,7 @@ class Layers:
     groups of it, on any mesh.
 
     Args:
-      kind: 'batch' or 'layer'.
+      kind: kind of the norm, 'batch' or 'layer'.
       epsilon: number added to the variance.
       train: whether a BatchNorm uses the statistics of the batch.
       name: name of the module.

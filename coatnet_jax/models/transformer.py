@@ -53,7 +53,7 @@ class TransformerOptions(Options, section='transformer'):
     relative_position_mlp_dropout: dropout rate of its hidden layer.
     expansion_ratio: hidden width of the feed-forward part, as a multiple of
       the block's width.
-    norm: 'layer' or 'batch'.
+    norm: kind of all norms, 'layer' or 'batch'.
     norm_epsilon: number added to the variance.
     activation: name of the activation, one of `ACTIVATIONS`.
     layer_scale: initial value of both branches' factors; 0 for none.

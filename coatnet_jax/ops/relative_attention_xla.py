@@ -92,8 +92,8 @@ def backward(
     k: keys.
     v: values.
     bias_table: [heads, 2H-1, 2W-1] float32, or None.
-    out: what `forward` returned.
-    logsumexp: what `forward` returned.
+    out: output that `forward` returned.
+    logsumexp: logarithms that `forward` returned.
     grad: gradient of out, with its shape and dtype.
     grid: (H, W), the numbers of rows and columns of tokens.
     scale: factor of q k^T.

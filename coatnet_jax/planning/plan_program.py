@@ -58,8 +58,8 @@ class Program:
   Attributes:
     run: resolved run, from `create_run`.
     abstract_state: shapes, dtypes and shardings of its state.
-    traced: traced train step.
-    lowered: lowered train step.
+    traced: train step as JAX traced it.
+    lowered: train step before it is compiled.
     compiled: compiled train step; None where it does not fit.
     needed_bytes: memory in bytes that it needs, where it does not fit.
     seconds: time in seconds that all this took.
@@ -136,7 +136,7 @@ def describe_program(
 
   Args:
     config: config of the run.
-    program: program from `compile_program`.
+    program: train step of the run, from `compile_program`.
     target: slices that it was compiled for.
   """
   run, state = program.run, program.abstract_state

@@ -125,7 +125,7 @@ def freeze_modules(
   """Returns the model with its frozen parts computed as in evaluation.
 
   Args:
-    model: model from `create_model`.
+    model: network to apply, from `create_model`.
     params: its parameters, or anything in their place.
     patterns: regular expressions, as `compute_frozen_mask` takes them.
   """
@@ -140,7 +140,7 @@ def keep_batch_stats(model: nn.Module, batch_stats: Any, before: Any) -> Any:
   Where a batch is computed in parts they were averaged over them, which rounds.
 
   Args:
-    model: model from `freeze_modules`.
+    model: model with frozen parts, from `freeze_modules`.
     batch_stats: statistics after the step.
     before: statistics before the step.
   """

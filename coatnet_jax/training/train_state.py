@@ -68,7 +68,7 @@ def create_train_state(
 
   Args:
     key: typed PRNG key of the run.
-    model: model from `coatnet_jax.create_model`.
+    model: network to apply, from `create_model`.
     tx: optimizer of the run.
     image_size: (height, width) in pixels.
     use_ema: whether averages are kept.

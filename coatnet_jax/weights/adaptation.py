@@ -83,9 +83,9 @@ def check_variables(
 
   Args:
     variables: {'params', 'batch_stats'} of anything with a shape.
-    target: see `adapt_variables`.
+    target: shapes that are wanted, as `adapt_variables` takes them.
     new_head: whether a head for other classes may be replaced.
-    source: see `adapt_variables`.
+    source: words for where the variables are from, for messages.
 
   Returns:
     What will be changed, a sentence each.
@@ -134,7 +134,7 @@ def count_origins(variables: Any, target: Any) -> dict[str, tuple[int, int]]:
 
   Args:
     variables: trained variables that `check_variables` found to fit.
-    target: see `adapt_variables`.
+    target: shapes that are wanted, as `adapt_variables` takes them.
 
   Returns:
     'taken' as they are, 'resized' and 'initialised' -> how many arrays, and how
@@ -203,7 +203,7 @@ def initialize_head(
   """Returns a newly initialised head, and computes nothing else.
 
   Args:
-    model: model from `create_model`.
+    model: network to apply, from `create_model`.
     image_size: (height, width) of images in pixels.
     key: key of the random numbers.
 

@@ -124,9 +124,9 @@ def fit_variables(
   Args:
     variables: variables of the file, from `read_variables`.
     model: model that they are for.
-    image_size: see `load_weights`.
-    new_head: see `load_weights`.
-    report: see `load_weights`.
+    image_size: (height, width) in pixels to use the model at, or None.
+    new_head: key of a newly initialised head, or None to keep the head.
+    report: function called with a sentence for each change.
     source: name of the file in an error.
   """
   own_size = model.variant.image_size

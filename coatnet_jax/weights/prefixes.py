@@ -35,7 +35,7 @@ def remove_wrappers(
   """Takes the names of wrappers that can be anywhere out of tensors' names.
 
   Args:
-    tensors: arrays by name.
+    tensors: arrays of the file by name.
 
   Returns:
     The tensors by their shorter names, and what was found, a sentence each.
@@ -93,7 +93,7 @@ def strip_prefix(
   """Takes a prefix off.
 
   Args:
-    tensors: arrays by name.
+    tensors: arrays of the file by name.
     prefix: prefix that `find_prefix` found.
     head: names of the head's tensors, which may stand beside the prefix, as in
       'backbone.stem.conv1.weight' and 'head.fc.weight'.

@@ -30,9 +30,9 @@ class PublishedWeights:
     image_size: (height, width) that `top1` is for.
     mean: mean of pixels in 0..1, per channel.
     std: standard deviation of pixels in 0..1, per channel.
-    eval_crop_fraction: see configs/base.py.
-    eval_resize: see configs/base.py.
-    interpolation: see configs/base.py.
+    eval_crop_fraction: value of `config.preprocessing.eval_crop_fraction`.
+    eval_resize: value of `config.preprocessing.eval_resize`.
+    interpolation: value of `config.preprocessing.interpolation`.
   """
 
   tag: str

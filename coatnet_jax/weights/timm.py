@@ -171,7 +171,7 @@ def to_state_dict(variables: Any, variant: Variant) -> dict[str, np.ndarray]:
 
   Args:
     variables: {'params', 'batch_stats'} of a variant that timm has.
-    variant: theirs.
+    variant: variant that the variables are of.
   """
   tensors = names.to_tensors(variables, naming(variant))
   # PyTorch counts the batches of each BatchNorm; nothing here depends on it.

@@ -31,7 +31,7 @@ MISTAKES = (
       'max(progress.seconds_in_steps, 1e-9)',
       'max(progress.seconds, 1e-9)',
       'The images per second of the summary count evaluation as training.',
-      'checkpoints/saving_test.py',
+      'checkpoints/quality_test.py',
     ),
     (
       'damaged_deleted',
@@ -69,14 +69,14 @@ MISTAKES = (
       '(compute_quality(evaluations[step], best_metric), step)',
       '(compute_quality(evaluations[step], best_metric), -step)',
       'Of equally good checkpoints the first is taken.',
-      'checkpoints/saving_test.py',
+      'checkpoints/quality_test.py',
     ),
     (
       'nan_is_the_best',
       'finite = [step for step in evaluations if is_finite(evaluations[step])]',
       'finite = list(evaluations)',
       'An evaluation with NaN is the best of a run.',
-      'checkpoints/saving_test.py',
+      'checkpoints/quality_test.py',
     ),
   ),
   *in_file(

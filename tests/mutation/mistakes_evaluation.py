@@ -26,14 +26,14 @@ MISTAKES = (
       'probabilities = compute_probabilities(logits, loss)',
       'probabilities = jax.nn.softmax(logits)',
       'A model that was trained with sigmoids predicts softmax.',
-      'checkpoints/trained_model_test.py::test_probabilities_are_those_of_the_loss',
+      'inference_test.py::test_probabilities_are_those_of_the_loss',
     ),
     (
       'ranked_by_probability',
       'classes = rank_classes(logits, top)',
       'classes = rank_classes(compute_probabilities(logits, loss), top)',
       'Classes whose probabilities round to 1 rank by their number.',
-      'checkpoints/trained_model_test.py::test_classes_rank_by_logit_where_probabilities_round_to_one',
+      'inference_test.py::test_classes_rank_by_logit_where_probabilities_round_to_one',
     ),
     (
       'softmax_of_every_loss',
