@@ -67,7 +67,14 @@ ALLOWED = {
   'config_flag': {'configs', 'errors'},
   'coatnet_jax': {'models', 'ops', 'weights'},
   'data': {'errors', 'paths', 'strict_json', 'texts', 'values'},
-  'distributed': {'errors', 'paths', 'strict_json', 'terminal', 'values'},
+  'distributed': {
+    'errors',
+    'paths',
+    'strict_json',
+    'terminal',
+    'tree_names',
+    'values',
+  },
   'errors': set(),
   'evaluation': {
     'checkpoints',
@@ -108,10 +115,12 @@ ALLOWED = {
     'paths',
     'strict_json',
     'terminal',
+    'tree_names',
     'values',
   },
+  'tree_names': set(),
   'values': {'errors'},
-  'weights': {'errors', 'models', 'paths', 'strict_json'},
+  'weights': {'errors', 'models', 'paths', 'strict_json', 'tree_names'},
   'configs': set(),
 }
 

@@ -15,10 +15,10 @@ from safetensors.numpy import save_file
 
 import coatnet_jax
 from coatnet_jax.checkpoints.trained_model import load_trained_model
+from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.planning.plan_config import load_config
 from coatnet_jax.run import create_run
 from coatnet_jax.weights import timm
-from coatnet_jax.weights.loading import abstract_variables
 from tests import documents
 from tests.documents import ROOT, Block
 from tools import import_timm, prepare, variants

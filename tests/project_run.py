@@ -14,7 +14,7 @@ from coatnet_jax.distributed.mesh import replicated_sharding
 from coatnet_jax.initial_state import abstract_train_state, prepare_train_state
 from coatnet_jax.models import variants
 from coatnet_jax.run import create_run
-from coatnet_jax.training.parameter_names import map_names
+from coatnet_jax.tree_names import map_names
 from configs import base
 from tests.reference import case
 from tests.train_batches import read_train_batches
@@ -73,10 +73,7 @@ def start_state(state):
 
 def map_leaves(function, tree):
   """Returns a tree with `function(name, shape)` in the place of each leaf."""
-  names = map_names(lambda name: name, tree)
-  return jax.tree.map(
-    lambda name, leaf: function(name, leaf.shape), names, tree
-  )
+  return map_names(lambda name, leaf: function(name, leaf.shape), tree)
 
 
 def run_project(

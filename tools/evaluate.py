@@ -47,19 +47,18 @@ from typing import Any
 from coatnet_jax import paths, terminal
 from coatnet_jax.checkpoints.trained_model import (
   TrainedModel,
-  abstract_variables,
   find_checkpoint,
   load_trained_model,
   open_saved_model,
 )
 from coatnet_jax.data.sources import DataOptions
-from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation import data_sets, results, tasks
 from coatnet_jax.evaluation.descriptions import (
   describe_result,
   describe_subject,
 )
+from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.strict_json import to_json
 from tools import command_line
 
@@ -240,9 +239,8 @@ def check_image_sizes(
   if not sizes:
     return
   model = open_saved_model(path).model
-  mesh = mesh_lib.create_mesh(replica=-1, data=-1, fsdp=1, tensor=1)
   for size in sizes:
-    abstract_variables(model, size, mesh)
+    abstract_variables(model, size)
 
 
 def resolve_data(

@@ -10,7 +10,6 @@ need. With `image_size` it is used at another one. Resuming a run is
 """
 
 import dataclasses
-import functools
 import os
 from typing import Any
 
@@ -35,6 +34,7 @@ from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.state_sharding import add_shardings
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
+from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.paths import resolve_path
 from coatnet_jax.training.losses import LossOptions
 from coatnet_jax.weights.adaptation import adapt_variables, check_variables
@@ -119,7 +119,9 @@ def load_trained_model(
   if image_size is not None:
     preprocessing = dataclasses.replace(preprocessing, image_size=image_size)
   mesh = mesh or mesh_lib.create_mesh(replica=-1, data=-1, fsdp=1, tensor=1)
-  target = abstract_variables(saved.model, preprocessing.image_size, mesh)
+  target = add_shardings(
+    abstract_variables(saved.model, preprocessing.image_size), mesh
+  )
   source = f'the checkpoint {saved.path}'
   check_variables(saved.shapes, target, source=source)
   step, variables = restore_variables(saved, mesh)
@@ -237,32 +239,6 @@ def _best_step(directory: epath.Path, steps: list[int]) -> int:
       f' {directory / str(newest)}.'
     )
   return best or newest
-
-
-def abstract_variables(
-  model: nn.Module, image_size: tuple[int, int], mesh: Mesh
-) -> Any:
-  """Returns the shapes of a model's variables and their places on a mesh.
-
-  Args:
-    model: network to apply, from `create_model`.
-    image_size: (height, width) in pixels.
-    mesh: devices of the run, from `create_mesh`.
-
-  Returns:
-    {'params', 'batch_stats'} of `jax.ShapeDtypeStruct` with shardings.
-
-  Raises:
-    UserError: the image size does not fit the model.
-  """
-  shapes = jax.eval_shape(
-    functools.partial(model.init, train=False),
-    jax.random.key(0),
-    jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32),
-  )
-  # A model without BatchNorm has no statistics.
-  shapes = {'batch_stats': {}, **shapes}
-  return add_shardings(shapes, mesh)
 
 
 def restore_variables(saved: SavedModel, mesh: Mesh) -> tuple[int, Any]:

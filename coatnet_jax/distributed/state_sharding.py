@@ -13,6 +13,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.tree_names import map_names
 
 # Smaller arrays are not divided over fsdp: not worth a collective of their own.
 MIN_SHARDED_SIZE = 2**14
@@ -65,12 +66,11 @@ def compute_state_shardings(abstract_state: Any, mesh: Mesh) -> Any:
     UserError: the tensor axis does not divide what it is to divide.
   """
 
-  def sharding(path, leaf):
-    name = jax.tree_util.keystr(path, simple=True, separator='/')
+  def sharding(name, leaf):
     axes = _resolve_axes(name, leaf.shape, mesh) if leaf.shape else ()
     return NamedSharding(mesh, PartitionSpec(*axes))
 
-  return jax.tree_util.tree_map_with_path(sharding, abstract_state)
+  return map_names(sharding, abstract_state)
 
 
 def add_shardings(shapes: Any, mesh: Mesh) -> Any:

@@ -14,10 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.models.architecture import (
-  FeatureMap,
-  list_feature_maps,
-)
+from coatnet_jax.models.image_model import ImageModel
 from coatnet_jax.models.layers import StochasticDepth, Width, drop_branch
 from coatnet_jax.models.norms import BatchNorm, LayerNorm
 from coatnet_jax.ops.batch_division import divide_batch
@@ -79,38 +76,12 @@ class CNNStemViTVariant(Options):
     return (self.width,)
 
 
-class CNNStemViT(nn.Module):
+class CNNStemViT(ImageModel):
   """A network of one variant; has the interface of `CoAtNet`.
 
   The stem's map `s0` and the head's `pre_logits` are sown as 'intermediates'.
-
-  Attributes:
-    variant: architecture of the model.
-    num_classes: width of the logits; 0 for features instead.
-    stochastic_depth_rate: probability, in training, of dropping either
-      residual branch of the block after the last; grows linearly from 0 at
-      the first.
-    batch_norm_momentum: part of the running statistics kept at a step.
-    dtype: compute dtype; parameters, softmax, statistics and head are float32.
-    feature_maps: ('s0',) for the stem's map instead of logits.
-    head_bias_init: number that the biases of the logits start at.
-    frozen: names of parts ('s0_norm_0', 'block_0', ...) that are computed as in
-      evaluation, also in training.
+  Stochastic depth drops either residual branch of a block.
   """
-
-  variant: CNNStemViTVariant
-  num_classes: int
-  stochastic_depth_rate: float
-  batch_norm_momentum: float
-  dtype: jnp.dtype
-  feature_maps: tuple[str, ...] = ()
-  head_bias_init: float = 0.0
-  frozen: tuple[str, ...] = ()
-
-  @property
-  def feature_info(self) -> tuple[FeatureMap, ...]:
-    """Describes the stem's map."""
-    return list_feature_maps(self.variant)
 
   @nn.compact
   def __call__(
@@ -166,24 +137,6 @@ class CNNStemViT(nn.Module):
       bias_init=nn.initializers.constant(self.head_bias_init),
       name='head_logits',
     )(x)
-
-  def check_image_size(self, shape: tuple[int, ...]) -> None:
-    """Raises UserError for a shape of images that the model cannot take."""
-    total, channels = self.variant.total_stride, self.variant.in_channels
-    if (
-      len(shape) != 4
-      or any(s % total or not s for s in shape[1:3])
-      or shape[3] != channels
-    ):
-      raise UserError(
-        f'Images of shape {shape} do not fit: the model takes [B, H, W,'
-        f' {channels}] with height and width divisible by {total}, the stride'
-        ' of its stem.'
-      )
-
-  def trains(self, name: str, train: bool) -> bool:
-    """Returns whether a part of the model is computed as in training."""
-    return train and name not in self.frozen
 
   def drop_rate(self, index: int) -> float:
     """Returns the stochastic-depth rate of a block, counted from 0."""
@@ -253,12 +206,6 @@ class CNNStemViT(nn.Module):
     x += self.param(name, normal, shape).astype(x.dtype)
     x = x.reshape(batch, height * width, channels)  # [B, N, width]
     return jnp.concatenate([class_tokens, x], axis=1)
-
-  def sow_array(self, name: str, x: jax.Array) -> None:
-    """Stores an intermediate as an array, not as a tuple of one."""
-    self.sow(
-      'intermediates', name, x, reduce_fn=lambda _, new: new, init_fn=tuple
-    )
 
 
 class EncoderBlock(nn.Module):

@@ -9,16 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from coatnet_jax.errors import UserError
 from coatnet_jax.models import block_sequence
-from coatnet_jax.models.architecture import (
-  Blocks,
-  FeatureMap,
-  Variant,
-  list_feature_maps,
-)
+from coatnet_jax.models.architecture import Blocks
 from coatnet_jax.models.compute_options import ComputeOptions
 from coatnet_jax.models.convnext import ConvNeXtBlock
+from coatnet_jax.models.image_model import ImageModel
 from coatnet_jax.models.layers import (
   ACTIVATIONS,
   KERNEL_INITS,
@@ -30,44 +25,18 @@ from coatnet_jax.models.transformer import EXPANDED_BIAS, TransformerBlock
 from coatnet_jax.ops.batch_division import divide_batch
 
 
-class CoAtNet(nn.Module):
+class CoAtNet(ImageModel):
   """A network of one variant; `create_model` makes it by name.
 
   The outputs of the stages, `s0` to `s4`, and the head's `pre_logits` are
   sown as 'intermediates': `apply(..., mutable=['intermediates'])` returns
   them.
 
-  Attributes:
-    variant: architecture without its number of classes.
-    num_classes: width of the logits; 0 for pooled features instead.
-    stochastic_depth_rate: probability of dropping the last residual branch.
-    batch_norm_momentum: part of the running statistics kept at a step.
-    dtype: compute dtype; the pooled features and the logits are float32.
-    feature_maps: names of stages whose outputs are the result; () for logits.
+  Attributes, besides those of `ImageModel`:
     compute: how the model is computed, without effect on its variables.
-    head_bias_init: number that the logits' biases start at.
-    frozen: names of parts ('s0_conv_0', 's1_block_0', ...) that are computed as
-      in evaluation, also in training.
   """
 
-  variant: Variant
-  num_classes: int
-  stochastic_depth_rate: float
-  batch_norm_momentum: float
-  dtype: jnp.dtype
-  feature_maps: tuple[str, ...] = ()
   compute: ComputeOptions = ComputeOptions()
-  head_bias_init: float = 0.0
-  frozen: tuple[str, ...] = ()
-
-  @property
-  def feature_info(self) -> tuple[FeatureMap, ...]:
-    """Describes the stages in `feature_maps`, or all if there are none."""
-    return tuple(
-      stage
-      for stage in list_feature_maps(self.variant)
-      if stage.name in self.feature_maps or not self.feature_maps
-    )
 
   @nn.compact
   def __call__(
@@ -105,24 +74,6 @@ class CoAtNet(nn.Module):
     if self.feature_maps:
       return {name: maps[name] for name in self.feature_maps}
     return self.head(x, train)
-
-  def check_image_size(self, shape: tuple[int, ...]) -> None:
-    """Raises UserError for a shape of images that the model cannot take."""
-    total, channels = self.variant.total_stride, self.variant.in_channels
-    if (
-      len(shape) != 4
-      or any(s % total or not s for s in shape[1:3])
-      or shape[3] != channels
-    ):
-      raise UserError(
-        f'Images of shape {shape} do not fit: the model takes [B, H, W,'
-        f' {channels}] with height and width divisible by {total}, the product'
-        ' of its strides.'
-      )
-
-  def trains(self, name: str, train: bool) -> bool:
-    """Returns whether a part of the model is computed as in training."""
-    return train and name not in self.frozen
 
   def drop_rate(self, index: int) -> float:
     """Returns the stochastic-depth rate of a block, counted from 0."""
@@ -288,9 +239,3 @@ class CoAtNet(nn.Module):
       bias_init=nn.initializers.constant(self.head_bias_init),
       name='head_logits',
     )(x)
-
-  def sow_array(self, name: str, x: jax.Array) -> None:
-    """Stores an intermediate as an array, not as a tuple of one."""
-    self.sow(
-      'intermediates', name, x, reduce_fn=lambda _, new: new, init_fn=tuple
-    )

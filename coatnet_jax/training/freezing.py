@@ -21,7 +21,7 @@ import jax
 import optax
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.training.parameter_names import list_names, map_names
+from coatnet_jax.tree_names import flatten, map_names
 
 # As many names as tell a user what the others are like.
 _NAMES_SHOWN = 5
@@ -41,7 +41,7 @@ def compute_frozen_mask(params: Any, patterns: Sequence[str]) -> Any:
   Raises:
     UserError: a pattern is in no name, or all parameters are frozen.
   """
-  names = list_names(params)
+  names = list(flatten(params))
   idle = [p for p in patterns if not any(re.search(p, name) for name in names)]
   if idle:
     # From all over the network, since what is meant may be anywhere.
@@ -52,7 +52,8 @@ def compute_frozen_mask(params: Any, patterns: Sequence[str]) -> Any:
       f' {", ".join(names[::step])}.'
     )
   mask = map_names(
-    lambda name: any(re.search(pattern, name) for pattern in patterns), params
+    lambda name, _: any(re.search(pattern, name) for pattern in patterns),
+    params,
   )
   if names and all(jax.tree.leaves(mask)):
     raise UserError(

@@ -14,7 +14,7 @@ import jax
 import optax
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.training.parameter_names import list_names, map_names
+from coatnet_jax.tree_names import flatten, map_names
 
 # With what a parameter's name begins. A class token and positions are added to
 # the stem's map, so they are as deep as it.
@@ -43,7 +43,7 @@ def compute_layer_scales(params: Any, decay: float) -> Any:
     ValueError: parameters that belong to no layer; lists all of them. Not a
       `UserError`, because what is missing is a rule in this module.
   """
-  places = {name: _find_place(name) for name in list_names(params)}
+  places = {name: _find_place(name) for name in flatten(params)}
   unknown = [name for name, place in places.items() if place is None]
   if unknown:
     raise ValueError(
@@ -53,7 +53,9 @@ def compute_layer_scales(params: Any, decay: float) -> Any:
   order = sorted({_FIRST, _LAST, *places.values()})
   layers = {place: layer for layer, place in enumerate(order)}
   last = layers[_LAST]
-  return map_names(lambda name: decay ** (last - layers[places[name]]), params)
+  return map_names(
+    lambda name, _: decay ** (last - layers[places[name]]), params
+  )
 
 
 def _find_place(name: str) -> tuple[float, int] | None:

@@ -13,7 +13,7 @@ import optax
 
 from coatnet_jax.training import freezing
 from coatnet_jax.training.layer_decay import scale_by_layer
-from coatnet_jax.training.parameter_names import list_names, map_names
+from coatnet_jax.tree_names import flatten, map_names
 from coatnet_jax.values import (
   NOT_EMPTY,
   REGULAR_EXPRESSION,
@@ -85,8 +85,8 @@ def compute_weight_decay_mask(params: Any) -> Any:
     ValueError: No rule matches some parameters; lists all of them. Not a
       `UserError`, because what is missing is a rule in this module.
   """
-  mask = map_names(_find_rule, params)
-  unmatched = [name for name in list_names(params) if _find_rule(name) is None]
+  mask = map_names(lambda name, _: _find_rule(name), params)
+  unmatched = [name for name in flatten(params) if _find_rule(name) is None]
   if unmatched:
     raise ValueError(
       'No rule in training.optimizers.WEIGHT_DECAY_RULES matches: '

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from coatnet_jax.models.variables import create_variables
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -74,14 +76,7 @@ def create_train_state(
     use_ema: whether averages are kept.
   """
   init_key, run_key = jax.random.split(key)
-  # Lazy: only the initialisers are computed, not a forward pass.
-  variables = model.lazy_init(
-    init_key,
-    jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32),
-    train=False,
-  )
-  # A model without BatchNorm has no statistics.
-  variables = {'batch_stats': {}, **variables}
+  variables = create_variables(model, image_size, init_key)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=variables['params'],

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError, shorten
+from coatnet_jax.models.variables import create_variables
+from coatnet_jax.tree_names import flatten, map_names
 
 _TABLE = 'relative_position_bias_table'
 _POSITIONS = 'position_embedding'
@@ -52,15 +54,14 @@ def adapt_variables(
   changes = check_variables(
     variables, target, new_head=new_head is not None, source=source
   )
-  found = _leaves_by_name(variables)
+  found = flatten(variables)
 
-  def adapt(path, leaf):
-    name = _name(path)
+  def adapt(name, leaf):
     value = found[name]
     if value.shape != leaf.shape:
       kind = _kind(name)
       if kind == _HEAD:
-        value = new_head[path[-1].key]
+        value = new_head[name.rsplit('/', 1)[-1]]
       else:
         resize = {
           _TABLE: resize_relative_position_bias_table,
@@ -69,7 +70,7 @@ def adapt_variables(
         value = resize(value, _grid(kind, leaf.shape))
     return value if value.dtype == leaf.dtype else value.astype(leaf.dtype)
 
-  return jax.tree_util.tree_map_with_path(adapt, target), changes
+  return map_names(adapt, target), changes
 
 
 def check_variables(
@@ -94,7 +95,7 @@ def check_variables(
     UserError: as `adapt_variables`.
   """
   found, expected = (
-    {name: tuple(leaf.shape) for name, leaf in _leaves_by_name(tree).items()}
+    {name: tuple(leaf.shape) for name, leaf in flatten(tree).items()}
     for tree in (variables, target)
   )
   resized, heads, differences = [], [], []
@@ -140,9 +141,9 @@ def count_origins(variables: Any, target: Any) -> dict[str, tuple[int, int]]:
     'taken' as they are, 'resized' and 'initialised' -> how many arrays, and how
     many numbers in them.
   """
-  found = _leaves_by_name(variables)
+  found = flatten(variables)
   counts = {'taken': (0, 0), 'resized': (0, 0), 'initialised': (0, 0)}
-  for name, leaf in _leaves_by_name(target).items():
+  for name, leaf in flatten(target).items():
     if found[name].shape == leaf.shape:
       origin = 'taken'
     else:
@@ -208,16 +209,15 @@ def initialize_head(
     key: key of the random numbers.
 
   Returns:
-    'params' and, where its norm has them, 'batch_stats', as `model.init` gives
-    them: those of the modules 'head_logits', 'head_norm', 'head_pre_logits'
-    that the model has.
+    {'params', 'batch_stats'} as `create_variables` gives them, of the modules
+    'head_logits', 'head_norm', 'head_pre_logits' that the model has.
   """
 
   @jax.jit
   def initialize(key):
-    shape = (1, *image_size, model.variant.in_channels)
-    images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    variables = model.lazy_init(key, images, train=False)
+    variables = create_variables(
+      model, image_size, key, channels=model.variant.in_channels
+    )
     return {
       kind: {
         name: leaf for name, leaf in tree.items() if name.startswith('head_')
@@ -226,15 +226,6 @@ def initialize_head(
     }
 
   return initialize(key)
-
-
-def _name(path) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator='/')
-
-
-def _leaves_by_name(tree: Any) -> dict[str, Any]:
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {_name(path): leaf for path, leaf in leaves}
 
 
 def _kind(name: str) -> str | None:

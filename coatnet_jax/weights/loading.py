@@ -1,16 +1,16 @@
 """Weights files into the variables that `model.apply` takes."""
 
-import functools
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.architecture import Variant
+from coatnet_jax.models.variables import abstract_variables
+from coatnet_jax.tree_names import flatten
 from coatnet_jax.weights import (
   adaptation,
   keras_cv,
@@ -95,9 +95,7 @@ def read_variables(
   tensors, changes = prefixes.remove_wrappers(weights.tensors)
   mark, prefix = _find_model(tensors, model, source)
   naming, ignored = _name_model(mark, model)
-  head = {
-    path: naming(path).name for path in names.flatten(target) if _is_head(path)
-  }
+  head = {path: naming(path).name for path in flatten(target) if _is_head(path)}
   tensors, more = prefixes.strip_prefix(tensors, prefix, head.values())
   for change in [*changes, *more]:
     report(f'{source}: {change}.')
@@ -172,22 +170,6 @@ def count_classes(variables: Any) -> int | None:
   return variables['params'][_LOGITS]['kernel'].shape[-1]
 
 
-def abstract_variables(model: nn.Module, image_size: tuple[int, int]) -> Any:
-  """Returns {'params', 'batch_stats'} of `jax.ShapeDtypeStruct`.
-
-  Raises:
-    UserError: the image size does not fit the model.
-  """
-  shape = (1, *image_size, model.variant.in_channels)
-  variables = jax.eval_shape(
-    functools.partial(model.init, train=False),
-    jax.random.key(0),
-    jax.ShapeDtypeStruct(shape, jnp.float32),
-  )
-  # A model without BatchNorm has no statistics.
-  return {'batch_stats': {}, **variables}
-
-
 def _find_model(
   tensors: Mapping[str, Any], model: nn.Module, source: str
 ) -> tuple[str, str]:
@@ -248,8 +230,8 @@ def _check_grids(
   variables: Any, target: Any, image_size: tuple[int, int], source: str
 ) -> None:
   """Raises UserError for tables of another image size, which nobody chose."""
-  expected = names.flatten(target)
-  for name, leaf in names.flatten(variables).items():
+  expected = flatten(target)
+  for name, leaf in flatten(variables).items():
     if name.endswith(names.TABLE) and leaf.shape != expected[name].shape:
       raise UserError(
         f'{source} is not for images of {image_size[0]}x{image_size[1]} px, the'

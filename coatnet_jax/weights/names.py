@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.tree_names import flatten, map_names
 
 Shape = tuple[int, ...]
 # The last part of our name of a relative position table.
@@ -89,14 +89,6 @@ def bias_table(*, heads_last: bool) -> Layout:
   return Layout(to_ours, to_theirs)
 
 
-def flatten(tree: Any) -> dict[str, Any]:
-  """Returns a tree's leaves by name: 'params/s1_block_0/expand/kernel'."""
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
-
-
 def to_variables(
   tensors: Mapping[str, np.ndarray],
   target: Any,
@@ -147,10 +139,7 @@ def to_variables(
       f'{source} does not fit the model. {len(problems):,} of its tensors are'
       ' missing, too many or of another shape:\n' + '\n'.join(problems)
     )
-  names = list(flatten(target))
-  return jax.tree.unflatten(
-    jax.tree.structure(target), [variables[name] for name in names]
-  )
+  return map_names(lambda name, _: variables[name], target)
 
 
 def to_tensors(variables: Any, naming: Naming) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from coatnet_jax.tree_names import flatten
 from coatnet_jax.weights import names
 
 
@@ -34,9 +35,9 @@ def assert_running_statistics_close(
     naming: timm's names for the variables.
     tolerance: as a part of the range of each array.
   """
-  old = names.flatten(variables)
+  old = flatten(variables)
   compared = set()
-  for path, ours in names.flatten(updates).items():
+  for path, ours in flatten(updates).items():
     key = naming(path).name
     if path.endswith('/var'):
       # torch keeps the variance as estimated from a sample, n / (n - 1) times

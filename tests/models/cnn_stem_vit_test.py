@@ -304,7 +304,7 @@ def test_computes_in_bfloat16_and_returns_float32():
   'shape', [(1, 12, 16, 3), (1, 16, 0, 3), (16, 16, 3), (1, 16, 16, 1)]
 )
 def test_refuses_images_that_do_not_fit(shape):
-  with pytest.raises(UserError, match=r'3\] with .* divisible by 8, the str'):
+  with pytest.raises(UserError, match=r'3\] with .* divisible by 8, the pro'):
     _shapes(_create(), jnp.zeros(shape))
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from coatnet_jax.models import factory, variants
 from coatnet_jax.models.architecture import Variant
+from coatnet_jax.models.variables import abstract_variables
+from coatnet_jax.tree_names import flatten
 from coatnet_jax.weights import names
-from coatnet_jax.weights.loading import abstract_variables
 
 # What no result depends on: a softmax does not change where the same number is
 # added to all logits of a query.
@@ -96,7 +97,7 @@ def test_every_parameter_gets_a_gradient(name, monkeypatch):
     return (logits**2).sum()
 
   gradients = compute_gradients(variables['params'], variables['batch_stats'])
-  for path, gradient in names.flatten(gradients).items():
+  for path, gradient in flatten(gradients).items():
     gradient = np.abs(gradient)
     if path.endswith(WITHOUT_EFFECT):
       assert gradient.max() < 1e-4, path

@@ -11,7 +11,7 @@ import pytest
 
 from coatnet_jax.models import variants
 from coatnet_jax.models.factory import create_model
-from coatnet_jax.training.parameter_names import list_names
+from coatnet_jax.tree_names import flatten
 
 # Of the normal distribution that is cut off at two of its deviations.
 _CUT_OFF_DEVIATION = 0.87962566
@@ -74,7 +74,7 @@ def test_every_parameter_starts_by_its_formula(kernel_init):
   initialise = jax.jit(lambda key: model.lazy_init(key, images, train=False))
   params = initialise(jax.random.key(1))['params']
   seen = set()
-  for name, leaf in zip(list_names(params), jax.tree.leaves(params)):
+  for name, leaf in flatten(params).items():
     values, last = np.asarray(leaf, np.float64), name.rsplit('/', 1)[-1]
     constant = {'scale': 1.0, 'gamma': 1e-5, 'bias': 0.0}
     constant = -2.0 if name == 'head_logits/bias' else constant.get(last)

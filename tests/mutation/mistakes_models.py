@@ -4,6 +4,16 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
+    'coatnet_jax/models/image_model.py',
+    (
+      'norms_train_in_frozen_parts',
+      'return train and name not in self.frozen',
+      'return train',
+      'BatchNorm of frozen parts uses the batch.',
+      'training/freezing_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/models/coatnet.py',
     (
       'every_block_drops_the_same',
@@ -61,13 +71,6 @@ MISTAKES = (
       'bias_init=nn.initializers.zeros,',
       'The biases of the logits start at 0, whatever the config says.',
       'models/factory_test.py',
-    ),
-    (
-      'norms_train_in_frozen_parts',
-      'return train and name not in self.frozen',
-      'return train',
-      'BatchNorm of frozen parts uses the batch.',
-      'training/freezing_test.py',
     ),
     (
       'grey_statistics_by_scan',

@@ -14,8 +14,8 @@ import coatnet_jax
 import train
 from coatnet_jax.checkpoints.trained_model import load_trained_model
 from coatnet_jax.errors import UserError
+from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.weights import names, native, timm
-from coatnet_jax.weights.loading import abstract_variables
 from coatnet_jax.weights.published import PUBLISHED_WEIGHTS
 from configs import quickstart
 from tools import export_weights, import_timm

@@ -6,7 +6,7 @@ import pytest
 
 from coatnet_jax import create_model
 from coatnet_jax.training.layer_decay import compute_layer_scales
-from coatnet_jax.training.parameter_names import list_names
+from coatnet_jax.tree_names import flatten
 
 # Layers of coatnet_0: the stem, S1 to S4 (2, 3, 5 and 2 blocks), the head.
 COATNET_0 = {
@@ -33,7 +33,7 @@ def _scales(name, decay):
     jax.random.key(0),
   )['params']
   scales = compute_layer_scales(shapes, decay)
-  names = list_names(shapes)
+  names = list(flatten(shapes))
   return dict(zip(names, jax.tree.leaves(scales), strict=True))
 
 

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from coatnet_jax import errors
 from coatnet_jax.models import architecture, factory
+from coatnet_jax.tree_names import flatten
 from coatnet_jax.weights import files, keras_cv, names
 from tests.golden import keras_cv_cases as cases
 
@@ -153,7 +154,7 @@ def test_names_every_weight_of_the_other_full_models(shapes, name):
 def get_their_shapes(model):
   naming = keras_cv.naming(model.variant)
   found = {}
-  for path, leaf in names.flatten(get_target(model)).items():
+  for path, leaf in flatten(get_target(model)).items():
     tensor = naming(path)
     found[tensor.name] = list(names.their_shape(tensor, leaf.shape))
   return found

@@ -8,8 +8,8 @@ from safetensors.numpy import load_file, save_file
 
 import coatnet_jax
 from coatnet_jax.errors import UserError
+from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.weights import names, native, timm
-from coatnet_jax.weights.loading import abstract_variables
 
 NAME = 'test_coatnet'
 

@@ -10,10 +10,11 @@ from safetensors.numpy import load_file, save_file
 
 import coatnet_jax
 from coatnet_jax.errors import UserError
-from coatnet_jax.weights import loading, names, prefixes, timm
+from coatnet_jax.models.variables import abstract_variables
+from coatnet_jax.tree_names import flatten
+from coatnet_jax.weights import loading, prefixes, timm
 from coatnet_jax.weights.files import read_weights
 from coatnet_jax.weights.loading import (
-  abstract_variables,
   count_classes,
   read_variables,
 )
@@ -143,7 +144,7 @@ def test_a_prefix_of_our_own_names(model, state_dict, tmp_path):
   plain = read_variables(
     model, read_weights(_write(tmp_path, state_dict)), report=pytest.fail
   )
-  ours = {f'ema/{n}': a for n, a in names.flatten(plain).items()}
+  ours = {f'ema/{n}': a for n, a in flatten(plain).items()}
   found, said = _read(model, _write(tmp_path, ours))
   _assert_equal(found, state_dict)
   assert 'prefix "ema/" taken off' in said[0]

@@ -17,9 +17,10 @@ from safetensors.numpy import load_file, save_file
 
 import coatnet_jax
 from coatnet_jax.models.architecture import Blocks, Stage
+from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.models.variants import get_variant, list_variants
+from coatnet_jax.tree_names import flatten
 from coatnet_jax.weights import names, timm
-from coatnet_jax.weights.loading import abstract_variables
 from tests.golden import timm_cases, timm_training
 from tests.golden.timm_comparison import (
   assert_close,
@@ -133,10 +134,10 @@ def test_names_shapes_and_sizes_are_timms(name):
     == golden['num_parameters']
   )
   naming = timm.naming(model.variant)
-  tensors = {path: naming(path) for path in names.flatten(variables)}
+  tensors = {path: naming(path) for path in flatten(variables)}
   ours = {
     tensors[path].name: names.their_shape(tensors[path], leaf.shape)
-    for path, leaf in names.flatten(variables).items()
+    for path, leaf in flatten(variables).items()
   }
   assert len(ours) == len(tensors)
   assert ours == {

@@ -12,9 +12,9 @@ from ml_collections import config_flags
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import follow_init_from, keep_chosen
+from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.weights import native
-from coatnet_jax.weights.loading import abstract_variables
 from configs import base, image_folder
 from tests.wiring import registry
 from tests.wiring.registry import proves
