@@ -17,6 +17,7 @@ from coatnet_jax.data.damage import CorruptImageCounter
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
+from coatnet_jax.evaluation.dispatch import read_behind
 from coatnet_jax.inference import compute_logits, compute_losses
 from coatnet_jax.training import metrics as metrics_lib
 from coatnet_jax.training.losses import LossOptions
@@ -85,15 +86,16 @@ def evaluate(
   """
   step = _jit_eval_step(model, loss, preprocessing, mesh)
   corrupt = CorruptImageCounter(source, max_damaged_fraction)
-  sums = []
-  for number, batch in enumerate(batches, 1):
-    processes.begin('evaluating', f'batch {number} of {len(batches)}')
-    # Not further ahead of the devices than what is told of the progress.
-    jax.block_until_ready(sums[-2:-1])
-    corrupt.update(batch)
-    device_batch = mesh_lib.put_batch(batch, mesh, ('image', 'label', 'mask'))
-    sums.append(step(variables, device_batch))
-  return metrics_lib.normalize_metrics(metrics_lib.total_metric_sums(sums))
+
+  def compute_sums():
+    for number, batch in enumerate(batches, 1):
+      processes.begin('evaluating', f'batch {number} of {len(batches)}')
+      corrupt.update(batch)
+      batch = mesh_lib.put_batch(batch, mesh, ('image', 'label', 'mask'))
+      yield step(variables, batch)
+
+  sums = metrics_lib.total_metric_sums(read_behind(compute_sums()))
+  return metrics_lib.normalize_metrics(sums)
 
 
 @functools.cache

@@ -275,14 +275,7 @@ def evaluate_linear_probe(
     trained, eval_source, **run
   ):
     rated = jax.device_get(rate(probe.logits(features), labels))
-    predictions = Predictions(
-      indices=indices,
-      labels=labels,
-      classes=rated['classes'],
-      confidences=rated['confidence'],
-      losses=rated['loss'],
-      valid=rated['valid'],
-    )
+    predictions = Predictions.create(indices, labels, rated)
     tally.update(predictions, single_label_hits(predictions))
   return {
     **tally.summarize(),

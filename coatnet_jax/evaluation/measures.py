@@ -38,6 +38,29 @@ class Predictions(NamedTuple):
   losses: np.ndarray
   valid: np.ndarray
 
+  @classmethod
+  def create(
+    cls,
+    indices: np.ndarray,
+    labels: np.ndarray,
+    rated: Mapping[str, np.ndarray],
+  ) -> 'Predictions':
+    """Returns the predictions that logits were rated with.
+
+    Args:
+      indices: places of the examples in their source, [n] int64.
+      labels: true classes, [n] int32.
+      rated: what `inference.rate_logits` says of their logits.
+    """
+    return cls(
+      indices=indices,
+      labels=labels,
+      classes=rated['classes'],
+      confidences=rated['confidence'],
+      losses=rated['loss'],
+      valid=rated['valid'],
+    )
+
   def take(self, rows: np.ndarray) -> 'Predictions':
     """Returns some of the examples."""
     return Predictions(*(array[rows] for array in self))

@@ -5,9 +5,8 @@ the host, a few bytes; logits stay on the device. Every process of several gets
 the predictions of all.
 """
 
-import collections
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -22,13 +21,11 @@ from coatnet_jax.data.damage import CorruptImageCounter
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.evaluation.dispatch import read_behind
 from coatnet_jax.evaluation.label_spaces import LabelSpace
 from coatnet_jax.evaluation.measures import Predictions
 from coatnet_jax.inference import compute_logits, rate_logits
 from coatnet_jax.training.losses import LossOptions
-
-# Batches whose results are not yet read, so that the device need not wait.
-_BATCHES_IN_FLIGHT = 2
 
 
 def predict_step(
@@ -131,14 +128,7 @@ def predict_source(
     report_undecodable=report_undecodable,
   )
   return (
-    Predictions(
-      indices=indices,
-      labels=rows['label'],
-      classes=rows['classes'],
-      confidences=rows['confidence'],
-      losses=rows['loss'],
-      valid=rows['valid'],
-    )
+    Predictions.create(indices, rows['label'], rows)
     for indices, rows in outputs
   )
 
@@ -200,7 +190,7 @@ def run_over_source(
 
   def run():
     read = (_count_corrupt(batch, counter) for batch in batches)
-    outputs = _read_behind(step(place(batch)) for batch in read)
+    outputs = read_behind(step(place(batch)) for batch in read)
     terminal.begin('reading images', f'0 of {len(batches)} batches read')
     for number, output in enumerate(outputs):
       terminal.begin(
@@ -218,19 +208,6 @@ def run_over_source(
 def _count_corrupt(batch, counter):
   counter.update(batch)
   return batch
-
-
-def _read_behind(
-  outputs: Iterable[dict[str, jax.Array]],
-) -> Iterator[dict[str, np.ndarray]]:
-  """Yields results on the host, while the device has the next ones to do."""
-  pending = collections.deque()
-  for output in outputs:
-    pending.append(output)
-    if len(pending) > _BATCHES_IN_FLIGHT:
-      yield jax.device_get(pending.popleft())
-  while pending:
-    yield jax.device_get(pending.popleft())
 
 
 def _blank_batch(rows: int, trained: TrainedModel) -> dict[str, np.ndarray]:

@@ -98,9 +98,7 @@ def total_metric_sums(
 ) -> dict[str, float]:
   """Returns the totals of several batches' sums, as Python floats.
 
-  Rounded once, so that they do not depend on the batches' order. Reading a
-  batch's sums waits for the device: give a list of all of them, or one that
-  lags behind, to keep it busy.
+  Rounded once, so that they do not depend on the batches' order.
 
   Args:
     batches: sums of each batch, from `compute_metric_sums`.
