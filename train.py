@@ -127,7 +127,10 @@ def jit_train_step(run: Run, abstract_state: TrainState):
   return mesh_lib.jit(
     functools.partial(train_step, run=run),
     run.mesh,
-    out_shardings=(state_shardings, mesh_lib.replicated_sharding(run.mesh)),
+    out_shardings=(
+      state_shardings,
+      mesh_lib.create_replicated_sharding(run.mesh),
+    ),
     donate_argnums=0,
   )
 

@@ -34,7 +34,7 @@ def compute_logits(
 
   Args:
     variables: {'params', 'batch_stats'} of the model.
-    images: [B, H, W, 3] uint8, as `augmentation.evaluation_crop` makes them.
+    images: [B, H, W, 3] uint8, from `augmentation.crop_for_evaluation`.
     model: network to apply, from `create_model`.
     preprocessing: mean and standard deviation of the pixels.
 
@@ -121,7 +121,7 @@ def predict_top_classes(
 
   Args:
     variables: {'params', 'batch_stats'} of the model.
-    images: [B, H, W, 3] uint8, as `augmentation.evaluation_crop` makes them.
+    images: [B, H, W, 3] uint8, from `augmentation.crop_for_evaluation`.
     model: network to apply, from `create_model`.
     loss: loss that the model was trained with.
     preprocessing: mean and standard deviation of the pixels.

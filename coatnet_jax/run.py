@@ -102,7 +102,7 @@ class Run:
   def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes of a training batch, with their sharding."""
     batch_size = self.training.global_batch_size
-    sharding = mesh_lib.batch_sharding(self.mesh)
+    sharding = mesh_lib.create_batch_sharding(self.mesh)
     return {
       'image': jax.ShapeDtypeStruct(
         (batch_size, *self.preprocessing.image_size, 3),

@@ -11,14 +11,14 @@ their numbers.
 """
 
 from configs import recipes
-from configs.recipes import drop, finetune, linear_probe
+from configs.recipes import create_linear_probe, drop, finetune
 
 PHASES = {
   'imagenet1k': recipes.IMAGENET1K | drop(0.5),
   **finetune('imagenet1k', recipes.IMAGENET1K_FINETUNE | drop(0.5)),
   'imagenet21k': recipes.IMAGENET21K | drop(0.3),
   **finetune('imagenet21k', recipes.IMAGENET21K_FINETUNE | drop(0.3)),
-  **linear_probe('imagenet21k'),
+  **create_linear_probe('imagenet21k'),
   # 84.6 % with timm's weights. Its stochastic depth is ours: the paper's.
   'timm': recipes.TIMM | drop(0.5) | {'model.name': 'coatnet_rmlp_2_rw_224'},
 }

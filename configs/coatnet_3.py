@@ -12,7 +12,7 @@ convolution. This project has not run them. `docs/recipes.md` has all phases,
 """
 
 from configs import recipes
-from configs.recipes import drop, finetune, linear_probe, randaugment
+from configs.recipes import create_linear_probe, drop, finetune, set_randaugment
 
 # Table 5's model for JFT.
 _STRIDED_DEPTHWISE = {'model.name': 'coatnet_3_strided_depthwise'}
@@ -21,11 +21,11 @@ PHASES = {
   'imagenet1k': recipes.IMAGENET1K | drop(0.7),
   **finetune(
     'imagenet1k',
-    recipes.IMAGENET1K_FINETUNE | drop(0.7) | randaugment(2, 20.0),
+    recipes.IMAGENET1K_FINETUNE | drop(0.7) | set_randaugment(2, 20.0),
   ),
   'imagenet21k': recipes.IMAGENET21K | drop(0.5),
   **finetune('imagenet21k', recipes.IMAGENET21K_FINETUNE | drop(0.5)),
-  **linear_probe('imagenet21k'),
+  **create_linear_probe('imagenet21k'),
   'jft300m': recipes.JFT300M | drop(0.0) | _STRIDED_DEPTHWISE,
   **finetune(
     'jft300m',

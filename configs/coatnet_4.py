@@ -14,16 +14,18 @@ numbers.
 """
 
 from configs import recipes
-from configs.recipes import drop, finetune, linear_probe, randaugment
+from configs.recipes import create_linear_probe, drop, finetune, set_randaugment
 
 # Table 10's variants "PT-RA": RandAugment in both phases.
-_PT_RA = recipes.IMAGENET21K | drop(0.7) | randaugment(2, 5.0)
-_PT_RA_FINETUNE = recipes.IMAGENET21K_FINETUNE | drop(0.7) | randaugment(2, 5.0)
+_PT_RA = recipes.IMAGENET21K | drop(0.7) | set_randaugment(2, 5.0)
+_PT_RA_FINETUNE = (
+  recipes.IMAGENET21K_FINETUNE | drop(0.7) | set_randaugment(2, 5.0)
+)
 
 PHASES = {
   'imagenet21k': recipes.IMAGENET21K | drop(0.7),
   **finetune('imagenet21k', recipes.IMAGENET21K_FINETUNE | drop(0.7)),
-  **linear_probe('imagenet21k'),
+  **create_linear_probe('imagenet21k'),
   'imagenet21k_pt_ra': _PT_RA,
   **finetune('imagenet21k_pt_ra', _PT_RA_FINETUNE),
   'imagenet21k_pt_ra_e150': _PT_RA | {'training.num_epochs': 150.0},

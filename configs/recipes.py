@@ -307,7 +307,7 @@ def drop(stochastic_depth_rate: float) -> Column:
   return {'model.stochastic_depth_rate': stochastic_depth_rate}
 
 
-def randaugment(layers: int, magnitude: float) -> Column:
+def set_randaugment(layers: int, magnitude: float) -> Column:
   """Returns the row "RandAugment" where a model differs from its column."""
   return {
     'augmentation.randaugment_layers': layers,
@@ -339,7 +339,7 @@ def finetune(
   }
 
 
-def linear_probe(pretraining: str) -> dict[str, Column]:
+def create_linear_probe(pretraining: str) -> dict[str, Column]:
   """Returns the phase that trains a linear classifier on what another has.
 
   Args:

@@ -77,10 +77,10 @@ model = create_model(
 mesh = mesh_lib.create_mesh(
   replica=1, data=jax.device_count(), fsdp=1, tensor=1)
 images = jax.ShapeDtypeStruct(
-  (64, 28, 28, 3), jnp.float32, sharding=mesh_lib.batch_sharding(mesh))
+  (64, 28, 28, 3), jnp.float32, sharding=mesh_lib.create_batch_sharding(mesh))
 variables = jax.tree.map(
   lambda x: jax.ShapeDtypeStruct(
-    x.shape, x.dtype, sharding=mesh_lib.replicated_sharding(mesh)),
+    x.shape, x.dtype, sharding=mesh_lib.create_replicated_sharding(mesh)),
   jax.eval_shape(lambda: model.init(
     jax.random.key(0), jnp.zeros((1, 28, 28, 3)), train=False)))
 
@@ -90,7 +90,7 @@ def compute_logits(variables, images):
     rngs={'dropout': jax.random.key(0)})[0]
 
 compiled = mesh_lib.jit(
-  compute_logits, mesh, out_shardings=mesh_lib.batch_sharding(mesh)
+  compute_logits, mesh, out_shardings=mesh_lib.create_batch_sharding(mesh)
 ).lower(variables, images).compile()
 print(json.dumps(len(re.findall(
   r' (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)'

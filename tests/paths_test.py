@@ -10,7 +10,7 @@ import pytest
 
 import train
 from coatnet_jax import paths
-from coatnet_jax.data.tfds_source import preparation_command
+from coatnet_jax.data.tfds_source import format_preparation_command
 from coatnet_jax.errors import UserError
 from coatnet_jax.planning import plan_config
 from coatnet_jax.training import reporting
@@ -166,7 +166,7 @@ def test_commands_are_quoted_for_a_shell(workdir):
   figures = {'top1': 0, 'top5': 0, 'loss': 0, 'count': 1, 'step': 1}
   summary = {'steps': 1, 'seconds': 1, 'final': figures, 'best': figures}
   end = reporting.describe_end(workdir, summary)
-  preparation = preparation_command('cifar10', workdir)
+  preparation = format_preparation_command('cifar10', workdir)
   imported = import_timm.describe(
     'coatnet_0_rw_224',
     ('a', 'b'),

@@ -62,7 +62,7 @@ def compile_and_record(run, *args):
     return (images.astype(jnp.uint32) * factors).sum((1, 2, 3))
 
   checksum = jax.jit(
-    checksum, out_shardings=mesh_lib.replicated_sharding(run.mesh))
+    checksum, out_shardings=mesh_lib.create_replicated_sharding(run.mesh))
 
   def record(state, batch):
     examples = checksum(batch['image'])

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import train
-from coatnet_jax.distributed.mesh import replicated_sharding
+from coatnet_jax.distributed.mesh import create_replicated_sharding
 from coatnet_jax.initial_state import abstract_train_state, prepare_train_state
 from coatnet_jax.models import variants
 from coatnet_jax.run import create_run
@@ -25,7 +25,7 @@ def create_variant() -> variants.Variant:
   return variants.Variant(
     stem=variants.StemOptions(widths=case.STEM_WIDTHS),
     stages=tuple(
-      variants.Stage((variants.Blocks(kind, number, width),), stride)
+      variants.Stage((variants.BlockGroup(kind, number, width),), stride)
       for kind, number, width, stride in case.STAGES
     ),
     transformer=variants.TransformerOptions(head_dim=case.HEAD_DIM),
@@ -149,12 +149,12 @@ class Start:
     if program is None:
       abstract_state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(
-          x.shape, x.dtype, sharding=replicated_sharding(run.mesh)
+          x.shape, x.dtype, sharding=create_replicated_sharding(run.mesh)
         ),
         state,
       )
       program = train.compile_train_step(run, abstract_state)
-    state = jax.device_put(state, replicated_sharding(run.mesh))
+    state = jax.device_put(state, create_replicated_sharding(run.mesh))
     rows = []
     for batch in read_train_batches(run, run.num_steps):
       state, metrics = program(state, jax.device_put(batch))

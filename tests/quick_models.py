@@ -11,8 +11,8 @@ _STEM = variants.StemOptions(widths=(8, 8))
 TINY = variants.Variant(
   stem=_STEM,
   stages=(
-    variants.Stage((variants.Blocks('mbconv', 1, 16),), 1),
-    variants.Stage((variants.Blocks('transformer', 1, 32),)),
+    variants.Stage((variants.BlockGroup('mbconv', 1, 16),), 1),
+    variants.Stage((variants.BlockGroup('transformer', 1, 32),)),
   ),
   kernel_init='lecun_normal',
 )
@@ -21,8 +21,8 @@ TINY = variants.Variant(
 SHARDABLE = variants.Variant(
   stem=_STEM,
   stages=(
-    variants.Stage((variants.Blocks('mbconv', 1, 64),)),
-    variants.Stage((variants.Blocks('transformer', 3, 64),), 1),
+    variants.Stage((variants.BlockGroup('mbconv', 1, 64),)),
+    variants.Stage((variants.BlockGroup('transformer', 3, 64),), 1),
   ),
   kernel_init='lecun_normal',
 )

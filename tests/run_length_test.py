@@ -82,7 +82,7 @@ def test_a_finished_run_made_longer_is_the_longer_run(
   """Bit for bit where the rates of both are the same."""
   one_block = variants.Variant(
     stem=variants.StemOptions(widths=(4,)),
-    stages=(variants.Stage((variants.Blocks('mbconv', 1, 4),)),),
+    stages=(variants.Stage((variants.BlockGroup('mbconv', 1, 4),)),),
   )
   monkeypatch.setitem(variants.VARIANTS, 'one_block', one_block)
   whole = train.train_and_evaluate(_config(3), str(tmp_path / 'whole'))

@@ -25,7 +25,10 @@ from coatnet_jax.checkpoints.trained_model import (
   TrainedModel,
   load_trained_model,
 )
-from coatnet_jax.data.augmentation import PreprocessingOptions, evaluation_crop
+from coatnet_jax.data.augmentation import (
+  PreprocessingOptions,
+  crop_for_evaluation,
+)
 from coatnet_jax.data.decoding import CorruptImageError, decode_image
 from coatnet_jax.data.folder_listing import (
   IMAGE_SUFFIXES,
@@ -245,7 +248,7 @@ def read_images(
     except CorruptImageError as error:
       report_failure(path, f'cannot be decoded: {error}')
     else:
-      yield path, evaluation_crop(image, preprocessing)
+      yield path, crop_for_evaluation(image, preprocessing)
 
 
 def describe_result(result: dict) -> str:

@@ -33,12 +33,12 @@ from coatnet_jax.data.preparation.imagenet import (
 )
 from coatnet_jax.data.preparation.preparation import (
   PreparationOptions,
-  data_set_directory,
   estimate_bytes,
+  get_data_set_directory,
   plan_shards,
   prepare,
 )
-from coatnet_jax.data.preparation.shards import disk_errors
+from coatnet_jax.data.preparation.shards import explain_disk_errors
 from coatnet_jax.data.preparation.verification import DEFAULT_MAX_PIXELS
 from coatnet_jax.errors import UserError
 from tools import command_line
@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> int:
   if args.dry_run:
     shards = [s for part in plan_shards(source, options).values() for s in part]
     command_line.say(
-      f'{data_set_directory(source, options)} will have {len(shards):,}'
+      f'{get_data_set_directory(source, options)} will have {len(shards):,}'
       f' shards of about {humanize.naturalsize(estimate_bytes(shards))}'
       ' together.'
     )
@@ -292,7 +292,7 @@ def _convert(args: argparse.Namespace) -> int:
     raise UserError(
       f'{source_dir} is itself in --output_dir; choose another one.'
     )
-  with disk_errors(target_dir):
+  with explain_disk_errors(target_dir):
     num_written = convert_to_array_record(source_dir, target_dir)
   command_line.show(
     f'{target_dir} is complete; {num_written} shards were written.'

@@ -3,7 +3,8 @@
     trained = load_trained_model('/tmp/quickstart')
     logits = trained.model.apply(trained.variables, images, train=False)
 
-with images from `evaluation_crop` and `normalize_images`, as in `inference.py`.
+with images from `crop_for_evaluation` and `normalize_images`, as in
+`inference.py`.
 The checkpoint says itself what model it is of and what preprocessing its images
 need. With `image_size` it is used at another one. Resuming a run is
 `saving.py`'s, which describes the format.

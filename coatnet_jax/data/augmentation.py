@@ -217,7 +217,7 @@ def resize_image(
   return image
 
 
-def evaluation_crop(
+def crop_for_evaluation(
   image: np.ndarray, preprocessing: PreprocessingOptions
 ) -> np.ndarray:
   """Resizes an image and cuts out its centre, as evaluation and prediction do.

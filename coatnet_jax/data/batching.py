@@ -8,8 +8,8 @@ A batch is a dictionary of numpy arrays, with the b rows of one process:
     corrupt: [b] int64, number in the source of an image that could not be
       decoded, else -1
 
-The global batch is divided into shards of consecutive rows, and a process reads
-some of them. It is the same for any number of shards, processes, workers and
+The global batch has shards of consecutive rows, and a process reads some of
+them. The batch is the same for any number of shards, processes, workers and
 threads. The position of a run is its step: a run that is resumed at step k
 passes `start_step=k`.
 
@@ -30,9 +30,9 @@ from coatnet_jax.data.augmentation import (
   AugmentationOptions,
   PreprocessingOptions,
   augment_image,
-  evaluation_crop,
+  crop_for_evaluation,
 )
-from coatnet_jax.data.damage import allowed_damage, explain_damage
+from coatnet_jax.data.damage import count_allowed_damage, explain_damage
 from coatnet_jax.data.decoding import CorruptImageError, decode_example
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions
@@ -106,7 +106,7 @@ def create_train_batches(
       source,
       preprocessing,
       augmentation,
-      allowed_damage(source, data.max_damaged_fraction),
+      count_allowed_damage(source, data.max_damaged_fraction),
     )
   )
   batches = _batch(examples, shard_size, shards, num_shards)[start_step:]
@@ -249,7 +249,7 @@ class _EvaluationExample:
       return self._padding(corrupt=index)
     _check_label(label, self.source, index)
     return _Example(
-      image=evaluation_crop(image, self.preprocessing),
+      image=crop_for_evaluation(image, self.preprocessing),
       label=label,
       mask=True,
       corrupt=-1,
@@ -273,7 +273,7 @@ def _compute_shard_size(global_batch_size: int, num_shards: int) -> int:
   if global_batch_size < 1 or global_batch_size % num_shards:
     raise UserError(
       f'The global batch size, {global_batch_size}, must be a positive '
-      f'multiple of {num_shards}, the number of shards it is divided into.'
+      f'multiple of {num_shards}, its number of shards.'
     )
   return global_batch_size // num_shards
 

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from coatnet_jax.data.decoding import CorruptImageError, decode_example
-from coatnet_jax.data.image_source import ImageSource, count_of
+from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.errors import UserError
 
 # What a first look takes at most, of each source.
@@ -24,7 +24,7 @@ _NAMED = 10
 _CERTAINTY = 4
 
 
-def allowed_damage(source: ImageSource, max_fraction: float) -> int:
+def count_allowed_damage(source: ImageSource, max_fraction: float) -> int:
   """Returns how many images of a source may be damaged.
 
   Args:
@@ -65,7 +65,8 @@ class CorruptImageCounter:
 
     Args:
       source: images whose batches are counted.
-      max_fraction: largest part that may be damaged; see `allowed_damage`.
+      max_fraction: largest part that may be damaged, as
+        `count_allowed_damage` takes it.
     """
     self._source = source
     self._max_fraction = max_fraction
@@ -91,8 +92,8 @@ class CorruptImageCounter:
       if index not in self._seen:
         self._seen[index] = explain_damage(self._source, index)
         logging.warning('Cannot decode %s', self._seen[index])
-    if self.count > allowed_damage(self._source, self._max_fraction):
-      raise _too_many(
+    if self.count > count_allowed_damage(self._source, self._max_fraction):
+      raise _create_error(
         f'{self.count:,}',
         self._source,
         self._max_fraction,
@@ -109,7 +110,7 @@ def look_for_damage(
 
   Args:
     sources: splits of a data set.
-    max_fraction: largest part that may be damaged; see `allowed_damage`.
+    max_fraction: largest part that may be damaged; see `count_allowed_damage`.
     num_threads: number of threads that decode.
 
   Returns:
@@ -127,15 +128,17 @@ def look_for_damage(
       certain = len(found) - _CERTAINTY * math.sqrt(len(found))
       too_many |= certain > max_fraction * number
   # Of all splits together: whoever replaces them wants to know them all.
-  if too_many or len(damaged) > allowed_damage(sources[0], max_fraction):
+  if too_many or len(damaged) > count_allowed_damage(sources[0], max_fraction):
     is_sample = looked_at < sum(map(len, sources))
     of = f', among {looked_at:,} that were looked at,' * is_sample
-    raise _too_many(f'{len(damaged):,}{of}', sources[0], max_fraction, damaged)
+    raise _create_error(
+      f'{len(damaged):,}{of}', sources[0], max_fraction, damaged
+    )
   if not damaged:
     return ''
   return (
-    f'{count_of(len(damaged), "image")} of {looked_at:,} that were looked at'
-    f' cannot be decoded, and will be replaced in training and left out in'
+    f'{format_count(len(damaged), "image")} of {looked_at:,} that were looked'
+    f' at cannot be decoded, and will be replaced in training and left out in'
     f' evaluation; the first is {damaged[0]}'
   )
 
@@ -165,7 +168,7 @@ def _look(source: ImageSource, num_threads: int) -> tuple[list[int], int]:
   return sorted(found), sum(damaged is not None for damaged in results)
 
 
-def _too_many(
+def _create_error(
   count: str, source: ImageSource, max_fraction: float, names: list[str]
 ) -> UserError:
   """Returns the error of too many damaged images."""

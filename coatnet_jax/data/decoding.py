@@ -138,11 +138,11 @@ def _decode_jpeg(data: bytes, exact: bool) -> np.ndarray:
     # believed. OpenCV reads on after warnings, to the end of a whole file.
     if _TRUNCATION_WARNING in str(error):
       raise CorruptImageError(f'truncated JPEG: {error}') from error
-    return _to_rgb(_decode_with_opencv(data, 'JPEG'))
-  return _cmyk_to_rgb(image) if is_cmyk else image
+    return _convert_to_rgb(_decode_with_opencv(data, 'JPEG'))
+  return _convert_cmyk(image) if is_cmyk else image
 
 
-def _cmyk_to_rgb(image: np.ndarray) -> np.ndarray:
+def _convert_cmyk(image: np.ndarray) -> np.ndarray:
   """Makes [H, W, 3] uint8 RGB of [H, W, 4] uint8, inverted as Adobe does."""
   ink = image.astype(np.uint16)
   return ((ink[..., :3] * ink[..., 3:] + 127) // 255).astype(np.uint8)
@@ -152,7 +152,7 @@ def _decode_png(data: bytes) -> np.ndarray:
   """Returns [H, W, 3] uint8 RGB: by OpenCV, with what that leaves out."""
   stored = _decode_with_opencv(data, 'PNG')
   chunks = _read_png_chunks(data)
-  pixels = _to_rgb(stored)
+  pixels = _convert_to_rgb(stored)
   bit_depth, color_type = data[24], data[25]
   if color_type == _GREY_PNG and len(chunks.get(b'tRNS', b'')) >= 2:
     # One shade stands for what is transparent.
@@ -189,7 +189,7 @@ def _decode_with_opencv(data: bytes, kind: str) -> np.ndarray:
   return image
 
 
-def _to_rgb(image: np.ndarray) -> np.ndarray:
+def _convert_to_rgb(image: np.ndarray) -> np.ndarray:
   """Makes [H, W, 3] uint8 RGB of what `_decode_with_opencv` returns."""
   if image.dtype == np.uint16:
     image = cv2.convertScaleAbs(image, alpha=1 / 257)
@@ -205,7 +205,7 @@ def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
   try:
     with PIL.Image.open(io.BytesIO(data), formats=(name,)) as image:
       image.load()
-      pixels = _pillow_to_rgb(image)
+      pixels = _convert_pillow(image)
       orientation = read_pillow_orientation(image)
   except CorruptImageError:
     raise
@@ -216,11 +216,11 @@ def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
   return turn_upright(pixels, orientation)
 
 
-def _pillow_to_rgb(image: PIL.Image.Image) -> np.ndarray:
+def _convert_pillow(image: PIL.Image.Image) -> np.ndarray:
   """Returns [H, W, 3] uint8 of a loaded image."""
   if image.mode.startswith('I;16'):
     grey = np.asarray(image).astype(np.uint16)
-    return _to_rgb(grey)
+    return _convert_to_rgb(grey)
   if image.mode in ('I', 'F'):
     raise CorruptImageError(
       'pixels have 32 bits, of which 8 cannot be told: convert it to 8 or 16'

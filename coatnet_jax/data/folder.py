@@ -6,7 +6,7 @@ import pathlib
 
 from coatnet_jax.data import folder_listing
 from coatnet_jax.data.folder_listing import ClassFolders, list_classes
-from coatnet_jax.data.image_source import ImageSource, count_of
+from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_local_path
 from coatnet_jax.texts import printable
@@ -56,8 +56,8 @@ class FolderSource(ImageSource):
     self._data_set_size = data_set_size or folders.num_images
     self.description = (
       f'{printable(self._directory)}, {split}:'
-      f' {count_of(len(self._files), "image")},'
-      f' {count_of(self.num_classes, "class")}'
+      f' {format_count(len(self._files), "image")},'
+      f' {format_count(self.num_classes, "class")}'
       + f'; {folders.left_out}'
       * bool(folders.left_out)
     )
@@ -121,7 +121,7 @@ def create_folder_source(
     UserError: the directory, a folder or the images are missing, it is not
       clear which layout it is, or the classes of the two folders differ.
   """
-  root = _existing_directory(data_dir)
+  root = _find_directory(data_dir)
   has_train = folder_listing.is_split(root, train_split, eval_split)
   has_eval = folder_listing.is_split(root, eval_split, train_split)
   if not has_train and has_eval and not training:
@@ -135,7 +135,7 @@ def create_folder_source(
     raise UserError(
       f'There is no folder {eval_split!r} in {printable(root)} to evaluate on;'
       f' set config.data.eval_split to one of'
-      f' {[printable(name) for name in folder_listing.folders_in(root)]}.'
+      f' {[printable(name) for name in folder_listing.list_folders(root)]}.'
     )
   if train_split == eval_split:
     return FolderSource(train, train_split)
@@ -168,11 +168,11 @@ def _open_part(
     )
   split = 'not held out' if training else f'held-out {eval_fraction:g}'
   return FolderSource(
-    folders, split, files=_held_out_part(folders, eval_fraction, training)
+    folders, split, files=_select_part(folders, eval_fraction, training)
   )
 
 
-def _existing_directory(data_dir: str) -> pathlib.Path:
+def _find_directory(data_dir: str) -> pathlib.Path:
   if not data_dir:
     raise UserError(
       "config.data.data_dir is empty; config.data.source='folder' needs the "
@@ -199,9 +199,9 @@ def _check_same_classes(
   extra = sorted(set(evaluation.files) - set(train.files))
   problems = []
   if missing:
-    problems.append(f'{eval_split} lacks {_shortened(missing)}')
+    problems.append(f'{eval_split} lacks {_shorten(missing)}')
   if extra:
-    problems.append(f'{train_split} lacks {_shortened(extra)}')
+    problems.append(f'{train_split} lacks {_shorten(extra)}')
   if problems:
     raise UserError(
       f'The class folders of {printable(root / train_split)} and'
@@ -209,13 +209,13 @@ def _check_same_classes(
     )
 
 
-def _shortened(names: list[str]) -> str:
+def _shorten(names: list[str]) -> str:
   shown = ', '.join(f"'{printable(name)}'" for name in names[:5])
   more = len(names) - 5
   return f'{shown} and {more} more' if more > 0 else shown
 
 
-def _held_out_part(
+def _select_part(
   folders: ClassFolders, eval_fraction: float, training: bool
 ) -> dict[str, list[str]]:
   """Returns the files of one side of the division of each class.

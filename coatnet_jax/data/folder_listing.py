@@ -140,7 +140,7 @@ def list_classes(directory: pathlib.Path, why: str = 'Each') -> ClassFolders:
       left_out.add('in no class folder', name)
     else:
       _count_other(name, name, left_out)
-  for name in _sort_classes(folders_in(directory)):
+  for name in _sort_classes(list_folders(directory)):
     in_class = LeftOut()
     files[name] = list_images(directory / name, in_class)
     if not files[name]:
@@ -193,7 +193,7 @@ def _sort_classes(names: list[str]) -> list[str]:
   return sorted(names)
 
 
-def folders_in(directory: pathlib.Path) -> list[str]:
+def list_folders(directory: pathlib.Path) -> list[str]:
   """Returns the names of the folders in a directory, sorted, none hidden."""
   with os.scandir(directory) as entries:
     return sorted(
@@ -226,7 +226,7 @@ def is_split(directory: pathlib.Path, name: str, other: str) -> bool:
     return True
   beside = [
     folder
-    for folder in folders_in(directory)
+    for folder in list_folders(directory)
     if folder not in (name, other, *_SPLIT_NAMES)
     and _holds_images(directory / folder)
   ]

@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from coatnet_jax.data.image_source import ImageSource, count_of
+from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.errors import UserError
 from coatnet_jax.texts import read_names
 
@@ -58,8 +58,8 @@ class IdxSource(ImageSource):
       )
     self.class_names = _class_names(directory)
     self.description = (
-      f'{directory}, {split}: {count_of(len(self), "image")}, '
-      f'{count_of(self.num_classes, "class")}'
+      f'{directory}, {split}: {format_count(len(self), "image")}, '
+      f'{format_count(self.num_classes, "class")}'
     )
 
   def __len__(self):

@@ -57,7 +57,7 @@ class ImageSource(abc.ABC):
     """Names the example for a log: its file, or its record's number."""
 
 
-def count_of(number: int, what: str) -> str:
+def format_count(number: int, what: str) -> str:
   """Returns '10,000 images', '1 class' or '1,000 classes'."""
   if number == 1:
     return f'1 {what}'

@@ -3,9 +3,10 @@
 Both filter as Pillow does, whatever the scale is: an antialiased filter, where
 `augmentation.resize_image` reduces by area averages.
 
-`timm_crop`: timm 1.0, `data/transforms_factory.py`, `transforms_imagenet_eval`.
-`keras_cv_crop`: keras_cv_attention_models, `imagenet/data.py`,
-`evaluation_process_crop_resize`; it resizes with TensorFlow, whose antialiased
+`crop_as_timm` is `transforms_imagenet_eval` of timm 1.0
+(`data/transforms_factory.py`). `crop_as_keras_cv` is
+`evaluation_process_crop_resize` of keras_cv_attention_models
+(`imagenet/data.py`), which resizes with TensorFlow; TensorFlow's antialiased
 filters are the same but for the rounding.
 """
 
@@ -25,7 +26,7 @@ _FILTERS = types.MappingProxyType(
 )
 
 
-def timm_crop(
+def crop_as_timm(
   image: np.ndarray,
   size: tuple[int, int],
   *,
@@ -66,7 +67,7 @@ def timm_crop(
   return image[top : top + size[0], left : left + size[1]]
 
 
-def keras_cv_crop(
+def crop_as_keras_cv(
   image: np.ndarray,
   size: tuple[int, int],
   *,
@@ -93,9 +94,9 @@ def keras_cv_crop(
 # By the name that config.preprocessing.eval_resize has for each.
 PUBLISHED_CROPS = types.MappingProxyType(
   {
-    'timm': functools.partial(timm_crop, squash=False),
-    'timm_squash': functools.partial(timm_crop, squash=True),
-    'keras_cv': keras_cv_crop,
+    'timm': functools.partial(crop_as_timm, squash=False),
+    'timm_squash': functools.partial(crop_as_timm, squash=True),
+    'keras_cv': crop_as_keras_cv,
   }
 )
 

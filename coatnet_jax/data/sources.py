@@ -8,7 +8,7 @@ import numpy as np
 from coatnet_jax.data.cache import cache_if_small
 from coatnet_jax.data.folder import create_folder_source
 from coatnet_jax.data.idx import IdxSource
-from coatnet_jax.data.image_source import ImageSource, count_of
+from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_local_path
 from coatnet_jax.values import NOT_EMPTY, ImageSize, OneOf, Options, Range
@@ -70,8 +70,8 @@ class SyntheticSource(ImageSource):
     """
     self.class_names = tuple(str(label) for label in range(num_classes))
     self.description = (
-      f'synthetic, {split}: {count_of(num_examples, "random image")} of '
-      f'noise, {count_of(num_classes, "class")}; the results mean nothing'
+      f'synthetic, {split}: {format_count(num_examples, "random image")} of '
+      f'noise, {format_count(num_classes, "class")}; the results mean nothing'
     )
     self._num_examples = num_examples
     self._image_size = image_size

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 from etils import epath
 
-from coatnet_jax.data.image_source import ImageSource, count_of
+from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_path
 from coatnet_jax.strict_json import to_json
@@ -66,8 +66,8 @@ class TfdsSource(ImageSource):
     self._split = split
     self._open()
     self.description = (
-      f'{self.full_name}, {split}: {count_of(len(self), "image")}, '
-      f'{count_of(self.num_classes, "class")}'
+      f'{self.full_name}, {split}: {format_count(len(self), "image")}, '
+      f'{format_count(self.num_classes, "class")}'
     )
 
   def _open(self) -> None:
@@ -165,7 +165,7 @@ def create_tfds_source(
   return source_class(_find_builder_dir(name, data_dir), split)
 
 
-def preparation_command(name: str, data_dir: str) -> str:
+def format_preparation_command(name: str, data_dir: str) -> str:
   """Returns the shell command that prepares a TFDS data set for us.
 
   In TFDS 4.9.10 the `tfds` command line itself fails without Apache Beam.
@@ -199,7 +199,7 @@ def _find_builder_dir(name: str, data_dir: str) -> str:
 
 def _not_found(name: str, base_name: str, data_dir: str) -> str:
   """Says why there is no such data set, and what to do."""
-  prepared = _prepared_names(data_dir)
+  prepared = _list_prepared(data_dir)
   known = set(tfds.list_builders(with_community_datasets=False))
   if base_name in prepared:
     below = ', '.join(_folders(os.path.join(data_dir, base_name)))
@@ -219,7 +219,7 @@ def _not_found(name: str, base_name: str, data_dir: str) -> str:
   message = (
     f'The data set {name!r} is not prepared: looked in {data_dir} '
     '(config.data.data_dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets). '
-    f'To prepare it, run:\n  {preparation_command(name, data_dir)}'
+    f'To prepare it, run:\n  {format_preparation_command(name, data_dir)}'
   )
   if base_name == 'imagenet2012':
     message += (
@@ -230,7 +230,7 @@ def _not_found(name: str, base_name: str, data_dir: str) -> str:
   return message
 
 
-def _prepared_names(data_dir: str) -> set[str]:
+def _list_prepared(data_dir: str) -> set[str]:
   return set(_folders(data_dir)) - {'downloads'}
 
 

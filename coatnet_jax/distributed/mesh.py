@@ -1,9 +1,9 @@
 """The device mesh, and where the batches of a run lie on it.
 
-Four axes. The batch is divided over `replica` (slices of a pod, between which
-the network is slow), `data` and `fsdp`; parameters, with optimizer state and
-averages, over `fsdp`, and of wide layers over `tensor` too:
-`state_sharding.py`. Everything runs under `jit` with `NamedSharding`.
+The mesh has four axes. The batch is sharded over `replica` (slices of a pod,
+between which the network is slow), `data` and `fsdp`. Parameters, optimizer
+state and averages are sharded over `fsdp`, those of wide layers over `tensor`
+too: `state_sharding.py`. Everything runs under `jit` with `NamedSharding`.
 """
 
 import math
@@ -18,7 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from coatnet_jax.errors import UserError
 from coatnet_jax.values import Range, checked
 
-# Over which the batch is divided, the outermost first.
+# The axes that shard the batch. `replica` is outermost, because its neighbours
+# are the ones between which the network may be slow.
 BATCH_AXES = ('replica', 'data', 'fsdp')
 AXES = (*BATCH_AXES, 'tensor')
 _Devices = Annotated[int, Range(at_least=1, at_most=2**20, also=(-1,))]
@@ -38,10 +39,10 @@ def create_mesh(
   Args:
     replica: groups of devices between which only gradients are exchanged; a
       multiple of the number of slices. -1 for that number.
-    data: devices along the axis that divides the batch only; -1 for what the
+    data: devices along the axis that shards the batch only; -1 for what the
       others leave.
-    fsdp: devices along the axis that divides parameters too; or -1.
-    tensor: devices along the axis that divides heads and hidden layers; or -1.
+    fsdp: devices along the axis that shards parameters too; or -1.
+    tensor: devices along the axis that shards heads and hidden layers; or -1.
     devices: devices of the mesh; all of all processes if None.
 
   Raises:
@@ -90,7 +91,7 @@ def _resolve_sizes(sizes, num_devices):
 
 
 def count_batch_shards(mesh: Mesh) -> int:
-  """Returns over how many shards a mesh divides a batch."""
+  """Returns the number of shards that a mesh makes of a batch."""
   return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
@@ -117,12 +118,12 @@ def find_process_shards(
   )
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def create_batch_sharding(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of arrays with a leading batch axis."""
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def replicated_sharding(mesh: Mesh) -> NamedSharding:
+def create_replicated_sharding(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of an array that every device holds whole."""
   return NamedSharding(mesh, PartitionSpec())
 
@@ -132,10 +133,10 @@ def jit(
 ) -> jax.stages.Wrapped:
   """Returns `jax.jit` of a function whose arrays lie on a mesh.
 
-  The compiler divides XLA's operations over the mesh by itself; a kernel has to
-  be told. So the mesh is the ambient one while the function is traced, as
-  `jax.set_mesh` has it, and nowhere else: what is around a call, and where the
-  arrays made there are placed, does not change.
+  The compiler shards XLA's operations by itself; a kernel has to be told. So
+  the mesh is the ambient one, as by `jax.set_mesh`, while the function is
+  traced. It is not the ambient one elsewhere: arrays that are made outside of
+  the function lie where they would without it.
 
   Args:
     function: function to be compiled.
@@ -163,9 +164,9 @@ def put_batch(
     names: names of the arrays to put; the rest stays on the host.
 
   Returns:
-    Arrays [B, ...], divided over all devices but those of the tensor axis.
+    Arrays [B, ...], sharded over every axis of the mesh but `tensor`.
   """
-  sharding = batch_sharding(mesh)
+  sharding = create_batch_sharding(mesh)
   shards, count = len(find_process_shards(mesh)), count_batch_shards(mesh)
   return {
     name: jax.make_array_from_process_local_data(
@@ -180,7 +181,7 @@ def put_batch(
 def check_batch_size(
   name: str, global_batch_size: int, mesh: Mesh, parts: int = 1
 ) -> None:
-  """Raises UserError unless every part of a batch divides over a mesh.
+  """Raises UserError unless every part of a batch can be sharded over a mesh.
 
   Args:
     name: config key, for the message.
@@ -197,5 +198,5 @@ def check_batch_size(
     )
     raise UserError(
       f'config.{name} is {global_batch_size}; it must be a positive multiple of'
-      f' {shards * parts}, to be divided over {shards} device(s){in_parts}.'
+      f' {shards * parts}, to be sharded over {shards} device(s){in_parts}.'
     )

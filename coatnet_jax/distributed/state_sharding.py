@@ -1,8 +1,8 @@
-"""Which arrays of a run's state are divided over the mesh, and how.
+"""How every array of a run's state is sharded over the mesh.
 
-By name, from an ordered list of rules: the first that fits decides. Optimizer
-state and averages have the names of their parameters at the end of their own,
-so that they follow.
+An ordered list of rules says it by name: the first rule that fits decides. The
+names of optimizer state and averages end with those of their parameters, so
+that they are sharded alike.
 """
 
 import math
@@ -15,13 +15,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from coatnet_jax.errors import UserError
 from coatnet_jax.tree_names import map_names
 
-# Smaller arrays are not divided over fsdp: not worth a collective of their own.
+# Arrays below this size are whole on every device of `fsdp`: what they would
+# save is less than the collective costs that gathers them.
 MIN_SHARDED_SIZE = 2**14
 
-# (what a name ends with, the mesh axis of each of its array's axes). An array
-# is divided over `fsdp` along another axis, the longest that can be, where the
-# size of the mesh does not divide the one named here. Attention's heads and the
-# hidden layer of a feed-forward part are divided over `tensor`.
+# (what a name ends with, the mesh axis of each axis of the array). Where the
+# number of devices does not divide the axis that is named for `fsdp`, the
+# longest axis that it divides takes its place.
+#
+# `tensor` shards attention's heads and the hidden layer of a feed-forward part:
+# what comes before them needs no exchange, since every device computes its own
+# heads or channels from the whole input, and what comes after them is one sum
+# (Megatron-LM, arXiv 1909.08053). `fsdp` shards the other large axis, and the
+# compiler gathers the parameters before each use.
 SHARDING_RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
   # [C, 3, heads, head_dim]
   (r'attention/qkv/kernel', ('fsdp', None, 'tensor', None)),
@@ -37,12 +43,12 @@ SHARDING_RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
   (r'ffn_expand/kernel', ('fsdp', 'tensor')),
   (r'ffn_expand/bias', ('tensor',)),
   (r'ffn_shrink/kernel', ('tensor', 'fsdp')),
-  # From here on all devices of the tensor axis have the same.
+  # From here on every device of `tensor` has the same.
   (r'(expand|excite|project)/kernel', (None, 'fsdp')),
   (r'(shrink|squeeze)/kernel', ('fsdp', None)),
   (r's0_conv_\d+/kernel', (None, None, None, 'fsdp')),
-  # Small. Divided, it makes the TPU's compiler divide the channels of the map,
-  # and gather the whole batch for that.
+  # Whole on every device, though it may be large enough: the TPU's compiler
+  # would shard the channels of the map too, and gather the whole batch for it.
   (r'depthwise/kernel', (None, None, None, None)),
   (r'head_(pre_logits|logits)/kernel', ('fsdp', None)),
   (r'bias|scale|gamma|mean|var|class_token|class_position_embedding', (None,)),
@@ -63,7 +69,7 @@ def compute_state_shardings(abstract_state: Any, mesh: Mesh) -> Any:
 
   Raises:
     ValueError: no rule is for an array's name.
-    UserError: the tensor axis does not divide what it is to divide.
+    UserError: the tensor axis does not divide the heads or channels.
   """
 
   def sharding(name, leaf):
@@ -85,7 +91,7 @@ def add_shardings(shapes: Any, mesh: Mesh) -> Any:
 
   Raises:
     ValueError: no rule is for an array's name.
-    UserError: the tensor axis does not divide what it is to divide.
+    UserError: the tensor axis does not divide the heads or channels.
   """
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(
@@ -119,7 +125,7 @@ def find_rule(name: str, shape: tuple[int, ...]) -> tuple[str | None, ...]:
 
 
 def _resolve_axes(name, shape, mesh):
-  """Returns the mesh axes of an array's axes, where they divide them."""
+  """Returns the mesh axes that shard an array's axes on this mesh."""
   axes = list(find_rule(name, shape))
   tensor, fsdp = mesh.shape['tensor'], mesh.shape['fsdp']
   if tensor == 1:

@@ -112,7 +112,7 @@ class Judge:
     if self._failed_since is None and any(b.error for b in self._beats):
       self._failed_since = now
 
-  def silent(self, now: float) -> list[int]:
+  def find_silent(self, now: float) -> list[int]:
     """Returns who has not been heard of for longer than is allowed."""
     is_broken = any(beat.is_broken for beat in self._beats)
     limit = BROKEN_SECONDS if is_broken else SILENCE_SECONDS
@@ -122,7 +122,7 @@ class Judge:
       if now - heard > limit and not self._beats[index].error
     ]
 
-  def verdict(self, now: float) -> str:
+  def reach_verdict(self, now: float) -> str:
     """Returns what ends the run: a sentence that names who; empty if nothing.
 
     An error of process 0 is the sentence itself: it is everybody's, as a rule.
@@ -135,7 +135,7 @@ class Judge:
     if own and failed_for > GRACE_SECONDS:
       index = min(own)
       return f'{self._name(index)} ended by an error: {own[index].error}'
-    if silent := self.silent(now):
+    if silent := self.find_silent(now):
       index = silent[0]
       return (
         f'{self._name(index)} has not been heard of for'
@@ -145,12 +145,12 @@ class Judge:
     if failed_for > 2 * BROKEN_SECONDS:
       index = min(errors)
       reason = f'{self._name(index)} has waited in vain: {errors[index].error}'
-      if hanging := self._hanging(now, 2 * BROKEN_SECONDS, reason):
+      if hanging := self._find_hanging(now, 2 * BROKEN_SECONDS, reason):
         return hanging
-    hanging = self._hanging(now, self._hang_seconds, 'the others wait.')
-    return hanging or self._broken(errors, failed_for)
+    hanging = self._find_hanging(now, self._hang_seconds, 'the others wait.')
+    return hanging or self._find_broken(errors, failed_for)
 
-  def _hanging(self, now: float, limit: float, reason: str) -> str:
+  def _find_hanging(self, now: float, limit: float, reason: str) -> str:
     fewest = min(beat.begun for beat in self._beats)
     last = [i for i, beat in enumerate(self._beats) if beat.begun == fewest]
     behind = [i for i in last if not self._beats[i].error]
@@ -170,7 +170,7 @@ class Judge:
       f' {seconds:.0f} s, and {reason}'
     )
 
-  def _broken(self, errors: Mapping[int, Beat], failed_for: float) -> str:
+  def _find_broken(self, errors: Mapping[int, Beat], failed_for: float) -> str:
     """Returns a broken collective for which nobody else is to blame."""
     if not errors or failed_for < 3 * BROKEN_SECONDS:
       return ''
@@ -300,7 +300,7 @@ class Watchdog:
         {int(k.rpartition('/')[2]): Beat(**json.loads(v)) for k, v in found},
         now,
       )
-      if verdict := self._judge.verdict(now):
+      if verdict := self._judge.reach_verdict(now):
         self._tell(_VERDICT, verdict)
         self._end(verdict)
 
@@ -356,7 +356,7 @@ class Watchdog:
   def _wait_for_readers(self) -> None:
     """Process 0: stays until the others know, as its end aborts them."""
     deadline = time.monotonic() + GRACE_SECONDS
-    expected = self._count - 1 - len(self._judge.silent(time.monotonic()))
+    expected = self._count - 1 - len(self._judge.find_silent(time.monotonic()))
     while time.monotonic() < deadline:
       if len(self._client.key_value_dir_get(_READ)) >= expected:
         time.sleep(0.5)

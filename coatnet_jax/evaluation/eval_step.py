@@ -78,7 +78,7 @@ def evaluate(
     source: images that the batches are of, to name those that cannot be
       decoded.
     max_damaged_fraction: largest part that may be damaged; see
-      `damage.allowed_damage`.
+      `damage.count_allowed_damage`.
     mesh: devices of the run, from `create_mesh`.
 
   Returns:
@@ -105,5 +105,5 @@ def _jit_eval_step(model, loss, preprocessing, mesh):
       eval_step, model=model, loss=loss, preprocessing=preprocessing
     ),
     mesh,
-    out_shardings=mesh_lib.replicated_sharding(mesh),
+    out_shardings=mesh_lib.create_replicated_sharding(mesh),
   )

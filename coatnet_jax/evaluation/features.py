@@ -16,7 +16,7 @@ from coatnet_jax import inference
 from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.damage import explain_damage
-from coatnet_jax.data.image_source import ImageSource, count_of
+from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.evaluation.predictions import run_over_source
@@ -31,7 +31,7 @@ class Subset(ImageSource):
     self._indices = [int(index) for index in indices]
     self.class_names = source.class_names
     self.description = (
-      f'{count_of(len(self._indices), "image")} of {source.description}'
+      f'{format_count(len(self._indices), "image")} of {source.description}'
     )
     self.in_memory = source.in_memory
 
@@ -85,7 +85,7 @@ def _jit_feature_step(model, preprocessing, mesh):
   return mesh_lib.jit(
     functools.partial(feature_step, model=model, preprocessing=preprocessing),
     mesh,
-    out_shardings=mesh_lib.replicated_sharding(mesh),
+    out_shardings=mesh_lib.create_replicated_sharding(mesh),
   )
 
 

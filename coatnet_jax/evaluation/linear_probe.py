@@ -188,7 +188,7 @@ def fit_linear_probe(
     kernel=jnp.zeros((features.shape[1], num_classes)),
     bias=jnp.zeros(num_classes),
   )
-  start = jax.device_put(start, mesh_lib.replicated_sharding(mesh))
+  start = jax.device_put(start, mesh_lib.create_replicated_sharding(mesh))
   fitted = {}
   part = _place((~held_out).astype(np.float32), mesh)
   weights = start

@@ -75,7 +75,7 @@ def _jit_predict_step(model, loss, preprocessing, candidates, mesh):
       candidates=candidates,
     ),
     mesh,
-    out_shardings=mesh_lib.replicated_sharding(mesh),
+    out_shardings=mesh_lib.create_replicated_sharding(mesh),
   )
 
 

@@ -30,8 +30,8 @@ BLOCK_KINDS = ('mbconv', 'transformer', 'convnext')
 
 
 @dataclasses.dataclass(frozen=True)
-class Blocks(Options):
-  """A run of equal blocks.
+class BlockGroup(Options):
+  """Equal blocks that follow each other.
 
   Attributes:
     kind: kind of all the blocks, one of `BLOCK_KINDS`.
@@ -49,17 +49,18 @@ class Stage(Options):
   """Blocks at one resolution.
 
   Attributes:
-    runs: runs of equal blocks, in order; CoAtNet-6 and -7 mix two kinds in S3.
+    groups: groups of equal blocks, in order; CoAtNet-6 and -7 mix two kinds in
+      S3.
     stride: stride of the first block.
   """
 
-  runs: Annotated[tuple[Blocks, ...], NOT_EMPTY]
+  groups: Annotated[tuple[BlockGroup, ...], NOT_EMPTY]
   stride: Annotated[int, Range(at_least=1, at_most=64)] = 2
 
   @property
   def width(self) -> int:
     """Output channels."""
-    return self.runs[-1].width
+    return self.groups[-1].width
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,11 +141,12 @@ class Variant(Options):
     """Raises UserError for attention heads that don't fill the width."""
     in_width = self.stem.widths[-1]
     for stage in self.stages:
-      for run in stage.runs:
-        for width in (in_width, run.width)[: run.num_blocks]:
-          if run.kind == 'transformer':
-            self.transformer.resolve_num_heads(width, run.width)
-        in_width = run.width
+      for group in stage.groups:
+        # The first block may take another width than the group's others do.
+        for width in (in_width, group.width)[: group.num_blocks]:
+          if group.kind == 'transformer':
+            self.transformer.resolve_num_heads(width, group.width)
+        in_width = group.width
 
   @property
   def total_stride(self) -> int:
@@ -167,18 +169,20 @@ class Variant(Options):
   @property
   def num_blocks(self) -> int:
     """How many blocks there are in all stages."""
-    return sum(run.num_blocks for stage in self.stages for run in stage.runs)
+    return sum(
+      group.num_blocks for stage in self.stages for group in stage.groups
+    )
 
-  def stage_blocks(self, number: int) -> Iterator[tuple[str, Blocks, bool]]:
+  def list_blocks(self, number: int) -> Iterator[tuple[str, BlockGroup, bool]]:
     """Yields the blocks of a stage, counted from 1.
 
     Yields:
-      The block's name, its run, and whether it is the run's first.
+      The block's name, its group, and whether it is the group's first.
     """
     position = 0
-    for run in self.stages[number - 1].runs:
-      for index in range(run.num_blocks):
-        yield f's{number}_block_{position}', run, index == 0
+    for group in self.stages[number - 1].groups:
+      for index in range(group.num_blocks):
+        yield f's{number}_block_{position}', group, index == 0
         position += 1
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from coatnet_jax.models.layers import StochasticDepth
-from coatnet_jax.ops.batch_division import divide_batch
+from coatnet_jax.ops.batch_sharding import shard_batch
 from coatnet_jax.ops.rematerialization import KEPT
 
 # What is computed again in the backward pass, to save memory, by name.
@@ -130,11 +130,11 @@ def _apply_block(
 ) -> tuple[jax.Array, Any]:
   """Returns a block's output and its new batch statistics."""
   variables, drop = inputs
-  x = divide_batch(x)
+  x = shard_batch(x)
   if not train:
     return module.apply(variables, x, False), {}
   x, updates = module.apply(variables, x, True, drop, mutable=['batch_stats'])
-  return divide_batch(x), updates.get('batch_stats', {})
+  return shard_batch(x), updates.get('batch_stats', {})
 
 
 def _scan(

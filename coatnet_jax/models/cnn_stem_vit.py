@@ -17,7 +17,7 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.models.image_model import ImageModel
 from coatnet_jax.models.layers import StochasticDepth, Width, drop_branch
 from coatnet_jax.models.norms import BatchNorm, LayerNorm
-from coatnet_jax.ops.batch_division import divide_batch
+from coatnet_jax.ops.batch_sharding import shard_batch
 from coatnet_jax.values import ImageSize, Options, Range
 
 # Of BatchNorm and LayerNorm.
@@ -107,28 +107,28 @@ class CNNStemViT(ImageModel):
     """
     self.check_image_size(images.shape)
     variant = self.variant
-    x = self.stem(images.astype(self.dtype), train)
+    x = self.apply_stem(images.astype(self.dtype), train)
     self.sow_array('s0', x)
     if self.feature_maps:
       return {'s0': x}
 
     x = self.add_positions(x)  # [B, 1+N, width]
     x = nn.Dropout(variant.dropout_rate)(
-      x, deterministic=not self.trains('position_embedding', train)
+      x, deterministic=not self.is_training('position_embedding', train)
     )
     for index in range(variant.depth):
       name = f'block_{index}'
-      trains = self.trains(name, train)
+      trains = self.is_training(name, train)
       x = EncoderBlock(
         num_heads=variant.num_heads,
         mlp_ratio=variant.mlp_ratio,
         dropout_rate=variant.dropout_rate,
         dtype=self.dtype,
         name=name,
-      )(divide_batch(x), trains, self.create_drop(index, trains))
+      )(shard_batch(x), trains, self.create_drop(index, trains))
 
     x = x[:, 0]  # [B, width]
-    x = _layer_norm(jnp.float32, 'head_norm')(x)
+    x = _create_layer_norm(jnp.float32, 'head_norm')(x)
     self.sow_array('pre_logits', x)
     if not self.num_classes:
       return x
@@ -138,7 +138,7 @@ class CNNStemViT(ImageModel):
       name='head_logits',
     )(x)
 
-  def drop_rate(self, index: int) -> float:
+  def compute_drop_rate(self, index: int) -> float:
     """Returns the stochastic-depth rate of a block, counted from 0."""
     return self.stochastic_depth_rate * index / self.variant.depth
 
@@ -146,9 +146,11 @@ class CNNStemViT(ImageModel):
     """Returns what a block drops; None in evaluation, or where nothing is."""
     if not train or not self.stochastic_depth_rate:
       return None
-    return StochasticDepth(self.make_rng('dropout'), self.drop_rate(index))
+    return StochasticDepth(
+      self.make_rng('dropout'), self.compute_drop_rate(index)
+    )
 
-  def stem(self, x: jax.Array, train: bool) -> jax.Array:
+  def apply_stem(self, x: jax.Array, train: bool) -> jax.Array:
     """S0: [B, H, W, C] to [B, H/stride, W/stride, width]."""
     widths = (*self.variant.stem_widths, self.variant.width)
     for index, width in enumerate(widths):
@@ -163,7 +165,7 @@ class CNNStemViT(ImageModel):
       )(x)
       name = f's0_norm_{index}'
       x = BatchNorm(
-        use_running_average=not self.trains(name, train),
+        use_running_average=not self.is_training(name, train),
         momentum=self.batch_norm_momentum,
         epsilon=_NORM_EPSILON,
         dtype=self.dtype,
@@ -232,7 +234,7 @@ class EncoderBlock(nn.Module):
     width = x.shape[-1]
 
     shortcut = x
-    x = _layer_norm(self.dtype, 'attention_norm')(x)
+    x = _create_layer_norm(self.dtype, 'attention_norm')(x)
     x = nn.MultiHeadDotProductAttention(
       self.num_heads,
       dtype=self.dtype,
@@ -243,18 +245,18 @@ class EncoderBlock(nn.Module):
     x = shortcut + drop_branch(dropout(x), drop, 0)
 
     shortcut = x
-    x = _layer_norm(self.dtype, 'ffn_norm')(x)
-    x = self.dense(self.mlp_ratio * width, 'ffn_expand')(x)
+    x = _create_layer_norm(self.dtype, 'ffn_norm')(x)
+    x = self.create_dense(self.mlp_ratio * width, 'ffn_expand')(x)
     x = dropout(nn.gelu(x, approximate=False))
-    x = self.dense(width, 'ffn_shrink')(x)
+    x = self.create_dense(width, 'ffn_shrink')(x)
     return shortcut + drop_branch(dropout(x), drop, 1)
 
-  def dense(self, width: int, name: str) -> nn.Dense:
-    """A product over the channels."""
+  def create_dense(self, width: int, name: str) -> nn.Dense:
+    """Returns a product over the channels."""
     return nn.Dense(
       width, dtype=self.dtype, kernel_init=_ENCODER_INIT, name=name
     )
 
 
-def _layer_norm(dtype: jnp.dtype, name: str) -> LayerNorm:
+def _create_layer_norm(dtype: jnp.dtype, name: str) -> LayerNorm:
   return LayerNorm(epsilon=_NORM_EPSILON, dtype=dtype, name=name)

@@ -10,19 +10,19 @@ import jax
 import jax.numpy as jnp
 
 from coatnet_jax.models import block_sequence
-from coatnet_jax.models.architecture import Blocks
+from coatnet_jax.models.architecture import BlockGroup
 from coatnet_jax.models.compute_options import ComputeOptions
 from coatnet_jax.models.convnext import ConvNeXtBlock
 from coatnet_jax.models.image_model import ImageModel
 from coatnet_jax.models.layers import (
   ACTIVATIONS,
   KERNEL_INITS,
-  Layers,
+  LayerMaker,
   StochasticDepth,
 )
 from coatnet_jax.models.mbconv import MBConvBlock
 from coatnet_jax.models.transformer import EXPANDED_BIAS, TransformerBlock
-from coatnet_jax.ops.batch_division import divide_batch
+from coatnet_jax.ops.batch_sharding import shard_batch
 
 
 class CoAtNet(ImageModel):
@@ -61,21 +61,21 @@ class CoAtNet(ImageModel):
         parameters were not made for.
     """
     self.check_image_size(images.shape)
-    maps = {'s0': self.stem(images.astype(self.dtype), train)}
+    maps = {'s0': self.apply_stem(images.astype(self.dtype), train)}
     self.sow_array('s0', maps['s0'])
     drops = self.create_drops(train)
     for number in range(1, len(self.variant.stages) + 1):
       if self.feature_maps and not set(self.feature_maps) - set(maps):
         break
-      x = self.stage(number, maps[f's{number - 1}'], train, drops)
+      x = self.apply_stage(number, maps[f's{number - 1}'], train, drops)
       maps[f's{number}'] = x
       self.sow_array(f's{number}', x)
 
     if self.feature_maps:
       return {name: maps[name] for name in self.feature_maps}
-    return self.head(x, train)
+    return self.apply_head(x, train)
 
-  def drop_rate(self, index: int) -> float:
+  def compute_drop_rate(self, index: int) -> float:
     """Returns the stochastic-depth rate of a block, counted from 0."""
     return self.stochastic_depth_rate * index / self.variant.num_blocks
 
@@ -86,11 +86,13 @@ class CoAtNet(ImageModel):
       return itertools.repeat(None)
     key = self.make_rng('dropout')
     return (
-      StochasticDepth(jax.random.fold_in(key, index), self.drop_rate(index))
+      StochasticDepth(
+        key=jax.random.fold_in(key, index), rate=self.compute_drop_rate(index)
+      )
       for index in range(self.variant.num_blocks)
     )
 
-  def stage(
+  def apply_stage(
     self,
     number: int,
     x: jax.Array,
@@ -105,22 +107,22 @@ class CoAtNet(ImageModel):
       EXPANDED_BIAS
     )
     if plainly or creates:
-      for name, options in self.stage_blocks(number):
-        drop, trains = next(drops), self.trains(name, train)
-        x = self.block(**options, name=name)(
-          divide_batch(x), trains, drop if trains else None
+      for name, options in self.list_block_arguments(number):
+        drop, trains = next(drops), self.is_training(name, train)
+        x = self.create_block(**options, name=name)(
+          shard_batch(x), trains, drop if trains else None
         )
-      return divide_batch(x)
+      return shard_batch(x)
 
     blocks = [
       block_sequence.Block(
         name=name,
-        module=self.block(**options, parent=None),
-        drop=drop if self.trains(name, train) else None,
-        expands=options['run'].kind == 'mbconv',
+        module=self.create_block(**options, parent=None),
+        drop=drop if self.is_training(name, train) else None,
+        expands=options['group'].kind == 'mbconv',
         frozen=name in self.frozen,
       )
-      for (name, options), drop in zip(self.stage_blocks(number), drops)
+      for (name, options), drop in zip(self.list_block_arguments(number), drops)
     ]
     variables = {
       block.name: {
@@ -143,18 +145,20 @@ class CoAtNet(ImageModel):
         self.put_variable('batch_stats', name, stats)
     return x
 
-  def stage_blocks(self, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields name and arguments of `block` of a stage's blocks."""
+  def list_block_arguments(
+    self, number: int
+  ) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields each block's name, and the arguments of `create_block` for it."""
     stride = self.variant.stages[number - 1].stride
-    for name, run, first in self.variant.stage_blocks(number):
-      yield name, {'run': run, 'stride': stride, 'first': first}
+    for name, group, first in self.variant.list_blocks(number):
+      yield name, {'group': group, 'stride': stride, 'first': first}
       stride = 1
 
-  def layers(self, kind: str) -> Layers:
-    """Makes the layers of the stem ('stem'), a kind of block or the 'head'."""
+  def create_maker(self, kind: str) -> LayerMaker:
+    """Returns what makes the layers of 'stem', 'head' or a kind of block."""
     inits = KERNEL_INITS[self.variant.kernel_init]
     by_kind = {'transformer': inits.transformer, 'head': inits.head}
-    return Layers(
+    return LayerMaker(
       dtype=self.dtype,
       attention=self.compute.attention,
       kernel_init=by_kind.get(kind, inits.convolution),
@@ -163,12 +167,12 @@ class CoAtNet(ImageModel):
       batch_norm_group_size=self.compute.batch_norm_group_size,
     )
 
-  def stem(self, x: jax.Array, train: bool) -> jax.Array:
+  def apply_stem(self, x: jax.Array, train: bool) -> jax.Array:
     """S0: [B, H, W, C] to [B, H/stride, W/stride, width]."""
-    layers, options = self.layers('stem'), self.variant.stem
+    maker, options = self.create_maker('stem'), self.variant.stem
     last = len(options.widths) - 1
     for index, width in enumerate(options.widths):
-      x = layers.conv(
+      x = maker.conv(
         width,
         kernel_size=options.kernel_size,
         stride=1 if index else options.stride,
@@ -178,47 +182,47 @@ class CoAtNet(ImageModel):
       if index < last:
         # Most stems have one norm; it has no number.
         name = f's0_norm_{index}' if index else 's0_norm'
-        x = layers.norm(
+        x = maker.norm(
           options.norm,
           options.norm_epsilon,
-          train=self.trains(name, train),
+          train=self.is_training(name, train),
           name=name,
         )(x)
         x = ACTIVATIONS[options.activation](x)
     return x
 
-  def block(
-    self, run: Blocks, stride: int, first: bool, **module: Any
+  def create_block(
+    self, group: BlockGroup, stride: int, first: bool, **module: Any
   ) -> nn.Module:
     """Returns the module of one block, with a name or without a parent."""
     block, options = {
       'mbconv': (MBConvBlock, self.variant.mbconv),
       'transformer': (TransformerBlock, self.variant.transformer),
       'convnext': (ConvNeXtBlock, self.variant.convnext),
-    }[run.kind]
+    }[group.kind]
     return block(
-      width=run.width,
+      width=group.width,
       stride=stride,
       first=first,
       options=options,
-      layers=self.layers(run.kind),
+      maker=self.create_maker(group.kind),
       **module,
     )
 
-  def head(self, x: jax.Array, train: bool) -> jax.Array:
+  def apply_head(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps the last map to logits [B, num_classes] float32.
 
     Or, without classes, to its mean [B, width] float32.
     """
-    options, layers = self.variant.head, self.layers('head')
+    options, maker = self.variant.head, self.create_maker('head')
 
     def norm(x):
       if options.norm == 'none':
         return x
-      return layers.norm(
+      return maker.norm(
         options.norm,
         options.norm_epsilon,
-        train=self.trains('head_norm', train),
+        train=self.is_training('head_norm', train),
         name='head_norm',
       )(x)
 
@@ -229,10 +233,10 @@ class CoAtNet(ImageModel):
     else:
       x = norm(x.mean((1, 2), dtype=jnp.float32))
     if options.pre_logits:
-      x = jnp.tanh(layers.dense(x.shape[-1], name='head_pre_logits')(x))
+      x = jnp.tanh(maker.dense(x.shape[-1], name='head_pre_logits')(x))
     self.sow_array('pre_logits', x)
     # In float32 whatever the compute dtype: close logits would tie.
-    float32 = dataclasses.replace(layers, dtype=jnp.float32)
+    float32 = dataclasses.replace(maker, dtype=jnp.float32)
     return float32.dense(
       self.num_classes,
       use_bias=options.use_bias,

@@ -14,7 +14,7 @@ from coatnet_jax.models.layers import (
   POOLS,
   SHORTCUT_PROJECTIONS,
   Epsilon,
-  Layers,
+  LayerMaker,
   LayerScale,
   LayerScaleInit,
   Shortcut,
@@ -75,14 +75,14 @@ class ConvNeXtBlock(nn.Module):
     stride: stride of both axes.
     first: whether it is the first of a run of equal blocks.
     options: what the block is made of.
-    layers: maker of the layers.
+    maker: maker of the layers.
   """
 
   width: int
   stride: int
   first: bool
   options: ConvNeXtOptions
-  layers: Layers
+  maker: LayerMaker
 
   @nn.compact
   def __call__(
@@ -93,33 +93,33 @@ class ConvNeXtBlock(nn.Module):
     Raises:
       UserError: the width is no multiple of C.
     """
-    layers, options = self.layers, self.options
+    maker, options = self.maker, self.options
     if self.width % x.shape[-1]:
       raise UserError(
         f'A ConvNeXt block cannot go from {x.shape[-1]} to {self.width}'
         ' channels: each channel is convolved with a whole number of kernels.'
       )
     shortcut = Shortcut(
-      self.width, self.stride, self.first, options, layers, name='shortcut'
+      self.width, self.stride, self.first, options, maker, name='shortcut'
     )(x)
 
     if options.stride_in == 'pool':
       x = pool(x, options.branch_pool, self.stride)
     # width / C kernels for each channel.
     x = jnp.repeat(x, self.width // x.shape[-1], axis=-1)
-    depthwise = layers.depthwise_conv(
+    depthwise = maker.depthwise_conv(
       kernel_size=options.kernel_size,
       stride=self.stride if options.stride_in == 'depthwise' else 1,
       use_bias=True,
       name='depthwise',
     )
     x = keep(depthwise(x))
-    x = layers.norm(
+    x = maker.norm(
       options.norm, options.norm_epsilon, train=train, name='norm'
     )(x)
     hidden_width = options.expansion_ratio * self.width
-    x = keep(layers.dense(hidden_width, name='ffn_expand')(x))
+    x = keep(maker.dense(hidden_width, name='ffn_expand')(x))
     x = ACTIVATIONS[options.activation](x)
-    x = layers.dense(self.width, name='ffn_shrink')(x)
+    x = maker.dense(self.width, name='ffn_shrink')(x)
     x = LayerScale(options.layer_scale, name='layer_scale')(x)
     return shortcut + drop_branch(x, drop)

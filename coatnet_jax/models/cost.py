@@ -44,7 +44,7 @@ def count_parameters(
   Raises:
     UserError: a size that the model does not take.
   """
-  images = _one_image(image_size, in_channels)
+  images = _create_image(image_size, in_channels)
   _, variables = jax.eval_shape(_init_with_output(model), images)
   return _count_parameters(variables)
 
@@ -86,7 +86,7 @@ def count_cost(
     model = model.clone(
       compute=dataclasses.replace(model.compute, attention='reference')
     )
-  images = _one_image(image_size, in_channels)
+  images = _create_image(image_size, in_channels)
   program, (_, variables) = jax.make_jaxpr(
     _init_with_output(model), return_shape=True
   )(images)
@@ -96,7 +96,7 @@ def count_cost(
   )
 
 
-def _one_image(image_size, in_channels):
+def _create_image(image_size, in_channels):
   return jax.ShapeDtypeStruct((1, *image_size, in_channels), jnp.float32)
 
 
@@ -157,7 +157,7 @@ def _count_equation(equation, inputs):
       # The first operand says which branch is taken.
       return max(
         count_program_multiply_adds(branch, inputs[1:])
-        for branch in _called_programs(equation)
+        for branch in _list_called_programs(equation)
       )
     case 'scan':
       inputs = _vary_carry(equation, inputs)
@@ -170,7 +170,7 @@ def _count_equation(equation, inputs):
     case _:
       times = 1
   total = 0
-  for program in _called_programs(equation):
+  for program in _list_called_programs(equation):
     aligned = len(program.invars) == len(inputs)
     total += count_program_multiply_adds(program, inputs if aligned else None)
   if total and equation.primitive.name in _TIMES_UNKNOWN:
@@ -189,7 +189,7 @@ def _vary_carry(equation, inputs):
   carried and what is stacked. Only what is sliced or stacked has an axis more
   outside than inside.
   """
-  (body,) = _called_programs(equation)
+  (body,) = _list_called_programs(equation)
   num_sliced = sum(
     outer.aval.ndim != inner.aval.ndim
     for outer, inner in zip(equation.invars, body.invars)
@@ -223,7 +223,7 @@ def _count_convolution(equation):
   return equation.outvars[0].aval.size * window
 
 
-def _called_programs(equation) -> Iterator[core.Jaxpr]:
+def _list_called_programs(equation) -> Iterator[core.Jaxpr]:
   """Yields the programs among an operation's parameters."""
   for leaf in jax.tree.leaves(list(equation.params.values())):
     if isinstance(leaf, core.ClosedJaxpr):

@@ -50,7 +50,7 @@ def create_model(
 
   Args:
     name: one of `list_variants()`, or 'coatnet' for one made from arguments:
-      those of `variants.custom_coatnet`, as overrides.
+      those of `variants.create_custom_variant`, as overrides.
     num_classes: width of the logits; 0 for pooled features instead.
     stochastic_depth_rate: probability, in training, of dropping the residual
       branch of the block after the last; grows linearly from 0 at the first.
@@ -87,8 +87,8 @@ def create_model(
       the variant.
   """
   if name == variants.CUSTOM:
-    check_names('', overrides, _parameters(variants.custom_coatnet))
-    variant = variants.custom_coatnet(**overrides)
+    check_names('', overrides, _parameters(variants.create_custom_variant))
+    variant = variants.create_custom_variant(**overrides)
   else:
     variant = variants.get_variant(name)
     variant = replace(variant, overrides, others=_parameters(create_model))

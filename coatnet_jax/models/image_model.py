@@ -59,7 +59,7 @@ class ImageModel(nn.Module):
         ' of its strides.'
       )
 
-  def trains(self, name: str, train: bool) -> bool:
+  def is_training(self, name: str, train: bool) -> bool:
     """Returns whether a part of the model is computed as in training."""
     return train and name not in self.frozen
 

@@ -53,7 +53,7 @@ class KernelInits:
   head: nn.initializers.Initializer
 
 
-def _everywhere(init: nn.initializers.Initializer) -> KernelInits:
+def _use_everywhere(init: nn.initializers.Initializer) -> KernelInits:
   return KernelInits(
     convolution=init, depthwise=init, transformer=init, head=init
   )
@@ -62,8 +62,8 @@ def _everywhere(init: nn.initializers.Initializer) -> KernelInits:
 # By name, as `Variant.kernel_init`.
 KERNEL_INITS = types.MappingProxyType(
   {
-    'normal_0.02': _everywhere(nn.initializers.normal(0.02)),
-    'lecun_normal': _everywhere(nn.initializers.lecun_normal()),
+    'normal_0.02': _use_everywhere(nn.initializers.normal(0.02)),
+    'lecun_normal': _use_everywhere(nn.initializers.lecun_normal()),
     # What timm trained its CoAtNets from ('vit_eff').
     'timm': KernelInits(
       convolution=nn.initializers.variance_scaling(2, 'fan_out', 'normal'),
@@ -77,7 +77,7 @@ KERNEL_INITS = types.MappingProxyType(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Layers:
+class LayerMaker:
   """Makes layers that share what a model decides once.
 
   Attributes:
@@ -253,20 +253,20 @@ class SqueezeExcite(nn.Module):
   Attributes:
     width: number of channels of the squeezed layer.
     activation: activation after the squeezed layer, one of `ACTIVATIONS`.
-    layers: maker of the layers.
+    maker: maker of the layers.
   """
 
   width: int
   activation: str
-  layers: Layers
+  maker: LayerMaker
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, H, W, C] to the same."""
     gate = x.mean((1, 2), keepdims=True)  # [B, 1, 1, C]
-    gate = self.layers.dense(self.width, name='squeeze')(gate)
+    gate = self.maker.dense(self.width, name='squeeze')(gate)
     gate = ACTIVATIONS[self.activation](gate)
-    gate = self.layers.dense(x.shape[-1], name='excite')(gate)
+    gate = self.maker.dense(x.shape[-1], name='excite')(gate)
     return x * nn.sigmoid(gate)
 
 
@@ -351,14 +351,14 @@ class Shortcut(nn.Module):
     stride: stride of the block.
     first: whether the block is the first of a run of equal blocks.
     options: choices of the block.
-    layers: maker of the layers.
+    maker: maker of the layers.
   """
 
   width: int
   stride: int
   first: bool
   options: ShortcutOptions
-  layers: Layers
+  maker: LayerMaker
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -368,7 +368,7 @@ class Shortcut(nn.Module):
     always = self.first and options.shortcut_projection == 'first_block'
     if x.shape[-1] == self.width and not always:
       return x
-    return self.layers.dense(
+    return self.maker.dense(
       self.width, use_bias=options.shortcut_bias, name='project'
     )(x)
 

@@ -12,7 +12,7 @@ from coatnet_jax.models.layers import (
   POOLS,
   SHORTCUT_PROJECTIONS,
   Epsilon,
-  Layers,
+  LayerMaker,
   Shortcut,
   SqueezeExcite,
   StochasticDepth,
@@ -73,17 +73,17 @@ class MBConvOptions(Options, section='mbconv'):
     'width_changes'
   )
 
-  def hidden_width(self, in_width: int, width: int) -> int:
+  def compute_hidden_width(self, in_width: int, width: int) -> int:
     """Returns the channels between the 1x1 convolutions."""
     basis = {'output': width, 'input': in_width}
     return self.expansion_ratio * basis[self.expand_from]
 
-  def squeezed_width(self, in_width: int, width: int) -> int:
+  def compute_squeezed_width(self, in_width: int, width: int) -> int:
     """Returns the channels of the squeezed layer."""
     basis = {
       'output': width,
       'input': in_width,
-      'expanded': self.hidden_width(in_width, width),
+      'expanded': self.compute_hidden_width(in_width, width),
     }
     exact = self.se_ratio * basis[self.se_basis]
     if self.se_multiple_of == 1:
@@ -102,27 +102,27 @@ class MBConvBlock(nn.Module):
     stride: stride of both axes.
     first: whether it is the first of a run of equal blocks.
     options: what the block is made of.
-    layers: maker of the layers.
+    maker: maker of the layers.
   """
 
   width: int
   stride: int
   first: bool
   options: MBConvOptions
-  layers: Layers
+  maker: LayerMaker
 
   @nn.compact
   def __call__(
     self, x: jax.Array, train: bool, drop: StochasticDepth | None = None
   ) -> jax.Array:
     """Maps [B, H, W, C] to [B, H/stride, W/stride, width]."""
-    layers, options = self.layers, self.options
-    hidden_width = options.hidden_width(x.shape[-1], self.width)
-    squeezed_width = options.squeezed_width(x.shape[-1], self.width)
+    maker, options = self.maker, self.options
+    hidden_width = options.compute_hidden_width(x.shape[-1], self.width)
+    squeezed_width = options.compute_squeezed_width(x.shape[-1], self.width)
     activation = ACTIVATIONS[options.activation]
 
     def norm(x, name):
-      return layers.norm(
+      return maker.norm(
         options.norm, options.norm_epsilon, train=train, name=name
       )(x)
 
@@ -133,11 +133,11 @@ class MBConvBlock(nn.Module):
       if not options.se_ratio or options.se_position != position:
         return x
       return SqueezeExcite(
-        squeezed_width, options.se_activation, layers, name='se'
+        squeezed_width, options.se_activation, maker, name='se'
       )(x)
 
     shortcut = Shortcut(
-      self.width, self.stride, self.first, options, layers, name='shortcut'
+      self.width, self.stride, self.first, options, maker, name='shortcut'
     )(x)
 
     x = norm(x, 'pre_norm')
@@ -145,14 +145,14 @@ class MBConvBlock(nn.Module):
     x = pool(x, options.branch_pool, stride_in('pool'))
     # A strided 1x1 convolution reads one position of each window.
     x = x[:, :: stride_in('expand'), :: stride_in('expand')]
-    x = keep(layers.dense(hidden_width, use_bias=False, name='expand')(x))
+    x = keep(maker.dense(hidden_width, use_bias=False, name='expand')(x))
     x = activation(norm(x, 'expand_norm'))
-    depthwise = layers.depthwise_conv(
+    depthwise = maker.depthwise_conv(
       stride=stride_in('depthwise'), name='depthwise'
     )
     x = keep(depthwise(x))
     x = squeeze_excite(x, 'before_norm')
     x = activation(norm(x, 'depthwise_norm'))
     x = squeeze_excite(x, 'after_activation')
-    x = layers.dense(self.width, use_bias=options.shrink_bias, name='shrink')(x)
+    x = maker.dense(self.width, use_bias=options.shrink_bias, name='shrink')(x)
     return shortcut + drop_branch(x, drop)

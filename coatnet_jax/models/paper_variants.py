@@ -9,7 +9,7 @@ import dataclasses
 import types
 
 from coatnet_jax.models.architecture import (
-  Blocks,
+  BlockGroup,
   HeadOptions,
   Stage,
   StemOptions,
@@ -60,10 +60,10 @@ def create_stages(num_blocks, widths, *, s3_mbconv=None):
     s3_mbconv: (number, width) of the MBConv blocks that open S3, if any.
   """
   kinds = ('mbconv', 'mbconv', 'transformer', 'transformer')
-  runs = [(Blocks(*run),) for run in zip(kinds, num_blocks, widths)]
+  groups = [(BlockGroup(*group),) for group in zip(kinds, num_blocks, widths)]
   if s3_mbconv:
-    runs[2] = (Blocks('mbconv', *s3_mbconv), *runs[2])
-  return tuple(Stage(r) for r in runs)
+    groups[2] = (BlockGroup('mbconv', *s3_mbconv), *groups[2])
+  return tuple(map(Stage, groups))
 
 
 def _paper(stem_width, num_blocks, widths, *, s3_mbconv=None, head_dim=32):
@@ -81,7 +81,7 @@ def _small(image_size, stem_width, strides, num_blocks, widths):
   return Variant(
     stem=StemOptions(widths=(stem_width, stem_width)),
     stages=tuple(
-      Stage((Blocks(kind, number, width),), stride)
+      Stage((BlockGroup(kind, number, width),), stride)
       for kind, number, width, stride in zip(kinds, num_blocks, widths, strides)
     ),
     head=HeadOptions(pre_logits=False),
@@ -90,7 +90,7 @@ def _small(image_size, stem_width, strides, num_blocks, widths):
   )
 
 
-def with_layout(variant: Variant, layout: str) -> Variant:
+def replace_layout(variant: Variant, layout: str) -> Variant:
   """Returns a variant with other kinds of blocks, as in the paper's 2.2.
 
   Args:
@@ -101,20 +101,21 @@ def with_layout(variant: Variant, layout: str) -> Variant:
     variant,
     stages=tuple(
       dataclasses.replace(
-        stage, runs=(dataclasses.replace(stage.runs[0], kind=_KINDS[letter]),)
+        stage,
+        groups=(dataclasses.replace(stage.groups[0], kind=_KINDS[letter]),),
       )
       for stage, letter in zip(variant.stages, layout, strict=True)
     ),
   )
 
 
-def _with_depths(variant, num_blocks):
+def _replace_depths(variant, num_blocks):
   """Returns a variant with other numbers of blocks in its stages."""
   return dataclasses.replace(
     variant,
     stages=tuple(
       dataclasses.replace(
-        stage, runs=(dataclasses.replace(stage.runs[0], num_blocks=number),)
+        stage, groups=(dataclasses.replace(stage.groups[0], num_blocks=number),)
       )
       for stage, number in zip(variant.stages, num_blocks, strict=True)
     ),
@@ -129,7 +130,7 @@ _FAMILY['coatnet_6_d3072'] = dataclasses.replace(
   _FAMILY['coatnet_6'],
   stages=(
     *_FAMILY['coatnet_6'].stages[:3],
-    Stage((Blocks('transformer', 2, 3072),)),
+    Stage((BlockGroup('transformer', 2, 3072),)),
   ),
 )
 
@@ -138,7 +139,7 @@ _UNMIXED = [f'coatnet_{number}' for number in range(6)]
 
 # Section 2.2: S1 to S4 convolutions or attention, S0 always convolutions.
 _LAYOUTS = {
-  f'{name}_{layout}': with_layout(_FAMILY[name], layout)
+  f'{name}_{layout}': replace_layout(_FAMILY[name], layout)
   for name in _UNMIXED
   for layout in ('cccc', 'ccct', 'cctt', 'cttt')
 }
@@ -148,7 +149,7 @@ _LAYOUTS = {
 _VIT_REL = {
   'vit_rel': Variant(
     stem=StemOptions(widths=(384,), kernel_size=16, stride=16, use_bias=True),
-    stages=(Stage((Blocks('transformer', 14, 384),), stride=1),),
+    stages=(Stage((BlockGroup('transformer', 14, 384),), stride=1),),
   )
 }
 
@@ -163,7 +164,7 @@ _ABLATIONS = {
 }
 # Table 7: blocks moved between S2 and S3.
 _SPLITS = {
-  f'{name}_s2_{s2}_s3_{s3}': _with_depths(_FAMILY[name], (2, s2, s3, 2))
+  f'{name}_s2_{s2}_s3_{s3}': _replace_depths(_FAMILY[name], (2, s2, s3, 2))
   for name, s2, s3 in (
     ('coatnet_2', 2, 18),
     ('coatnet_2', 8, 12),
@@ -183,7 +184,7 @@ _SMALL = {
     64, 24, (1, 2, 1, 2), (2, 3, 3, 1), (32, 64, 128, 256)
   ),
   **{
-    f'coatnet_micro_{layout}': with_layout(_MICRO, layout)
+    f'coatnet_micro_{layout}': replace_layout(_MICRO, layout)
     for layout in ('cccc', 'ccct', 'cctt', 'cttt')
   },
   'coatnet_micro_no_relative_attention': replace(
@@ -193,7 +194,7 @@ _SMALL = {
   'vit_rel_micro': dataclasses.replace(
     _MICRO,
     stem=StemOptions(widths=(64,), kernel_size=4, stride=4, use_bias=True),
-    stages=(Stage((Blocks('transformer', 5, 64),), stride=1),),
+    stages=(Stage((BlockGroup('transformer', 5, 64),), stride=1),),
   ),
 }
 

@@ -6,7 +6,7 @@ the paper, and no weights of them exist. `test_coatnet` is for tests.
 """
 
 from coatnet_jax.models.architecture import (
-  Blocks,
+  BlockGroup,
   HeadOptions,
   Stage,
   StemOptions,
@@ -171,8 +171,12 @@ VARIANTS = {
     {
       'stages': (
         *_NANO_CC.stages[:2],
-        Stage((Blocks('mbconv', 1, 256), Blocks('transformer', 5, 256))),
-        Stage((Blocks('mbconv', 1, 512), Blocks('transformer', 2, 512))),
+        Stage(
+          (BlockGroup('mbconv', 1, 256), BlockGroup('transformer', 5, 256))
+        ),
+        Stage(
+          (BlockGroup('mbconv', 1, 512), BlockGroup('transformer', 2, 512))
+        ),
       )
     },
   ),
@@ -181,8 +185,8 @@ VARIANTS = {
       widths=(32, 64), norm='layer', norm_epsilon=1e-6, activation='gelu'
     ),
     stages=(
-      Stage((Blocks('convnext', 3, 64),)),
-      Stage((Blocks('convnext', 4, 128),)),
+      Stage((BlockGroup('convnext', 3, 64),)),
+      Stage((BlockGroup('convnext', 4, 128),)),
       *create_stages((3, 4, 6, 3), _NANO)[2:],
     ),
     transformer=_RW_TRANSFORMER,

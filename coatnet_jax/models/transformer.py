@@ -15,7 +15,7 @@ from coatnet_jax.models.layers import (
   POOLS,
   SHORTCUT_PROJECTIONS,
   Epsilon,
-  Layers,
+  LayerMaker,
   LayerScale,
   LayerScaleInit,
   Shortcut,
@@ -118,13 +118,13 @@ class RelativeAttention(nn.Module):
     width: number of output channels.
     num_heads: number of attention heads.
     options: what the block is made of.
-    layers: maker of the layers; the softmax is float32.
+    maker: maker of the layers; the softmax is float32.
   """
 
   width: int
   num_heads: int
   options: TransformerOptions
-  layers: Layers
+  maker: LayerMaker
 
   @nn.compact
   def __call__(
@@ -146,19 +146,19 @@ class RelativeAttention(nn.Module):
     Raises:
       UserError: the table was initialised for another grid.
     """
-    options, layers = self.options, self.layers
+    options, maker = self.options, self.maker
     q, k, v = QKVProjection(
-      self.num_heads, options.head_dim, options.qkv_bias, layers, name='qkv'
+      self.num_heads, options.head_dim, options.qkv_bias, maker, name='qkv'
     )(x)
     bias = self.bias_table(grid, train, key)
     if not train:
       bias = self.expanded_bias(bias, grid)
     x = relative_attention(
-      q, k, v, bias, grid=grid, implementation=layers.attention
+      q, k, v, bias, grid=grid, implementation=maker.attention
     )
     x = x.reshape(*x.shape[:2], -1)  # [B, N, heads * head_dim]
     return keep(
-      layers.dense(self.width, use_bias=options.out_bias, name='out')(x)
+      maker.dense(self.width, use_bias=options.out_bias, name='out')(x)
     )
 
   def bias_table(
@@ -173,7 +173,7 @@ class RelativeAttention(nn.Module):
         num_heads=self.num_heads,
         hidden_width=self.options.relative_position_mlp_width,
         dropout_rate=self.options.relative_position_mlp_dropout,
-        kernel_init=self.layers.kernel_init,
+        kernel_init=self.maker.kernel_init,
         name='relative_position_mlp',
       )(grid, train, key)
     table = self.table_parameter(grid)
@@ -220,24 +220,24 @@ class QKVProjection(nn.Module):
     num_heads: number of attention heads.
     head_dim: channels of a head.
     use_bias: whether there are biases.
-    layers: maker of the layers; how kernels start, and the compute dtype.
+    maker: maker of the layers; how kernels start, and the compute dtype.
   """
 
   num_heads: int
   head_dim: int
   use_bias: bool
-  layers: Layers
+  maker: LayerMaker
 
   @nn.compact
   def __call__(self, x: jax.Array) -> list[jax.Array]:
     """Maps [B, N, C] to three arrays [B, N, heads, head_dim]."""
-    x = x.astype(self.layers.dtype)
+    x = x.astype(self.maker.dtype)
     in_width, width = x.shape[-1], self.num_heads * self.head_dim
     heads = (3, self.num_heads, self.head_dim)
 
     def init_kernel(key, shape):
       # As of one product.
-      return self.layers.kernel_init(key, (in_width, 3 * width)).reshape(shape)
+      return self.maker.kernel_init(key, (in_width, 3 * width)).reshape(shape)
 
     kernels = self.param('kernel', init_kernel, (in_width, *heads))
     kernels = kernels.reshape(in_width, 3, width).astype(x.dtype)
@@ -296,26 +296,26 @@ class TransformerBlock(nn.Module):
     stride: stride of both axes.
     first: whether it is the first of a run of equal blocks.
     options: what the block is made of.
-    layers: maker of the layers.
+    maker: maker of the layers.
   """
 
   width: int
   stride: int
   first: bool
   options: TransformerOptions
-  layers: Layers
+  maker: LayerMaker
 
   @nn.compact
   def __call__(
     self, x: jax.Array, train: bool, drop: StochasticDepth | None = None
   ) -> jax.Array:
     """Maps [B, H, W, C] to [B, H/stride, W/stride, width]."""
-    layers, options = self.layers, self.options
+    maker, options = self.maker, self.options
     batch = x.shape[0]
     grid = tuple(length // self.stride for length in x.shape[1:3])
 
     def norm(x, name):
-      return layers.norm(
+      return maker.norm(
         options.norm, options.norm_epsilon, train=train, name=name
       )(x)
 
@@ -330,12 +330,12 @@ class TransformerBlock(nn.Module):
     if self.stride == 1:
       x = to_tokens(x)
     shortcut = Shortcut(
-      self.width, self.stride, self.first, options, layers, name='shortcut'
+      self.width, self.stride, self.first, options, maker, name='shortcut'
     )(x)
     num_heads = options.resolve_num_heads(x.shape[-1], self.width)
     x = pool(norm(x, 'attention_norm'), options.branch_pool, self.stride)
     x = RelativeAttention(
-      self.width, num_heads, options, layers, name='attention'
+      self.width, num_heads, options, maker, name='attention'
     )(to_tokens(x), grid, train, None if drop is None else drop.key)
     x = to_tokens(shortcut) + drop_branch(
       scale(x, 'attention_layer_scale'), drop, 0
@@ -345,13 +345,9 @@ class TransformerBlock(nn.Module):
     hidden_width = options.expansion_ratio * self.width
     x = norm(x, 'ffn_norm')
     x = keep(
-      layers.dense(hidden_width, use_bias=options.ffn_bias, name='ffn_expand')(
-        x
-      )
+      maker.dense(hidden_width, use_bias=options.ffn_bias, name='ffn_expand')(x)
     )
     x = ACTIVATIONS[options.activation](x)
-    x = layers.dense(self.width, use_bias=options.ffn_bias, name='ffn_shrink')(
-      x
-    )
+    x = maker.dense(self.width, use_bias=options.ffn_bias, name='ffn_shrink')(x)
     x = shortcut + drop_branch(scale(x, 'ffn_layer_scale'), drop, 1)
     return x.reshape(batch, *grid, -1)  # [B, H/stride, W/stride, width]

@@ -12,7 +12,7 @@ from coatnet_jax.models import (
   timm_variants,
 )
 from coatnet_jax.models.architecture import (
-  Blocks,
+  BlockGroup,
   Stage,
   StemOptions,
   Variant,
@@ -28,7 +28,7 @@ VARIANTS: dict[str, Variant | CNNStemViTVariant] = {
   **timm_variants.VARIANTS,
   **keras_cv_variants.VARIANTS,
 }
-# The name of an architecture made from arguments: `custom_coatnet`.
+# The name of an architecture made from arguments: `create_custom_variant`.
 CUSTOM = 'coatnet'
 _KINDS = {'C': 'mbconv', 'T': 'transformer'}
 _Number = Annotated[int, Range(at_least=1, at_most=10_000)]
@@ -57,7 +57,7 @@ def get_variant(name: str) -> Variant | CNNStemViTVariant:
 
 
 @checked
-def custom_coatnet(
+def create_custom_variant(
   *,
   img_size: ImageSize,
   in_channels: Width,
@@ -95,20 +95,20 @@ def custom_coatnet(
       f'block_types is {block_types!r}; it must be 4 values, each one of'
       f' {", ".join(_KINDS)}.'
     )
-  runs = [
-    (Blocks(_KINDS[block_type], number, width),)
+  groups = [
+    (BlockGroup(_KINDS[block_type], number, width),)
     for block_type, number, width in zip(
       block_types, num_blocks[1:], channels[1:]
     )
   ]
   if scaled_num_blocks is not None:
-    runs[2] = tuple(
-      Blocks(*run)
-      for run in zip(_KINDS.values(), scaled_num_blocks, scaled_channels)
+    groups[2] = tuple(
+      BlockGroup(*group)
+      for group in zip(_KINDS.values(), scaled_num_blocks, scaled_channels)
     )
   return Variant(
     stem=StemOptions(widths=(channels[0],) * num_blocks[0]),
-    stages=tuple(Stage(run) for run in runs),
+    stages=tuple(map(Stage, groups)),
     transformer=TransformerOptions(num_heads=num_heads),
     image_size=tuple(img_size),
     in_channels=in_channels,

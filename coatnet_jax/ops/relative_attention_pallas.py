@@ -17,7 +17,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
-from coatnet_jax.ops.batch_division import (
+from coatnet_jax.ops.batch_sharding import (
   HEADS_AXIS,
   find_batch_axes,
   list_free_axes,

@@ -33,8 +33,8 @@ KINDS = (
 # The first pattern found in a name decides.
 _STAGE_PATTERNS = (
   (r'/(s[0-4])_', None),
-  (r'/CoAtNet\.stem/', 's0'),
-  (r'/head_|/CoAtNet\.head/', 'head'),
+  (r'/CoAtNet\.apply_stem/', 's0'),
+  (r'/head_|/CoAtNet\.apply_head/', 'head'),
   # Between the stem and the first block: images in the compute dtype.
   (r'jvp\(CoAtNet\)', 'input'),
   (r'jvp\(', 'loss'),

@@ -8,7 +8,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from coatnet_jax import config_flag
-from coatnet_jax.data.image_source import ImageSource, count_of
+from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.data.known_datasets import get_known_dataset
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.errors import UserError
@@ -22,8 +22,8 @@ class PlannedSource(ImageSource):
     """Takes what is known of the data set."""
     self.class_names = tuple(str(index) for index in range(num_classes))
     self.description = (
-      f'{name}: {count_of(num_examples, "image")},'
-      f' {count_of(num_classes, "class")}'
+      f'{name}: {format_count(num_examples, "image")},'
+      f' {format_count(num_classes, "class")}'
     )
     self._num_examples = num_examples
 

@@ -274,7 +274,7 @@ def _match_kernel(instruction, bundles):
     call
     for call in bundles
     if f'/{call.name}/' in f'/{instruction.op_name}/'
-    and [(_short_dtype(t), shape) for t, shape in call.results] == results
+    and [(_shorten_dtype(t), shape) for t, shape in call.results] == results
   ]
   if len({(c.steps, c.fetched_bytes, bundles[c]) for c in found}) != 1:
     raise ValueError(
@@ -284,7 +284,7 @@ def _match_kernel(instruction, bundles):
   return found[0]
 
 
-def _short_dtype(name):
+def _shorten_dtype(name):
   """Returns the compiler's name of a NumPy type: 'bf16' of 'bfloat16'."""
   for long, short in (('bfloat', 'bf'), ('float', 'f'), ('uint', 'u')):
     if name.startswith(long):

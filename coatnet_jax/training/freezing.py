@@ -161,9 +161,9 @@ def find_frozen_modules(
     patterns: regular expressions, as `compute_frozen_mask` takes them.
   """
   mask = compute_frozen_mask(params, patterns)
-  return tuple(name for name, part in mask.items() if _all_leaves(part))
+  return tuple(name for name, part in mask.items() if _is_all_frozen(part))
 
 
-def _all_leaves(mask: Any) -> bool:
+def _is_all_frozen(mask: Any) -> bool:
   leaves = jax.tree.leaves(mask)
   return bool(leaves) and all(leaves)

@@ -23,7 +23,7 @@ from coatnet_jax.values import (
 )
 
 
-def _lamb(
+def _create_lamb(
   learning_rate: optax.Schedule,
   *,
   b1: float,
@@ -47,7 +47,7 @@ def _lamb(
 
 
 # name -> function of (learning_rate, b1, b2, eps, weight_decay, mask).
-OPTIMIZERS = {'adamw': optax.adamw, 'lamb': _lamb}
+OPTIMIZERS = {'adamw': optax.adamw, 'lamb': _create_lamb}
 
 # (pattern, whether it decays). A parameter is named by its path, as in
 # 's1_block_0/mbconv/expand/kernel'; the first pattern that `re.search` finds

@@ -92,10 +92,10 @@ def _number_blocks(variant: Variant) -> dict[str, tuple[str, str]]:
   blocks = {}
   stack = position = 0
   for number in range(1, len(variant.stages) + 1):
-    for name, run, first in variant.stage_blocks(number):
+    for name, group, first in variant.list_blocks(number):
       # A stack is of one kind: S3 of CoAtNet-6 and -7 is two.
       stack, position = (stack + 1, 1) if first else (stack, position + 1)
-      blocks[name] = run.kind, f'stack_{stack}_block_{position}'
+      blocks[name] = group.kind, f'stack_{stack}_block_{position}'
   return blocks
 
 

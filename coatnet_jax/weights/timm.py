@@ -81,9 +81,9 @@ def naming(variant: Variant) -> names.Naming:
   What timm's models don't have keeps our name, which no file of its has.
   """
   kinds = {
-    name: run.kind
+    name: group.kind
     for number in range(1, len(variant.stages) + 1)
-    for name, run, _ in variant.stage_blocks(number)
+    for name, group, _ in variant.list_blocks(number)
   }
 
   def name_of(path: str) -> names.Tensor:

@@ -4,7 +4,7 @@ import pytest
 
 from coatnet_jax.data.augmentation import (
   augment_image,
-  evaluation_crop,
+  crop_for_evaluation,
   resize_image,
   sample_crop,
 )
@@ -147,7 +147,7 @@ def test_evaluation_crop_takes_the_centre(
   options = preprocessing(
     image_size=image_size, eval_crop_fraction=fraction, interpolation='bilinear'
   )
-  image = evaluation_crop(gradient, options)
+  image = crop_for_evaluation(gradient, options)
   assert image.shape == (*image_size, 3)
   assert image[0, [0, -1], 0].tolist() == pytest.approx(
     [3 * column for column in columns], abs=1
@@ -160,7 +160,7 @@ def test_evaluation_crop_takes_the_centre(
 def test_evaluation_resizes_the_short_side_to_256_for_224(preprocessing):
   image = np.zeros((300, 400, 3), np.uint8)
   image[:, 200:] = 255
-  crop = evaluation_crop(image, preprocessing())
+  crop = crop_for_evaluation(image, preprocessing())
   scaled = cv2.resize(image, (341, 256), interpolation=cv2.INTER_AREA)
   np.testing.assert_array_equal(crop, scaled[16:240, 58:282])
 
@@ -182,7 +182,7 @@ def test_squashing_ignores_the_proportions(
   options = preprocessing(
     image_size=image_size, eval_crop_fraction=fraction, eval_resize='squash'
   )
-  image = evaluation_crop(gradient, options)
+  image = crop_for_evaluation(gradient, options)
   assert image.shape == (*image_size, 3)
   assert image[0, [0, -1], 0].tolist() == pytest.approx(
     [3 * column for column in columns], abs=1.5
@@ -199,7 +199,7 @@ def test_any_image_becomes_one_of_the_image_size(
 ):
   image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
   options = preprocessing(image_size=(32, 48), eval_resize=eval_resize)
-  assert evaluation_crop(image, options).shape == (32, 48, 3)
+  assert crop_for_evaluation(image, options).shape == (32, 48, 3)
   for seed in range(10):
     rng = np.random.default_rng(seed)
     augmented = augment_image(image, rng, options, augmentation())

@@ -91,7 +91,7 @@ def test_the_limit_is_of_the_whole_data_set(
   part = open_pictures('eval', 100, {}, eval_fraction=0.1)
   assert len(part) == 20
   for source in (damaged_source, part, Subset(damaged_source, range(10))):
-    assert damage.allowed_damage(source, fraction) == allowed
+    assert damage.count_allowed_damage(source, fraction) == allowed
     counter = CorruptImageCounter(source, fraction)
     counter.update({'corrupt': np.array([*range(min(allowed, 10)), -1])})
 

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coatnet_jax.data.augmentation import PreprocessingOptions, evaluation_crop
+from coatnet_jax.data.augmentation import (
+  PreprocessingOptions,
+  crop_for_evaluation,
+)
 from coatnet_jax.data.decoding import decode_image
 from coatnet_jax.weights.published import PUBLISHED_WEIGHTS
 from tests.golden.timm_crop_cases import (
@@ -26,7 +29,7 @@ def _crop(image, size, fraction, eval_resize, interpolation='bicubic'):
     eval_resize=eval_resize,
     interpolation=interpolation,
   )
-  return evaluation_crop(image, options)
+  return crop_for_evaluation(image, options)
 
 
 @pytest.mark.parametrize('name', CASES)

@@ -5,7 +5,7 @@ from coatnet_jax.data.cache import CachedSource, cache_if_small
 from coatnet_jax.data.decoding import CorruptImageError, decode_example
 from coatnet_jax.data.folder import FolderSource
 from coatnet_jax.data.folder_listing import list_classes
-from coatnet_jax.data.image_source import count_of
+from coatnet_jax.data.image_source import format_count
 from coatnet_jax.data.sources import SyntheticSource, create_source
 from coatnet_jax.errors import UserError
 from configs import base
@@ -152,6 +152,6 @@ def test_split_is_train_or_eval(data_options):
 
 
 def test_count_of():
-  assert count_of(1, 'class') == '1 class'
-  assert count_of(1000, 'class') == '1,000 classes'
-  assert count_of(0, 'image') == '0 images'
+  assert format_count(1, 'class') == '1 class'
+  assert format_count(1000, 'class') == '1,000 classes'
+  assert format_count(0, 'image') == '0 images'

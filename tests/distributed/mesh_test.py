@@ -100,8 +100,8 @@ def test_shards_of_a_process_need_not_follow_each_other():
 @pytest.mark.parametrize(
   ('size', 'parts', 'message'),
   [
-    (12, 1, 'multiple of 8, to be divided over 8 device'),
-    (24, 2, 'multiple of 16, to be divided over 8 device.* the 2 parts'),
+    (12, 1, 'multiple of 8, to be sharded over 8 device'),
+    (24, 2, 'multiple of 16, to be sharded over 8 device.* the 2 parts'),
     (0, 1, 'positive multiple of 8'),
     (-8, 1, 'positive multiple of 8'),
   ],

@@ -28,7 +28,7 @@ class _Run:
         self.beats[index], number=number, **fields
       )
     self.judge.update(self.beats, now)
-    return self.judge.verdict(now)
+    return self.judge.reach_verdict(now)
 
 
 def test_nothing_is_wrong_while_all_beat():
@@ -52,7 +52,9 @@ def test_who_does_not_beat_is_named():
 def test_who_has_never_beaten_is_named_too():
   judge = Judge(2, hang_seconds=HANG, now=0.0)
   judge.update({0: Beat(host='a', number=1)}, 41.0)
-  assert judge.verdict(41.0).startswith('Process 1 (unknown) has not been')
+  assert judge.reach_verdict(41.0).startswith(
+    'Process 1 (unknown) has not been'
+  )
 
 
 def test_the_watchdog_speaks_before_jax_aborts():

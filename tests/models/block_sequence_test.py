@@ -11,16 +11,16 @@ import pytest
 import coatnet_jax
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.block_sequence import REMAT_POLICIES
-from coatnet_jax.models.variants import Blocks, Stage
+from coatnet_jax.models.variants import BlockGroup, Stage
 
 # Runs of equal blocks of both kinds, and a stage that mixes them.
 DEEP = {
   'stem': {'widths': (8, 8)},
   'stages': (
-    Stage((Blocks('mbconv', 3, 8),), 1),
-    Stage((Blocks('mbconv', 1, 16),), 2),
-    Stage((Blocks('mbconv', 1, 16), Blocks('transformer', 3, 32)), 1),
-    Stage((Blocks('transformer', 1, 32),), 2),
+    Stage((BlockGroup('mbconv', 3, 8),), 1),
+    Stage((BlockGroup('mbconv', 1, 16),), 2),
+    Stage((BlockGroup('mbconv', 1, 16), BlockGroup('transformer', 3, 32)), 1),
+    Stage((BlockGroup('transformer', 1, 32),), 2),
   ),
   'stochastic_depth_rate': 0.5,
 }

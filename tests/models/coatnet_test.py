@@ -9,16 +9,16 @@ import pytest
 import coatnet_jax
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.layers import StochasticDepth, drop_branch
-from coatnet_jax.models.variants import Blocks, Stage
+from coatnet_jax.models.variants import BlockGroup, Stage
 
 # Two stages of each kind, 8 px of stride, small enough to run many times.
 TINY = {
   'stem': {'widths': (8, 8)},
   'stages': (
-    Stage((Blocks('mbconv', 2, 8),), 1),
-    Stage((Blocks('mbconv', 1, 16),), 2),
-    Stage((Blocks('mbconv', 1, 16), Blocks('transformer', 1, 32)), 1),
-    Stage((Blocks('transformer', 2, 64),), 2),
+    Stage((BlockGroup('mbconv', 2, 8),), 1),
+    Stage((BlockGroup('mbconv', 1, 16),), 2),
+    Stage((BlockGroup('mbconv', 1, 16), BlockGroup('transformer', 1, 32)), 1),
+    Stage((BlockGroup('transformer', 2, 64),), 2),
   ),
 }
 
@@ -114,7 +114,7 @@ def test_training_updates_running_statistics_by_the_momentum():
 def test_stochastic_depth_grows_linearly_and_spares_evaluation():
   model = _create(stochastic_depth_rate=0.7)
   # Seven blocks, counted from 0.
-  rates = [model.drop_rate(index) for index in range(7)]
+  rates = [model.compute_drop_rate(index) for index in range(7)]
   np.testing.assert_allclose(rates, 0.1 * np.arange(7), atol=1e-12)
 
   images = _images()

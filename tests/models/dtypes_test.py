@@ -17,7 +17,7 @@ import pytest
 from coatnet_jax.models.cnn_stem_vit import EncoderBlock
 from coatnet_jax.models.coatnet import CoAtNet
 from coatnet_jax.models.factory import create_model
-from coatnet_jax.models.layers import Layers, SqueezeExcite
+from coatnet_jax.models.layers import LayerMaker, SqueezeExcite
 from coatnet_jax.ops.relative_attention import relative_attention
 from coatnet_jax.training.losses import LossOptions, compute_loss
 
@@ -28,8 +28,8 @@ MEAN, DEVIATION = 0.75 * LOW + 0.25 * HIGH, 3**0.5 / 4 / 128
 
 
 @pytest.fixture
-def layers():
-  return Layers(
+def maker():
+  return LayerMaker(
     dtype=jnp.bfloat16,
     attention='auto',
     kernel_init=nn.initializers.ones,
@@ -46,10 +46,10 @@ def neighbours(shape, axis):
 
 
 @pytest.mark.parametrize('group_size', [0, 2])
-def test_batch_norms_statistics(group_size, layers):
+def test_batch_norms_statistics(group_size, maker):
   x = neighbours((4, 16, 16, 3), axis=1)
-  layers = Layers(**{**vars(layers), 'batch_norm_group_size': group_size})
-  norm = layers.norm('batch', 1e-12, train=True, name='norm')
+  maker = LayerMaker(**{**vars(maker), 'batch_norm_group_size': group_size})
+  norm = maker.norm('batch', 1e-12, train=True, name='norm')
   variables = norm.init(jax.random.key(0), x)
   y, updates = norm.apply(variables, x, mutable=['batch_stats'])
   stats = updates['batch_stats']
@@ -61,9 +61,9 @@ def test_batch_norms_statistics(group_size, layers):
   np.testing.assert_allclose(np.float32(y), expected, rtol=0.01)
 
 
-def test_batch_norms_running_statistics_in_evaluation(layers):
+def test_batch_norms_running_statistics_in_evaluation(maker):
   x = neighbours((1, 4, 4, 3), axis=1)
-  norm = layers.norm('batch', 1e-12, train=False, name='norm')
+  norm = maker.norm('batch', 1e-12, train=False, name='norm')
   variables = norm.init(jax.random.key(0), x)
   variables['batch_stats'] = {
     'mean': jnp.full(3, MEAN),
@@ -75,9 +75,9 @@ def test_batch_norms_running_statistics_in_evaluation(layers):
   )
 
 
-def test_layer_norms_statistics(layers):
+def test_layer_norms_statistics(maker):
   x = neighbours((2, 3, 3, 256), axis=3)
-  y = layers.norm('layer', 1e-12, train=True, name='norm').init_with_output(
+  y = maker.norm('layer', 1e-12, train=True, name='norm').init_with_output(
     jax.random.key(0), x
   )[0]
   assert y.dtype == jnp.bfloat16
@@ -91,14 +91,14 @@ def test_norms_survive_a_large_mean(kind, mean):
   """To bfloat16's digits at least, of which the input has more."""
   x = mean + np.random.default_rng(0).normal(size=(16, 4, 4, 64))
   x = x.astype(np.float32)
-  layers = Layers(
+  maker = LayerMaker(
     dtype=jnp.float32,
     attention='auto',
     kernel_init=nn.initializers.ones,
     depthwise_init=nn.initializers.ones,
     batch_norm_momentum=0.0,
   )
-  y = layers.norm(kind, 1e-12, train=True, name='norm').init_with_output(
+  y = maker.norm(kind, 1e-12, train=True, name='norm').init_with_output(
     jax.random.key(0), x
   )[0]
   axes = -1 if kind == 'layer' else (0, 1, 2)
@@ -108,10 +108,10 @@ def test_norms_survive_a_large_mean(kind, mean):
   np.testing.assert_allclose(y, expected, atol=0.01)
 
 
-def test_the_mean_that_squeezes(layers):
+def test_the_mean_that_squeezes(maker):
   """Of 1,024 values, which a sum of bfloat16s does not reach."""
   x = jnp.ones((1, 32, 32, 8), jnp.bfloat16)
-  module = SqueezeExcite(width=1, activation='relu', layers=layers)
+  module = SqueezeExcite(width=1, activation='relu', maker=maker)
   variables = module.init(jax.random.key(0), x)
   variables['params']['squeeze']['kernel'] = jnp.full((8, 1), 0.125)
   y = module.apply(variables, x)
@@ -123,7 +123,7 @@ class _Head(CoAtNet):
 
   @nn.compact
   def __call__(self, x):
-    return self.head(x, False)
+    return self.apply_head(x, False)
 
 
 def create_head(name, num_classes):

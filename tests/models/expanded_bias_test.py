@@ -6,7 +6,7 @@ import pytest
 import coatnet_jax
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.transformer import EXPANDED_BIAS
-from coatnet_jax.models.variants import Blocks, Stage
+from coatnet_jax.models.variants import BlockGroup, Stage
 
 
 def _create_model(kind='table'):
@@ -15,7 +15,7 @@ def _create_model(kind='table'):
     'coatnet_mini',
     num_classes=3,
     stem={'widths': (32,)},
-    stages=(Stage((Blocks('transformer', 1, 32),)),),
+    stages=(Stage((BlockGroup('transformer', 1, 32),)),),
     transformer={'relative_position': kind, 'head_dim': 16},
   )
 

@@ -23,19 +23,20 @@ WITHOUT_EFFECT = ('relative_position_mlp/out/bias', 'attention/key/bias')
 
 
 def _shrink(variant):
-  """Returns a variant of the same form: one narrow block of each run."""
+  """Returns a variant of the same form: one narrow block of each group."""
   if not isinstance(variant, Variant):
     return dataclasses.replace(variant, width=32, depth=1, num_heads=2)
   width = 16
   stages = []
   for stage in variant.stages:
-    runs = []
-    for run in stage.runs:
+    groups = []
+    for group in stage.groups:
       # Where the variant keeps its width, so does this one.
-      grows = run.width > variant.stem.widths[-1] or run.kind == 'transformer'
+      is_wider = group.width > variant.stem.widths[-1]
+      grows = is_wider or group.kind == 'transformer'
       width = min(2 * width, 32) if grows else width
-      runs.append(dataclasses.replace(run, num_blocks=1, width=width))
-    stages.append(dataclasses.replace(stage, runs=tuple(runs)))
+      groups.append(dataclasses.replace(group, num_blocks=1, width=width))
+    stages.append(dataclasses.replace(stage, groups=tuple(groups)))
   return dataclasses.replace(
     variant,
     stem=dataclasses.replace(

@@ -16,13 +16,13 @@ from flax import traverse_util
 from scipy import stats
 
 from coatnet_jax.models.factory import create_model
-from coatnet_jax.models.variants import Blocks, Stage
+from coatnet_jax.models.variants import BlockGroup, Stage
 
 STAGES = (
-  Stage((Blocks('mbconv', 2, 48),)),
-  Stage((Blocks('mbconv', 1, 64),)),
-  Stage((Blocks('transformer', 1, 64),)),
-  Stage((Blocks('transformer', 1, 96),)),
+  Stage((BlockGroup('mbconv', 2, 48),)),
+  Stage((BlockGroup('mbconv', 1, 64),)),
+  Stage((BlockGroup('transformer', 1, 64),)),
+  Stage((BlockGroup('transformer', 1, 96),)),
 )
 
 

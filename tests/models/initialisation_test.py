@@ -33,8 +33,8 @@ def _create_model(kernel_init):
   variants.VARIANTS[name] = variants.Variant(
     stem=variants.StemOptions(widths=(16, 32)),
     stages=(
-      variants.Stage((variants.Blocks('mbconv', 1, 64),), 1),
-      variants.Stage((variants.Blocks('transformer', 1, 96),)),
+      variants.Stage((variants.BlockGroup('mbconv', 1, 64),), 1),
+      variants.Stage((variants.BlockGroup('transformer', 1, 96),)),
     ),
     transformer=transformer,
     kernel_init=kernel_init,

@@ -94,7 +94,7 @@ def test_a_mistake_in_the_shortcut_shows(change, monkeypatch):
   class Shortcut(layers.Shortcut):
     @nn.compact
     def __call__(self, x):
-      project = self.layers.dense(self.width, name='project')
+      project = self.maker.dense(self.width, name='project')
       if change == 'normalised':
         x = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
         return project(layers.pool(x, self.options.shortcut_pool, self.stride))
@@ -130,8 +130,8 @@ def test_a_gate_of_what_is_not_squeezed_shows(monkeypatch):
     @nn.compact
     def __call__(self, x):
       # A gate for each position, of what was not averaged.
-      gate = nn.silu(self.layers.dense(self.width, name='squeeze')(x))
-      gate = self.layers.dense(x.shape[-1], name='excite')(gate)
+      gate = nn.silu(self.maker.dense(self.width, name='squeeze')(x))
+      gate = self.maker.dense(x.shape[-1], name='excite')(gate)
       return x * nn.sigmoid(gate)
 
   monkeypatch.setattr(mbconv, 'SqueezeExcite', SqueezeExcite)
@@ -141,9 +141,9 @@ def test_a_gate_of_what_is_not_squeezed_shows(monkeypatch):
 
 def test_blocks_of_a_mixed_stage_counted_twice_show(monkeypatch):
   def num_blocks(self):
-    runs = [run for stage in self.stages for run in stage.runs]
-    twice = [run for stage in self.stages for run in stage.runs[1:]]
-    return sum(run.num_blocks for run in runs + twice)
+    groups = [g for stage in self.stages for g in stage.groups]
+    twice = [g for stage in self.stages for g in stage.groups[1:]]
+    return sum(group.num_blocks for group in groups + twice)
 
   monkeypatch.setattr(architecture.Variant, 'num_blocks', property(num_blocks))
   with pytest.raises(AssertionError, match='Not equal to tolerance'):

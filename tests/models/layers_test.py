@@ -7,16 +7,16 @@ import pytest
 
 from coatnet_jax.models.layers import (
   KERNEL_INITS,
-  Layers,
+  LayerMaker,
   StochasticDepth,
   drop_branch,
 )
 from coatnet_jax.models.transformer import RelativePositionMLP
 
 
-def _create_layers(**options):
+def _create_maker(**options):
   inits = KERNEL_INITS['normal_0.02']
-  return Layers(
+  return LayerMaker(
     **{
       'dtype': jnp.float32,
       'attention': 'auto',
@@ -33,8 +33,8 @@ def _create_layers(**options):
   ('kind', 'group_size'), [('layer', 0), ('batch', 0), ('batch', 4)]
 )
 def test_a_norm_adds_its_own_epsilon(kind, group_size, epsilon):
-  layers = _create_layers(batch_norm_group_size=group_size)
-  norm = layers.norm(kind, epsilon, train=True, name=None)
+  maker = _create_maker(batch_norm_group_size=group_size)
+  norm = maker.norm(kind, epsilon, train=True, name=None)
   # With a variance as small as the epsilon.
   x = 1e-3 * jax.random.normal(jax.random.key(0), (4, 8))
   y, _ = norm.init_with_output(jax.random.key(0), x)

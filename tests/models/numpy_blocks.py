@@ -7,10 +7,10 @@ import numpy as np
 
 import coatnet_jax
 from coatnet_jax.models import mbconv, transformer
-from coatnet_jax.models.layers import Layers
-from coatnet_jax.models.variants import Blocks, Stage
+from coatnet_jax.models.layers import LayerMaker
+from coatnet_jax.models.variants import BlockGroup, Stage
 
-LAYERS = Layers(
+MAKER = LayerMaker(
   dtype=jnp.float32,
   attention='auto',
   kernel_init=nn.initializers.normal(0.02),
@@ -79,7 +79,7 @@ def create_mbconv(width=6, stride=1, options=None):
     stride=stride,
     first=True,
     options=options or mbconv.MBConvOptions(),
-    layers=LAYERS,
+    maker=MAKER,
   )
 
 
@@ -131,7 +131,7 @@ def create_transformer(width=6, stride=1, **options):
     stride=stride,
     first=True,
     options=transformer.TransformerOptions(head_dim=3, **options),
-    layers=LAYERS,
+    maker=MAKER,
   )
 
 
@@ -184,10 +184,10 @@ def check_drop_rates():
     'coatnet_6',
     transformer={'head_dim': 32},
     stages=(
-      Stage((Blocks('mbconv', 2, 8),)),
-      Stage((Blocks('mbconv', 2, 8),)),
-      Stage((Blocks('mbconv', 1, 8), Blocks('transformer', 3, 32))),
-      Stage((Blocks('transformer', 2, 32),)),
+      Stage((BlockGroup('mbconv', 2, 8),)),
+      Stage((BlockGroup('mbconv', 2, 8),)),
+      Stage((BlockGroup('mbconv', 1, 8), BlockGroup('transformer', 3, 32))),
+      Stage((BlockGroup('transformer', 2, 32),)),
     ),
     stochastic_depth_rate=0.2,
   )

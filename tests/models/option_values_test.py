@@ -23,7 +23,7 @@ CLASSES = (
   *PARTS.values(),
   architecture.Variant,
   architecture.Stage,
-  architecture.Blocks,
+  architecture.BlockGroup,
   cnn_stem_vit.CNNStemViTVariant,
 )
 WRONG = {

@@ -14,7 +14,7 @@ import numpy as np
 from coatnet_jax.models import convnext, mbconv, transformer
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.models.layers import drop_branch
-from coatnet_jax.models.variants import Blocks, Stage
+from coatnet_jax.models.variants import BlockGroup, Stage
 
 RATE = 0.6
 BATCH, KEYS = 512, 6
@@ -46,7 +46,7 @@ def draw_factors(monkeypatch, seeds):
     'coatnet_0',
     num_classes=2,
     stem={'widths': (4, 4)},
-    stages=tuple(Stage((Blocks(kind, 1, 4),)) for kind in KINDS),
+    stages=tuple(Stage((BlockGroup(kind, 1, 4),)) for kind in KINDS),
     transformer={'head_dim': 4},
     stochastic_depth_rate=RATE,
   )

@@ -97,8 +97,8 @@ MISTAKES = (
     'configs/coatnet_3.py',
     (
       'randaugment_of_the_smaller',
-      'drop(0.7) | randaugment(2, 20.0)',
-      'drop(0.7) | randaugment(2, 15.0)',
+      'drop(0.7) | set_randaugment(2, 20.0)',
+      'drop(0.7) | set_randaugment(2, 15.0)',
       "CoAtNet-3 is finetuned with the smaller models' RandAugment.",
       'recipes_test.py::test_every_number_is_table_10s',
     ),

@@ -24,7 +24,7 @@ MISTAKES = (
       "'fsdp')\nAXES = (*BATCH_AXES, 'tensor')",
       ")\nAXES = (*BATCH_AXES, 'fsdp', 'tensor')",
       'Devices that share parameters compute the same images.',
-      'distributed/mesh_test.py ops/batch_division_test.py',
+      'distributed/mesh_test.py ops/batch_sharding_test.py',
     ),
     (
       'parts_need_not_divide',

@@ -149,13 +149,13 @@ MISTAKES = (
     ),
   ),
   *in_file(
-    'coatnet_jax/ops/batch_division.py',
+    'coatnet_jax/ops/batch_sharding.py',
     (
       'batch_over_heads',
       'if name != HEADS_AXIS and batch_size',
       'if batch_size',
       'The batch is divided over the axis of the heads too.',
-      'ops/batch_division_test.py',
+      'ops/batch_sharding_test.py',
     ),
   ),
   *in_file(

@@ -169,7 +169,7 @@ MISTAKES = (
     'coatnet_jax/data/preparation/emoji.py',
     (
       'variants_on_both_sides',
-      "_without_variant(emoji['unified'])))",
+      "_remove_variant(emoji['unified'])))",
       "variant['image']))",
       'A picture is held out whose other skin tone is trained on.',
       'data/preparation/emoji_test.py',

@@ -5,7 +5,7 @@ from coatnet_jax.tpu_compiler.compiler_report import Operation
 
 # Blocks that are functions, recomputed and in a loop.
 LOOP = (
-  'CoAtNet.stage/s2_block_1_to_s2_block_2/while/body/checkpoint/'
+  'CoAtNet.apply_stage/s2_block_1_to_s2_block_2/while/body/checkpoint/'
   'rematted_computation/MBConvBlock'
 )
 STEP = 'jit(train_step)'
@@ -16,9 +16,9 @@ FORWARD, BACKWARD = f'{STEP}/jvp(CoAtNet)', f'{STEP}/transpose(jvp(CoAtNet))'
 @pytest.mark.parametrize(
   ('name', 'stage', 'kind'),
   [
-    (f'{FORWARD}/CoAtNet.stem/s0_conv_0/conv', 's0', 'stem convolutions'),
-    (f'{FORWARD}/CoAtNet.stem/s0_norm/reduce_sum', 's0', 'norms'),
-    (f'{FORWARD}/CoAtNet.stem/mul', 's0', 'rest'),
+    (f'{FORWARD}/CoAtNet.apply_stem/s0_conv_0/conv', 's0', 'stem convolutions'),
+    (f'{FORWARD}/CoAtNet.apply_stem/s0_norm/reduce_sum', 's0', 'norms'),
+    (f'{FORWARD}/CoAtNet.apply_stem/mul', 's0', 'rest'),
     (f'{BACKWARD}/s1_block_0/expand/dot_general', 's1', '1x1 convolutions'),
     (f'{BACKWARD}/s2_block_1/expand_norm/mul', 's2', 'norms'),
     (f'{FORWARD}/s2_block_1/depthwise/conv', 's2', 'depthwise convolutions'),
@@ -28,8 +28,8 @@ FORWARD, BACKWARD = f'{STEP}/jvp(CoAtNet)', f'{STEP}/transpose(jvp(CoAtNet))'
     (f'{BACKWARD}/s3_block_0/attention/qkv/dot', 's3', 'attention'),
     (f'{BACKWARD}/s3_block_4/ffn_expand/dot', 's3', 'FFN'),
     (f'{FORWARD}/s3_block_0/reduce_window_max', 's3', 'pooling'),
-    (f'{FORWARD}/CoAtNet.head/head_logits/dot', 'head', 'head'),
-    (f'{FORWARD}/CoAtNet.head/head_norm/mul', 'head', 'norms'),
+    (f'{FORWARD}/CoAtNet.apply_head/head_logits/dot', 'head', 'head'),
+    (f'{FORWARD}/CoAtNet.apply_head/head_norm/mul', 'head', 'norms'),
     (f'{BACKWARD}/{LOOP}/shrink/dot', 's2', '1x1 convolutions'),
     (f'{BACKWARD}/{LOOP}/expand_norm/mul', 's2', 'norms'),
     (f'{BACKWARD}/{LOOP}/mul', 's2', 'rest'),

@@ -9,8 +9,8 @@ def get_config():
   variants.VARIANTS['tiny'] = variants.Variant(
     stem=variants.StemOptions(widths=(16,)),
     stages=(
-      variants.Stage((variants.Blocks('mbconv', 1, 32),)),
-      variants.Stage((variants.Blocks('transformer', 1, 128),)),
+      variants.Stage((variants.BlockGroup('mbconv', 1, 32),)),
+      variants.Stage((variants.BlockGroup('transformer', 1, 128),)),
     ),
   )
   config = base.get_config()

@@ -194,7 +194,7 @@ def _train(model, variables, images):
 SMALL = {
   'coatnet_0': {
     'stem': {'widths': (4, 4)},
-    'stages': (variants.Stage((variants.Blocks('mbconv', 4, 4),), 1),),
+    'stages': (variants.Stage((variants.BlockGroup('mbconv', 4, 4),), 1),),
   },
   'cnn_stem_vit': {'stem_widths': (4,), 'width': 8, 'depth': 2, 'num_heads': 2},
 }

@@ -33,8 +33,8 @@ NUM_PARAMETERS = {
 
 def create_stages(kinds, num_blocks=cases.NUM_BLOCKS, widths=cases.WIDTHS):
   return tuple(
-    architecture.Stage((architecture.Blocks(*run),))
-    for run in zip(kinds, num_blocks, widths)
+    architecture.Stage((architecture.BlockGroup(*group),))
+    for group in zip(kinds, num_blocks, widths)
   )
 
 

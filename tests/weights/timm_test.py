@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import coatnet_jax
-from coatnet_jax.models.architecture import Blocks, Stage
+from coatnet_jax.models.architecture import BlockGroup, Stage
 from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.models.variants import get_variant, list_variants
 from coatnet_jax.tree_names import flatten
@@ -51,11 +51,11 @@ def create_small_model(name):
   for stage, width, depth in zip(
     get_variant(name).stages, sizes['embed_dim'], sizes['depths']
   ):
-    *first, last = stage.runs
-    runs = [Blocks(run.kind, run.num_blocks, width) for run in first]
-    depth -= sum(run.num_blocks for run in first)
-    runs.append(Blocks(last.kind, depth, width))
-    stages.append(Stage(tuple(runs), stage.stride))
+    *first, last = stage.groups
+    groups = [BlockGroup(g.kind, g.num_blocks, width) for g in first]
+    depth -= sum(group.num_blocks for group in first)
+    groups.append(BlockGroup(last.kind, depth, width))
+    stages.append(Stage(tuple(groups), stage.stride))
   return coatnet_jax.create_model(
     name,
     num_classes=timm_cases.SMALL_NUM_CLASSES,

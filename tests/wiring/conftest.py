@@ -13,7 +13,7 @@ def _variant(*stages):
   return variants.Variant(
     stem=variants.StemOptions(widths=(4, 4)),
     stages=tuple(
-      variants.Stage((variants.Blocks(kind, number, width),), stride)
+      variants.Stage((variants.BlockGroup(kind, number, width),), stride)
       for kind, number, width, stride in stages
     ),
     head=_HEAD,

@@ -41,18 +41,18 @@ def read_class_list(path: pathlib.Path) -> tuple[str, ...]:
   return tuple(firsts)
 
 
-def imagenet2012_classes() -> tuple[str, ...]:
+def read_imagenet2012_classes() -> tuple[str, ...]:
   """Returns the 1,000 synsets, sorted; TFDS has them."""
-  return read_class_list(_imagenet2012_folder() / 'labels.txt')
+  return read_class_list(_find_imagenet2012_folder() / 'labels.txt')
 
 
-def imagenet2012_validation_labels() -> tuple[str, ...]:
+def read_imagenet2012_validation_labels() -> tuple[str, ...]:
   """Returns the synsets of the 50,000 validation images, sorted by name."""
-  path = _imagenet2012_folder() / 'validation_labels.txt'
+  path = _find_imagenet2012_folder() / 'validation_labels.txt'
   return tuple(read_lines(path))
 
 
-def imagenet21k_classes(
+def derive_imagenet21k_classes(
   name: str, class_sizes: dict[str, int]
 ) -> tuple[str, ...]:
   """Derives the class list of an ImageNet-21k release from its archive.
@@ -88,7 +88,7 @@ def imagenet21k_classes(
   return tuple(sorted(found))
 
 
-def _imagenet2012_folder() -> pathlib.Path:
+def _find_imagenet2012_folder() -> pathlib.Path:
   package = importlib.util.find_spec('tensorflow_datasets')
   root = pathlib.Path(package.submodule_search_locations[0])
   return root / 'datasets' / 'imagenet2012'

@@ -19,7 +19,7 @@ import zlib
 import numpy as np
 
 from coatnet_jax.data.decoding import CorruptImageError, decode_image
-from coatnet_jax.data.image_source import count_of
+from coatnet_jax.data.image_source import format_count
 from coatnet_jax.data.preparation.examples import (
   Examples,
   PreparationSource,
@@ -156,7 +156,7 @@ class EmojiSource(PreparationSource):
     self.class_names = tuple(CLASSES)
     self.content = _check_integrity(path, package)
     table, self._files = _read_package(path, package)
-    self.splits = divide(table, self._files)
+    self.splits = split_emoji(table, self._files)
 
   def read(self, examples, index):
     """Returns one image as PNG; see PreparationSource."""
@@ -167,7 +167,9 @@ class EmojiSource(PreparationSource):
       return data
 
 
-def divide(table: list[dict], files: dict[str, bytes]) -> dict[str, Examples]:
+def split_emoji(
+  table: list[dict], files: dict[str, bytes]
+) -> dict[str, Examples]:
   """Gives each picture its label and its side of the split.
 
   An emoji's skin tones, and man, woman and person of the same doings, are all
@@ -196,12 +198,12 @@ def divide(table: list[dict], files: dict[str, bytes]) -> dict[str, Examples]:
       raise UserError(f'{emoji["subcategory"]!r} is in no class of emoji.')
     label = labels[emoji['subcategory']]
     for variant in (emoji, *emoji.get('skin_variations', {}).values()):
-      rows.append((variant['image'], label, _without_variant(emoji['unified'])))
+      rows.append((variant['image'], label, _remove_variant(emoji['unified'])))
   missing = [name for name, _, _ in rows if name not in files]
   if missing:
     raise UserError(
-      f'The package lacks {count_of(len(missing), "picture")} of its own list,'
-      f' {missing[0]} among them.'
+      f'The package lacks {format_count(len(missing), "picture")} of its own'
+      f' list, {missing[0]} among them.'
     )
   names, numbers, groups = zip(*rows)
   examples = Examples(
@@ -221,7 +223,7 @@ def divide(table: list[dict], files: dict[str, bytes]) -> dict[str, Examples]:
   }
 
 
-def _without_variant(unified: str) -> str:
+def _remove_variant(unified: str) -> str:
   """Returns what the variants of an emoji have in common of its code."""
   parts = [_PERSONS.get(part, part) for part in unified.split('-')]
   return '-'.join(part for part in parts if part not in _VARIANT_MARKS)

@@ -46,11 +46,11 @@ class Examples:
     }
     return Examples(**columns)
 
-  def shuffled(self) -> 'Examples':
+  def shuffle(self) -> 'Examples':
     """Returns them in an order that the hashes of their names decide."""
     return self.select(np.argsort(hash_names(self.names), kind='stable'))
 
-  def fingerprint(self) -> str:
+  def compute_fingerprint(self) -> str:
     """Returns a hash of all there is, to tell another input apart."""
     digest = hashlib.sha256()
     for field in dataclasses.fields(self):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.io
 
-from coatnet_jax.data.image_source import count_of
+from coatnet_jax.data.image_source import format_count
 from coatnet_jax.data.known_datasets import get_known_dataset
 from coatnet_jax.data.preparation import class_lists
 from coatnet_jax.data.preparation.archives import Member, list_members
@@ -103,7 +103,7 @@ def create_imagenet2012(
   class_names = (
     class_lists.read_class_list(classes)
     if classes
-    else class_lists.imagenet2012_classes()
+    else class_lists.read_imagenet2012_classes()
   )
   images = sorted(
     list_members(validation_archive), key=lambda member: member.base_name
@@ -113,7 +113,7 @@ def create_imagenet2012(
   labels = (
     read_devkit(devkit)
     if devkit
-    else class_lists.imagenet2012_validation_labels()
+    else class_lists.read_imagenet2012_validation_labels()
   )
   if len(labels) != len(images):
     raise UserError(
@@ -126,7 +126,7 @@ def create_imagenet2012(
   members = _list_class_archives(train_archive, num_workers, show)
   _check_class_names(set(members), class_names, train_archive)
   _check_not_missing(class_names, members, train_archive)
-  validation = _to_examples(images, 0, file=1)
+  validation = _create_examples(images, 0, file=1)
   validation.labels[:] = [numbers[label] for label in labels]
   train = _number_classes(members, class_names)
   return ArchiveSource(
@@ -180,7 +180,7 @@ def create_imagenet21k(
       _check_class_names(set(members), class_names, archive)
     _check_not_missing(class_names, members, archive)
   else:
-    class_names = class_lists.imagenet21k_classes(
+    class_names = class_lists.derive_imagenet21k_classes(
       name, {key: len(part) for key, part in members.items()}
     )
   notes = ()
@@ -273,10 +273,10 @@ def _list_class_archives(
 
 
 def _list_class(path: pathlib.Path, archive: Member) -> Examples:
-  return _to_examples(list(list_members(path, archive)), -1, file=0)
+  return _create_examples(list(list_members(path, archive)), -1, file=0)
 
 
-def _to_examples(members: list[Member], label: int, file: int) -> Examples:
+def _create_examples(members: list[Member], label: int, file: int) -> Examples:
   return Examples(
     names=np.array(
       [m.base_name.encode(errors='surrogateescape') for m in members], 'S'
@@ -312,8 +312,8 @@ def _check_class_names(found: set[str], class_names, where) -> None:
   unknown = sorted(found - set(class_names))
   if unknown:
     raise UserError(
-      f'{where} has {count_of(len(unknown), "class")} not in the class list of'
-      f' {len(class_names):,}, {", ".join(unknown[:3])} among them; it is'
+      f'{where} has {format_count(len(unknown), "class")} not in the class list'
+      f' of {len(class_names):,}, {", ".join(unknown[:3])} among them; it is'
       ' another release, or the list is of another one.'
     )
 

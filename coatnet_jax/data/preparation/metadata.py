@@ -36,7 +36,7 @@ def write_data_set_info(
     written: finished shards of each split.
   """
   with tempfile.TemporaryDirectory(dir=directory / WORK_FOLDER) as folder:
-    _data_set_info(source, folder, written).write_to_directory(folder)
+    _create_data_set_info(source, folder, written).write_to_directory(folder)
     names = sorted(os.listdir(folder), key=lambda name: name == _LAST_FILE)
     for name in names:
       text = (pathlib.Path(folder) / name).read_text(encoding='utf-8')
@@ -48,7 +48,7 @@ def write_data_set_info(
       write_text(directory / name, text)
 
 
-def _data_set_info(
+def _create_data_set_info(
   source: PreparationSource,
   folder: str,
   written: dict[str, list[WrittenShard]],

@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator
 import humanize
 import numpy as np
 
-from coatnet_jax.data.image_source import count_of
+from coatnet_jax.data.image_source import format_count
 from coatnet_jax.data.preparation import metadata, report
 from coatnet_jax.data.preparation.examples import PreparationSource
 from coatnet_jax.data.preparation.shards import (
   WORK_FOLDER,
   Shard,
   WrittenShard,
-  disk_errors,
+  explain_disk_errors,
   read_note,
 )
 from coatnet_jax.data.preparation.verification import DEFAULT_MAX_PIXELS
@@ -90,7 +90,7 @@ def check_is_local(output_dir: pathlib.Path) -> None:
     )
 
 
-def data_set_directory(
+def get_data_set_directory(
   source: PreparationSource, options: PreparationOptions
 ) -> pathlib.Path:
   """Returns where a data set is written."""
@@ -110,11 +110,11 @@ def plan_shards(
     The shards of each split. Depends on the images' names, sizes and places
     and on the options, and not on the number of workers.
   """
-  directory = data_set_directory(source, options)
+  directory = get_data_set_directory(source, options)
   shards = {}
   for split, examples in source.splits.items():
     if options.order == 'shuffled':
-      examples = examples.shuffled()
+      examples = examples.shuffle()
     shard_bytes = options.shard_mebibytes * 2**20
     count = max(int(np.ceil(examples.sizes.sum() / shard_bytes)), 1)
     count = min(count, max(len(examples), 1))
@@ -164,7 +164,7 @@ def prepare(
     UserError: another data set is there, or is being written there; or the
       disk is too small or full. What is whole stays.
   """
-  directory = data_set_directory(source, options)
+  directory = get_data_set_directory(source, options)
   plan = _plan_of(source, options)
   if _is_complete(directory, plan):
     show(f'{directory} is complete already.')
@@ -182,7 +182,7 @@ def prepare(
       write = functools.partial(write_shards, num_workers=options.num_workers)
     written = _write_missing(source, shards, write, show)
     _check_not_empty(source, written)
-    with disk_errors(directory):
+    with explain_disk_errors(directory):
       _finish(source, directory, shards, written, plan)
   return directory
 
@@ -199,7 +199,7 @@ def _plan_of(source: PreparationSource, options: PreparationOptions) -> str:
     'image_shape': list(source.image_shape),
     'content': source.content,
     'splits': {
-      split: [len(examples), examples.fingerprint()]
+      split: [len(examples), examples.compute_fingerprint()]
       for split, examples in source.splits.items()
     },
     'shard_mebibytes': options.shard_mebibytes,
@@ -281,7 +281,7 @@ def _write_missing(
   if missing:
     _check_room(missing, show)
   # The shards wait without their images' places, which would be copied.
-  source = _without_examples(source)
+  source = _copy_without_examples(source)
   num_images, start = 0, time.monotonic()
   shown = start
   total = sum(len(shard.examples) for shard in missing)
@@ -295,7 +295,7 @@ def _write_missing(
     rate = num_images / max(now - start, 1e-6)
     show(
       f'shard {i:,} of {len(missing):,}, {num_images:,} of'
-      f' {count_of(total, "image")}, {rate:,.0f} images/s,'
+      f' {format_count(total, "image")}, {rate:,.0f} images/s,'
       f' {(total - num_images) / rate / 60:,.0f} min left'
     )
   return {
@@ -321,7 +321,7 @@ def _check_room(missing: list[Shard], show: Callable[[str], None]) -> None:
     )
 
 
-def _without_examples(source: PreparationSource) -> PreparationSource:
+def _copy_without_examples(source: PreparationSource) -> PreparationSource:
   """Returns a copy for worker processes, which get their images by shard."""
   copied = object.__new__(type(source))
   copied.__dict__.update(source.__dict__, splits={})
@@ -359,8 +359,8 @@ def _finish(
     for split, part in shards.items()
     for shard, done in zip(part, written[split])
   )
-  metadata.write_text(directory / 'report.json', report.to_json(summary))
-  metadata.write_text(directory / 'report.txt', report.to_text(summary))
+  metadata.write_text(directory / 'report.json', report.format_json(summary))
+  metadata.write_text(directory / 'report.txt', report.format_text(summary))
   metadata.write_text(directory / 'checksums.sha256', checksums)
   metadata.write_text(directory / metadata.PLAN_FILE, plan)
   metadata.write_data_set_info(source, directory, written)

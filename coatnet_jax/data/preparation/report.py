@@ -3,7 +3,7 @@
 import collections
 
 from coatnet_jax import strict_json
-from coatnet_jax.data.image_source import count_of
+from coatnet_jax.data.image_source import format_count
 from coatnet_jax.data.preparation.shards import WrittenShard
 
 
@@ -41,20 +41,23 @@ def summarize(
   }
 
 
-def to_json(summary: dict) -> str:
+def format_json(summary: dict) -> str:
   """Returns report.json."""
   return strict_json.to_json(summary, indent=1) + '\n'
 
 
-def to_text(summary: dict) -> str:
+def format_text(summary: dict) -> str:
   """Returns report.txt: totals, then a line for each image that differs."""
-  lines = [f'{summary["name"]}, {count_of(summary["num_classes"], "class")}']
+  lines = [
+    f'{summary["name"]}, {format_count(summary["num_classes"], "class")}'
+  ]
   lines += summary['notes']
   for split, found in summary['splits'].items():
     lines.append('')
     lines.append(
-      f'{split}: {count_of(found["num_examples"], "image")} in'
-      f' {count_of(found["num_shards"], "shard")}, {found["num_bytes"]:,} bytes'
+      f'{split}: {format_count(found["num_examples"], "image")} in'
+      f' {format_count(found["num_shards"], "shard")},'
+      f' {found["num_bytes"]:,} bytes'
     )
     for title in ('changed', 'dropped'):
       rows = found[title]

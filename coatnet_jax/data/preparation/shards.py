@@ -115,7 +115,7 @@ def write_shard(source: PreparationSource, shard: Shard) -> WrittenShard:
   unfinished = work_folder / f'{attempt}.unfinished'
   note = work_folder / f'{attempt}.note.unfinished'
   try:
-    with disk_errors(shard.directory):
+    with explain_disk_errors(shard.directory):
       written = _write_records(source, shard, unfinished)
       note.write_text(to_json(dataclasses.asdict(written)), encoding='utf-8')
       # The note comes first: a shard without one is written again.
@@ -128,7 +128,7 @@ def write_shard(source: PreparationSource, shard: Shard) -> WrittenShard:
 
 
 @contextlib.contextmanager
-def disk_errors(directory: pathlib.Path) -> Iterator[None]:
+def explain_disk_errors(directory: pathlib.Path) -> Iterator[None]:
   """Turns the system's word for a full disk into a UserError.
 
   Args:

@@ -8,7 +8,7 @@ import pytest
 from coatnet_jax.data.preparation.imagenet import create_imagenet21k
 from coatnet_jax.data.preparation.preparation import (
   PreparationOptions,
-  data_set_directory,
+  get_data_set_directory,
   prepare,
 )
 from coatnet_jax.errors import UserError
@@ -80,5 +80,5 @@ def test_an_archive_that_is_gone_is_one_sentence(arguments, tmp_path):
   options = PreparationOptions(output_dir=tmp_path)
   with pytest.raises(UserError, match=r'cannot be read from .*whole.tar: No'):
     prepare(source, options, write=write)
-  work_folder = data_set_directory(source, options) / '.preparing'
+  work_folder = get_data_set_directory(source, options) / '.preparing'
   assert not list(work_folder.glob('*.npz'))

@@ -7,7 +7,7 @@ from coatnet_jax.data.preparation.emoji import (
   EVAL_FRACTION,
   PACKAGES,
   EmojiSource,
-  divide,
+  split_emoji,
 )
 from coatnet_jax.data.preparation.preparation import (
   PreparationOptions,
@@ -27,7 +27,7 @@ from tests.data.preparation.emoji_examples import (
 @pytest.fixture(scope='module')
 def splits():
   table = create_table()
-  return divide(table, dict.fromkeys(image_names(table), b'image'))
+  return split_emoji(table, dict.fromkeys(image_names(table), b'image'))
 
 
 def names_of(examples):

@@ -13,6 +13,6 @@ def test_what_is_held_out_does_not_follow_from_the_order():
   )
   train, held_out = hold_out_fraction(examples, 0.25)
   assert len(train) + len(held_out) == 4000
-  first = set(examples.shuffled().names[:1000].tolist())
+  first = set(examples.shuffle().names[:1000].tolist())
   both = len(first & set(held_out.names.tolist()))
   assert abs(both - 250) < 5 * (1000 * 0.25 * 0.75) ** 0.5

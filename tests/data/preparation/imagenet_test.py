@@ -181,8 +181,9 @@ def test_class_archives_are_listed_in_parallel_in_the_same_order(
 ):
   monkeypatch.setattr(imagenet, '_LISTED_ALONE_BYTES', 0)
   alone, together = open_source(folder), open_source(folder, num_workers=2)
-  for split, examples in alone.splits.items():
-    assert examples.fingerprint() == together.splits[split].fingerprint()
+  assert [e.compute_fingerprint() for e in alone.splits.values()] == [
+    e.compute_fingerprint() for e in together.splits.values()
+  ]
 
 
 def test_source_order_is_that_of_the_archive(folder, tmp_path):
@@ -240,10 +241,10 @@ def test_class_lists_are_derived_from_whole_releases():
   for dataset in KNOWN_DATASETS:
     if dataset.name in ('imagenet21k_fall11', 'imagenet21k_winter21'):
       sizes = {f'n{i:08d}': 1 for i in reversed(range(dataset.num_classes))}
-      names = class_lists.imagenet21k_classes(dataset.name, sizes)
+      names = class_lists.derive_imagenet21k_classes(dataset.name, sizes)
       assert names == tuple(sorted(sizes))
   sizes = {f'n{i:08d}': 499 + i % 2 for i in range(20_900)}
-  names = class_lists.imagenet21k_classes('imagenet21k_p', sizes)
+  names = class_lists.derive_imagenet21k_classes('imagenet21k_p', sizes)
   assert names == tuple(f'n{i:08d}' for i in range(1, 20_900, 2))
 
 
@@ -312,10 +313,12 @@ def test_imagenet2012_takes_labels_by_the_devkit(folder, tmp_path):
 
 
 def test_imagenet2012_classes_are_those_of_tfds():
-  assert len(class_lists.imagenet2012_classes()) == 1000
-  assert len(class_lists.imagenet2012_validation_labels()) == 50_000
+  assert len(class_lists.read_imagenet2012_classes()) == 1000
+  assert len(class_lists.read_imagenet2012_validation_labels()) == 50_000
   features = tfds.builder('imagenet2012').info.features
-  assert list(class_lists.imagenet2012_classes()) == features['label'].names
+  assert (
+    list(class_lists.read_imagenet2012_classes()) == features['label'].names
+  )
 
 
 def test_another_number_of_validation_images(folder, tmp_path):

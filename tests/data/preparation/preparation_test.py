@@ -13,8 +13,8 @@ from coatnet_jax.data.preparation import preparation
 from coatnet_jax.data.preparation.examples import Examples, PreparationSource
 from coatnet_jax.data.preparation.preparation import (
   PreparationOptions,
-  data_set_directory,
   estimate_bytes,
+  get_data_set_directory,
   plan_shards,
   prepare,
 )
@@ -84,7 +84,7 @@ def test_interrupted_and_run_again_it_ends_with_the_same_files(
 ):
   with pytest.raises(RuntimeError, match='killed'):
     prepare(FailingSource(images), options)
-  directory = data_set_directory(MemorySource(images), options)
+  directory = get_data_set_directory(MemorySource(images), options)
   # Left by a process that had no time to clean up.
   (directory / '.preparing' / 'x.1.unfinished').write_bytes(b'half')
   assert not (directory / 'dataset_info.json').exists()
@@ -102,7 +102,7 @@ def test_interrupted_and_run_again_it_ends_with_the_same_files(
 def test_a_shard_that_is_not_whole_is_written_again(images, options, expected):
   with pytest.raises(RuntimeError, match='killed'):
     prepare(FailingSource(images), options)
-  directory = data_set_directory(MemorySource(images), options)
+  directory = get_data_set_directory(MemorySource(images), options)
   first = min(directory.glob('*.array_record-*'))
   first.write_bytes(first.read_bytes()[:-1000])
   assert hashes(prepare(MemorySource(images), options)) == expected
@@ -136,7 +136,7 @@ def test_going_on_with_other_images_is_refused(images, options):
 
 
 def test_two_at_a_time_are_refused(images, options):
-  directory = data_set_directory(MemorySource(images), options)
+  directory = get_data_set_directory(MemorySource(images), options)
   (directory / '.preparing').mkdir(parents=True)
   with open(directory / '.preparing' / 'lock', 'wb') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -160,7 +160,7 @@ def disk_was_full(images, options, full_disk):
   """Runs into a full disk; returns the directory and the message."""
   with pytest.raises(UserError) as error:
     prepare(MemorySource(images), options)
-  directory = data_set_directory(MemorySource(images), options)
+  directory = get_data_set_directory(MemorySource(images), options)
   return directory, str(error.value), sorted(hashes(directory / '.preparing'))
 
 
@@ -197,7 +197,7 @@ def test_too_small_a_disk_is_seen_before_it_starts(
   monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage(10**6))
   with pytest.raises(UserError, match=r'needs [\d.]+ MB and 1.0 MB are'):
     prepare(MemorySource(images), options)
-  directory = data_set_directory(MemorySource(images), options)
+  directory = get_data_set_directory(MemorySource(images), options)
   assert not list(directory.glob('*.array_record-*'))
 
 

@@ -11,7 +11,7 @@ def test_the_report_counts_reasons():
     'dropped': rows,
   }
   summary = {'name': 'x', 'num_classes': 1, 'notes': [], 'splits': {'s': split}}
-  lines = [line.split() for line in report.to_text(summary).splitlines()]
+  lines = [line.split() for line in report.format_text(summary).splitlines()]
   assert ['dropped:', '3'] in lines
   assert ['2', 'empty', 'file'] in lines
   assert ['1', 'other'] in lines

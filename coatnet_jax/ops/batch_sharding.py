@@ -40,7 +40,7 @@ def find_batch_axes(batch_size: int) -> tuple[str, ...]:
   return tuple(axes)
 
 
-def divide_batch(x: jax.Array) -> jax.Array:
+def shard_batch(x: jax.Array) -> jax.Array:
   """Returns activations that are divided by images, and by nothing else.
 
   Left to itself the compiler may divide a layer's channels as its parameters

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
-from coatnet_jax.ops import batch_division
+from coatnet_jax.ops import batch_sharding
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -29,15 +29,15 @@ from coatnet_jax.models import variants
 variants.VARIANTS['wide'] = variants.Variant(
   stem=variants.StemOptions(widths=(8,)),
   stages=(
-    variants.Stage((variants.Blocks('mbconv', 1, 64),)),
-    variants.Stage((variants.Blocks('transformer', 3, 256),)),
+    variants.Stage((variants.BlockGroup('mbconv', 1, 64),)),
+    variants.Stage((variants.BlockGroup('transformer', 3, 256),)),
   ),
 )
 model = create_model(
   'wide', num_classes=10, image_size=(40, 40), scan_blocks=True)
 mesh = mesh_lib.create_mesh(replica=1, data=1, fsdp=8, tensor=1)
 images = jax.ShapeDtypeStruct(
-  (64, 40, 40, 3), np.float32, sharding=mesh_lib.batch_sharding(mesh))
+  (64, 40, 40, 3), np.float32, sharding=mesh_lib.create_batch_sharding(mesh))
 variables = jax.eval_shape(
   lambda: model.init(jax.random.key(0), np.zeros((1, 40, 40, 3)), train=False))
 shardings = compute_state_shardings(variables, mesh)
@@ -66,9 +66,9 @@ print(json.dumps([
 
 
 def test_without_a_mesh_nothing_is_done():
-  assert batch_division.find_batch_axes(8) == ()
+  assert batch_sharding.find_batch_axes(8) == ()
   x = jnp.zeros((8, 2))
-  assert batch_division.divide_batch(x) is x
+  assert batch_sharding.shard_batch(x) is x
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_without_a_mesh_nothing_is_done():
 def test_axes_that_divide_the_batch(batch_size, axes):
   mesh = AbstractMesh((2, 3, 2, 5), ('replica', 'data', 'fsdp', 'tensor'))
   with jax.sharding.use_abstract_mesh(mesh):
-    assert batch_division.find_batch_axes(batch_size) == axes
+    assert batch_sharding.find_batch_axes(batch_size) == axes
 
 
 def test_manual_axes_are_left_alone():
@@ -92,8 +92,8 @@ def test_manual_axes_are_left_alone():
   seen = []
 
   def inside(x):
-    seen.append(batch_division.list_free_axes())
-    return batch_division.divide_batch(x)
+    seen.append(batch_sharding.list_free_axes())
+    return batch_sharding.shard_batch(x)
 
   jax.shard_map(
     inside, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec()
