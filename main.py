@@ -109,14 +109,13 @@ def main(argv: list[str]) -> None:
         hang_timeout_seconds=_HANG_TIMEOUT_SECONDS.value,
       )
       import train
-      from coatnet_jax import initial_state
       from coatnet_jax.training import reporting, workdir
 
       signal.signal(signal.SIGINT, signal.default_int_handler)
       terminal.begin('looking for other processes')
       with processes.connect(options):
         processes.check_agreement('code', processes.describe_code())
-        initial_state.keep_chosen(
+        config_flag.keep_chosen(
           _CONFIG.value,
           config_flags.get_override_values(flags.FLAGS['config']),
         )

@@ -25,8 +25,8 @@ from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.eval_step import evaluate
-from coatnet_jax.initial_state import follow_init_from, prepare_train_state
-from coatnet_jax.run import Run, create_run, resolve_values
+from coatnet_jax.initial_state import prepare_train_state
+from coatnet_jax.run import Run, create_run
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.tpu_compiler import compiled_step
 from coatnet_jax.training import accumulation, freezing, reporting
@@ -138,28 +138,30 @@ def jit_train_step(run: Run, abstract_state: TrainState):
 def compile_train_step(
   run: Run,
   abstract_state: TrainState,
-  saved: str = '',
   report: Callable[[str], None] = print,
 ):
   """Compiles what `jit_train_step` returns, for the run's batch.
+
+  Loads `config.compiled_train_step` instead, where that is of this very
+  program.
 
   Args:
     run: resolved run, from `create_run`.
     abstract_state: tree of `jax.ShapeDtypeStruct` with shardings, from
       `abstract_train_state`.
-    saved: file of `tools.plan --save_compiled`, to load instead; compiles all
-      the same where it is not of this very program.
-    report: function called with a line about that.
+    report: function called with a line about what was loaded.
   """
   jitted = jit_train_step(run, abstract_state)
   lowered = jitted.lower(abstract_state, run.abstract_batch)
-  if saved:
+  if run.compiled_train_step:
     try:
-      compiled = compiled_step.load_compiled(saved, lowered, run.mesh)
+      compiled = compiled_step.load_compiled(
+        run.compiled_train_step, lowered, run.mesh
+      )
     except UserError as error:
       report(f'{error} So it is compiled here.')
     else:
-      report(f'Loaded {saved}; nothing to compile.')
+      report(f'Loaded {run.compiled_train_step}; nothing to compile.')
       return compiled
   return lowered.compile()
 
@@ -207,10 +209,7 @@ def train_and_evaluate(
   with contextlib.ExitStack() as stack:
     terminal = stack.enter_context(Terminal(is_silent=jax.process_index() > 0))
     processes.begin('reading the data set')
-    config = paths.resolve_config(config)
-    resolve_values(config.to_dict())
-    config, taken_over = follow_init_from(config, workdir)
-    run = create_run(config)
+    run = create_run(config, workdir=workdir)
     processes.check_agreement(
       'data',
       {
@@ -223,17 +222,19 @@ def train_and_evaluate(
     create_state, abstract_state, origin = prepare_train_state(run, workdir)
     processes.begin('looking for damaged images')
     damaged = run.look_for_damage()
-    taken = workdir_lib.claim_workdir(workdir, config, run.num_steps)
+    taken = workdir_lib.claim_workdir(
+      workdir, run.config, run.training.num_steps
+    )
     stack.enter_context(reporting.log_to_file(workdir))
     num_parameters = reporting.count_parameters(abstract_state.params)
     terminal.line(
-      f'model       {config.model.name}, {num_parameters:,} parameters\n'
+      f'model       {run.model_name}, {num_parameters:,} parameters\n'
       f'{run.describe()}\nworkdir     {workdir}'
     )
     if taken:
       terminal.line(
         f'longer      the finished run of {taken:,} steps is resumed to step'
-        f' {run.num_steps:,}, at the rates of a run of that length'
+        f' {run.training.num_steps:,}, at the rates of a run of that length'
       )
     if damaged:
       terminal.line(f'damaged     {damaged}')
@@ -241,23 +242,19 @@ def train_and_evaluate(
       count = freezing.count_frozen(abstract_state.params, run.frozen)
       terminal.line(f'frozen      {count:,} of these parameters')
     if origin:
-      lines = [*origin, *taken_over]
-      terminal.line('init_from   ' + '\n            '.join(lines))
-    return _train(
-      run, config, workdir, create_state, abstract_state, terminal=terminal
-    )
+      terminal.line('init_from   ' + '\n            '.join(origin))
+    return _train(run, workdir, create_state, abstract_state, terminal)
 
 
 def _train(
   run: Run,
-  config: ConfigDict,
   workdir: str,
   create_state: Callable[[], TrainState],
   abstract_state: TrainState,
-  *,
   terminal: Terminal,
 ) -> TrainState:
   """Does what `train_and_evaluate` does with a run that is claimed."""
+  num_steps = run.training.num_steps
   with contextlib.ExitStack() as stack:
     manager = saving.open_checkpoints(workdir, run.checkpoint, terminal.line)
     stack.callback(manager.close)
@@ -270,12 +267,10 @@ def _train(
     if restored is None:
       processes.begin('initialising the parameters')
     state, progress = restored or (create_state(), Progress())
-    if int(state.step) < run.num_steps:
+    if int(state.step) < num_steps:
       processes.begin('compiling the train step')
       terminal.line('Compiling the train step ...')
-      take_step = compile_train_step(
-        run, abstract_state, config.compiled_train_step, terminal.line
-      )
+      take_step = compile_train_step(run, abstract_state, terminal.line)
       processes.wait_for_all('compiling the train step')
       terminal.line('Training; the time it takes is estimated in a moment.')
       state = train_loop(
@@ -288,31 +283,29 @@ def _train(
           terminal,
           options=run.logging,
           first_step=int(state.step),
-          num_steps=run.num_steps,
+          num_steps=num_steps,
           global_batch_size=run.training.global_batch_size,
         ),
         should_save=manager.should_save,
         save=functools.partial(
-          saving.save_checkpoint,
-          manager,
-          metadata=run.create_metadata(config),
+          saving.save_checkpoint, manager, metadata=run.metadata
         ),
         profile=reporting.create_profile(workdir, run.logging),
       )
     processes.begin('writing the last checkpoint')
     manager.wait_until_finished()
 
-    if int(state.step) < run.num_steps:
+    if int(state.step) < num_steps:
       terminal.line(
         f'Stopped after step {int(state.step):,}, which is saved; the same'
         ' command resumes from there.'
       )
       return state
     summary = {
-      'model': config.model.name,
+      'model': run.model_name,
       'num_parameters': reporting.count_parameters(abstract_state.params),
       **saving.summarize(manager, run.checkpoint),
-      'config_hash': workdir_lib.compute_config_hash(config),
+      'config_hash': workdir_lib.compute_config_hash(run.config),
     }
     reporting.write_summary(workdir, summary)
     terminal.line(reporting.describe_end(workdir, summary))
@@ -351,6 +344,7 @@ def train_loop(
     UserError: too many images cannot be decoded.
   """
   first_step = int(state.step)
+  num_steps, every_steps = run.training.num_steps, run.evaluation.every_steps
   batch_size = run.training.global_batch_size
   corrupt = damage.CorruptImageCounter(
     run.train_source, run.data.max_damaged_fraction
@@ -368,7 +362,7 @@ def train_loop(
   )
   with StopSignal() as stop, contextlib.closing(batches):
     log.start_clock()
-    for step in range(first_step + 1, run.num_steps + 1):
+    for step in range(first_step + 1, num_steps + 1):
       processes.begin(f'reading the images of step {step}')
       batch = next(batches)
       corrupt.update(batch)
@@ -381,7 +375,7 @@ def train_loop(
       log.add(step, metrics)
       profile(step)
 
-      evaluates = step == run.num_steps or step % run.evaluate_every_steps == 0
+      evaluates = step == num_steps or step % every_steps == 0
       stops = stop.is_due(step)
       saves = evaluates or stops or run.checkpoint.is_due(step)
       if saves or log.is_due(step):

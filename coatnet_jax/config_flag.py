@@ -10,6 +10,9 @@ import os
 import pathlib
 import re
 import traceback
+from collections.abc import Iterable
+
+from ml_collections import ConfigDict
 
 from coatnet_jax.errors import UserError
 
@@ -51,6 +54,19 @@ def check_config_file(arguments: list[str]) -> None:
       hint = f'there are {", ".join(configs.values())}.'
     what = 'is no Python file' if os.path.exists(path) else 'does not exist'
     raise UserError(f'--config is {path!r}, which {what}; {hint}')
+
+
+def keep_chosen(config: ConfigDict, chosen: Iterable[str]) -> None:
+  """Takes keys that the user has set out of `config.follow_init_from`.
+
+  Args:
+    config: config that is changed in place.
+    chosen: keys that the user has set, 'preprocessing.image_size', say.
+  """
+  chosen = set(chosen)
+  config.follow_init_from = tuple(
+    (key, value) for key, value in config.follow_init_from if key not in chosen
+  )
 
 
 def describe_flag_error(error: Exception) -> str:

@@ -5,15 +5,12 @@ Resuming a run is done in `checkpoints/saving.py`.
 
 import dataclasses
 import functools
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
-from etils import epath
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.folder import find_steps
@@ -56,92 +53,6 @@ _FREE_OPTIONS = frozenset(
     'stochastic_depth_rate',
   }
 )
-
-
-def keep_chosen(config: ConfigDict, chosen: Iterable[str]) -> None:
-  """Takes keys that the user has set out of `config.follow_init_from`.
-
-  Args:
-    config: config that is changed in place.
-    chosen: keys that the user has set, 'preprocessing.image_size', say.
-  """
-  chosen = set(chosen)
-  config.follow_init_from = tuple(
-    (key, value) for key, value in config.follow_init_from if key not in chosen
-  )
-
-
-def follow_init_from(
-  config: ConfigDict, workdir: str
-) -> tuple[ConfigDict, list[str]]:
-  """Takes over from what a run starts from, as `config.follow_init_from` says.
-
-  Args:
-    config: config with the keys of `configs/base.py`, its paths resolved.
-    workdir: directory of the run; where it has a config already, that one is
-      followed.
-
-  Returns:
-    A config with the values of the checkpoint that `config.init_from` means, or
-    the same config where that is empty; and what was taken over, in lines.
-
-  Raises:
-    UserError: `init_from` is no checkpoint, or `follow_init_from` has a key
-      that a checkpoint does not say.
-  """
-  keys = _find_followed_keys(config)
-  if not config.init_from or not keys:
-    return config, []
-  if workdir_lib.is_claimed(workdir):
-    # This run's own, as it took them over when it began.
-    saved = json.loads(
-      (epath.Path(workdir) / workdir_lib.CONFIG_FILE).read_text()
-    )
-    model, preprocessing = saved['model'], saved['preprocessing']
-  else:
-    metadata = open_saved_model(config.init_from).metadata
-    model, preprocessing = metadata.model, metadata.preprocessing
-  config = config.copy_and_resolve_references()
-  taken = []
-  with config.unlocked():
-    for key in keys:
-      section, _, name = key.partition('.')
-      theirs = {'model': model, 'preprocessing': preprocessing}[section][name]
-      theirs = tuple(theirs) if isinstance(theirs, list) else theirs
-      if theirs != config[section][name]:
-        taken.append(f'{key}: {theirs}, as it was trained')
-      config[section][name] = theirs
-    if 'model.name' in keys:
-      # Options of the variant, which belong to its name.
-      for name, value in model.items():
-        if name not in config.model and name != 'num_classes':
-          config.model[name] = (
-            ConfigDict(value) if isinstance(value, dict) else value
-          )
-  return config, taken
-
-
-def _find_followed_keys(config: ConfigDict) -> list[str]:
-  """Returns the keys to take over: those that nobody has set.
-
-  Raises:
-    UserError: one is not in every checkpoint, or is none.
-  """
-  allowed = [
-    'model.name',
-    *(f'preprocessing.{name}' for name in sorted(config.preprocessing)),
-  ]
-  keys = []
-  for key, value in config.follow_init_from:
-    if key not in allowed:
-      raise UserError(
-        f'config.follow_init_from has {key!r}; it can have'
-        f' {", ".join(allowed)}.'
-      )
-    section, _, name = key.partition('.')
-    if config[section][name] == value:
-      keys.append(key)
-  return keys
 
 
 def abstract_train_state(
@@ -234,7 +145,7 @@ def prepare_train_state(
   create_state = functools.partial(
     _create_from_checkpoint, run, saved, abstract_state
   )
-  return create_state, abstract_state, lines
+  return create_state, abstract_state, [*lines, *run.taken_over]
 
 
 def check_same_architecture(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from coatnet_jax import paths, values
 from coatnet_jax.checkpoints import saving
@@ -27,6 +27,7 @@ from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
+from coatnet_jax.init_from import follow_init_from
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.training import reporting, schedules
 from coatnet_jax.training.losses import LossOptions
@@ -73,10 +74,24 @@ class RootOptions(Options, section='config'):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-  """What a config resolves to: checked, with nothing written yet."""
+  """What a config resolves to: checked, with nothing written yet.
 
+  Each section of the config is an attribute with the keys as attributes, or has
+  become what it configures. How long and how often, which a config says in
+  steps or in epochs, is in steps here: `training.num_steps` and
+  `evaluation.every_steps`.
+
+  Attributes:
+    config: whole config, resolved, to be written down with the results.
+    taken_over: what of the config `init_from` decided, a line each.
+    notes: what was changed of what the config says, a line each.
+  """
+
+  config: FrozenConfigDict
+  taken_over: tuple[str, ...]
   seed: int
   init_from: str
+  compiled_train_step: str
   data: DataOptions
   preprocessing: PreprocessingOptions
   augmentation: AugmentationOptions
@@ -88,15 +103,17 @@ class Run:
   evaluation: EvaluationOptions
   train_source: ImageSource
   eval_source: ImageSource
-  num_steps: int
-  evaluate_every_steps: int
   schedule: optax.Schedule
   tx: optax.GradientTransformation
   frozen: tuple[str, ...]
   model: nn.Module
   mesh: Mesh
-  # What was changed of what the config says, a line each.
   notes: tuple[str, ...] = ()
+
+  @property
+  def model_name(self) -> str:
+    """Returns the name of the model's variant."""
+    return self.config.model.name
 
   @property
   def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -114,13 +131,14 @@ class Run:
       ),
     }
 
-  def create_metadata(self, config: ConfigDict) -> Metadata:
+  @property
+  def metadata(self) -> Metadata:
     """Returns what every checkpoint of the run says of itself."""
     return Metadata(
-      model=find_model_arguments(config.model, self.model.num_classes),
+      model=find_model_arguments(self.config.model, self.model.num_classes),
       preprocessing=dataclasses.asdict(self.preprocessing),
       class_names=self.train_source.class_names,
-      config=config.to_dict(),
+      config=self.config.to_dict(),
     )
 
   def look_for_damage(self) -> str:
@@ -141,13 +159,14 @@ class Run:
     """Returns what is trained on what, and how long, in lines for people."""
     size = 'x'.join(str(n) for n in self.preprocessing.image_size)
     batch_size = self.training.global_batch_size
-    epochs = self.num_steps * batch_size / len(self.train_source)
+    num_steps = self.training.num_steps
+    epochs = num_steps * batch_size / len(self.train_source)
     devices = self.mesh.devices.flat
     kind = f'{len(devices)} {devices[0].device_kind} device'
     return (
       f'data        {self.train_source.description}\n'
       f'            {self.eval_source.description}\n'
-      f'training    {self.num_steps:,} steps of {batch_size:,} images of'
+      f'training    {num_steps:,} steps of {batch_size:,} images of'
       f' {size} px, {epochs:,.1f} epochs, on {kind}'
       + 's' * (len(devices) > 1)
       + ''.join(f'\n            {note}' for note in self.notes)
@@ -203,6 +222,7 @@ def resolve_values(config: Mapping[str, Any]) -> dict[str, Any]:
 def create_run(
   config: ConfigDict,
   *,
+  workdir: str | None = None,
   devices: Sequence[jax.Device] | None = None,
   sources: tuple[ImageSource, ImageSource] | None = None,
 ) -> Run:
@@ -212,6 +232,8 @@ def create_run(
 
   Args:
     config: config with the keys of `configs/base.py`.
+    workdir: directory of the run, for `follow_init_from`; nothing is followed
+      if None.
     devices: devices to run on, perhaps abstract ones; all there are if None.
     sources: images of training and evaluation; those of `config.data` if None.
 
@@ -220,6 +242,9 @@ def create_run(
       many or too few.
   """
   resolved = resolve_values(paths.resolve_config(config).to_dict())
+  taken_over = ()
+  if workdir is not None:
+    resolved, taken_over = follow_init_from(resolved, workdir)
   data = DataOptions(**resolved['data'])
   training = TrainingOptions(**resolved['training'])
   evaluation = EvaluationOptions(**resolved['evaluation'])
@@ -248,28 +273,31 @@ def create_run(
     epochs=training.num_epochs,
     steps_per_epoch=steps_per_epoch,
   )
+  every_steps = schedules.resolve_steps(
+    name='evaluation.every',
+    steps=evaluation.every_steps,
+    epochs=evaluation.every_epochs,
+    steps_per_epoch=steps_per_epoch,
+  )
   options['logging'].check_steps(num_steps)
   schedule = schedules.create_learning_rate_schedule(
     **resolved['schedule'], steps_per_epoch=steps_per_epoch, num_steps=num_steps
   )
   return Run(
+    config=FrozenConfigDict(resolved),
+    taken_over=taken_over,
     seed=resolved['seed'],
     init_from=resolved['init_from'],
+    compiled_train_step=resolved['compiled_train_step'],
     data=data,
     augmentation=augmentation,
-    training=training,
-    evaluation=evaluation,
+    training=dataclasses.replace(training, num_steps=num_steps, num_epochs=0.0),
+    evaluation=dataclasses.replace(
+      evaluation, every_steps=every_steps or num_steps, every_epochs=0.0
+    ),
     **options,
     train_source=train_source,
     eval_source=eval_source,
-    num_steps=num_steps,
-    evaluate_every_steps=schedules.resolve_steps(
-      name='evaluation.every',
-      steps=evaluation.every_steps,
-      epochs=evaluation.every_epochs,
-      steps_per_epoch=steps_per_epoch,
-    )
-    or num_steps,
     schedule=schedule,
     tx=create_optimizer(schedule, **resolved['optimizer']),
     frozen=resolved['optimizer']['frozen'],

@@ -87,7 +87,7 @@ def test_a_config_may_change_options_of_the_variant():
     config.model.transformer = ConfigDict({'head_dim': 64})
   run = create_run(config)
   assert run.model.variant.transformer.head_dim == 64
-  metadata = json.loads(json.dumps(run.create_metadata(config).model))
+  metadata = json.loads(json.dumps(run.metadata.model))
   assert create_model(**metadata) == run.model
 
 
@@ -97,7 +97,7 @@ def test_a_checkpoint_does_not_say_how_attention_is_computed():
   config.model.attention = 'reference'
   run = create_run(config)
   assert run.model.compute.attention == 'reference'
-  metadata = run.create_metadata(config).model
+  metadata = run.metadata.model
   assert create_model(**metadata) == run.model.clone(compute=ComputeOptions())
 
 

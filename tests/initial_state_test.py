@@ -58,7 +58,7 @@ def pretrained(tiny_variant, tmp_path_factory):
       state.replace(step=state.step + 2, ema=averages),
       step=2,
       progress=Progress(),
-      metadata=run.create_metadata(config),
+      metadata=run.metadata,
     )
   return workdir
 

@@ -156,7 +156,7 @@ class Start:
       program = train.compile_train_step(run, abstract_state)
     state = jax.device_put(state, create_replicated_sharding(run.mesh))
     rows = []
-    for batch in read_train_batches(run, run.num_steps):
+    for batch in read_train_batches(run, run.training.num_steps):
       state, metrics = program(state, jax.device_put(batch))
       rows.append({**batch, **jax.device_get(metrics)})
     evaluated = train.evaluate_run(run, state)

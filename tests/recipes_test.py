@@ -230,7 +230,7 @@ def test_the_learning_rate_at_twelve_steps(model, phase):
   )
   steps_per_epoch = num_examples / int(cells['batch'])
   num_steps = round(float(cells['epochs']) * steps_per_epoch)
-  assert run.num_steps == num_steps
+  assert run.training.num_steps == num_steps
   amount, _, unit = cells['warm-up'].partition(' ')
   warmup = round(_number(amount) * {'epochs': steps_per_epoch}.get(unit, 1))
   steps = np.array(
@@ -275,7 +275,7 @@ def test_an_ema_of_0_9999_is_never_in_force_in_finetuning(model, phase):
   run = _resolve(_load(model, phase))
   assert run.training.ema_decay == 0.9999
   assert run.training.ema_warmup
-  steps = run.num_steps
+  steps = run.training.num_steps
   assert (1 + steps) / (10 + steps) < 0.9999 == (1 + 89_990) / (10 + 89_990)
 
 

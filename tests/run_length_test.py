@@ -41,7 +41,7 @@ def test_a_config_for_trying_can_be_shortened(config, num_steps, note):
   config.training.num_steps = num_steps
   config.training.num_epochs = 0.0
   run = create_run(config, sources=NOISE)
-  assert run.num_steps == num_steps
+  assert run.training.num_steps == num_steps
   assert len(run.notes) == len(note)
   for text, line in zip(note, run.notes):
     assert f'warm-up {text}' in line

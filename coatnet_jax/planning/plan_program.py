@@ -162,7 +162,7 @@ def describe_program(
     'memory': memory,
     'available_bytes': chip.hbm_bytes,
     'forward_flops_per_image': 2 * model_cost.multiply_adds,
-    'num_steps': run.num_steps,
+    'num_steps': run.training.num_steps,
   }
   if program.compiled is None:
     facts['needed_bytes'] = program.needed_bytes
@@ -239,7 +239,7 @@ def estimate_speed(
   batch_size = run.training.global_batch_size
   seconds = report.cycles / chip.clock_hz
   images_per_second = batch_size / seconds
-  hours = seconds * run.num_steps / 3600
+  hours = seconds * run.training.num_steps / 3600
   kinds = {}
   for collective in report.collectives:
     sums = kinds.setdefault(collective.kind, {'count': 0, 'bytes': 0})

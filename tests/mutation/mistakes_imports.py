@@ -65,7 +65,7 @@ MISTAKES = (
     ),
   ),
   *in_file(
-    'coatnet_jax/initial_state.py',
+    'coatnet_jax/init_from.py',
     (
       'what_is_set_is_followed',
       'if config[section][name] == value:',
@@ -73,6 +73,9 @@ MISTAKES = (
       'What a user sets is overwritten by what the weights were trained with.',
       'wiring/follow_init_from_test.py',
     ),
+  ),
+  *in_file(
+    'coatnet_jax/config_flag.py',
     (
       'command_line_is_followed_over',
       'if key not in chosen\n',

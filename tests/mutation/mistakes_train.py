@@ -154,7 +154,7 @@ MISTAKES = (
     ),
     (
       'last_step_not_evaluated',
-      'evaluates = step == run.num_steps or step % ',
+      'evaluates = step == num_steps or step % ',
       'evaluates = step % ',
       'A run ends without saying what came out.',
       'train_loop_test.py',

@@ -53,9 +53,10 @@ def test_a_run_with_it_is_the_run_without(
 def test_one_of_another_run_is_not_used(saved, config, capsys):
   other = config.copy_and_resolve_references()
   other.schedule.peak_learning_rate = 0.5
+  other.compiled_train_step = str(saved)
   run = create_run(other)
   _, abstract_state = abstract_train_state(run)
-  train.compile_train_step(run, abstract_state, str(saved))
+  train.compile_train_step(run, abstract_state)
   (line,) = capsys.readouterr().out.splitlines()
   assert line.startswith(f'The compiled program {saved} is for program ')
   assert line.endswith('. So it is compiled here.')

@@ -120,7 +120,7 @@ def test_the_page_is_printed(planned, capsys):
   assert printed.startswith('Plan of configs/coatnet_0.py on 2 x v5e-16\n')
   (run,) = runs
   # That of the recipe: 300 epochs.
-  assert run.num_steps == round(300 * 1_281_167 / 64)
+  assert run.training.num_steps == round(300 * 1_281_167 / 64)
 
 
 def test_what_does_not_fit_comes_with_what_may(planned, capsys):

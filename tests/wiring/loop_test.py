@@ -87,7 +87,7 @@ def _train(workdir, changes, evaluations=(), profiler=None):
 
   Returns:
     `steps` of the checkpoints that are left; `best`, the step that the summary
-    calls so; `writer`; `compiled`, what `compile_train_step` got; and `events`,
+    calls so; `writer`; `compiled`, whose step was compiled; and `events`,
     the steps that were taken, with the profiler's start and stop between.
   """
   scripted, writer, compiled = iter(evaluations), _Writer(), []
@@ -101,8 +101,8 @@ def _train(workdir, changes, evaluations=(), profiler=None):
     step = increment(state.step)
     return state.replace(step=step), {'loss': np.float32(1)}
 
-  def compile_train_step(*args):
-    compiled.append(args)
+  def compile_train_step(run, *_):
+    compiled.append(run)
     return take_step
 
   def evaluate_run(run, state):
@@ -234,9 +234,9 @@ def test_a_run_starts_from_the_checkpoint(tmp_path):
 @proves('compiled_train_step')
 def test_a_step_that_was_compiled_is_loaded(tmp_path):
   path = str(tmp_path / 'step')
-  (got,) = _train(tmp_path / 'run', {'compiled_train_step': path}).compiled
-  assert got[2] == path
-  a_run = runs.create_run()
+  changes = {'compiled_train_step': path}
+  assert not runs.create_run().compiled_train_step
+  (a_run,) = _train(tmp_path / 'run', changes).compiled
   _, abstract = abstract_train_state(a_run)
   lowered = train.jit_train_step(a_run, abstract).lower(
     abstract, a_run.abstract_batch
@@ -248,7 +248,7 @@ def test_a_step_that_was_compiled_is_loaded(tmp_path):
   ):
     (tmp_path / 'step').write_bytes(_described(lowered, a_run.mesh))
     lines = []
-    step = train.compile_train_step(a_run, abstract, path, lines.append)
+    step = train.compile_train_step(a_run, abstract, lines.append)
   assert (step, lines) == ('loaded', [f'Loaded {path}; nothing to compile.'])
 
 

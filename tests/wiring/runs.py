@@ -160,7 +160,7 @@ def collect_rates(a_run: run.Run, num_steps: int | None = None) -> list[float]:
   grads = {'head_logits': {'bias': np.ones(1, np.float32)}}
   opt_state, rates = a_run.tx.init(params), []
   update = jax.jit(a_run.tx.update)
-  for _ in range(num_steps or a_run.num_steps):
+  for _ in range(num_steps or a_run.training.num_steps):
     updates, opt_state = update(grads, opt_state, params)
     rates.append(-float(updates['head_logits']['bias'][0]))
   return rates

@@ -1,0 +1,84 @@
+"""What a run takes over of its config from the weights that it starts from."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from coatnet_jax.checkpoints.metadata import restore_metadata
+from coatnet_jax.checkpoints.trained_model import find_checkpoint
+from coatnet_jax.errors import UserError
+from coatnet_jax.training import workdir as workdir_lib
+
+
+def follow_init_from(
+  config: Mapping[str, Any], workdir: str
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+  """Takes over from what a run starts from, as `follow_init_from` says.
+
+  Args:
+    config: config with the keys of `configs/base.py`, its values resolved.
+    workdir: directory of the run; where it has a config already, that one is
+      followed.
+
+  Returns:
+    A config with the values of the checkpoint that `init_from` means, or the
+    same values where that is empty; and what was taken over, in lines.
+
+  Raises:
+    UserError: `init_from` is no checkpoint, or `follow_init_from` has a key
+      that a checkpoint does not say.
+  """
+  config = {
+    name: dict(value) if isinstance(value, Mapping) else value
+    for name, value in config.items()
+  }
+  keys = _find_followed_keys(config)
+  if not config['init_from'] or not keys:
+    return config, ()
+  if workdir_lib.is_claimed(workdir):
+    # This run's own, as it took them over when it began.
+    saved = json.loads(
+      (epath.Path(workdir) / workdir_lib.CONFIG_FILE).read_text()
+    )
+  else:
+    metadata = restore_metadata(find_checkpoint(config['init_from']))
+    saved = {'model': metadata.model, 'preprocessing': metadata.preprocessing}
+  taken = []
+  for key in keys:
+    section, _, name = key.partition('.')
+    # An older checkpoint may lack a key.
+    theirs = saved[section].get(name, config[section][name])
+    theirs = tuple(theirs) if isinstance(theirs, list) else theirs
+    if theirs != config[section][name]:
+      taken.append(f'{key}: {theirs}, as it was trained')
+    config[section][name] = theirs
+  if 'model.name' in keys:
+    # Options of the variant, which belong to its name.
+    options = {k: v for k, v in saved['model'].items() if k != 'num_classes'}
+    config['model'] = options | config['model']
+  return config, tuple(taken)
+
+
+def _find_followed_keys(config: Mapping[str, Any]) -> list[str]:
+  """Returns the keys to take over: those that nobody has set.
+
+  Raises:
+    UserError: one is not in every checkpoint, or is none.
+  """
+  allowed = [
+    'model.name',
+    *(f'preprocessing.{name}' for name in sorted(config['preprocessing'])),
+  ]
+  keys = []
+  for key, value in config['follow_init_from']:
+    if key not in allowed:
+      raise UserError(
+        f'config.follow_init_from has {key!r}; it can have'
+        f' {", ".join(allowed)}.'
+      )
+    section, _, name = key.partition('.')
+    if config[section][name] == value:
+      keys.append(key)
+  return keys
