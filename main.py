@@ -1,4 +1,4 @@
-"""Trains a CoAtNet: flags and process start-up, then `train.py`.
+"""Trains a CoAtNet: the command line and process start-up, then `train.py`.
 
     python main.py --config=configs/quickstart.py --workdir=/tmp/quickstart
 
@@ -32,50 +32,27 @@ def use_huge_pages() -> None:
 if __name__ == '__main__':
   use_huge_pages()  # Before anything is imported, which would be in vain.
 
+import argparse
 import contextlib
+import faulthandler
 import signal
+from typing import NoReturn, TextIO
 
 # Keeps TensorFlow quiet, which only writes TensorBoard files here.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
+from ml_collections import ConfigDict
 
-from coatnet_jax import config_flag, terminal
+from coatnet_jax import arguments, terminal
+from coatnet_jax.arguments import add_number
+from coatnet_jax.config_flag import add_config, load_config, parse_with_config
 from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
-from coatnet_jax.paths import expand_config_flag, resolve_path
+from coatnet_jax.paths import resolve_path
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.texts import use_utf8
-
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'File with the run: configs/quickstart.py, for example.'
-)
-_WORKDIR = flags.DEFINE_string(
-  'workdir',
-  None,
-  'Directory for checkpoints, logs and results, which all processes see; may be'
-  ' gs://...',
-)
-_COORDINATOR_ADDRESS = flags.DEFINE_string(
-  'coordinator_address', '', 'host:port of process 0, on any free port.'
-)
-_NUM_PROCESSES = flags.DEFINE_integer(
-  'num_processes', None, 'Processes of the run; 1 looks for no others.'
-)
-_PROCESS_ID = flags.DEFINE_integer(
-  'process_id', None, 'Which of them this one is, from 0.'
-)
-_CONNECT_TIMEOUT_SECONDS = flags.DEFINE_float(
-  'connect_timeout_seconds', 300.0, 'How long processes wait for each other.'
-)
-_HANG_TIMEOUT_SECONDS = flags.DEFINE_float(
-  'hang_timeout_seconds',
-  1800.0,
-  'How long a process may take for one thing, such as compiling, while the'
-  ' others wait for it; then all end.',
-)
 
 # Where launchers say which of several processes this is.
 _RANKS = ('SLURM_PROCID', 'OMPI_COMM_WORLD_RANK', 'JOB_COMPLETION_INDEX')
@@ -83,50 +60,99 @@ _RANKS = ('SLURM_PROCID', 'OMPI_COMM_WORLD_RANK', 'JOB_COMPLETION_INDEX')
 _STOPPED = 75
 
 
-def main(argv: list[str]) -> None:
-  """Trains, and tells in one sentence what the user got wrong."""
-  if len(argv) > 1:
-    sys.exit(
-      f'Error: Unexpected arguments: {" ".join(argv[1:])}; everything is given'
-      ' as --NAME=VALUE (--helpshort lists the flags).'
-    )
+class _Parser(argparse.ArgumentParser):
+  """A parser whose errors are one sentence."""
+
+  def error(self, message: str) -> NoReturn:
+    """Raises UserError: a name without a value."""
+    raise UserError(f'{message} (--help lists the flags).')
+
+  def print_help(self, file: TextIO | None = None) -> None:
+    """Raises UnreadError where nobody reads it, as after `| head`."""
+    terminal.write_result(self.format_help())
+
+
+def create_parser() -> argparse.ArgumentParser:
+  """Returns the parser of the command line, without --config.KEY."""
+  parser = arguments.create_parser('main.py', __doc__, _Parser)
+  # What absl, which read this command line once, has beside --help.
+  parser.add_argument(
+    '--helpshort', '--helpfull', action='help', help=argparse.SUPPRESS
+  )
+  add_config(parser)
+  parser.add_argument(
+    '--workdir',
+    metavar='DIR',
+    help='for checkpoints, logs and results, which all processes see; may be'
+    ' gs://...',
+  )
+  parser.add_argument(
+    '--coordinator_address',
+    default='',
+    metavar='HOST:PORT',
+    help='process 0, on any free port',
+  )
+  add_number(
+    parser,
+    '--num_processes',
+    metavar='N',
+    help='processes of the run; 1 looks for no others',
+  )
+  add_number(
+    parser,
+    '--process_id',
+    at_least=0,
+    metavar='N',
+    help='which of them this one is, from 0',
+  )
+  add_number(
+    parser,
+    '--connect_timeout_seconds',
+    float,
+    default=300.0,
+    at_least=0,
+    metavar='SECONDS',
+    help='how long processes wait for each other (%(default)g)',
+  )
+  add_number(
+    parser,
+    '--hang_timeout_seconds',
+    float,
+    default=1800.0,
+    at_least=0,
+    metavar='SECONDS',
+    help='how long a process may take for one thing, such as compiling, while'
+    ' the others wait for it; then all end (%(default)g)',
+  )
+  return parser
+
+
+def main(words: list[str]) -> int:
+  """Trains, and tells in one sentence what the user got wrong.
+
+  Args:
+    words: words of the command line after the program's name.
+
+  Returns:
+    The exit status.
+  """
   silence_libraries()
+  faulthandler.enable()  # Where an extension crashes, says what it was doing.
+  flags.FLAGS.mark_as_parsed()  # Grain's worker processes ask for absl's flags.
   try:
-    run_directory = str(resolve_path(_WORKDIR.value, '--workdir'))
-    with Terminal(is_silent=not is_first_process()) as start:
-      start.line('Loading JAX ...')
-      terminal.begin('loading JAX')
-      signal.signal(signal.SIGINT, terminal.end_interrupted)
-      # Here, and not above: it takes seconds, and the data's worker processes
-      # import this file too, and need none of what training does.
-      from coatnet_jax.distributed import processes
-
-      options = processes.ProcessOptions(
-        coordinator_address=_COORDINATOR_ADDRESS.value,
-        num_processes=_NUM_PROCESSES.value,
-        process_id=_PROCESS_ID.value,
-        connect_timeout_seconds=_CONNECT_TIMEOUT_SECONDS.value,
-        hang_timeout_seconds=_HANG_TIMEOUT_SECONDS.value,
+    options, changes = parse_with_config(create_parser(), words)
+    missing = [n for n in ('config', 'workdir') if vars(options)[n] is None]
+    if missing:
+      raise UserError(
+        f'{" and ".join(f"--{name}" for name in missing)} must have a value, as'
+        ' in --config=configs/quickstart.py --workdir=runs/quickstart (--help'
+        ' lists the flags).'
       )
-      import train
-      from coatnet_jax.training import reporting, workdir
-
-      signal.signal(signal.SIGINT, signal.default_int_handler)
-      terminal.begin('looking for other processes')
-      with processes.connect(options):
-        processes.check_agreement('code', processes.describe_code())
-        config_flag.keep_chosen(
-          _CONFIG.value,
-          config_flags.get_override_values(flags.FLAGS['config']),
-        )
-        command = {'config': _CONFIG.value.to_dict(), 'workdir': _WORKDIR.value}
-        processes.check_agreement('command', workdir.flatten(command))
-        start.close()  # Training tells itself what goes on.
-        train.train_and_evaluate(_CONFIG.value, run_directory)
-    if not reporting.has_summary(run_directory):
-      sys.exit(_STOPPED)
+    return run_process(load_config(options.config, changes), options)
   except UserError as error:
     sys.exit(f'Error: {error}')
+  except terminal.UnreadError:
+    return terminal.UNREAD
   except KeyboardInterrupt:
     # Before the first step, or the second time during one. Threads may still
     # compile a program, and crash where Python is taken down around them.
@@ -136,29 +162,58 @@ def main(argv: list[str]) -> None:
     os._exit(terminal.INTERRUPTED)
 
 
-def is_first_process() -> bool:
-  """Returns whether this process is to speak, before JAX knows which it is."""
+def run_process(config: ConfigDict, options: argparse.Namespace) -> int:
+  """Trains as one of the run's processes; returns the exit status.
+
+  Args:
+    config: config of the run.
+    options: arguments of `create_parser`.
+
+  Raises:
+    UserError: what the user can put right.
+  """
+  workdir = str(resolve_path(options.workdir, '--workdir'))
+  with Terminal(is_silent=not is_first_process(options.process_id)) as start:
+    start.line('Loading JAX ...')
+    terminal.begin('loading JAX')
+    signal.signal(signal.SIGINT, terminal.end_interrupted)
+    # Here, and not above: it takes seconds, and the data's worker processes
+    # import this file too, and need none of what training does.
+    from coatnet_jax.distributed import processes
+
+    place = processes.ProcessOptions(
+      coordinator_address=options.coordinator_address,
+      num_processes=options.num_processes,
+      process_id=options.process_id,
+      connect_timeout_seconds=options.connect_timeout_seconds,
+      hang_timeout_seconds=options.hang_timeout_seconds,
+    )
+    from flax.traverse_util import flatten_dict
+
+    import train
+    from coatnet_jax.training import reporting
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    terminal.begin('looking for other processes')
+    with processes.connect(place):
+      processes.check_agreement('code', processes.describe_code())
+      command = {'config': config.to_dict(), 'workdir': options.workdir}
+      processes.check_agreement('command', flatten_dict(command, sep='.'))
+      start.close()  # Training tells itself what goes on.
+      train.train_and_evaluate(config, workdir)
+  return 0 if reporting.has_summary(workdir) else _STOPPED
+
+
+def is_first_process(process_id: int | None) -> bool:
+  """Returns whether this process is to speak, before JAX knows which it is.
+
+  Args:
+    process_id: number that the command line gives it, if any.
+  """
   ranks = (os.environ[name] for name in _RANKS if name in os.environ)
-  return str(_PROCESS_ID.value or next(ranks, 0)) == '0'
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-  """Parses flags; a config that cannot be loaded is one sentence, too."""
-  try:
-    arguments = expand_config_flag(argv)
-    config_flag.check_config_file(arguments)
-    remaining = flags.FLAGS(arguments)
-    _CONFIG.value.keys()  # Where its file cannot be loaded, this says so.
-    return remaining
-  except flags.Error as error:
-    sys.exit(f'Error: {config_flag.describe_flag_error(error)}')
-  except BrokenPipeError:  # Nobody reads the help, as after `| head`.
-    os._exit(terminal.UNREAD)
-  except Exception as error:  # Whatever the config's file does wrong.
-    sys.exit(f'Error: {config_flag.describe_config_error(error, argv)}')
+  return str(process_id or next(ranks, 0)) == '0'
 
 
 if __name__ == '__main__':
   use_utf8()
-  flags.mark_flags_as_required(['config', 'workdir'])
-  app.run(main, flags_parser=parse_flags)
+  sys.exit(main(sys.argv[1:]))

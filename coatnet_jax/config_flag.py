@@ -1,20 +1,22 @@
-"""What is wrong with --config and --config.KEY=VALUE, in one sentence.
+"""A run's config from the command line: --config and --config.KEY=VALUE.
 
-ml_collections and absl say it in the words of Python. This module loads no
-config: main.py and tools.plan do.
+ml_collections reads them, as absl flags of their own. What is wrong with them
+is said in one sentence; theirs are for those who know Python.
 """
 
+import argparse
 import difflib
-import itertools
 import os
 import pathlib
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.paths import expand_local_path
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
@@ -29,77 +31,112 @@ _TYPES = {
 }
 
 
-def check_config_file(arguments: list[str]) -> None:
-  """Looks for the file of --config before ml_collections does.
-
-  Args:
-    arguments: words of a command line.
-
-  Raises:
-    UserError: there is no such Python file; with those that there are.
-  """
-  for flag, following in itertools.pairwise([*arguments, '']):
-    if flag == '--':
-      return
-    if not (found := re.fullmatch('--?config(?:=(.*))?', flag, re.DOTALL)):
-      continue
-    path = (following if found[1] is None else found[1]).partition(':')[0]
-    if os.path.isfile(path) and path.endswith('.py'):
-      continue
-    configs = _list_configs()
-    name = pathlib.Path(path).stem
-    if close := difflib.get_close_matches(name, configs, n=1):
-      hint = f'did you mean {configs[close[0]]}?'
-    else:
-      hint = f'there are {", ".join(configs.values())}.'
-    what = 'is no Python file' if os.path.exists(path) else 'does not exist'
-    raise UserError(f'--config is {path!r}, which {what}; {hint}')
-
-
-def keep_chosen(config: ConfigDict, chosen: Iterable[str]) -> None:
-  """Takes keys that the user has set out of `config.follow_init_from`.
-
-  Args:
-    config: config that is changed in place.
-    chosen: keys that the user has set, 'preprocessing.image_size', say.
-  """
-  chosen = set(chosen)
-  config.follow_init_from = tuple(
-    (key, value) for key, value in config.follow_init_from if key not in chosen
+def add_config(parser: argparse.ArgumentParser) -> None:
+  """Adds --config, for `load_config`."""
+  parser.add_argument(
+    '--config',
+    metavar='FILE[:PHASE]',
+    help='file with the run, configs/quickstart.py, say; --config.KEY=VALUE'
+    ' changes a key of it',
   )
 
 
-def describe_flag_error(error: Exception) -> str:
-  """Returns what is wrong with the flags, and what is allowed.
+def parse_with_config(
+  parser: argparse.ArgumentParser, words: Sequence[str]
+) -> tuple[argparse.Namespace, list[str]]:
+  """Parses all of a command line but --config.KEY=VALUE.
 
   Args:
-    error: error that absl raised, an `absl.flags.Error`.
+    parser: parser with `add_config`.
+    words: words of the command line after the program's name.
+
+  Returns:
+    The parser's arguments; and the words that are left, for `load_config`.
   """
+  # One dash is as good as two, as for absl, which reads what is left.
+  words = [re.sub(r'^-(?=[a-z]\w)', '--', word) for word in words]
+  return parser.parse_known_args(words)
+
+
+def load_config(path: str | None, changes: Sequence[str] = ()) -> ConfigDict:
+  """Loads a config and changes its keys.
+
+  What is changed is chosen: it is taken out of `config.follow_init_from`.
+
+  Args:
+    path: Python file with `get_config`, perhaps with ':PHASE', its argument;
+      value of --config.
+    changes: words of a command line, '--config.KEY=VALUE'.
+
+  Raises:
+    UserError: there is no such file, phase or key, a value is of another type,
+      or there is another word; or the file fails.
+  """
+  if path is None:
+    raise UserError('--config is missing: --config=configs/coatnet_0.py.')
+  if path.startswith('~'):  # Which shells leave as it is in --config=~/FILE.
+    path = str(expand_local_path(path, '--config'))
+  _check_config_file(path)
+  words = [f'--config={path}', *changes]
+  values = flags.FlagValues()
+  holder = config_flags.DEFINE_config_file(
+    'config', flag_values=values, sys_argv=words
+  )
+  try:
+    _, *rest = values(['', *words])
+    config = holder.value
+    chosen = config_flags.get_override_values(values['config'])
+    config.follow_init_from = tuple(
+      (key, value)
+      for key, value in config.follow_init_from
+      if key not in chosen
+    )
+  except flags.Error as error:
+    raise UserError(_describe_flag_error(error)) from error
+  except Exception as error:  # Whatever the config's file does wrong.
+    raise UserError(_describe_config_error(error, words)) from error
+  if rest:
+    raise UserError(
+      f'Unexpected arguments: {" ".join(rest)}; everything is given as'
+      ' --NAME=VALUE (--help lists the names).'
+    )
+  return config
+
+
+def _check_config_file(path: str) -> None:
+  """Raises UserError where there is no such file, with those there are."""
+  path = path.partition(':')[0]
+  if os.path.isfile(path) and path.endswith('.py'):
+    return
+  configs = _list_configs()
+  name = pathlib.Path(path).stem
+  if close := difflib.get_close_matches(name, configs, n=1):
+    hint = f'did you mean {configs[close[0]]}?'
+  else:
+    hint = f'there are {", ".join(configs.values())}.'
+  what = 'is no Python file' if os.path.exists(path) else 'does not exist'
+  raise UserError(f'--config is {path!r}, which {what}; {hint}')
+
+
+def _describe_flag_error(error: flags.Error) -> str:
+  """Returns what is wrong with the words, and what is allowed."""
   text = str(error)
   if found := re.search(_NO_PHASES, text, re.DOTALL):
     return f'{found[1]} has no phases; leave :{found[2]} out of --config.'
-  if missing := re.findall(r'flag --(\w+)=None: ', text):
-    names = ' and '.join(f'--{name}' for name in missing)
-    return (
-      f'{names} must have a value, as in --config=configs/quickstart.py'
-      ' --workdir=runs/quickstart (--helpshort lists the flags).'
-    )
   if found := re.fullmatch(_NO_VALUE, text, re.DOTALL):
     for words, kind in _TYPES.items():
       if words in found[3]:
         return f'--{found[1]} is {found[2]!r}; it must be {kind}.'
-  return f'{text.rstrip(".")} (--helpshort lists the flags.)'
+  return f'{text.rstrip(".")} (--help lists the flags.)'
 
 
-def describe_config_error(error: Exception, arguments: list[str]) -> str:
+def _describe_config_error(error: Exception, arguments: list[str]) -> str:
   """Returns what is wrong with a config, and where.
 
   Args:
-    error: error of loading its file, or of `check_config_file`.
+    error: error of loading its file.
     arguments: words of the command line, to tell the section of a key.
   """
-  if isinstance(error, UserError):
-    return str(error)
   frames = traceback.extract_tb(error.__traceback__)
   where = ''.join(
     f'{frame.filename}, line {frame.lineno}: '

@@ -115,22 +115,6 @@ def resolve_config(config: ConfigDict) -> ConfigDict:
   return config
 
 
-def expand_config_flag(arguments: list[str]) -> list[str]:
-  """Returns arguments with the '~' of --config=~/FILE.py expanded.
-
-  Shells leave it as it is there.
-  """
-  return [
-    re.sub(
-      r'^(--?config=)(~.*)',
-      lambda found: found[1] + os.path.expanduser(found[2]),
-      argument,
-      flags=re.DOTALL,
-    )
-    for argument in arguments
-  ]
-
-
 def _check_text(path: str | os.PathLike[str], name: str) -> str:
   try:
     text = os.fsdecode(path)

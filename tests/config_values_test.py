@@ -10,13 +10,13 @@ import time
 
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 import train
 from coatnet_jax import run as run_lib
 from coatnet_jax.data import sources
 from coatnet_jax.errors import UserError
-from coatnet_jax.training.workdir import flatten
 from coatnet_jax.values import UnknownNameError
 from configs import base, quickstart
 
@@ -109,7 +109,7 @@ OUT_OF_RANGE = {
   'sharding.fsdp': (0, -2, HUGE),
   'sharding.tensor': (0, -2, HUGE),
 }
-DEFAULTS = flatten(base.get_config().to_dict())
+DEFAULTS = flatten_dict(base.get_config().to_dict(), sep='.')
 # No data have to be read for the rest.
 NOISE = (
   sources.SyntheticSource(

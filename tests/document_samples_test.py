@@ -14,9 +14,10 @@ import pytest
 from safetensors.numpy import save_file
 
 import coatnet_jax
+import main
 from coatnet_jax.checkpoints.trained_model import load_trained_model
+from coatnet_jax.config_flag import load_config, parse_with_config
 from coatnet_jax.models.variables import abstract_variables
-from coatnet_jax.planning.plan_config import load_config
 from coatnet_jax.run import create_run
 from coatnet_jax.weights import timm
 from tests import documents
@@ -96,7 +97,7 @@ def test_a_sample_runs_by_itself(block: Block):
 def test_a_sample_of_evaluation_runs_by_itself(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (block,) = [block for block in SAMPLES if 'WORKDIR' in block.text]
-  config = load_config([f'--config={ROOT}/configs/quickstart.py'])
+  config = load_config(f'{ROOT}/configs/quickstart.py')
   config.model.name = 'coatnet_mini'
   config.data.source = 'synthetic'
   config.data.synthetic_examples = 16
@@ -136,11 +137,11 @@ def test_what_is_prepared_can_be_trained_on(tmp_path, monkeypatch):
       path = tmp_path / 'IMAGES' / name / f'{number}.png'
       assert cv2.imwrite(str(path), pixels)
   preparing, training = _commands('docs/data.md', '--config.data.source=tfds')
-  config_flag = f'--config={ROOT}/configs/image_folder.py'
   monkeypatch.chdir(tmp_path)
   assert prepare.main([*preparing[3:], '--num_workers=1']) == 0
   config = load_config(
-    [config_flag, *(word for word in training if word.startswith('--config.'))]
+    f'{ROOT}/configs/image_folder.py',
+    [word for word in training if word.startswith('--config.')],
   )
   run = create_run(config)
   assert run.train_source.class_names == ('cat', 'dog')
@@ -195,10 +196,18 @@ def test_the_commands_of_an_import_run(tmp_path, monkeypatch, capsys):
   words = [str(path) if w == 'IMAGE...' else w for w in predicting[3:]]
   assert predict.main(words) == 0
   monkeypatch.chdir(ROOT)
+  options, changes = parse_with_config(
+    main.create_parser(),
+    [w.replace('FOLDER', str(images)) for w in finetuning[2:]],
+  )
   config = load_config(
-    [w.replace('FOLDER', str(images)) for w in finetuning if 'onfig' in w]
-    + ['--config.training.num_epochs=1', '--config.data.num_threads=1']
-    + ['--config.training.global_batch_size=8']
+    options.config,
+    [
+      *changes,
+      '--config.training.num_epochs=1',
+      '--config.data.num_threads=1',
+      '--config.training.global_batch_size=8',
+    ],
   )
   import train
 

@@ -9,11 +9,12 @@ import tomllib
 from collections.abc import Callable
 
 import pytest
-from absl import flags
 
+import main
+from coatnet_jax.config_flag import load_config, parse_with_config
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.errors import UserError
-from coatnet_jax.planning.plan_config import PlannedSource, load_config
+from coatnet_jax.planning.plan_config import PlannedSource
 from coatnet_jax.run import create_run
 from tests import documents
 from tests.documents import ROOT, SOURCES, Block
@@ -52,12 +53,12 @@ def check(monkeypatch) -> Callable[[list[str]], None]:
     parse(self, *args, **kwargs)
     raise _ParsedError
 
-  def load(arguments):
-    _resolve(arguments)
+  def load(path, changes):
+    _resolve([f'--config={path}', *changes])
     raise _ParsedError
 
   monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_args)
-  monkeypatch.setattr('coatnet_jax.planning.plan_config.load_config', load)
+  monkeypatch.setattr('tools.plan.load_config', load)
 
   def check_command(words: list[str]) -> None:
     words = [PLACEHOLDERS.get(word, word) for word in words]
@@ -83,11 +84,8 @@ def check(monkeypatch) -> Callable[[list[str]], None]:
 
 def _resolve(arguments: list[str]) -> None:
   """Resolves what main.py is given to a run, but for its data."""
-  known = re.findall(r"DEFINE_\w+\(\s*'(\w+)'", (ROOT / 'main.py').read_text())
-  others = {f'--{name}' for name in known if name != 'config'}
-  config = load_config(
-    [word for word in arguments if word.partition('=')[0] not in others]
-  )
+  options, changes = parse_with_config(main.create_parser(), arguments)
+  config = load_config(options.config, changes)
   # With data of the size that it is for.
   for num_examples in SIZES:
     source: ImageSource = PlannedSource('any', num_examples, 21_000)
@@ -114,10 +112,6 @@ def _parse(module: str, arguments: list[str]) -> None:
     ]
   if arguments == ['VALUE']:
     arguments = FILLED[module]
-  if not hasattr(program, 'create_parser') and hasattr(program, 'app'):
-    names = {word.removeprefix('--').partition('=')[0] for word in arguments}
-    assert names <= set(flags.FLAGS)
-    return
   with pytest.raises(_ParsedError):
     program.main(arguments)
 

@@ -59,9 +59,10 @@ def _check(process, workdir, *messages):
     ('--config.training.num_epochs=many', "is 'many'; it must be a number."),
     ('--config.training.num_steps=2e1', "is '2e1'; it must be a whole number."),
     ('--config.model.scan_blocks=on', "is 'on'; it must be true or false."),
-    ('--num_processes=two', "is 'two'; it must be a whole number."),
+    ('--num_processes=two', "is 'two'; it must be a whole number, at least 1"),
+    ('--process_id', 'argument --process_id: expected one argument'),
     ('--wrokdir=x', "Unknown command line flag 'wrokdir'"),
-    ('extra', 'Unexpected arguments: extra'),
+    ('extra', 'Unexpected arguments: extra; everything is given as --NAME='),
     ('--process_id=1', '--num_processes and --process_id are given together'),
   ],
 )

@@ -379,7 +379,6 @@ def test_hanging_in_python(processes, tmp_path):
     lambda *place: [
       '-c',
       'import sys, time, main, train\n'
-      'from absl import app\n'
       'from coatnet_jax.data import damage\n'
       'update, seen = damage.CorruptImageCounter.update, []\n'
       'def hang(self, batch):\n'
@@ -387,7 +386,7 @@ def test_hanging_in_python(processes, tmp_path):
       f'  if {place[2]} == 1 and len(seen) == 6: time.sleep(1000)\n'
       '  update(self, batch)\n'
       'damage.CorruptImageCounter.update = hang\n'
-      'app.run(main.main, flags_parser=main.parse_flags)\n',
+      'sys.exit(main.main(sys.argv[1:]))\n',
       *_main(
         tmp_path / 'run',
         '--config.training.num_steps=3000',

@@ -54,6 +54,7 @@ from typing import Any
 
 import jax
 
+from coatnet_jax.arguments import add_number
 from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.tpu_compiler import compiler_report, topologies
@@ -109,9 +110,7 @@ def create_parser() -> argparse.ArgumentParser:
     " --head_dim (32), without it the five that are CoAtNet-0's",
   )
   for name in ('batch', 'heads', 'head_dim'):
-    command_line.add_number(
-      parser, f'--{name}', metavar='N', help='with --grid alone'
-    )
+    add_number(parser, f'--{name}', metavar='N', help='with --grid alone')
   parser.add_argument(
     '--dtype',
     default='bfloat16',
@@ -123,7 +122,7 @@ def create_parser() -> argparse.ArgumentParser:
     action='store_true',
     help='time on the devices there are, instead of compiling for others',
   )
-  command_line.add_number(
+  add_number(
     parser,
     '--repeats',
     default=20,
@@ -409,4 +408,4 @@ def estimate_train_steps(
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  command_line.run_tool(main)

@@ -1,29 +1,26 @@
 """What tools share that read a checkpoint: start-up, arguments, errors."""
 
 import argparse
-import contextlib
-import functools
 import pathlib
 import re
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import flags
 from etils import epath
 
-from coatnet_jax import paths, terminal, texts
+from coatnet_jax import arguments, paths, terminal, texts
 from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
-from coatnet_jax.values import Range, convert
 from tools import SCREEN
 
 if TYPE_CHECKING:
   from jax.sharding import Mesh
 
 
-def run(main: Callable[[list[str]], int]) -> NoReturn:
+def run_tool(main: Callable[[list[str]], int]) -> NoReturn:
   """Runs a tool and ends the process.
 
   A UserError is shown without its traceback and ends with status 1. Where
@@ -86,63 +83,7 @@ def create_parser(name: str, description: str) -> argparse.ArgumentParser:
 
 def create_bare_parser(name: str, description: str) -> argparse.ArgumentParser:
   """Returns a parser without arguments; see `create_parser`."""
-  return argparse.ArgumentParser(
-    prog=f'python -m tools.{name}',
-    description=description,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
-
-
-def add_number(
-  parser: argparse.ArgumentParser,
-  name: str,
-  kind: type = int,
-  *,
-  at_least: float | None = 1,
-  above: float | None = None,
-  below: float | None = None,
-  **options: Any,
-) -> None:
-  """Adds an argument that is a number; others are a UserError that names it.
-
-  Args:
-    parser: parser to add it to.
-    name: name of the argument: '--top'.
-    kind: type of the number, int or float.
-    at_least: smallest number, if any.
-    above: exclusive lower bound, if any.
-    below: exclusive upper bound; 2**31 if None.
-    **options: further options, those of `parser.add_argument`.
-  """
-  bounds = Range(
-    at_least=at_least, above=above, below=2**31 if below is None else below
-  )
-  parser.add_argument(
-    name,
-    action=functools.partial(_StoreNumber, kind=Annotated[kind, bounds]),
-    **options,
-  )
-
-
-class _StoreNumber(argparse.Action):
-  """Stores the number that a text is; a default stays what it is."""
-
-  def __init__(self, *args: Any, kind: Any, **options: Any):
-    super().__init__(*args, **options)
-    self._kind = kind
-
-  def __call__(self, parser, namespace, values, option_string=None):
-    """Raises UserError for what is no such number."""
-    number = convert(option_string, _read_number(values), self._kind)
-    setattr(namespace, self.dest, number)
-
-
-def _read_number(text: str) -> int | float | str:
-  for kind in (int, float):
-    with contextlib.suppress(ValueError):
-      return kind(text)
-  return text
+  return arguments.create_parser(f'python -m tools.{name}', description)
 
 
 def any_path(text: str) -> epath.Path:

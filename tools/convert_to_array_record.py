@@ -120,4 +120,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  command_line.run_tool(main)

@@ -45,6 +45,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from coatnet_jax import paths, terminal
+from coatnet_jax.arguments import add_number
 from coatnet_jax.checkpoints.trained_model import (
   TrainedModel,
   find_checkpoint,
@@ -71,7 +72,7 @@ def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_parser('evaluate', __doc__)
   command_line.add_image_size(parser)
-  command_line.add_number(
+  add_number(
     parser,
     '--batch_size',
     metavar='N',
@@ -82,7 +83,7 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='N,...',
     help='images per class to fit a classifier of the features to',
   )
-  command_line.add_number(
+  add_number(
     parser,
     '--fewshot_seeds',
     default=_NUM_SEEDS,
@@ -320,4 +321,4 @@ def describe_task(trained: TrainedModel, task: tasks.Task) -> dict[str, Any]:
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  command_line.run_tool(main)

@@ -97,4 +97,4 @@ def make_tensors(
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  command_line.run_tool(main)

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from coatnet_jax import terminal
+from coatnet_jax.arguments import add_number
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.metadata import (
   Metadata,
@@ -84,7 +85,7 @@ def create_parser() -> argparse.ArgumentParser:
     help='a new directory',
   )
   command_line.add_image_size(parser)
-  command_line.add_number(
+  add_number(
     parser,
     '--num_classes',
     metavar='N',
@@ -324,4 +325,4 @@ def describe(
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  command_line.run_tool(main)

@@ -38,6 +38,8 @@ import jax
 from ml_collections import ConfigDict
 
 import train
+from coatnet_jax.arguments import add_number
+from coatnet_jax.config_flag import add_config, load_config, parse_with_config
 from coatnet_jax.distributed import mesh
 from coatnet_jax.errors import UserError
 from coatnet_jax.planning import (
@@ -58,15 +60,11 @@ _LABEL_WIDTH = 25
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line, without --config.KEY."""
   parser = command_line.create_bare_parser('plan', __doc__)
-  parser.add_argument(
-    '--config',
-    metavar='FILE[:PHASE]',
-    help='the run, as for main.py; --config.KEY=VALUE changes a key of it',
-  )
+  add_config(parser)
   parser.add_argument(
     '--topology', required=True, metavar='NAME', help='the slice: v5e-256'
   )
-  command_line.add_number(
+  add_number(
     parser,
     '--slices',
     default=1,
@@ -77,7 +75,7 @@ def create_parser() -> argparse.ArgumentParser:
     ('train_examples', 'images to train with'),
     ('num_classes', 'classes'),
   ):
-    command_line.add_number(
+    add_number(
       parser, f'--{name}', metavar='N', help=f'{what}, of data of your own'
     )
   parser.add_argument(
@@ -115,7 +113,7 @@ def main(arguments: list[str]) -> int:
   Raises:
     UserError: what the user can put right.
   """
-  options, rest = create_parser().parse_known_args(arguments)
+  options, changes = parse_with_config(create_parser(), arguments)
   target = Target(
     slice=topologies.get_slice(options.topology), num_slices=options.slices
   )
@@ -126,9 +124,7 @@ def main(arguments: list[str]) -> int:
     raise UserError('--save_compiled keeps one program: give it alone.')
   if options.save_compiled:
     compiled_step.check_target(options.save_compiled)
-  if options.config is not None:
-    rest = [f'--config={options.config}', *rest]
-  config = plan_config.load_config(rest)
+  config = load_config(options.config, changes)
   # What is computed beside compiling; a TPU that is there may be busy.
   jax.config.update('jax_platforms', 'cpu')
   topologies.start_compiler()
@@ -209,4 +205,4 @@ def show_several(
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  command_line.run_tool(main)

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from coatnet_jax import terminal
+from coatnet_jax.arguments import add_number
 from coatnet_jax.checkpoints.trained_model import (
   TrainedModel,
   load_trained_model,
@@ -57,13 +58,13 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='IMAGE',
     help='a file (JPEG, PNG, GIF, BMP, WebP, TIFF), or a directory of them',
   )
-  command_line.add_number(
+  add_number(
     parser,
     '--top',
     metavar='N',
     help=f'classes per image; {_DEFAULT_TOP}, or all if there are fewer',
   )
-  command_line.add_number(
+  add_number(
     parser,
     '--batch_size',
     default=32,
@@ -265,4 +266,4 @@ def describe_result(result: dict) -> str:
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  command_line.run_tool(main)

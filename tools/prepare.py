@@ -23,6 +23,7 @@ import shlex
 
 import humanize
 
+from coatnet_jax.arguments import add_number
 from coatnet_jax.data.preparation.files import (
   FolderPreparationSource,
   IdxPreparationSource,
@@ -174,10 +175,8 @@ def _add_command(commands, name: str) -> argparse.ArgumentParser:
   command_line.add_path(
     command, '--output_dir', required=True, help='the TFDS data directory'
   )
-  command_line.add_number(
-    command, '--num_workers', default=os.cpu_count(), help='processes'
-  )
-  command_line.add_number(
+  add_number(command, '--num_workers', default=os.cpu_count(), help='processes')
+  add_number(
     command,
     '--shard_mebibytes',
     float,
@@ -192,7 +191,7 @@ def _add_command(commands, name: str) -> argparse.ArgumentParser:
     default='shuffled',
     help='source: as in the archive, for a disk that is slow to seek',
   )
-  command_line.add_number(
+  add_number(
     command,
     '--max_pixels',
     default=DEFAULT_MAX_PIXELS,
@@ -211,7 +210,7 @@ def _add_command(commands, name: str) -> argparse.ArgumentParser:
 
 
 def _add_eval_fraction(parser, default: float) -> None:
-  command_line.add_number(
+  add_number(
     parser,
     '--eval_fraction',
     float,
@@ -315,4 +314,4 @@ def _name_and_version(directory: pathlib.Path) -> list[str]:
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  command_line.run_tool(main)

@@ -103,4 +103,4 @@ def create_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  command_line.run_tool(main)

@@ -245,4 +245,4 @@ def _format_number(number, unit, suffix=''):
 
 
 if __name__ == '__main__':
-  command_line.run(main)
+  command_line.run_tool(main)

@@ -1,18 +1,14 @@
-"""What tools.plan is given: a config, and how large the data are."""
+"""How large the data of a plan are, which need not be here."""
 
 import contextlib
-from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from coatnet_jax import config_flag
 from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.data.known_datasets import get_known_dataset
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.errors import UserError
-from coatnet_jax.paths import expand_config_flag
 
 
 class PlannedSource(ImageSource):
@@ -38,33 +34,6 @@ class PlannedSource(ImageSource):
   def describe(self, index: int) -> str:
     """Names an example."""
     return f'example {index}'
-
-
-def load_config(arguments: Sequence[str]) -> ConfigDict:
-  """Returns the config of --config and --config.KEY=VALUE, as main.py does.
-
-  Raises:
-    UserError: there is no such file or key, or another flag.
-  """
-  values = flags.FlagValues()
-  holder = config_flags.DEFINE_config_file(
-    'config', flag_values=values, sys_argv=list(arguments)
-  )
-  try:
-    words = expand_config_flag(list(arguments))
-    config_flag.check_config_file(words)
-    rest = values(['tools.plan', *words])[1:]
-    if rest:
-      raise UserError(f'There is no argument {rest[0]!r}.')
-    if holder.value is None:
-      raise UserError('--config is missing: --config=configs/coatnet_0.py.')
-    holder.value.keys()  # Where its file cannot be loaded, this says so.
-    return holder.value
-  except flags.Error as error:
-    raise UserError(config_flag.describe_flag_error(error)) from error
-  except Exception as error:  # Whatever the config's file does wrong.
-    message = config_flag.describe_config_error(error, list(arguments))
-    raise UserError(message) from error
 
 
 def find_sources(

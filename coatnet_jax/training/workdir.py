@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 from etils import epath
+from flax.traverse_util import flatten_dict
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
@@ -130,7 +131,7 @@ def _is_shared(saved: epath.Path, text: str) -> bool:
 
 def _without_paths(text: str) -> dict[str, Any]:
   """Returns a config's values but its paths, which machines may differ in."""
-  values = flatten(json.loads(text))
+  values = flatten_dict(json.loads(text), sep='.')
   return {k: v for k, v in values.items() if k not in CONFIG_KEYS}
 
 
@@ -147,7 +148,7 @@ def _name_with_step(name: str, step: int) -> str:
 
 def is_same_run(saved: dict[str, Any], config: ConfigDict) -> bool:
   """Returns whether a config is one that was saved, in every key."""
-  return flatten(saved) == flatten(json.loads(config_to_json(config)))
+  return saved == json.loads(config_to_json(config))
 
 
 def check_same_run(
@@ -165,11 +166,11 @@ def check_same_run(
     workdir: directory of the run, for the message.
     is_longer: whether the run is finished, and is to be made longer.
   """
-  before = BEFORE_THE_KEY | flatten(saved)
+  before = BEFORE_THE_KEY | flatten_dict(saved, sep='.')
   for key in CONFIG_KEYS:
     if before.get(key):  # Relative, as a run once saved it.
       before[key] = str(resolve_path(before[key], f'config.{key}'))
-  now = flatten(json.loads(config_to_json(config)))
+  now = flatten_dict(json.loads(config_to_json(config)), sep='.')
   if not before.get('augmentation.randaugment_layers'):
     # The strength of nothing is the same on any scale.
     scale = 'augmentation.randaugment_scale'
@@ -203,13 +204,3 @@ def config_to_json(config: ConfigDict) -> str:
 def compute_config_hash(config: ConfigDict) -> str:
   """Returns the first 12 hex digits of the SHA-256 of a config's JSON."""
   return hashlib.sha256(config_to_json(config).encode()).hexdigest()[:12]
-
-
-def flatten(tree: Any, prefix: str = '') -> dict[str, Any]:
-  """Returns the leaves of nested dictionaries by their dotted names."""
-  if not isinstance(tree, dict):
-    return {prefix: tree}
-  flat = {}
-  for key, value in tree.items():
-    flat.update(flatten(value, f'{prefix}.{key}' if prefix else key))
-  return flat

@@ -24,7 +24,7 @@ def main(arguments):
     command_line.show(f'line {number}')
   return 0
 
-command_line.run(main)
+command_line.run_tool(main)
 """
 # Ends as if a worker process's pipe had broken.
 BREAKS = """
@@ -33,7 +33,7 @@ from tools import command_line
 def main(arguments):
   raise BrokenPipeError('of a worker')
 
-command_line.run(main)
+command_line.run_tool(main)
 """
 INTERRUPTED = """
 from tools import command_line
@@ -41,7 +41,7 @@ from tools import command_line
 def main(arguments):
   raise KeyboardInterrupt
 
-command_line.run(main)
+command_line.run_tool(main)
 """
 
 

@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from coatnet_jax.arguments import add_number
 from coatnet_jax.errors import UserError
 from tools import (
   benchmark_attention,
@@ -73,10 +74,10 @@ def test_no_tool_has_a_number_without_a_range():
         found += [f'{path.name}:{node.value.lineno}'] * (
           kind in ('int', 'float')
         )
-  assert not found, f'Use command_line.add_number: {found}'
+  assert not found, f'Use add_number: {found}'
 
 
 def test_a_default_stays_what_it_is():
   parser = argparse.ArgumentParser()
-  command_line.add_number(parser, '--n', default=None)
+  add_number(parser, '--n', default=None)
   assert parser.parse_args([]).n is None

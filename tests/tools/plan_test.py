@@ -3,6 +3,7 @@ import json
 import jax
 import pytest
 
+from coatnet_jax.config_flag import load_config
 from coatnet_jax.errors import UserError
 from coatnet_jax.planning import plan_config, plan_program
 from coatnet_jax.tpu_compiler import topologies
@@ -47,7 +48,7 @@ def planned(monkeypatch):
     (['--topology=v5e-4', '--config=none.py'], 'does not exist; there are'),
     (['--topology=v5e-4', COATNET_0, '--config.x=1'], "no key 'config.x';"),
     (['--topology=v5e-4', COATNET_0, '--steps=1'], "flag 'steps'"),
-    (['--topology=v5e-4', COATNET_0, 'more'], "no argument 'more'"),
+    (['--topology=v5e-4', COATNET_0, 'more'], 'Unexpected arguments: more'),
     (['--topology=v5e-4', COATNET_0, '--compare=x'], "--compare has 'x'"),
     (
       [*('--topology=v5e-4', COATNET_0, '--find_batch', '--save_compiled=x')],
@@ -90,9 +91,7 @@ def test_no_libtpu_is_one_sentence(monkeypatch):
 
 
 def test_sizes_of_data_that_are_not_here():
-  config = plan_config.load_config(
-    ['--config=configs/coatnet_4.py:imagenet21k']
-  )
+  config = load_config('configs/coatnet_4.py:imagenet21k')
   source, _ = plan_config.find_sources(config, None, None)
   assert source.num_classes > 10_000
   assert len(source) > 10_000_000
@@ -102,7 +101,7 @@ def test_sizes_of_data_that_are_not_here():
 
 
 def test_data_that_are_here_are_counted():
-  config = plan_config.load_config(['--config=configs/quickstart.py'])
+  config = load_config('configs/quickstart.py')
   config.data.train_split = 'train[:2000]'
   train_source, _ = plan_config.find_sources(config, None, None)
   assert len(train_source) == 2000
@@ -121,6 +120,23 @@ def test_the_page_is_printed(planned, capsys):
   (run,) = runs
   # That of the recipe: 300 epochs.
   assert run.training.num_steps == round(300 * 1_281_167 / 64)
+
+
+@pytest.mark.parametrize(
+  'config',
+  [
+    ['--config', 'configs/coatnet_0.py'],
+    ['-config=configs/coatnet_0.py'],
+    ['--config.training.ema_decay=0.5', COATNET_0],
+  ],
+)
+def test_the_config_is_named_however_it_is_given(planned, capsys, config):
+  plans, runs = planned
+  plans.append(PLAN)
+  assert plan.main(['--topology=v5e-4', *config, '--config.seed=3']) == 0
+  assert 'Plan of configs/coatnet_0.py on' in capsys.readouterr().out
+  assert runs[0].seed == 3
+  assert runs[0].training.ema_decay == (0.5 if len(config[0]) > 30 else 0.0)
 
 
 def test_what_does_not_fit_comes_with_what_may(planned, capsys):

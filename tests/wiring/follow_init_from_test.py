@@ -2,15 +2,13 @@
 
 import importlib
 import json
-import sys
 
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from coatnet_jax.config_flag import keep_chosen
+from coatnet_jax.config_flag import load_config
 from coatnet_jax.errors import UserError
 from coatnet_jax.init_from import follow_init_from
 from coatnet_jax.models.variables import abstract_variables
@@ -107,18 +105,9 @@ def test_everything_is_taken_over_and_said(phase, imported, tmp_path):
     {'preprocessing.eval_resize': 'squash'},
   ],
 )
-def test_what_the_user_sets_stays(chosen, imported, tmp_path, monkeypatch):
+def test_what_the_user_sets_stays(chosen, imported, tmp_path):
   arguments = [f'--config.{key}={value}' for key, value in chosen.items()]
-  found = flags.FlagValues()
-  config_flags.DEFINE_config_file('config', None, flag_values=found)
-  command = ['main.py', f'--config={image_folder.__file__}', *arguments]
-  monkeypatch.setattr(sys, 'argv', command)  # Where ml_collections looks.
-  found(command)
-  keep_chosen(
-    found['config'].value,
-    config_flags.get_override_values(found['config']),
-  )
-  config = found['config'].value
+  config = load_config(image_folder.__file__, arguments)
   assert config.follow_init_from == tuple(
     (key, value) for key, value in DEFAULTS if key not in chosen
   )
@@ -149,9 +138,13 @@ def test_what_code_sets_stays(chosen, imported, tmp_path):
 
 
 def test_the_same_value_can_be_chosen(imported, tmp_path):
-  config = _config('finetune', imported)
-  keep_chosen(
-    config, ['preprocessing.image_size', 'preprocessing.interpolation']
+  config = load_config(
+    f'{image_folder.__file__}:finetune',
+    [
+      f'--config.init_from={imported}',
+      '--config.preprocessing.image_size=(64,64)',
+      '--config.preprocessing.interpolation=bicubic',
+    ],
   )
   config, _ = _follow(config, tmp_path / 'new')
   assert config.preprocessing.image_size == (64, 64)

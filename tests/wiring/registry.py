@@ -13,12 +13,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from coatnet_jax.training.workdir import flatten
 from configs import base
 
-KEYS = frozenset(flatten(base.get_config().to_dict()))
+KEYS = frozenset(flatten_dict(base.get_config().to_dict(), sep='.'))
 
 # key -> names of the tests that show its effect.
 PROVEN: dict[str, list[str]] = collections.defaultdict(list)
@@ -50,5 +50,5 @@ def proves(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def record(config: ConfigDict) -> None:
   """Notes the values of a config that a test works with."""
-  for key, value in flatten(config.to_dict()).items():
+  for key, value in flatten_dict(config.to_dict(), sep='.').items():
     _values[key].add(repr(value))

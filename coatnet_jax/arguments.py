@@ -1,0 +1,79 @@
+"""What main.py and the tools share of argparse: parsers, and numbers."""
+
+import argparse
+import contextlib
+import functools
+from typing import Annotated, Any
+
+from coatnet_jax.values import Range, convert
+
+
+def create_parser(
+  program: str,
+  description: str,
+  parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+) -> argparse.ArgumentParser:
+  """Returns a parser without arguments, which takes no part of a name for it.
+
+  Args:
+    program: name of the program in its help: 'main.py'.
+    description: docstring of the program's module.
+    parser_class: class of the parser.
+  """
+  return parser_class(
+    prog=program,
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+
+
+def add_number(
+  parser: argparse.ArgumentParser,
+  name: str,
+  kind: type = int,
+  *,
+  at_least: float | None = 1,
+  above: float | None = None,
+  below: float | None = None,
+  **options: Any,
+) -> None:
+  """Adds an argument that is a number; others are a UserError that names it.
+
+  Args:
+    parser: parser to add it to.
+    name: name of the argument: '--top'.
+    kind: type of the number, int or float.
+    at_least: smallest number, if any.
+    above: exclusive lower bound, if any.
+    below: exclusive upper bound; 2**31 if None.
+    **options: further options, those of `parser.add_argument`.
+  """
+  bounds = Range(
+    at_least=at_least, above=above, below=2**31 if below is None else below
+  )
+  parser.add_argument(
+    name,
+    action=functools.partial(_StoreNumber, kind=Annotated[kind, bounds]),
+    **options,
+  )
+
+
+class _StoreNumber(argparse.Action):
+  """Stores the number that a text is; a default stays what it is."""
+
+  def __init__(self, *args: Any, kind: Any, **options: Any):
+    super().__init__(*args, **options)
+    self._kind = kind
+
+  def __call__(self, parser, namespace, values, option_string=None):
+    """Raises UserError for what is no such number."""
+    number = convert(option_string, _read_number(values), self._kind)
+    setattr(namespace, self.dest, number)
+
+
+def _read_number(text: str) -> int | float | str:
+  for kind in (int, float):
+    with contextlib.suppress(ValueError):
+      return kind(text)
+  return text
