@@ -1,8 +1,14 @@
-"""The one exception for what a user got wrong.
+"""The one exception for what a user got wrong, and the form of its messages.
 
 `main.py` and the tools print its message and exit with status 1; everything
 else that is raised is a bug and keeps its traceback.
+
+A message says what is wrong, where, what is allowed and what to do, in this
+order. A key of a config is called by its whole name: config.loss.kind.
 """
+
+import difflib
+from collections.abc import Collection
 
 
 class UserError(ValueError):
@@ -12,8 +18,59 @@ class UserError(ValueError):
   """
 
 
+def explain_choice(
+  where: str, value: object, choices: Collection[str], *, listed: str = ''
+) -> str:
+  """Returns the message for a value that is none of those there are.
+
+  >>> explain_choice('config.loss.kind', 'sofmax', ['softmax', 'sigmoid'])
+  "config.loss.kind is 'sofmax'; it must be one of softmax, sigmoid; did you \
+mean softmax?"
+
+  Args:
+    where: name of what was chosen, as the user knows it.
+    value: value that was given.
+    choices: values there are; perhaps a mapping whose keys they are.
+    listed: words for where the choices are listed, if they are too many for a
+      message: 'of the TPU v5e'.
+  """
+  return f'{where} is {value!r}; {list_choices(value, choices, listed=listed)}'
+
+
+def list_choices(
+  value: object, choices: Collection[str], *, listed: str = ''
+) -> str:
+  """Returns the end of such a message, where its beginning is another.
+
+  >>> list_choices('trian', ['test', 'train'])
+  'it must be one of test, train; did you mean train?'
+
+  Args:
+    value: value that was given.
+    choices: values there are, as `explain_choice` takes them.
+    listed: words for where they are listed, as `explain_choice` takes them.
+  """
+  names = f'the {len(choices)} {listed}' if listed else ', '.join(choices)
+  return f'it must be one of {names}{suggest(value, choices)}'
+
+
+def suggest(value: object, choices: Collection[str]) -> str:
+  """Returns a message's very end: the choice most like a value, if any is.
+
+  >>> suggest('trian', ['test', 'train']), suggest('x', ['test', 'train'])
+  ('; did you mean train?', '.')
+  """
+  text = value if isinstance(value, str) else ''
+  similar = difflib.get_close_matches(text, list(choices), n=1)
+  return f'; did you mean {similar[0]}?' if similar else '.'
+
+
 def shorten(lines: list[str], limit: int = 20) -> list[str]:
-  """Returns the lines of a list for a message, the last for those left out."""
+  """Returns the lines of a list for a message, the last for those left out.
+
+  >>> shorten(['one', 'two', 'three'], limit=1)
+  ['one', '  and 2 more']
+  """
   if len(lines) <= limit:
     return lines
   return [*lines[:limit], f'  and {len(lines) - limit:,} more']

@@ -8,7 +8,7 @@ from etils import epath
 
 from coatnet_jax.checkpoints.metadata import restore_metadata
 from coatnet_jax.checkpoints.trained_model import find_checkpoint
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.training import workdir as workdir_lib
 
 
@@ -75,8 +75,7 @@ def _find_followed_keys(config: Mapping[str, Any]) -> list[str]:
   for key, value in config['follow_init_from']:
     if key not in allowed:
       raise UserError(
-        f'config.follow_init_from has {key!r}; it can have'
-        f' {", ".join(allowed)}.'
+        explain_choice('A key of config.follow_init_from', key, allowed)
       )
     section, _, name = key.partition('.')
     if config[section][name] == value:

@@ -323,12 +323,12 @@ def _describe_warmup(
   part = schedule['max_warmup_fraction']
   if not steps:
     return (
-      f'warm-up left out, as schedule.max_warmup_fraction, {part}, of'
-      f' {num_steps:,} steps is less than one step',
+      f'warm-up left out, as config.schedule.max_warmup_fraction, {part},'
+      f' of {num_steps:,} steps is less than one step',
     )
   return (
     f'warm-up shortened from {wanted:,} steps to {steps:,}, as'
-    f' schedule.max_warmup_fraction is {part}',
+    f' config.schedule.max_warmup_fraction is {part}',
   )
 
 
@@ -374,8 +374,8 @@ def _check_batches(config: Mapping[str, Any], mesh: Mesh) -> None:
   group_size = config['model']['batch_norm_group_size']
   if group_size and part_size % group_size:
     raise UserError(
-      f'config.model.batch_norm_group_size is {group_size}, which does not'
-      f' divide the {part_size} images that are computed at a time.'
+      f'config.model.batch_norm_group_size is {group_size}; it must divide'
+      f' the {part_size} images that are computed at a time.'
     )
 
 

@@ -16,7 +16,6 @@ the same is taken: 64.0 for 64, 1 for 1.0, a list for a tuple. Not here: what
 keys say of each other, which stands where they are used.
 """
 
-import difflib
 import functools
 import inspect
 import math
@@ -31,7 +30,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, list_choices, suggest
 
 # What float32 can hold, in which numbers are computed with.
 _LARGEST = float(np.finfo(np.float32).max)
@@ -229,8 +228,8 @@ def check_names(
   for name in names:
     if name not in allowed:
       raise UnknownNameError(
-        f'There is no {_join(section, name)}'
-        f'{_suggest(name, allowed)}; there are {", ".join(sorted(allowed))}.'
+        f'There is no {_join(section, name)};'
+        f' {list_choices(name, sorted(allowed))}'
       )
 
 
@@ -258,11 +257,11 @@ def convert(name: str, value: Any, annotation: Any) -> Any:
   except (TypeError, ValueError, OverflowError):
     kind, bounds, notes = _split(annotation)
     choices = [b.choices for b in bounds if isinstance(b, OneOf)]
-    similar = _suggest(value, choices[0]) if choices else ''
+    end = suggest(value, choices[0]) if choices else '.'
     note = ''.join(f': {note}' for note in notes)
     shown = reprlib.repr(value)
     raise UserError(
-      f'{name} is {shown}{similar}; it must be {_describe(kind, bounds)}{note}.'
+      f'{name} is {shown}; it must be {_describe(kind, bounds)}{note}{end}'
     ) from None
 
 
@@ -366,12 +365,6 @@ def _describe(kind: Any, bounds: Sequence[Any]) -> str:
     said = _NOUNS.get(kind, f'{whole} or a mapping of what changes in one')
   choices = [str(bound) for bound in bounds if isinstance(bound, OneOf)]
   return ', '.join(choices or [said, *map(str, bounds)])
-
-
-def _suggest(name: Any, allowed: Collection[str]) -> str:
-  """Returns ' (did you mean ...?)' where something is like it."""
-  similar = difflib.get_close_matches(str(name), list(allowed), n=1)
-  return f' (did you mean {similar[0]}?)' if similar else ''
 
 
 def _join(section: str, name: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from coatnet_jax.errors import explain_choice
 from configs import base
 
 Column = dict[str, Any]
@@ -364,9 +365,7 @@ def choose_phase(name: str, phases: Mapping[str, Column], phase: str) -> Column:
     KeyError: there is no such phase; lists those there are.
   """
   if phase not in phases:
-    raise KeyError(
-      f'there is no phase {phase!r} of {name}; there are {", ".join(phases)}.'
-    )
+    raise KeyError(explain_choice(f'the phase of {name}', phase, phases))
   return phases[phase]
 
 

@@ -185,10 +185,10 @@ def test_what_cannot_be_is_refused_at_once(key, tmp_path, monkeypatch):
     assert time.monotonic() - start < 1, value
     message = str(error.value)
     assert key in message, message
-    assert message.endswith('.'), message
+    assert message.endswith(('.', '?')), message
     assert len(message) < 2500, message
     if key not in PATHS:
-      assert re.search('must be|can have', message), message
+      assert re.search('must be', message), message
     assert not workdir.exists()
 
 
@@ -234,10 +234,13 @@ def test_what_means_the_same_is_taken(key, value, expected):
       {'training.gradient_accumulation_steps': 3},
       'multiple of 3, .* parts of config.training.gradient_acc',
     ),
-    ({'model.batch_norm_group_size': 100}, 'group_size is 100, .* not divide'),
-    ({'augmentation.repeats': 3}, 'repeats is 3, which does not divide'),
-    ({'sharding.data': 3, 'sharding.replica': 1}, "'data': 3.* not fit"),
-    ({'sharding.data': -1, 'sharding.fsdp': -1}, 'at most one -1'),
+    ({'model.batch_norm_group_size': 100}, 'group_size is 100; it must divide'),
+    ({'augmentation.repeats': 3}, 'repeats is 3; it must divide'),
+    (
+      {'sharding.data': 3, 'sharding.replica': 1},
+      "'data': 3.*; the product must be",
+    ),
+    ({'sharding.data': -1, 'sharding.fsdp': -1}, 'or one of them -1'),
     ({'loss.kind': 'sigmoid', 'loss.label_smoothing': 0.5}, 'below 0.5 where'),
     ({'model.attention': 'pallas'}, "'pallas', which is for TPUs"),
     ({'data.train_split': ''}, "train_split is ''"),
@@ -245,9 +248,12 @@ def test_what_means_the_same_is_taken(key, value, expected):
     ({'model.transformer': {'norm': None}}, 'transformer.norm is None'),
     ({'model.stages': 5}, 'stages is 5; it must be a tuple'),
     ({'model.transformer': {'head_dims': 3}}, 'did you mean head_dim'),
-    ({'model.atention': 'auto'}, r'no atention \(did you mean attention'),
-    ({'training.nmu_steps': 3}, r'nmu_steps \(did you mean num_steps'),
-    ({'sede': 3}, r'There is no config.sede \(did you mean seed'),
+    (
+      {'model.atention': 'auto'},
+      r'no config.model.atention; .*; did you mean attention',
+    ),
+    ({'training.nmu_steps': 3}, r'nmu_steps; .*; did you mean num_steps'),
+    ({'sede': 3}, r'There is no config.sede; .*; did you mean seed'),
     ({'training': 3}, 'config.training'),
   ],
   ids=lambda value: ','.join(value) if isinstance(value, dict) else '',

@@ -93,7 +93,7 @@ ALLOWED = {
   'library_noise': set(),
   'strict_json': set(),
   'models': {'errors', 'ops', 'values'},
-  'ops': set(),
+  'ops': {'errors'},
   'paths': {'errors'},
   'planning': {
     'data',
@@ -122,7 +122,7 @@ ALLOWED = {
   'tree_names': set(),
   'values': {'errors'},
   'weights': {'errors', 'models', 'paths', 'strict_json', 'tree_names'},
-  'configs': set(),
+  'configs': {'errors'},
 }
 
 

@@ -157,8 +157,8 @@ def test_an_error_of_the_run_is_one_sentence(tmp_path):
   _check(
     process,
     workdir,
-    "Error: There is no variant 'coatnet_9'; did you mean coatnet_7",
-    'that `python -m tools.variants` lists.',
+    "Error: The variant's name (config.model.name) is 'coatnet_9'; it must",
+    '`python -m tools.variants`); did you mean',
   )
   assert len(process.stderr.strip().splitlines()) == 1
 

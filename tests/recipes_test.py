@@ -347,9 +347,9 @@ def test_an_unknown_phase_lists_those_there_are():
   with pytest.raises(UserError) as error:
     load_config(f'{ROOT}/configs/coatnet_1.py:imagenet21k')
   assert str(error.value).endswith(
-    "there is no phase 'imagenet21k' of coatnet_1; there are imagenet1k,"
+    "the phase of coatnet_1 is 'imagenet21k'; it must be one of imagenet1k,"
     ' imagenet1k_finetune_224, imagenet1k_finetune_384,'
-    ' imagenet1k_finetune_512, timm.'
+    ' imagenet1k_finetune_512, timm; did you mean imagenet1k?'
   )
 
 

@@ -4,6 +4,7 @@ import signal
 import sys
 
 from coatnet_jax import terminal
+from coatnet_jax.errors import explain_choice
 
 TOOLS = (
   'benchmark_attention',
@@ -29,8 +30,9 @@ def start(arguments: list[str]) -> None:
     arguments: Python's own command line: python -m tools.NAME ...
   """
   module = arguments[arguments.index('-m') + 1] if '-m' in arguments else ''
-  if module and module.removeprefix('tools.') not in TOOLS:
-    sys.exit(f'{module} is no tool; there are {", ".join(TOOLS)}.')
+  name = module.removeprefix('tools.')
+  if module and name not in TOOLS:
+    sys.exit(explain_choice('The tool', name, TOOLS))
   signal.signal(signal.SIGINT, terminal.end_interrupted)
   if not {'-h', '--help'} & set(arguments):
     terminal.begin('loading JAX')

@@ -55,7 +55,7 @@ from typing import Any
 import jax
 
 from coatnet_jax.arguments import add_number
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.tpu_compiler import compiler_report, topologies
 from tools import command_line
@@ -158,11 +158,11 @@ def main(arguments: list[str]) -> int:
   for chip in chips:
     topologies.get_chip(chip)
   directions = _split(options.directions)
-  if not set(directions) <= set(DIRECTIONS):
-    raise UserError(
-      f'--directions is {options.directions!r}; there are'
-      f' {" and ".join(DIRECTIONS)}.'
-    )
+  for name in directions:
+    if name not in DIRECTIONS:
+      raise UserError(
+        explain_choice('A direction of --directions', name, DIRECTIONS)
+      )
   cases = resolve_cases(options)
 
   measures = options.measure or (not options.train_step and has_tpu())
@@ -233,8 +233,9 @@ def resolve_implementations(
   for name in names:
     if name not in IMPLEMENTATIONS:
       raise UserError(
-        f'--implementations has {name!r}; there are'
-        f' {", ".join(IMPLEMENTATIONS)}.'
+        explain_choice(
+          'An implementation of --implementations', name, IMPLEMENTATIONS
+        )
       )
     if name not in runnable:
       raise UserError(f'{name!r} runs on TPUs; this machine has none.')
@@ -252,7 +253,7 @@ def resolve_cases(options: argparse.Namespace) -> list[Case]:
   given = {name: size for name, size in sizes.items() if size is not None}
   if options.grid is None:
     if given:
-      raise UserError(f'--{next(iter(given))} needs --grid.')
+      raise UserError(f'--{next(iter(given))} needs --grid: give both.')
     return [dataclasses.replace(case, dtype=options.dtype) for case in CASES]
   grid = re.fullmatch(r'(\d{1,4})x(\d{1,4})', options.grid, re.ASCII)
   grid = (int(grid[1]), int(grid[2])) if grid else (0, 0)

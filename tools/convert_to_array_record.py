@@ -42,11 +42,15 @@ def convert_to_array_record(
   """
   info_path = source_dir / 'dataset_info.json'
   if not info_path.is_file():
-    raise UserError(f'There is no {info_path}: not a prepared TFDS data set.')
+    raise UserError(
+      f'There is no prepared TFDS data set in {source_dir}: it has no'
+      f' {info_path.name}; give the directory of a version, .../NAME/1.0.0.'
+    )
   info = json.loads(info_path.read_text(encoding='utf-8'))
   if info.get('fileFormat', 'tfrecord') != 'tfrecord':
     raise UserError(
-      f'{source_dir} is prepared as {info["fileFormat"]}, not as tfrecord.'
+      f'{source_dir} is prepared as {info["fileFormat"]}; it must be tfrecord,'
+      ' to be converted.'
     )
   of_ours = {'fileFormat': 'array_record'}
   info |= of_ours

@@ -266,7 +266,8 @@ def resolve_data(
   names = [name.strip() for name in changes.get('name', own.name).split(',')]
   if len(names) > 1 and not all(names):
     raise UserError(
-      f'--data.name is {changes["name"]!r}; one of the names is empty.'
+      f'--data.name is {changes["name"]!r}; it must be names with commas'
+      ' between, none of them empty.'
     )
   found = []
   for name in names:

@@ -57,7 +57,9 @@ def main(arguments: list[str]) -> int:
   if out.exists():
     raise UserError(f'--out={out} exists already: give a new file.')
   if not out.parent.is_dir():
-    raise UserError(f'--out={out}: there is no directory {out.parent}.')
+    raise UserError(
+      f'--out={out}: there is no directory {out.parent}; make it first.'
+    )
   terminal.begin('reading the checkpoint')
   trained = load_trained_model(options.checkpoint)
   name = trained.config.model.name

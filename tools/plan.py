@@ -172,7 +172,7 @@ def show_one(plan: Plan, config: ConfigDict, name: str, as_json: bool) -> int:
     if suggestions:
       command_line.show(
         'By arithmetic, not compiled, one of these may fit; --find_batch finds'
-        ' out:\n' + '\n'.join(f'  --config.{line}' for line in suggestions)
+        ' out:\n' + '\n'.join(f'  --{line}' for line in suggestions)
       )
   return 0 if plan.fits else 1
 

@@ -33,6 +33,7 @@ from coatnet_jax.data.preparation.imagenet import (
   create_imagenet2012,
 )
 from coatnet_jax.data.preparation.preparation import (
+  ORDERS,
   PreparationOptions,
   estimate_bytes,
   get_data_set_directory,
@@ -187,7 +188,7 @@ def _add_command(commands, name: str) -> argparse.ArgumentParser:
   )
   command.add_argument(
     '--order',
-    choices=('shuffled', 'source'),
+    choices=ORDERS,
     default='shuffled',
     help='source: as in the archive, for a disk that is slow to seek',
   )

@@ -28,7 +28,7 @@ from typing import Any
 
 import coatnet_jax
 from coatnet_jax import terminal
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, list_choices
 from coatnet_jax.models.cost import count_cost
 from coatnet_jax.models.variants import get_variant
 from coatnet_jax.strict_json import to_json
@@ -94,9 +94,10 @@ def main(arguments: list[str]) -> int:
   options = create_parser().parse_args(arguments)
   names = coatnet_jax.list_variants(options.pattern)
   if not names:
+    names = coatnet_jax.list_variants()
     raise UserError(
-      f'No variant matches {options.pattern!r}; there are'
-      f' {", ".join(coatnet_jax.list_variants())}.'
+      f'PATTERN is {options.pattern!r}, which matches no variant;'
+      f' {list_choices(options.pattern, names)}'
     )
   terminal.begin('tracing the models')
   if options.json:

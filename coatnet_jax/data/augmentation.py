@@ -97,8 +97,8 @@ class AugmentationOptions(Options, section='config.augmentation'):
     """
     if global_batch_size % self.repeats:
       raise UserError(
-        f'config.augmentation.repeats is {self.repeats}, which does not divide '
-        f'the global batch size, {global_batch_size}.'
+        f'config.augmentation.repeats is {self.repeats}; it must divide the '
+        f'global batch size, {global_batch_size}.'
       )
 
 

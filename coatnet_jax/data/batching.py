@@ -263,16 +263,15 @@ class _EvaluationExample:
 def _check_label(label: int, source: ImageSource, index: int) -> None:
   if not 0 <= label < source.num_classes:
     raise UserError(
-      f'The label of {source.describe(index)} is {label}; with '
-      f'{source.num_classes} classes it must be in 0 .. '
-      f'{source.num_classes - 1}.'
+      f'The label of {source.describe(index)} is {label}; it must be in 0 .. '
+      f'{source.num_classes - 1}, as there are {source.num_classes} classes.'
     )
 
 
 def _compute_shard_size(global_batch_size: int, num_shards: int) -> int:
   if global_batch_size < 1 or global_batch_size % num_shards:
     raise UserError(
-      f'The global batch size, {global_batch_size}, must be a positive '
+      f'The global batch size is {global_batch_size}; it must be a positive '
       f'multiple of {num_shards}, its number of shards.'
     )
   return global_batch_size // num_shards

@@ -1,5 +1,6 @@
 """Keeps a small data set decoded in memory."""
 
+import humanize
 import numpy as np
 from absl import logging
 
@@ -79,9 +80,9 @@ def cache_if_small(
     if num_bytes > max_bytes:
       return source
   logging.info(
-    'Keeping %d decoded images in memory (%.1f MiB).',
+    'Keeping %d decoded images in memory (%s).',
     len(examples),
-    num_bytes / 2**20,
+    humanize.naturalsize(num_bytes, binary=True),
   )
   return CachedSource(source, examples)
 

@@ -7,7 +7,7 @@ import pathlib
 from coatnet_jax.data import folder_listing
 from coatnet_jax.data.folder_listing import ClassFolders, list_classes
 from coatnet_jax.data.image_source import ImageSource, format_count
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, list_choices
 from coatnet_jax.paths import resolve_local_path
 from coatnet_jax.texts import printable
 
@@ -132,10 +132,10 @@ def create_folder_source(
   if not eval_split or not (root / eval_split).is_dir():
     if training:
       return FolderSource(train, train_split)
+    folders = [printable(name) for name in folder_listing.list_folders(root)]
     raise UserError(
-      f'There is no folder {eval_split!r} in {printable(root)} to evaluate on;'
-      f' set config.data.eval_split to one of'
-      f' {[printable(name) for name in folder_listing.list_folders(root)]}.'
+      f'config.data.eval_split is {eval_split!r}, which is no folder of'
+      f' {printable(root)}; {list_choices(eval_split, folders)}'
     )
   if train_split == eval_split:
     return FolderSource(train, train_split)

@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 
 from coatnet_jax.data.image_source import ImageSource, format_count
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.texts import read_names
 
 # The names the four files were published under.
@@ -43,8 +43,7 @@ class IdxSource(ImageSource):
     """
     if split not in _FILE_PREFIXES:
       raise UserError(
-        f'There is no split {split!r} in idx files; set the split of '
-        f'config.data to one of {", ".join(_FILE_PREFIXES)}.'
+        explain_choice('A split of config.data', split, _FILE_PREFIXES)
       )
     prefix = _FILE_PREFIXES[split]
     self._path = _find(directory, f'{prefix}-images-idx3-ubyte')

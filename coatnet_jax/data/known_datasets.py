@@ -5,9 +5,8 @@ only; nothing here reads images, and what is read counts for itself.
 """
 
 import dataclasses
-import difflib
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, list_choices
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,11 +106,8 @@ def get_known_dataset(name: str) -> KnownDataset:
   known = {dataset.name: dataset for dataset in KNOWN_DATASETS}
   base_name = name.split(':')[0]
   if base_name not in known:
-    similar = difflib.get_close_matches(base_name, known)
     raise UserError(
-      f'How large the data set {name!r} is is not known without its files;'
-      f' known are {", ".join(known)}.'
-      + f' Did you mean {" or ".join(similar)}?'
-      * bool(similar)
+      f'config.data.name is {name!r}, whose size is not known without its'
+      f' files; {list_choices(base_name, known)}'
     )
   return known[base_name]

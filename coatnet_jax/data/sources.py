@@ -9,7 +9,7 @@ from coatnet_jax.data.cache import cache_if_small
 from coatnet_jax.data.folder import create_folder_source
 from coatnet_jax.data.idx import IdxSource
 from coatnet_jax.data.image_source import ImageSource, format_count
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.paths import resolve_local_path
 from coatnet_jax.values import NOT_EMPTY, ImageSize, OneOf, Options, Range
 
@@ -43,7 +43,7 @@ class DataOptions(Options, section='config.data'):
     if not self.train_split.strip() and self.source != 'folder':
       raise UserError(
         f"config.data.train_split is {self.train_split!r}; it must be a split's"
-        " name, but where data.source is 'folder'."
+        " name, but where config.data.source is 'folder'."
       )
 
 
@@ -110,7 +110,7 @@ def create_source(options: DataOptions, split: str) -> ImageSource:
     ValueError: `split` is neither.
   """
   if split not in ('train', 'eval'):
-    raise ValueError(f"split must be 'train' or 'eval', not {split!r}")
+    raise ValueError(explain_choice('split', split, ('train', 'eval')))
   create = _CREATE_BY_SOURCE[options.source]
   return cache_if_small(
     create(options, split), options.cache_mebibytes, exact=split == 'eval'

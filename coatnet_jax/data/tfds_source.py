@@ -3,7 +3,6 @@
 Nothing is downloaded or prepared here: the error messages say how to.
 """
 
-import difflib
 import logging
 import os
 import pathlib
@@ -14,7 +13,7 @@ from absl import logging as absl_logging
 from etils import epath
 
 from coatnet_jax.data.image_source import ImageSource, format_count
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_choice, list_choices
 from coatnet_jax.paths import resolve_path
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.texts import printable, split_lines
@@ -209,12 +208,12 @@ def _not_found(name: str, base_name: str, data_dir: str) -> str:
     )
   if base_name not in known:
     embedded = set(_folders(str(EMBEDDED_DIR)))
-    close = difflib.get_close_matches(base_name, known | prepared | embedded)
-    suggestion = f' Did you mean {" or ".join(close)}?' if close else ''
-    return (
-      f'There is no data set {base_name!r} in TFDS, in {data_dir} or among '
-      f'those that come with the code ({", ".join(sorted(embedded))}).'
-      f'{suggestion}'
+    return explain_choice(
+      'config.data.name',
+      base_name,
+      known | prepared | embedded,
+      listed=f'of TFDS, of {data_dir} and of those that come with the code'
+      f' ({", ".join(sorted(embedded))})',
     )
   message = (
     f'The data set {name!r} is not prepared: looked in {data_dir} '
@@ -303,10 +302,11 @@ def _open_records(builder: tfds.core.DatasetBuilder, split: str):
       file_format=tfds.core.FileFormat.ARRAY_RECORD,
     )
   except ValueError as error:
-    known = ', '.join(sorted(builder.info.splits))
+    splits = [*sorted(builder.info.splits), "a part of one ('train[:90%]')"]
     raise UserError(
-      f'{builder.info.full_name} has no examples in a split {split!r}; its '
-      f"splits are {known}, and parts of them as in 'train[:90%]'."
+      f'A split of config.data is {split!r}, of which'
+      f' {builder.info.full_name} has no examples;'
+      f' {list_choices(split, splits)}'
     ) from error
   for instruction in builder.info.splits[split].file_instructions:
     path = str(instruction.filename)

@@ -59,8 +59,8 @@ def create_mesh(
   sizes = _resolve_sizes(sizes, len(devices))
   if sizes['replica'] % slices:
     raise UserError(
-      f'sharding.replica is {sizes["replica"]}; it must be a multiple of the'
-      f' {slices} slices, or -1.'
+      f'config.sharding.replica is {sizes["replica"]}; it must be a multiple of'
+      f' the {slices} slices, or -1.'
     )
   if slices > 1:
     within = (sizes['replica'] // slices, *list(sizes.values())[1:])
@@ -80,12 +80,14 @@ def _resolve_sizes(sizes, num_devices):
   fixed = [size for size in sizes.values() if size != -1]
   if any(size < 1 for size in fixed) or len(fixed) < len(sizes) - 1:
     raise UserError(
-      f'sharding sizes must be positive, and at most one -1: {sizes}.'
+      f'config.sharding is {sizes}; each size must be at least 1, or one of'
+      ' them -1.'
     )
   left, rest = divmod(num_devices, math.prod(fixed))
   if rest or (len(fixed) == len(sizes) and left != 1):
     raise UserError(
-      f'A mesh of {sizes} does not fit the {num_devices} device(s) there are.'
+      f'config.sharding is {sizes}; the product must be the number of devices,'
+      f' {num_devices}, with -1 for what is left.'
     )
   return {axis: left if n == -1 else n for axis, n in sizes.items()}
 

@@ -132,7 +132,7 @@ def _resolve_axes(name, shape, mesh):
     axes = [None if axis == 'tensor' else axis for axis in axes]
   elif 'tensor' in axes and shape[axes.index('tensor')] % tensor:
     raise UserError(
-      f'sharding.tensor is {tensor}, which does not divide the'
+      f'config.sharding.tensor is {tensor}; it must divide the'
       f' {shape[axes.index("tensor")]} heads or channels of {name}, {shape}.'
     )
   if 'fsdp' in axes:

@@ -110,7 +110,7 @@ def choose_examples(
   label = int(counts.argmin())
   raise UserError(
     f'{source.description}: the class {source.class_names[label]!r} has'
-    f' {counts[label]} images, which is too few for {shots} shots.'
+    f' {counts[label]} images; for {shots} shots every class must have as many.'
   )
 
 

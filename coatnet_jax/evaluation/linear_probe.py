@@ -175,7 +175,9 @@ def fit_linear_probe(
   """
   count = len(features)
   if count < 2:
-    raise UserError(f'A linear probe cannot be fitted to {count} image(s).')
+    raise UserError(
+      f'There are {count} images to fit a linear probe to; it takes two.'
+    )
   mean, std = features.mean(axis=0), features.std(axis=0) + _EPSILON
   features -= mean
   features /= std

@@ -64,7 +64,7 @@ class Stage(Options):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StemOptions(Options, section='stem'):
+class StemOptions(Options, section='config.model.stem'):
   """S0: convolutions, with a norm and an activation between them.
 
   Nothing follows the last: the first block of S1 begins with a norm.
@@ -90,7 +90,7 @@ class StemOptions(Options, section='stem'):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HeadOptions(Options, section='head'):
+class HeadOptions(Options, section='config.model.head'):
   """From the last map to the logits.
 
   Attributes:
@@ -215,7 +215,7 @@ def replace(
   variant: Any,
   changes: Mapping[str, Any],
   others: Collection[str] = (),
-  path: str = '',
+  section: str = 'config.model',
 ) -> Any:
   """Returns a frozen dataclass with other values.
 
@@ -225,15 +225,15 @@ def replace(
       whole, or as a mapping of what changes in it:
       `{'transformer': {'head_dim': 64}}`.
     others: names that a message lists beside the fields.
-    path: name of the dataclass in a message; may be empty.
+    section: name of the dataclass in a message.
 
   Raises:
     UserError: no such field, or a value that is not possible.
   """
   names = [field.name for field in dataclasses.fields(variant)]
-  check_names(path, changes, [*names, *others])
+  check_names(section, changes, [*names, *others])
   values = {
-    name: replace(getattr(variant, name), value, path=name)
+    name: replace(getattr(variant, name), value, section=f'{section}.{name}')
     if isinstance(value, Mapping)
     and dataclasses.is_dataclass(getattr(variant, name))
     else value

@@ -56,8 +56,8 @@ class CNNStemViTVariant(Options):
     """Raises UserError for heads that don't fill the width."""
     if self.width % self.num_heads:
       raise UserError(
-        f'{self.num_heads} attention heads do not divide a width of'
-        f' {self.width}.'
+        f'config.model.num_heads is {self.num_heads}; it must divide'
+        f' config.model.width, {self.width}.'
       )
 
   @property

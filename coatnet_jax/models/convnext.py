@@ -27,7 +27,7 @@ from coatnet_jax.values import OneOf, Options, Range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConvNeXtOptions(Options, section='convnext'):
+class ConvNeXtOptions(Options, section='config.model.convnext'):
   """What a ConvNeXt block is made of; the defaults are timm's CoAtNeXt's.
 
   Attributes:
@@ -63,7 +63,8 @@ class ConvNeXtOptions(Options, section='convnext'):
     """Raises UserError for a kernel without a middle."""
     if self.kernel_size % 2 == 0:
       raise UserError(
-        f'convnext.kernel_size is {self.kernel_size}; it must be odd.'
+        f'config.model.convnext.kernel_size is {self.kernel_size}; it must be'
+        ' odd.'
       )
 
 

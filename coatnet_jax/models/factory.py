@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import jax.numpy as jnp
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.models import variants
 from coatnet_jax.models.architecture import (
   list_feature_maps,
@@ -87,17 +87,19 @@ def create_model(
       the variant.
   """
   if name == variants.CUSTOM:
-    check_names('', overrides, _parameters(variants.create_custom_variant))
+    check_names(
+      'config.model', overrides, _parameters(variants.create_custom_variant)
+    )
     variant = variants.create_custom_variant(**overrides)
   else:
     variant = variants.get_variant(name)
     variant = replace(variant, overrides, others=_parameters(create_model))
   stages = [stage.name for stage in list_feature_maps(variant)]
-  if unknown := set(feature_maps) - set(stages):
-    raise UserError(
-      f'feature_maps has {", ".join(sorted(unknown))}; the stages of {name} are'
-      f' {", ".join(stages)}.'
-    )
+  for stage in feature_maps:
+    if stage not in stages:
+      raise UserError(
+        explain_choice('A stage of config.model.feature_maps', stage, stages)
+      )
   compute = ComputeOptions(
     attention=attention,
     batch_norm_group_size=batch_norm_group_size,
@@ -110,8 +112,8 @@ def create_model(
   else:
     if head_bias_init and not variant.head.use_bias:
       raise UserError(
-        f'head_bias_init is {head_bias_init}, but the logits of {name} have no'
-        ' biases.'
+        f'config.model.head_bias_init is {head_bias_init}; it must be 0, as the'
+        f' logits of {name} have no biases.'
       )
     module = functools.partial(CoAtNet, compute=compute)
   return module(
@@ -137,6 +139,6 @@ def _check_has_no_options(name: str, compute: ComputeOptions) -> None:
     value, default = getattr(compute, option), getattr(ComputeOptions, option)
     if value != default:
       raise UserError(
-        f'{option} is {value!r}; {name} has no such choice, so it can only be'
-        f' {default!r}.'
+        f'config.model.{option} is {value!r}; it must be {default!r}, as {name}'
+        ' has no such choice.'
       )

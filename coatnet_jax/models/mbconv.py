@@ -24,7 +24,7 @@ from coatnet_jax.values import OneOf, Options, Range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MBConvOptions(Options, section='mbconv'):
+class MBConvOptions(Options, section='config.model.mbconv'):
   """What an MBConv block is made of; the defaults are the reconstruction.
 
   Attributes:

@@ -67,8 +67,8 @@ class BatchNorm(nn.Module):
       return x
     if x.shape[0] % size:
       raise UserError(
-        f'model.batch_norm_group_size is {size}, which does not divide a batch'
-        f' of {x.shape[0]} images.'
+        f'config.model.batch_norm_group_size is {size}; it must divide a'
+        f' batch of {x.shape[0]} images.'
       )
     return x.reshape(-1, size, *x.shape[1:])
 

@@ -36,7 +36,7 @@ RELATIVE_POSITIONS = ('table', 'table_key_minus_query', 'mlp', 'none')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerOptions(Options, section='transformer'):
+class TransformerOptions(Options, section='config.model.transformer'):
   """What a Transformer block is made of; the defaults are the reconstruction.
 
   Attributes:
@@ -105,8 +105,8 @@ class TransformerOptions(Options, section='transformer'):
     attention_width = {'output': width, 'input': in_width}[self.attention_width]
     if attention_width % self.head_dim:
       raise UserError(
-        f'Heads of {self.head_dim} channels do not fill a Transformer block of'
-        f' width {attention_width}.'
+        f'config.model.transformer.head_dim is {self.head_dim}; it must divide'
+        f' the width of every Transformer block, {attention_width} here.'
       )
     return attention_width // self.head_dim
 

@@ -1,11 +1,10 @@
 """Architectures by name."""
 
-import difflib
 import fnmatch
 from collections.abc import Sequence
 from typing import Annotated
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.models import (
   keras_cv_variants,
   paper_variants,
@@ -20,7 +19,7 @@ from coatnet_jax.models.architecture import (
 from coatnet_jax.models.cnn_stem_vit import CNNStemViTVariant
 from coatnet_jax.models.layers import Width
 from coatnet_jax.models.transformer import TransformerOptions
-from coatnet_jax.values import ImageSize, Range, checked
+from coatnet_jax.values import ImageSize, OneOf, Range, checked
 
 VARIANTS: dict[str, Variant | CNNStemViTVariant] = {
   'cnn_stem_vit': CNNStemViTVariant(),
@@ -46,12 +45,14 @@ def get_variant(name: str) -> Variant | CNNStemViTVariant:
     UserError: no such name; with those most like it, and how to list them all.
   """
   if name not in VARIANTS:
-    similar = difflib.get_close_matches(name, list_variants())
     raise UserError(
-      f'There is no variant {name!r};'
-      + f' did you mean {" or ".join(similar)}?' * bool(similar)
-      + f' model.name must be one of the {len(VARIANTS)} that'
-      ' `python -m tools.variants` lists.'
+      explain_choice(
+        "The variant's name (config.model.name)",
+        name,
+        VARIANTS,
+        listed='of coatnet_jax.list_variants() (in a checkout of the project:'
+        ' `python -m tools.variants`)',
+      )
     )
   return VARIANTS[name]
 
@@ -88,12 +89,13 @@ def create_custom_variant(
   """
   if (scaled_num_blocks is None) != (scaled_channels is None):
     raise UserError(
-      'scaled_num_blocks and scaled_channels go together: give both or neither.'
+      'config.model.scaled_num_blocks and config.model.scaled_channels go'
+      ' together: give both or neither.'
     )
   if len(block_types) != 4 or set(block_types) - set(_KINDS):
     raise UserError(
-      f'block_types is {block_types!r}; it must be 4 values, each one of'
-      f' {", ".join(_KINDS)}.'
+      f'config.model.block_types is {block_types!r}; it must be 4 values, each'
+      f' {OneOf(_KINDS)}.'
     )
   groups = [
     (BlockGroup(_KINDS[block_type], number, width),)

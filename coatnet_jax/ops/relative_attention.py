@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from coatnet_jax.errors import explain_choice
 from coatnet_jax.ops import relative_attention_pallas, relative_attention_xla
 from coatnet_jax.ops.relative_bias import (
   ExpandedBias,
@@ -223,7 +224,8 @@ def _check_shapes(q, k, v, bias_table, grid):
     )
   if k.shape != q.shape or v.shape != q.shape:
     raise ValueError(
-      f'q, k and v must have one shape, not {q.shape}, {k.shape}, {v.shape}.'
+      f'q, k and v have the shapes {q.shape}, {k.shape} and {v.shape}; they'
+      ' must have one.'
     )
   if bias_table is None:
     return
@@ -246,37 +248,38 @@ def _check_shapes(q, k, v, bias_table, grid):
 def _check_dtypes(q, k, v, bias_table):
   if q.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16):
     raise ValueError(
-      f'q, k and v must be float32, bfloat16 or float16, not {q.dtype}.'
+      f'q is {q.dtype}; it must be float32, bfloat16 or float16.'
     )
   if k.dtype != q.dtype or v.dtype != q.dtype:
     raise ValueError(
-      f'q, k and v must have one dtype, not {q.dtype}, {k.dtype}, {v.dtype}.'
+      f'q, k and v are {q.dtype}, {k.dtype} and {v.dtype}; they must be of one'
+      ' dtype.'
     )
   for bias in jax.tree.leaves(bias_table):
     if not jnp.issubdtype(jnp.result_type(bias), jnp.floating):
       raise ValueError(
-        f'The bias must be of a float dtype, not {jnp.result_type(bias)}.'
+        f'The bias is {jnp.result_type(bias)}; it must be of a float dtype.'
       )
 
 
 def _check_implementation(q, implementation, interpret):
   if implementation not in IMPLEMENTATIONS:
     raise ValueError(
-      f'There is no implementation {implementation!r}; there are'
-      f' {", ".join(IMPLEMENTATIONS)}.'
+      explain_choice('implementation', implementation, IMPLEMENTATIONS)
     )
   if interpret and implementation != 'pallas':
     raise ValueError(
-      f"interpret=True is for implementation='pallas', not {implementation!r}."
+      f'implementation is {implementation!r}; with interpret=True it must be'
+      " 'pallas'."
     )
   if implementation == 'pallas' and not relative_attention_pallas.supports(q):
     raise ValueError(
-      "implementation='pallas' takes head sizes 32, 64 and 128 in float32 or"
-      f' bfloat16, not {q.shape[-1]} in {q.dtype}; use implementation='
-      "'auto' or 'xla'."
+      f"implementation is 'pallas' and q has heads of {q.shape[-1]} channels in"
+      f' {q.dtype}; it takes 32, 64 or 128 in float32 or bfloat16: use'
+      " implementation='auto' or 'xla'."
     )
   if implementation == 'cudnn' and q.dtype == jnp.float32:
     raise ValueError(
-      "implementation='cudnn' takes bfloat16 and float16, not float32; use"
-      " implementation='auto' or 'xla'."
+      "implementation is 'cudnn' and q is float32; it takes bfloat16 and"
+      " float16: use implementation='auto' or 'xla'."
     )

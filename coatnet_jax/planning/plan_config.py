@@ -53,7 +53,9 @@ def find_sources(
     UserError: only one of the two is given, or nothing is known.
   """
   if (num_examples is None) != (num_classes is None):
-    raise UserError('--train_examples and --num_classes go together.')
+    raise UserError(
+      '--train_examples and --num_classes go together: give both or neither.'
+    )
   if num_examples is not None:
     planned = PlannedSource('own data', num_examples, num_classes)
     return planned, planned

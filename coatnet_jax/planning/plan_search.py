@@ -6,10 +6,11 @@ Each try is a compilation; `suggest` only computes.
 import math
 from collections.abc import Callable, Iterator
 
+import humanize
 from ml_collections import ConfigDict
 
 from coatnet_jax.distributed import mesh
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.models.block_sequence import REMAT_POLICIES
 from coatnet_jax.planning.plan_page import Plan
 
@@ -53,11 +54,14 @@ def find_batch(
       too_large = (size, result)
     size = choose_next(fitting, too_large)
     if size == 0:
+      needed, available = (
+        humanize.naturalsize(size, binary=True, format='%.2f')
+        for size in (too_large[1].needed_bytes, too_large[1].available_bytes)
+      )
       raise UserError(
-        f'Not even {shards * parts} images per step fit into HBM: it takes'
-        f' {too_large[1].needed_bytes / 2**30:.2f} GiB of'
-        f' {too_large[1].available_bytes / 2**30:.2f}. More fsdp, or another'
-        ' slice, may.'
+        f'Not even {shards * parts} images per step fit into HBM: they take'
+        f' {needed} of {available}. A larger config.sharding.fsdp, or another'
+        ' slice, may help.'
       )
     if fitting and size == fitting[0]:
       if not result.fits:
@@ -136,9 +140,7 @@ def parse_choices(text: str) -> list[tuple[str, str, tuple]]:
   for part in text.split(','):
     name, _, values = part.partition('=')
     if name not in CHOICES:
-      raise UserError(
-        f'--compare has {name!r}; there are {", ".join(CHOICES)}.'
-      )
+      raise UserError(explain_choice('A choice of --compare', name, CHOICES))
     key, choices = CHOICES[name]
     if values:
       kind = type(choices[0])
@@ -203,7 +205,7 @@ def suggest(plan: Plan, config: ConfigDict) -> list[str]:
     images = plan.global_batch_size // (shards * parts)
     if smaller := _round_down(int(images * share)):
       lines.append(
-        f'training.global_batch_size={smaller * parts * shards}'
+        f'config.training.global_batch_size={smaller * parts * shards}'
         f' ({smaller * parts} images per shard instead of {images * parts})'
       )
       more = next(
@@ -212,14 +214,15 @@ def suggest(plan: Plan, config: ConfigDict) -> list[str]:
         if images % n == 0 and images / n <= smaller
       )
       lines.append(
-        f'training.gradient_accumulation_steps={parts * more}'
+        f'config.training.gradient_accumulation_steps={parts * more}'
         ' (the same batch, in parts)'
       )
     if config.model.remat == 'none':
-      lines.append("model.remat='blocks' (computes each block twice)")
+      lines.append("config.model.remat='blocks' (computes each block twice)")
   if room < plan.available_bytes / 2 and plan.num_chips > plan.mesh['fsdp']:
     lines.append(
-      f'sharding.fsdp={min(plan.num_chips, 4 * plan.mesh["fsdp"])} (parameters,'
-      f' optimizer state and averages take {fixed / 2**30:.2f} GiB per chip)'
+      f'config.sharding.fsdp={min(plan.num_chips, 4 * plan.mesh["fsdp"])}'
+      ' (parameters, optimizer state and averages take'
+      f' {humanize.naturalsize(fixed, binary=True)} per chip)'
     )
   return lines

@@ -53,7 +53,9 @@ def check_target(path: epath.Path) -> None:
           f'{path} is there, and is no compiled program: give a new file.'
         )
     elif not path.parent.is_dir() and '://' not in str(path):
-      raise UserError(f'{path}: there is no directory {path.parent}.')
+      raise UserError(
+        f'{path}: there is no directory {path.parent}; make it first.'
+      )
   except OSError as error:
     raise UserError(f'{path} cannot be written: {error.strerror}.') from error
 

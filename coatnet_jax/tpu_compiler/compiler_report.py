@@ -28,6 +28,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 
+import humanize
 import jax
 
 from coatnet_jax.errors import UserError
@@ -78,9 +79,12 @@ class OutOfMemoryError(UserError):
   """
 
   def __init__(self, needed_bytes: int, available_bytes: int):
+    needed, available = (
+      humanize.naturalsize(size, binary=True, format='%.2f')
+      for size in (needed_bytes, available_bytes)
+    )
     super().__init__(
-      f'The program needs {needed_bytes / 2**30:.1f} GiB of HBM; there are'
-      f' {available_bytes / 2**30:.2f}.'
+      f'The program needs {needed} of HBM; there are {available}.'
     )
     self.needed_bytes = needed_bytes
     self.available_bytes = available_bytes

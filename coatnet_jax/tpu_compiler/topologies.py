@@ -15,7 +15,7 @@ import os
 import jax
 from jax.experimental import topologies
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_choice
 
 _GIB = 2**30
 _NO_LIBTPU = (
@@ -220,7 +220,7 @@ def get_chip(name: str) -> Chip:
     UserError: there is none of that name.
   """
   if name not in CHIPS:
-    raise UserError(f'There is no TPU {name!r}; there are {", ".join(CHIPS)}.')
+    raise UserError(explain_choice('The TPU', name, CHIPS))
   return CHIPS[name]
 
 
@@ -231,13 +231,10 @@ def get_slice(name: str) -> Slice:
     UserError: there is none of that name; the message lists those there are.
   """
   if name not in SLICES:
-    lines = [
-      f'  {", ".join(s.name for s in SLICES.values() if s.chip_name == chip)}'
-      for chip in CHIPS
-    ]
-    raise UserError(
-      f'There is no TPU slice {name!r}; there are\n' + '\n'.join(lines)
-    )
+    chip = name.partition('-')[0]
+    get_chip(chip)
+    names = [s.name for s in SLICES.values() if s.chip_name == chip]
+    raise UserError(explain_choice('The TPU slice', name, names))
   return SLICES[name]
 
 
@@ -259,7 +256,7 @@ def create_abstract_devices(name: str, num_slices: int = 1) -> list[jax.Device]:
     chip = get_chip(name)
     tpu_slice = get_slice(f'{name}-{4 * chip.num_cores}')
   if num_slices < 1:
-    raise UserError(f'There cannot be {num_slices} slices.')
+    raise UserError(f'--slices is {num_slices}; it must be at least 1.')
   start_compiler()
   return list(
     topologies.get_topology_desc(

@@ -47,8 +47,8 @@ def compute_frozen_mask(params: Any, patterns: Sequence[str]) -> Any:
     # From all over the network, since what is meant may be anywhere.
     step = max(1, (len(names) - 1) // (_NAMES_SHOWN - 1))
     raise UserError(
-      f'optimizer.frozen has {", ".join(map(repr, idle))}, found in the name'
-      f' of no parameter; among the {len(names)} names are'
+      f'config.optimizer.frozen has {", ".join(map(repr, idle))}, found in the'
+      f' name of no parameter; among the {len(names)} names are'
       f' {", ".join(names[::step])}.'
     )
   mask = map_names(
@@ -57,8 +57,8 @@ def compute_frozen_mask(params: Any, patterns: Sequence[str]) -> Any:
   )
   if names and all(jax.tree.leaves(mask)):
     raise UserError(
-      f'optimizer.frozen freezes all {len(names)} parameters, so that there is'
-      ' nothing to train.'
+      f'config.optimizer.frozen freezes all {len(names)} parameters, so that'
+      ' there is nothing to train; leave some out.'
     )
   return mask
 

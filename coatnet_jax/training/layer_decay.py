@@ -83,8 +83,8 @@ def scale_by_layer(decay: float) -> optax.GradientTransformation:
   """
   if not 0 < decay <= 1:
     raise UserError(
-      'optimizer.layer_decay must be above 0 and at most 1, which switches it'
-      f' off, not {decay}.'
+      f'config.optimizer.layer_decay is {decay}; it must be above 0 and at most'
+      ' 1, which switches it off.'
     )
   if decay == 1:
     return optax.identity()

@@ -74,7 +74,7 @@ class LossOptions(Options, section='config.loss'):
     if self.label_smoothing >= limit:
       raise UserError(
         f'config.loss.label_smoothing is {self.label_smoothing}; it must be'
-        f' below {limit} where loss.kind is {self.kind!r}.'
+        f' below {limit} where config.loss.kind is {self.kind!r}.'
       )
 
 
@@ -96,8 +96,8 @@ def create_soft_targets(labels: jax.Array, num_classes: int) -> jax.Array:
   if labels.ndim == 2 and labels.shape[1] == num_classes and is_soft:
     return labels.astype(jnp.float32)
   raise ValueError(
-    f'Labels must be [B] integers or [B, {num_classes}] floats, not '
-    f'{labels.dtype}{list(labels.shape)}.'
+    f'Labels are {labels.dtype}{list(labels.shape)}; they must be [B] integers'
+    f' or [B, {num_classes}] floats.'
   )
 
 
@@ -127,8 +127,8 @@ def compute_loss(
   """
   if logits.ndim != 2 or logits.shape != targets.shape:
     raise ValueError(
-      f'logits {list(logits.shape)} and targets {list(targets.shape)} must '
-      'both be [B, K].'
+      f'logits are {list(logits.shape)} and targets {list(targets.shape)}; both'
+      ' must be [B, K].'
     )
   return LOSSES[options.kind].compute(
     logits.astype(jnp.float32),

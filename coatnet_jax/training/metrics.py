@@ -125,7 +125,9 @@ def normalize_metrics(sums: Mapping[str, float]) -> dict[str, float | int]:
   """
   count = int(sums.get('count', 0))
   if count == 0:
-    raise UserError('The evaluation split has no examples.')
+    raise UserError(
+      'The evaluation split (config.data.eval_split) has no examples.'
+    )
   means = {
     name: float(total) / count
     for name, total in sums.items()

@@ -65,7 +65,7 @@ def apply_mixup(
   """
   for name, array in {'images': images, 'targets': targets}.items():
     if not jnp.issubdtype(array.dtype, jnp.floating):
-      raise ValueError(f'{name} must be floats, not {array.dtype}.')
+      raise ValueError(f'{name} are {array.dtype}; they must be floats.')
   if not options.mixup_alpha and not options.cutmix_alpha:
     return images, targets
 

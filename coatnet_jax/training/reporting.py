@@ -223,8 +223,8 @@ def _check_finite(step: int, metrics: Mapping[str, Any]) -> None:
   )
   raise DivergenceError(
     f'Training diverged at step {step}: {shown}. Nothing of it was saved; a'
-    ' lower learning rate, more warm-up or a smaller optimizer.clip_norm may'
-    ' help.'
+    ' lower learning rate, more warm-up or a smaller'
+    ' config.optimizer.clip_norm may help.'
   )
 
 

@@ -52,7 +52,7 @@ def resolve_steps(
   steps = steps or (max(round(epochs * steps_per_epoch), 1) if epochs else 0)
   if steps > MAX_STEPS:
     raise UserError(
-      f'{name}_epochs is {epochs}, which is {steps:,} steps; at most'
+      f'config.{name}_epochs is {epochs}, which is {steps:,} steps; at most'
       f' {MAX_STEPS:,} can be counted.'
     )
   return steps
@@ -158,7 +158,7 @@ def create_learning_rate_schedule(
     )
   if num_steps < 1:
     raise UserError(
-      f'A run needs at least one step, not {num_steps}; set'
+      f'The run has {num_steps} steps; it must have at least one: set'
       ' config.training.num_steps or config.training.num_epochs.'
     )
   warmup, _ = resolve_warmup(

@@ -176,15 +176,20 @@ def check_same_run(
     scale = 'augmentation.randaugment_scale'
     before[scale] = now.get(scale)
   missing = '(not there)'
-  differences = [
-    f'  {key}: {before.get(key, missing)} before, {now.get(key, missing)} now'
+  changed = [
+    key
     for key in sorted(before.keys() | now.keys())
     if not key.startswith(FREE_KEYS)
     and not (is_longer and key in LENGTH_KEYS)
     and before.get(key, missing) != now.get(key, missing)
   ]
-  if differences:
-    if all(line.strip().startswith(LENGTH_KEYS) for line in differences):
+  if changed:
+    differences = [
+      f'  config.{key}: {before.get(key, missing)} before,'
+      f' {now.get(key, missing)} now'
+      for key in changed
+    ]
+    if set(changed) <= set(LENGTH_KEYS):
       differences.append(
         '  A run that is finished can be made longer; not one that is not, and'
         ' none can be made shorter.'

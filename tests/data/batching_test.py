@@ -261,7 +261,7 @@ def test_the_seed_changes_repeated_images_too(train_repeated):
 
 def test_repeats_that_do_not_divide_the_batch_are_refused(train_repeated):
   with pytest.raises(
-    UserError, match=r'repeats is 4, which does not divide .* size, 18'
+    UserError, match=r'repeats is 4; it must divide .* size, 18'
   ):
     train_repeated(1, global_batch_size=18)
 
@@ -361,7 +361,7 @@ def test_unreadable_file_is_named(damaged_source, train, num_workers):
 @pytest.mark.parametrize('training', [True, False])
 def test_label_outside_the_range_is_named(source, train, evaluate, training):
   source.class_names = source.class_names[:60]
-  message = r'ubyte, image (\d+) is \1; with 60 classes it must be in 0 .. 59'
+  message = r'ubyte, image (\d+) is \1; it must be in 0 .. 59, as there are 60'
   with pytest.raises(UserError, match=message):
     train(7) if training else list(evaluate())
 
@@ -371,11 +371,11 @@ def test_batch_size_that_processes_cannot_share_is_refused(
   train, evaluate, size
 ):
   with pytest.raises(
-    UserError, match=f'batch size, {size}, must be a positive'
+    UserError, match=f'batch size is {size}; it must be a positive'
   ):
     train(1, global_batch_size=size, num_shards=2)
   with pytest.raises(
-    UserError, match=f'batch size, {size}, must be a positive'
+    UserError, match=f'batch size is {size}; it must be a positive'
   ):
     evaluate(global_batch_size=size, num_shards=2)
 

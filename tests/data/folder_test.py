@@ -296,7 +296,7 @@ def test_missing_eval_folder_gets_those_there_are(
 ):
   write_classes(tmp_path / 'train', ape=1)
   write_classes(tmp_path / 'val', ape=1)
-  message = r"no folder 'validation' .* one of \['train', 'val'\]"
+  message = r"eval_split is 'validation', which .* one of train, val"
   with pytest.raises(UserError, match=message):
     open_folder('eval')
   assert len(open_folder('eval', eval_split='val')) == 1

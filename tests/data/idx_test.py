@@ -58,7 +58,9 @@ def test_missing_file_is_named(tmp_path, write_idx, open_idx):
 
 def test_unknown_split_is_refused(tmp_path, write_idx, open_idx):
   write_idx(tmp_path, IMAGES, LABELS)
-  with pytest.raises(UserError, match=r"no split 'valid'.* of train, test"):
+  with pytest.raises(
+    UserError, match=r"is 'valid'; it must be one of train, test"
+  ):
     open_idx(train_split='valid')
 
 

@@ -40,5 +40,5 @@ def test_names_are_unique():
 def test_an_unknown_one_says_which_are_known():
   with pytest.raises(UserError, match='imagenet2012, imagenet21k_fall11'):
     get_known_dataset('mine')
-  with pytest.raises(UserError, match='Did you mean imagenet21k_fall11'):
+  with pytest.raises(UserError, match='did you mean imagenet21k_fall11'):
     get_known_dataset('imagenet21k_fal11')

@@ -147,7 +147,7 @@ def test_unknown_key_is_a_type_error(data_options):
 
 
 def test_split_is_train_or_eval(data_options):
-  with pytest.raises(ValueError, match=r'not .validation.'):
+  with pytest.raises(ValueError, match="split is 'validation'"):
     create_source(data_options(source='synthetic'), 'validation')
 
 

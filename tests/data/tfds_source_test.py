@@ -198,12 +198,12 @@ def test_data_that_downloads_itself_needs_no_archives(tmp_path):
   ],
 )
 def test_unknown_name_gets_close_ones(data_dirs, name, suggestion):
-  with pytest.raises(UserError, match=f'no data set .*mean.* {suggestion}'):
+  with pytest.raises(UserError, match=f'it must be .*mean.* {suggestion}'):
     open_toy(data_dirs, name=name)
 
 
 def test_name_that_is_none_is_refused(data_dirs):
-  with pytest.raises(UserError, match="no data set 'a b'"):
+  with pytest.raises(UserError, match=r"data.name is 'a b'"):
     open_toy(data_dirs, name='a b')
   with pytest.raises(UserError, match='are both empty'):
     create_tfds_source('', '', 'train')
@@ -220,7 +220,7 @@ def test_unknown_version_gets_the_known_ones(data_dirs):
   'split', ['validation', 'train[', 'train+valid', '', 'train[:0]']
 )
 def test_unknown_or_empty_split_gets_the_known_ones(data_dirs, split):
-  message = r'no examples in a split .*; its splits are test, train, and parts'
+  message = r'has no examples; it must be one of test, train, a part of one'
   with pytest.raises(UserError, match=message):
     open_toy(data_dirs, split=split)
 
@@ -300,9 +300,9 @@ def test_conversion_goes_on_where_it_was_interrupted(data_dirs, tmp_path):
 
 def test_conversion_refuses_what_is_not_tfrecord(data_dirs, tmp_path, capsys):
   directory = data_dirs['array_record'] / 'toy' / '1.2.3'
-  with pytest.raises(UserError, match='as array_record, not as tfrecord'):
+  with pytest.raises(UserError, match='as array_record; it must be tfrecord'):
     convert_main([str(directory), str(tmp_path)])
-  with pytest.raises(UserError, match='not a prepared TFDS data set'):
+  with pytest.raises(UserError, match='no prepared TFDS data set'):
     convert_main([str(tmp_path), str(tmp_path)])
   with pytest.raises(SystemExit):
     convert_main([str(tmp_path)])

@@ -55,10 +55,10 @@ def test_slices_are_replicas():
 @pytest.mark.parametrize(
   ('sizes', 'message'),
   [
-    ({'data': 3}, "'data': 3, .* does not fit the 8 device"),
-    ({'fsdp': 3}, "'fsdp': 3, .* does not fit the 8 device"),
-    ({'data': 1, 'fsdp': 2}, 'does not fit the 8 device'),
-    ({'fsdp': -1}, 'at most one -1'),
+    ({'data': 3}, "'data': 3, .*; the product must be .* 8, with"),
+    ({'fsdp': 3}, "'fsdp': 3, .*; the product must be .* 8, with"),
+    ({'data': 1, 'fsdp': 2}, 'must be the number of devices, 8'),
+    ({'fsdp': -1}, 'or one of them -1'),
     ({'data': 0}, 'data is 0; .* at least 1 .*, or -1'),
     ({'replica': 1}, 'replica is 1; it must be a multiple of the 2 slices'),
   ],

@@ -145,7 +145,7 @@ def test_an_eighth_of_a_state_is_on_one_of_8_devices():
 
 def test_a_tensor_axis_must_divide_the_heads():
   with pytest.raises(
-    UserError, match=r'tensor is 8, .* divide the 12 heads .*s3_block_0'
+    UserError, match=r'tensor is 8; .* divide the 12 heads .*s3_block_0'
   ):
     compute_state_shardings(compute_shapes('coatnet_0'), create_mesh(tensor=8))
 

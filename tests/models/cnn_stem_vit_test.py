@@ -320,7 +320,7 @@ def test_refuses_positions_of_another_grid():
 @pytest.mark.parametrize(
   ('field', 'message'),
   [
-    ({'num_heads': 3}, '3 attention heads do not divide a width of 8'),
+    ({'num_heads': 3}, 'num_heads is 3; it must divide config.model.width, 8'),
     ({'depth': 0}, 'depth is 0; .* at least 1'),
     ({'stem_widths': (8, 0)}, r'stem_widths is \(8, 0\)'),
     ({'dropout_rate': 1.0}, 'dropout_rate is 1.0; .* below 1'),

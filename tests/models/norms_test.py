@@ -230,7 +230,5 @@ def test_layer_norms_variables_are_those_of_flax():
 
 
 def test_groups_must_divide_the_batch():
-  with pytest.raises(
-    UserError, match='is 4, which does not divide a batch of 6'
-  ):
+  with pytest.raises(UserError, match='is 4; it must divide a batch of 6'):
     normalise(create_images(), 4)

@@ -317,14 +317,14 @@ def test_list_variants_filters():
 def test_an_unknown_variant_is_told_with_those_like_it():
   with pytest.raises(
     UserError,
-    match=r"'coatnet_8'; did you mean .*coatnet_7.*variants` lists",
+    match=r"'coatnet_8'; it must .*tools.variants`.*; did you mean coatnet_7",
   ):
     coatnet_jax.create_model('coatnet_8')
 
 
 def test_heads_must_fill_the_width():
   variant = coatnet_jax.create_model('coatnet_0').variant
-  with pytest.raises(UserError, match='Heads of 36 channels do not fill'):
+  with pytest.raises(UserError, match='head_dim is 36; it must divide'):
     coatnet_jax.create_model(
       'coatnet_0', transformer=type(variant.transformer)(head_dim=36)
     )

@@ -169,7 +169,7 @@ def test_auto_on_a_tpu_without_a_kernel_for_it(head_dim, dtype):
     _attend_and_differentiate('auto', grid), platforms=['tpu']
   )(*qkv, table)
   assert 'tpu_custom_call' not in exported.mlir_module()
-  with pytest.raises(ValueError, match=f'not {head_dim} in {dtype}; use'):
+  with pytest.raises(ValueError, match=f'{head_dim} channels in {dtype}; it'):
     coatnet_jax.relative_attention(
       *qkv, table, grid=grid, implementation='pallas'
     )
@@ -198,7 +198,7 @@ def test_cudnn_without_one_says_what_to_do():
     coatnet_jax.relative_attention, grid=grid, implementation='cudnn'
   )
   with pytest.raises(
-    ValueError, match='takes bfloat16 and float16, not float3'
+    ValueError, match='q is float32; it takes bfloat16 and float16'
   ):
     attend(*inputs)
   with pytest.raises(ValueError, match="use implementation='auto' or 'xla'"):
@@ -209,8 +209,8 @@ def test_cudnn_without_one_says_what_to_do():
   ('change', 'message'),
   [
     ({'grid': (4, 3)}, r'a grid of 4x3 needs \[B, 12, heads, head_dim\]'),
-    ({'k': np.zeros((2, 15, 2, 4))}, 'must have one shape'),
-    ({'v': np.zeros((2, 16, 2, 5))}, 'must have one shape'),
+    ({'k': np.zeros((2, 15, 2, 4))}, 'they must have one'),
+    ({'v': np.zeros((2, 16, 2, 5))}, 'they must have one'),
     ({'table': np.zeros((2, 7, 8))}, r'need \(2, 7, 7\)'),
     ({'table': np.zeros((1, 7, 7))}, r'need \(2, 7, 7\)'),
   ],
@@ -231,10 +231,16 @@ def test_shapes_that_disagree(change, message, implementation):
 @pytest.mark.parametrize(
   ('dtypes', 'message'),
   [
-    (('int32', 'int32', 'int32', 'float32'), 'or float16, not int32'),
-    (('float32', 'bfloat16', 'float32', 'float32'), 'must have one dtype'),
-    (('float32', 'float32', 'float16', 'float32'), 'must have one dtype'),
-    (('float32', 'float32', 'float32', 'int32'), 'a float dtype, not int32'),
+    (('int32', 'int32', 'int32', 'float32'), 'q is int32; it must be float32'),
+    (
+      ('float32', 'bfloat16', 'float32', 'float32'),
+      'they must be of one dtype',
+    ),
+    (('float32', 'float32', 'float16', 'float32'), 'they must be of one dtype'),
+    (
+      ('float32', 'float32', 'float32', 'int32'),
+      'bias is int32; it must be of a float dtype',
+    ),
   ],
 )
 def test_dtypes(dtypes, message):
@@ -249,9 +255,12 @@ def test_dtypes(dtypes, message):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'implementation': 'triton'}, 'there are auto, reference, xla, pallas'),
-    ({'implementation': 'xla', 'interpret': True}, "not 'xla'"),
-    ({'interpret': True}, "is for implementation='pallas', not 'auto'"),
+    ({'implementation': 'triton'}, 'one of auto, reference, xla, pallas'),
+    (
+      {'implementation': 'xla', 'interpret': True},
+      "is 'xla'; with interpret=True",
+    ),
+    ({'interpret': True}, "'auto'; with interpret=True it must be 'pallas'"),
   ],
 )
 def test_implementations(options, message):

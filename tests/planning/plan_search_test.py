@@ -82,7 +82,9 @@ def test_choices_are_read():
     ('fsdp', 'sharding.fsdp', (1, 8)),
     ('scan', 'model.scan_blocks', (True,)),
   ]
-  with pytest.raises(UserError, match="has 'chips'; there are remat, scan"):
+  with pytest.raises(
+    UserError, match="is 'chips'; it must be one of remat, scan"
+  ):
     plan_search.parse_choices('chips')
   with pytest.raises(UserError, match="'fsdp=x'; fsdp takes whole numbers"):
     plan_search.parse_choices('fsdp=x')
@@ -110,9 +112,10 @@ def test_what_may_fit_is_computed(config):
   lines = plan_search.suggest(TOO_LARGE, config)
   # (15.75 - 0.375) / (24 - 0.375) of 64 images in each of two parts, rounded.
   assert lines == [
-    'training.global_batch_size=2560 (80 images per shard instead of 128)',
-    'training.gradient_accumulation_steps=4 (the same batch, in parts)',
-    "model.remat='blocks' (computes each block twice)",
+    'config.training.global_batch_size=2560 (80 images per shard instead of'
+    ' 128)',
+    'config.training.gradient_accumulation_steps=4 (the same batch, in parts)',
+    "config.model.remat='blocks' (computes each block twice)",
   ]
 
 
@@ -121,5 +124,7 @@ def test_parameters_that_do_not_fit_are_to_be_divided(config):
   memory = TOO_LARGE.memory | {'optimizer state': 20 * GIB}
   plan = dataclasses.replace(TOO_LARGE, memory=memory)
   (line,) = plan_search.suggest(plan, config)
-  assert line.startswith('sharding.fsdp=4 (parameters, optimizer state and')
-  assert 'take 20.12 GiB per chip' in line
+  assert line.startswith(
+    'config.sharding.fsdp=4 (parameters, optimizer state and'
+  )
+  assert 'take 20.1 GiB per chip' in line

@@ -21,10 +21,13 @@ SMALL = ['--grid=3x2', '--batch=2', '--heads=2', '--head_dim=8']
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (['--chips=v3'], "no TPU 'v3'"),
-    (['--implementations=cuda', '--measure'], "'cuda'; there are pallas, xla"),
+    (['--chips=v3'], "The TPU is 'v3'"),
+    (
+      ['--implementations=cuda', '--measure'],
+      "'cuda'; it must be one of pallas, xla",
+    ),
     (['--implementations=pallas', '--measure'], "'pallas' runs on TPUs"),
-    (['--directions=backward'], 'forward and forward.backward'),
+    (['--directions=backward'], 'one of forward, forward.backward'),
     (['--grid=14'], 'must be HEIGHTxWIDTH'),
     (['--grid=0x14'], 'must be HEIGHTxWIDTH'),
     (['--heads=12'], '--heads needs --grid'),

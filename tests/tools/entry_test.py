@@ -133,9 +133,9 @@ def test_ctrl_c_while_a_tool_is_loaded():
   [
     (
       ['-m', 'tools.attention_tables'],
-      'tools.attention_tables is no tool; there are',
+      "The tool is 'attention_tables'; it must be one of",
     ),
-    (['-m', 'tools'], 'tools is no tool; there are'),
+    (['-m', 'tools'], "The tool is 'tools'; it must be one of"),
     (['train.py'], 'run\n  python main.py'),
   ],
 )

@@ -43,13 +43,16 @@ def planned(monkeypatch):
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (['--topology=v5e-12'], "no TPU slice 'v5e-12'; there are"),
+    (['--topology=v5e-12'], "The TPU slice is 'v5e-12'; it must be one of"),
     (['--topology=v5e-4'], '--config is missing'),
     (['--topology=v5e-4', '--config=none.py'], 'does not exist; there are'),
     (['--topology=v5e-4', COATNET_0, '--config.x=1'], "no key 'config.x';"),
     (['--topology=v5e-4', COATNET_0, '--steps=1'], "flag 'steps'"),
     (['--topology=v5e-4', COATNET_0, 'more'], 'Unexpected arguments: more'),
-    (['--topology=v5e-4', COATNET_0, '--compare=x'], "--compare has 'x'"),
+    (
+      ['--topology=v5e-4', COATNET_0, '--compare=x'],
+      "A choice of --compare is 'x'",
+    ),
     (
       [*('--topology=v5e-4', COATNET_0, '--find_batch', '--save_compiled=x')],
       'keeps one program',
@@ -65,7 +68,7 @@ def planned(monkeypatch):
     ),
     (
       ['--topology=v5e-4', COATNET_0, '--config.sharding.fsdp=3'],
-      'A mesh of .* does not fit the',
+      'config.sharding is .*; the product must be',
     ),
     (
       [

@@ -56,7 +56,7 @@ def test_a_size_that_does_not_fit_has_no_number(monkeypatch, capsys):
 
 
 def test_nothing_matches():
-  with pytest.raises(UserError, match=r'No variant matches .* coatnet_0, '):
+  with pytest.raises(UserError, match=r'matches no variant; .* coatnet_0, '):
     variants.main(['resnet*'])
 
 

@@ -137,7 +137,7 @@ def test_the_compilers_message_says_how_much_is_missing():
   sizes = compiler_report.parse_out_of_memory(message)
   assert sizes == (int(25.81 * 2**30), int(15.75 * 2**30))
   error = compiler_report.OutOfMemoryError(*sizes)
-  assert 'needs 25.8 GiB of HBM; there are 15.75.' in str(error)
+  assert 'needs 25.81 GiB of HBM; there are 15.75 GiB.' in str(error)
   assert compiler_report.parse_out_of_memory('INTERNAL: no') is None
 
 

@@ -17,7 +17,9 @@ def test_peak_and_matrix_units_give_the_clock(name, gigahertz):
 
 
 def test_an_unknown_chip_is_answered_with_those_there_are():
-  with pytest.raises(UserError, match="no TPU 'v3'; there are v4, v5e, v5p"):
+  with pytest.raises(
+    UserError, match="TPU is 'v3'; it must be one of v4, v5e, v5p"
+  ):
     topologies.create_abstract_devices('v3')
 
 
@@ -65,10 +67,10 @@ def test_whole_cubes_and_rows_of_sixteen_are_rings(name, wraps):
 def test_an_unknown_slice_is_answered_with_those_there_are():
   with pytest.raises(UserError) as error:
     topologies.create_abstract_devices('v5e-12')
-  assert "no TPU slice 'v5e-12'; there are" in str(error.value)
-  for name in topologies.SLICES:
-    assert name in str(error.value)
-  with pytest.raises(UserError, match='cannot be 0 slices'):
+  assert "The TPU slice is 'v5e-12'; it must be one of v5e-" in str(error.value)
+  for name, tpu_slice in topologies.SLICES.items():
+    assert tpu_slice.chip_name != 'v5e' or name in str(error.value)
+  with pytest.raises(UserError, match='--slices is 0; it must'):
     topologies.create_abstract_devices('v5e-16', num_slices=0)
 
 

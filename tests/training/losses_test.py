@@ -159,7 +159,7 @@ def test_other_labels_are_refused(labels):
   ('logits', 'targets'), [((4, 3), (1, 3)), ((4, 3), (4, 1)), ((3,), (3,))]
 )
 def test_other_shapes_are_refused(logits, targets):
-  with pytest.raises(ValueError, match=r'must both be \[B, K\]'):
+  with pytest.raises(ValueError, match=r'both must be \[B, K\]'):
     losses.compute_loss(
       jnp.zeros(logits), jnp.zeros(targets), options=_options()
     )
@@ -168,11 +168,15 @@ def test_other_shapes_are_refused(logits, targets):
 @pytest.mark.parametrize(
   ('kind', 'smoothing', 'message'),
   [
-    ('sofmax', 0.1, 'sofmax. .did you mean softmax.*one of softmax, sigmoid'),
+    (
+      'sofmax',
+      0.1,
+      "'sofmax'; it must be one of softmax, sigmoid; did you mean softmax",
+    ),
     ('softmax', 1.0, 'label_smoothing is 1.0; .* below 1'),
     ('softmax', -0.1, 'label_smoothing is -0.1; .* at least 0'),
     ('softmax', float('nan'), 'label_smoothing is nan; it must be a number'),
-    ('sigmoid', 0.5, "below 0.5 where loss.kind is 'sigmoid'"),
+    ('sigmoid', 0.5, "below 0.5 where config.loss.kind is 'sigmoid'"),
   ],
 )
 def test_options_refuse(kind, smoothing, message):

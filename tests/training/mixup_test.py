@@ -202,9 +202,11 @@ def test_a_batch_of_one_is_mixed_with_itself():
 def test_integers_are_refused():
   images, targets = _numbered_batch()
   key, options = jax.random.key(0), _options(0.8)
-  with pytest.raises(ValueError, match='images must be floats, not uint8'):
+  with pytest.raises(ValueError, match='images are uint8; they must be floats'):
     mixup.apply_mixup(key, images.astype('uint8'), targets, options=options)
-  with pytest.raises(ValueError, match='targets must be floats, not int32'):
+  with pytest.raises(
+    ValueError, match='targets are int32; they must be floats'
+  ):
     mixup.apply_mixup(key, images, targets.astype('int32'), options=options)
 
 

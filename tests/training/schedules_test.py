@@ -167,7 +167,7 @@ def test_resolve_steps_refuses(steps, epochs, message):
     ({'decay': 'cosin'}, 'one of cosine, linear, constant'),
     ({'warmup_epochs': 1.0}, 'schedule.warmup_epochs is 1.0; set the one'),
     ({'warmup_steps': 111}, '111 steps, more than the 110'),
-    ({'num_steps': 0}, 'at least one step, not 0'),
+    ({'num_steps': 0}, 'has 0 steps; it must have at least one'),
     ({'peak_learning_rate': 0.0}, 'peak_learning_rate is 0.0; .* above 0'),
     ({'peak_learning_rate': math.nan}, 'peak_learning_rate is nan'),
     ({'min_learning_rate': 0.6}, 'min_learning_rate is 0.6; .* at most'),

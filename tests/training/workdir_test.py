@@ -25,9 +25,9 @@ def test_refuses_another_run_and_shows_the_difference(tmp_path):
     workdir_lib.claim_workdir(str(tmp_path), config)
   before = quickstart.get_config()
   assert str(error.value).splitlines()[1:] == [
-    '  optimizer.weight_decay:'
+    '  config.optimizer.weight_decay:'
     f' {before.optimizer.weight_decay} before, 0.25 now',
-    '  preprocessing.image_size:'
+    '  config.preprocessing.image_size:'
     f' {list(before.preprocessing.image_size)} before, [56, 56] now',
   ]
   saved = json.loads((tmp_path / 'config.json').read_text())
@@ -90,9 +90,9 @@ def test_a_run_from_before_a_key_does_not_go_on_otherwise(tmp_path):
   with pytest.raises(UserError) as error:
     workdir_lib.claim_workdir(str(tmp_path), config)
   assert str(error.value).splitlines()[1:] == [
-    '  augmentation.randaugment_probability: 1.0 before, 0.5 now',
-    '  augmentation.randaugment_scale: (not there) before, timm now',
-    '  training.ema_warmup: True before, False now',
+    '  config.augmentation.randaugment_probability: 1.0 before, 0.5 now',
+    '  config.augmentation.randaugment_scale: (not there) before, timm now',
+    '  config.training.ema_warmup: True before, False now',
   ]
 
 
@@ -108,7 +108,7 @@ def test_a_relative_path_of_an_older_run_is_the_one_it_was(
   workdir_lib.claim_workdir(str(tmp_path), config)
   config.init_from = str(tmp_path / 'third')
   with pytest.raises(
-    UserError, match=r'  init_from: .+/other before, .+/third'
+    UserError, match=r'  config.init_from: .+/other before, .+/third'
   ):
     workdir_lib.claim_workdir(str(tmp_path), config)
 

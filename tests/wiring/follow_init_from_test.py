@@ -175,7 +175,9 @@ def test_without_init_from_the_config_is_as_it_is(tmp_path):
 def test_what_cannot_be_followed(imported, tmp_path):
   for key in ('optimizer.b1', 'preprocessing.size', 'seed'):
     config = _config('train', imported, follow_init_from=((key, 0),))
-    with pytest.raises(UserError, match=f"has '{key}'; it can have model.name"):
+    with pytest.raises(
+      UserError, match=f"is '{key}'; it must be one of model.name"
+    ):
       _follow(config, tmp_path / 'new')
   config = _config('finetune', str(tmp_path / 'WORKDIR_OF_train'))
   with pytest.raises(UserError, match='WORKDIR_OF_train does not exist'):

@@ -144,7 +144,7 @@ def _read_headers(part: _Slice, what: str) -> Iterator[tarfile.TarInfo]:
   try:
     archive = tarfile.TarFile(fileobj=part)
   except tarfile.TarError as error:
-    raise UserError(f'{what} is not a tar archive.') from error
+    raise UserError(f'{what} is not a tar archive; get it again.') from error
   while True:
     try:
       info = archive.next()

@@ -37,7 +37,9 @@ def read_class_list(path: pathlib.Path) -> tuple[str, ...]:
     return names
   if len(set(firsts)) < len(firsts):
     twice = next(first for first in firsts if firsts.count(first) > 1)
-    raise UserError(f'The class list {printable(path)} has {twice} twice.')
+    raise UserError(
+      f'The class list {printable(path)} has {twice} twice; leave one out.'
+    )
   return tuple(firsts)
 
 

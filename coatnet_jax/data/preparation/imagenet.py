@@ -109,7 +109,7 @@ def create_imagenet2012(
     list_members(validation_archive), key=lambda member: member.base_name
   )
   if not images:
-    raise UserError(f'{validation_archive} is an empty archive.')
+    raise UserError(f'{validation_archive} is an empty archive; get it again.')
   labels = (
     read_devkit(devkit)
     if devkit
@@ -257,7 +257,10 @@ def _list_class_archives(
       )
   names = [member.base_name.removesuffix('.tar') for member in outer]
   if not names or len(set(names)) < len(names):
-    raise UserError(f'{path} has no class archives, or one of them twice.')
+    raise UserError(
+      f'{path} has no class archives, or one of them twice; it is not one of'
+      ' the published archives.'
+    )
   show(f'{path}: listing {len(names):,} class archives.')
   if sum(member.size for member in outer) < _LISTED_ALONE_BYTES:
     num_workers = 1

@@ -30,7 +30,7 @@ from coatnet_jax.data.preparation.shards import (
 )
 from coatnet_jax.data.preparation.verification import DEFAULT_MAX_PIXELS
 from coatnet_jax.data.preparation.worker_pool import write_shards
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.strict_json import to_json
 
 ShardWriter = Callable[
@@ -45,6 +45,8 @@ _SHARD_OVERHEAD_BYTES = 2 * 65536
 # Left free on the disk for others.
 _SPARE_BYTES = 64 * 2**20
 _SECONDS_BETWEEN_LINES = 5
+# What order images can be written in.
+ORDERS = ('shuffled', 'source')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,10 +76,8 @@ class PreparationOptions:
         raise UserError(
           f'{key} is {getattr(self, key)}; it must be greater than 0.'
         )
-    if self.order not in ('shuffled', 'source'):
-      raise UserError(
-        f"order is {self.order!r}; it must be 'shuffled' or 'source'."
-      )
+    if self.order not in ORDERS:
+      raise UserError(explain_choice('order', self.order, ORDERS))
 
 
 def check_is_local(output_dir: pathlib.Path) -> None:
