@@ -24,8 +24,8 @@ def explain_choice(
   """Returns the message for a value that is none of those there are.
 
   >>> explain_choice('config.loss.kind', 'sofmax', ['softmax', 'sigmoid'])
-  "config.loss.kind is 'sofmax'; it must be one of softmax, sigmoid; did you \
-mean softmax?"
+  "config.loss.kind is 'sofmax'; it must be one of softmax, sigmoid; did you
+  mean softmax?"
 
   Args:
     where: name of what was chosen, as the user knows it.

@@ -70,6 +70,11 @@ def compute_losses(
 ) -> jax.Array:
   """Computes the loss of each example, without label smoothing.
 
+  >>> loss = LossOptions(kind='softmax', label_smoothing=0.1)
+  >>> losses = compute_losses(jnp.zeros((1, 2)), jnp.array([1]), loss)
+  >>> f'{losses[0]:.4f}'
+  '0.6931'
+
   Args:
     logits: [B, K], any float dtype.
     labels: [B] int32 classes, or [B, K] float soft labels.
@@ -89,6 +94,11 @@ def rate_logits(
   logits: jax.Array, labels: jax.Array, loss: LossOptions
 ) -> dict[str, jax.Array]:
   """Returns what evaluation needs of logits.
+
+  >>> loss = LossOptions(kind='softmax', label_smoothing=0.0)
+  >>> rated = rate_logits(jnp.zeros((1, 4)), jnp.array([3]), loss)
+  >>> {name: array.tolist() for name, array in rated.items() if name != 'loss'}
+  {'classes': [[0, 1, 2, 3]], 'confidence': [0.25], 'valid': [True]}
 
   Args:
     logits: [B, K], any float dtype.

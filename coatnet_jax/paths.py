@@ -41,6 +41,15 @@ def resolve_path(
 ) -> epath.Path:
   """Returns a path that does not depend on where the program was started.
 
+  >>> resolve_path('gs:/bucket/runs').as_posix()
+  'gs://bucket/runs'
+  >>> resolve_path('/tmp/runs/./one').as_posix()
+  '/tmp/runs/one'
+  >>> resolve_path('', 'config.init_from')
+  Traceback (most recent call last):
+    ...
+  coatnet_jax.errors.UserError: config.init_from is empty; it must be a path.
+
   Args:
     path: path, absolute, relative, with '~' or '~user' at its start, or of a
       bucket.
@@ -82,6 +91,9 @@ def expand_local_path(
   path: str | os.PathLike[str], name: str = 'the path'
 ) -> pathlib.Path:
   """Returns a path as it was given, but for a '~', to be shown as given.
+
+  >>> expand_local_path('runs/one').as_posix()
+  'runs/one'
 
   Raises:
     UserError: it is empty, no path, or of a bucket.

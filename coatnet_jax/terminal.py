@@ -48,7 +48,13 @@ def begin(activity: str, progress: str = '') -> None:
 
 
 def describe_activity() -> str:
-  """Returns what the process does and for how long, as a line; may be empty."""
+  """Returns what the process does and for how long, as a line; may be empty.
+
+  >>> begin('compiling the train step', 'part 1 of 2')
+  >>> describe_activity()
+  'Compiling the train step, part 1 of 2'
+  >>> begin('')
+  """
   activity, progress, since = _activity
   if not activity:
     return ''

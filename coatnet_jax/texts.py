@@ -24,7 +24,10 @@ _CONTROLS = re.compile('[\0-\x1f\x7f-\x9f]')
 
 
 def printable(name: str | bytes | os.PathLike[str]) -> str:
-  """Returns a file's name as text that every file and terminal takes.
+  r"""Returns a file's name as text that every file and terminal takes.
+
+  >>> print(printable(b'caf\xc3\xa9 \xff.jpg'))
+  café \xff.jpg
 
   Args:
     name: name from the system: bytes, or a text in which those that it could
@@ -40,7 +43,10 @@ def printable(name: str | bytes | os.PathLike[str]) -> str:
 
 
 def decode_text(data: bytes) -> str:
-  """Returns the text of a small file, without its byte-order mark.
+  r"""Returns the text of a small file, without its byte-order mark.
+
+  >>> decode_text(b'\xef\xbb\xbfcat'), decode_text('cat'.encode('utf-16'))
+  ('cat', 'cat')
 
   Args:
     data: bytes in UTF-8, or in the encoding of their byte-order mark.
@@ -87,7 +93,11 @@ def read_lines(path: os.PathLike[str]) -> list[str]:
 
 
 def split_lines(data: bytes) -> list[str]:
-  """Returns the lines of a file that was read; see `read_lines`."""
+  r"""Returns the lines of a file that was read; see `read_lines`.
+
+  >>> split_lines(b'cat \r\n\r\ndog\n')
+  ['cat', '', 'dog']
+  """
   return _split(decode_text(data))
 
 

@@ -13,6 +13,9 @@ import jax
 def map_names(function: Callable[[str, Any], Any], tree: Any) -> Any:
   """Returns a tree with what a function says in the place of each leaf.
 
+  >>> map_names(lambda name, leaf: f'{name} {leaf}', {'a': {'b': 1}, 'c': 2})
+  {'a': {'b': 'a/b 1'}, 'c': 'c 2'}
+
   Args:
     function: function of a leaf's name and of the leaf.
     tree: tree of variables, of a state, or of anything in their place. Empty
@@ -27,6 +30,10 @@ def map_names(function: Callable[[str, Any], Any], tree: Any) -> Any:
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-  """Returns a tree's leaves by their names, in its order."""
+  """Returns a tree's leaves by their names, in its order.
+
+  >>> flatten({'head': {'kernel': 1, 'bias': 2}})
+  {'head/bias': 2, 'head/kernel': 1}
+  """
   names = map_names(lambda name, _: name, tree)
   return dict(zip(jax.tree.leaves(names), jax.tree.leaves(tree)))

@@ -47,6 +47,11 @@ class UnknownNameError(UserError, TypeError):
 class Range:
   """Numbers between bounds.
 
+  >>> 0.5 in Range(at_least=0, below=1), 1 in Range(at_least=0, below=1)
+  (True, False)
+  >>> str(Range(at_least=0, below=1))
+  'at least 0 and below 1'
+
   Attributes:
     at_least: smallest number allowed, if any.
     above: number that all are larger than, if any.
@@ -86,6 +91,9 @@ class Range:
 @dataclass(frozen=True)
 class OneOf:
   """Texts of a list.
+
+  >>> 'relu' in OneOf(('gelu', 'relu')), str(OneOf(('gelu', 'relu')))
+  (True, 'one of gelu, relu')
 
   Attributes:
     choices: texts that are allowed; perhaps a mapping whose keys they are.
@@ -159,7 +167,20 @@ class Options:
 
 
 def checked(function: Callable[_P, _T]) -> Callable[_P, _T]:
-  """Returns a function that checks its arguments as they are annotated."""
+  """Returns a function that checks its arguments as they are annotated.
+
+  >>> @checked
+  ... def draw(size: typing.Annotated[int, Range(at_least=1)]) -> str:
+  ...   return size * '*'
+  ...
+  >>> draw(3.0)
+  '***'
+  >>> draw(0)
+  Traceback (most recent call last):
+    ...
+  coatnet_jax.errors.UserError: size is 0; it must be a whole number, at
+  least 1.
+  """
   signature = inspect.signature(function)
 
   @functools.wraps(function)
@@ -181,6 +202,12 @@ def convert_arguments(
   others: Collection[str] = (),
 ) -> dict[str, Any]:
   """Returns what a class or a function will be called with, by name.
+
+  >>> def scale(factor: float, *, steps: int = 1) -> float:
+  ...   return factor**steps
+  ...
+  >>> convert_arguments(scale, {'factor': 2, 'steps': 3.0}, 'config.scale')
+  {'factor': 2.0, 'steps': 3}
 
   Args:
     target: subclass of `Options`, or a function.
@@ -217,6 +244,13 @@ def check_names(
 ) -> None:
   """Checks that names are some of those there are.
 
+  >>> check_names('config.mixup', ['alpha'], ['alpha', 'probability'])
+  >>> check_names('config.mixup', ['alhpa'], ['alpha', 'probability'])
+  Traceback (most recent call last):
+    ...
+  coatnet_jax.values.UnknownNameError: There is no config.mixup.alhpa;
+  it must be one of alpha, probability; did you mean alpha?
+
   Args:
     section: section that they are names in, for the message; may be empty.
     names: names to be checked.
@@ -241,6 +275,17 @@ def annotations(target: Callable[..., Any]) -> dict[str, Any]:
 
 def convert(name: str, value: Any, annotation: Any) -> Any:
   """Returns a value as what its annotation says it is.
+
+  >>> convert('config.seed', 3.0, int)
+  3
+  >>> image_size = [224, 224]
+  >>> convert('config.preprocessing.image_size', image_size, ImageSize)
+  (224, 224)
+  >>> convert('config.seed', -1, typing.Annotated[int, Range(at_least=0)])
+  Traceback (most recent call last):
+    ...
+  coatnet_jax.errors.UserError: config.seed is -1; it must be a whole
+  number, at least 0.
 
   Args:
     name: name of the value in the message.

@@ -30,6 +30,10 @@ def best_evaluation(
 
   A step with any measure that is not finite is never the best; None where no
   other step is left.
+
+  >>> evaluations = {100: {'top1': 0.5}, 200: {'top1': 0.7}, 300: {'top1': 0.7}}
+  >>> best_evaluation(evaluations, 'top1')
+  300
   """
   finite = [step for step in evaluations if is_finite(evaluations[step])]
   return max(

@@ -165,6 +165,10 @@ def sample_crop(
   (Szegedy et al., arXiv 1409.4842, section 6). Where no draw of ten fits in
   the image, the box is the largest in its centre of an allowed ratio.
 
+  >>> rng = np.random.default_rng(0)
+  >>> sample_crop(480, 640, rng, area=(0.08, 1), aspect_ratio=(0.75, 4 / 3))
+  (20, 53, 448, 568)
+
   Args:
     height: image height in pixels.
     width: image width in pixels.
@@ -197,6 +201,10 @@ def resize_image(
   image: np.ndarray, size: tuple[int, int], interpolation: str
 ) -> np.ndarray:
   """Resizes without aliasing: area averages to reduce, `interpolation` to grow.
+
+  >>> image = np.zeros((480, 640, 3), np.uint8)
+  >>> resize_image(image, (224, 224), 'bicubic').shape
+  (224, 224, 3)
 
   Args:
     image: [h, w, 3] uint8.

@@ -240,6 +240,9 @@ def _composite_on_white(image: np.ndarray) -> np.ndarray:
 def describe_other(data: bytes) -> str | None:
   """Says what a file is that is no picture of a known format; None if unknown.
 
+  >>> describe_other(b'<!DOCTYPE html><html>')
+  'an HTML page, not an image: get the file again'
+
   Args:
     data: content of the whole file, or its start.
   """

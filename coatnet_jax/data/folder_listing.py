@@ -182,7 +182,11 @@ def check_no_splits(folders: ClassFolders, why: str) -> None:
 
 
 def are_numbers(names: Iterable[str]) -> bool:
-  """Returns whether all names consist of the digits 0 to 9."""
+  """Returns whether all names consist of the digits 0 to 9.
+
+  >>> are_numbers(['0', '12']), are_numbers(['0', 'cat'])
+  (True, False)
+  """
   return all(name.isascii() and name.isdigit() for name in names)
 
 

@@ -58,7 +58,11 @@ class ImageSource(abc.ABC):
 
 
 def format_count(number: int, what: str) -> str:
-  """Returns '10,000 images', '1 class' or '1,000 classes'."""
+  """Returns '10,000 images', '1 class' or '1,000 classes'.
+
+  >>> format_count(1, 'class'), format_count(1000, 'class')
+  ('1 class', '1,000 classes')
+  """
   if number == 1:
     return f'1 {what}'
   plural = what + ('es' if what.endswith('s') else 's')

@@ -96,6 +96,9 @@ KNOWN_DATASETS: tuple[KnownDataset, ...] = (
 def get_known_dataset(name: str) -> KnownDataset:
   """Returns what is known of a data set.
 
+  >>> get_known_dataset('imagenet2012:5.1.0').num_train_examples
+  1281167
+
   Args:
     name: name in `config.data.name`, with or without a version
       ('imagenet2012:5.1.0').

@@ -83,6 +83,10 @@ def _find_orientation(exif: PIL.Image.Exif) -> int:
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
   """Returns [H, W, C] as it is to be seen, from [h, w, C] as it is stored.
 
+  >>> pixels = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
+  >>> turn_upright(pixels, 6).reshape(3, 2).tolist()
+  [[3, 0], [4, 1], [5, 2]]
+
   Args:
     pixels: [h, w, C] uint8, as stored.
     orientation: EXIF's number, 1 to 8; 5 to 8 exchange height and width.

@@ -119,7 +119,11 @@ def equalize(image: np.ndarray) -> np.ndarray:
 
 
 def invert(image: np.ndarray) -> np.ndarray:
-  """Turns every value x of [H, W, 3] uint8 into 255 - x."""
+  """Turns every value x of [H, W, 3] uint8 into 255 - x.
+
+  >>> invert(np.uint8([[[0, 100, 255]]])).tolist()
+  [[[255, 155, 0]]]
+  """
   return cv2.bitwise_not(image)
 
 
@@ -131,20 +135,32 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def posterize(image: np.ndarray, bits: int) -> np.ndarray:
-  """Keeps the `bits` highest bits of [H, W, 3] uint8, none to all 8."""
+  """Keeps the `bits` highest bits of [H, W, 3] uint8, none to all 8.
+
+  >>> posterize(np.uint8([[[7, 100, 255]]]), bits=4).tolist()
+  [[[0, 96, 240]]]
+  """
   dropped_bits = 8 - min(max(bits, 0), 8)
   return _map_levels(image, _LEVELS >> dropped_bits << dropped_bits)
 
 
 def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
-  """Inverts the values of [H, W, 3] uint8 from a threshold up."""
+  """Inverts the values of [H, W, 3] uint8 from a threshold up.
+
+  >>> solarize(np.uint8([[[7, 100, 255]]]), threshold=128).tolist()
+  [[[7, 100, 0]]]
+  """
   return _map_levels(
     image, np.where(threshold > _LEVELS, _LEVELS, 255 - _LEVELS)
   )
 
 
 def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
-  """Adds to the values of [H, W, 3] uint8 that are below 128."""
+  """Adds to the values of [H, W, 3] uint8 that are below 128.
+
+  >>> solarize_add(np.uint8([[[7, 100, 255]]]), addition=50).tolist()
+  [[[57, 150, 255]]]
+  """
   return _map_levels(
     image, np.where(_LEVELS < 128, _LEVELS + addition, _LEVELS)
   )
@@ -164,7 +180,11 @@ def contrast(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
-  """Multiplies every value of [H, W, 3] uint8."""
+  """Multiplies every value of [H, W, 3] uint8.
+
+  >>> brightness(np.uint8([[[7, 100, 255]]]), factor=0.5).tolist()
+  [[[4, 50, 128]]]
+  """
   return _map_levels(image, factor * _LEVELS)
 
 
@@ -187,7 +207,11 @@ def shear_y(image: np.ndarray, shear: float) -> np.ndarray:
 
 
 def translate_x(image: np.ndarray, pixels: float) -> np.ndarray:
-  """Moves [H, W, 3] uint8 to the right by so many pixels."""
+  """Moves [H, W, 3] uint8 to the right by so many pixels.
+
+  >>> translate_x(np.uint8([[[1] * 3, [2] * 3]]), pixels=1).tolist()
+  [[[128, 128, 128], [1, 1, 1]]]
+  """
   return _warp(image, np.array([[1, 0, pixels], [0, 1, 0]]))
 
 

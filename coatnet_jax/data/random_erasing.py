@@ -69,6 +69,10 @@ def sample_box(
 ) -> tuple[int, int, int, int] | None:
   """Samples the box to erase; None where no draw fits.
 
+  >>> top, left, height, width = sample_box(32, 32, np.random.default_rng(0))
+  >>> 0 < height < 32, 0 < width < 32
+  (True, True)
+
   Args:
     height: image height in pixels.
     width: image width in pixels.

@@ -36,6 +36,12 @@ def create_mesh(
 ) -> Mesh:
   """Arranges devices as a (replica, data, fsdp, tensor) mesh.
 
+  >>> mesh = create_mesh(
+  ...   replica=1, data=-1, fsdp=1, tensor=1, devices=jax.devices()[:1]
+  ... )
+  >>> dict(mesh.shape), count_batch_shards(mesh)
+  ({'replica': 1, 'data': 1, 'fsdp': 1, 'tensor': 1}, 1)
+
   Args:
     replica: groups of devices between which only gradients are exchanged; a
       multiple of the number of slices. -1 for that number.

@@ -105,6 +105,9 @@ def add_shardings(shapes: Any, mesh: Mesh) -> Any:
 def find_rule(name: str, shape: tuple[int, ...]) -> tuple[str | None, ...]:
   """Returns the mesh axes of an array's axes, of any mesh.
 
+  >>> find_rule('params/s3_block_0/expand/kernel', (384, 1536))
+  (None, 'fsdp')
+
   Args:
     name: name with slashes: 'params/s1_block_0/expand/kernel'.
     shape: shape of the array.

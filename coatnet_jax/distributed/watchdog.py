@@ -182,7 +182,11 @@ class Judge:
 
 
 def name_process(index: int, host: str) -> str:
-  """Returns what a process is called in messages."""
+  """Returns what a process is called in messages.
+
+  >>> name_process(3, 'host-3')
+  'Process 3 (host-3)'
+  """
   return f'Process {index} ({host})'
 
 

@@ -52,6 +52,12 @@ def match_classes(
   compete: the largest of the remaining logits is the prediction. That is how
   ImageNet-A and -R, with 200 classes of ImageNet, are evaluated.
 
+  >>> space = match_classes(['cat', 'owl'], ['ant', 'cat', 'owl'], report=print)
+  >>> space.candidates, space.positions.tolist()
+  ((1, 2), [0, 1])
+  >>> print(space.rule)
+  only the logits of the 2 classes that the data have compete, of 3
+
   Args:
     found: class names of the data.
     trained: class names of the model.

@@ -67,7 +67,19 @@ class Predictions(NamedTuple):
 
 
 def single_label_hits(predictions: Predictions) -> np.ndarray:
-  """Returns [n, k] bool: whether a class is the label of its example."""
+  """Returns [n, k] bool: whether a class is the label of its example.
+
+  >>> predictions = Predictions(
+  ...   indices=np.arange(2),
+  ...   labels=np.array([3, 1]),
+  ...   classes=np.array([[3, 1], [0, 2]]),
+  ...   confidences=np.array([0.9, 0.6]),
+  ...   losses=np.array([0.1, 2.0]),
+  ...   valid=np.array([True, True]),
+  ... )
+  >>> single_label_hits(predictions).tolist()
+  [[True, False], [False, False]]
+  """
   return find_hits(predictions.classes, predictions.labels, predictions.valid)
 
 
@@ -232,6 +244,10 @@ def calibration_error(bins: np.ndarray) -> float:
   The mean over examples of |accuracy - mean confidence| of their bin
   (arXiv 1706.04599, equation 3).
 
+  >>> confidences, hits = np.array([0.9, 0.9]), np.array([True, False])
+  >>> f'{calibration_error(bin_confidences(confidences, hits)):.2f}'
+  '0.40'
+
   Args:
     bins: [3, NUM_BINS], sums of at least one example, from `bin_confidences`.
   """
@@ -246,6 +262,9 @@ def mean_corruption_error(
 
   arXiv 1903.12261, section 4.2: the errors at all severities, added up and
   divided by the reference's, are a corruption's error; their mean is the mCE.
+
+  >>> mean_corruption_error({'fog': [0.25, 0.75]}, reference={'fog': 1.0})
+  ({'fog': 0.5}, 0.5)
 
   Args:
     errors: top-1 errors (0..1) at each severity, by corruption.

@@ -36,6 +36,11 @@ def count_parameters(
 ) -> int:
   """Counts the trainable parameters.
 
+  >>> from coatnet_jax.models.factory import create_model
+  >>> model = create_model('coatnet_mini', num_classes=10)
+  >>> f'{count_parameters(model, (32, 32)):,}'
+  '179,034'
+
   Args:
     model: model of images [B, H, W, in_channels], from `create_model`.
     image_size: (height, width); tables of relative positions grow with it.
@@ -72,6 +77,11 @@ def count_cost(
   Relative attention counts as its definition computes it, however the model
   does: a kernel pads and tiles, and how often its products are computed cannot
   be read off a program.
+
+  >>> from coatnet_jax.models.factory import create_model
+  >>> cost = count_cost(create_model('coatnet_mini', num_classes=10), (32, 32))
+  >>> f'{cost.multiply_adds:,}'
+  '11,951,744'
 
   Args:
     model: model of images [B, H, W, in_channels], from `create_model`.
@@ -123,6 +133,10 @@ def count_program_multiply_adds(
 
   Where a program has several forms, one per platform, that with most products
   counts: on a CPU, a depthwise convolution is written without any.
+
+  >>> product = jax.make_jaxpr(jnp.dot)(jnp.ones((2, 3)), jnp.ones((3, 4)))
+  >>> count_program_multiply_adds(product.jaxpr)
+  24
 
   Args:
     program: `jaxpr` of what `jax.make_jaxpr` returns.

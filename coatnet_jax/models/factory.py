@@ -48,6 +48,15 @@ def create_model(
       create_model('coatnet_2', transformer={'head_dim': 64})
       create_model('coatnet_0', feature_maps=('s2', 's3', 's4'))
 
+  >>> model = create_model('coatnet_0', feature_maps=('s2', 's4'))
+  >>> [(stage.name, stage.stride, stage.width) for stage in model.feature_info]
+  [('s2', 8, 192), ('s4', 32, 768)]
+  >>> create_model('coatnet_2', transformer={'head_dim': 48}).num_classes
+  Traceback (most recent call last):
+    ...
+  coatnet_jax.errors.UserError: config.model.transformer.head_dim is 48;
+  it must divide the width of every Transformer block, 512 here.
+
   Args:
     name: one of `list_variants()`, or 'coatnet' for one made from arguments:
       those of `variants.create_custom_variant`, as overrides.

@@ -40,6 +40,12 @@ def abstract_variables(
 ) -> dict[str, Any]:
   """Returns what `create_variables` does, of `jax.ShapeDtypeStruct`.
 
+  >>> from coatnet_jax.models.factory import create_model
+  >>> model = create_model('coatnet_mini', num_classes=10)
+  >>> variables = abstract_variables(model, (32, 32))
+  >>> variables['params']['head_logits']['kernel'].shape
+  (64, 10)
+
   Args:
     model: network to look at, from `create_model`.
     image_size: (height, width) in pixels.

@@ -34,12 +34,21 @@ _Number = Annotated[int, Range(at_least=1, at_most=10_000)]
 
 
 def list_variants(pattern: str = '*') -> list[str]:
-  """Returns the names that match a shell pattern, sorted."""
+  """Returns the names that match a shell pattern, sorted.
+
+  >>> list_variants('coatnet_[01]')
+  ['coatnet_0', 'coatnet_1']
+  """
   return sorted(fnmatch.filter(VARIANTS, pattern))
 
 
 def get_variant(name: str) -> Variant | CNNStemViTVariant:
   """Returns a variant by name.
+
+  >>> get_variant('coatnet_0').image_size
+  (224, 224)
+  >>> get_variant('coatnet_0').num_blocks
+  12
 
   Raises:
     UserError: no such name; with those most like it, and how to list them all.

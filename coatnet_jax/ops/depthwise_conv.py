@@ -30,6 +30,12 @@ def depthwise_conv(
   one program can be exported or compiled ahead of time for another platform.
   Reverse-mode differentiable in x and kernel; forward mode is not.
 
+  >>> x, kernel = jnp.ones((1, 2, 2, 1)), jnp.ones((3, 3, 1, 1))
+  >>> depthwise_conv(x, kernel).ravel().tolist()
+  [4.0, 4.0, 4.0, 4.0]
+  >>> depthwise_conv(x, kernel, 2).shape
+  (1, 1, 1, 1)
+
   Args:
     x: [B, H, W, C], any float dtype.
     kernel: [kh, kw, 1, C], both sides odd; the layout of a grouped

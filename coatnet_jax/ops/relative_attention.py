@@ -49,6 +49,11 @@ def relative_attention(
   Equation 3 of the paper. Differentiable in q, k, v and bias_table, in reverse
   mode; 'reference' in forward mode, too.
 
+  >>> q = jax.random.normal(jax.random.key(0), (1, 4, 2, 8))  # 2 heads of 8.
+  >>> table = jnp.zeros((2, 3, 3))  # A bias for each offset on a grid of 2x2.
+  >>> relative_attention(q, q, q, table, grid=(2, 2)).shape
+  (1, 4, 2, 8)
+
   Args:
     q: [B, N, heads, head_dim], N = H*W tokens in row-major order; float32,
       bfloat16 or float16.

@@ -30,6 +30,10 @@ def expand_bias_table(
 ) -> jax.Array:
   """Looks the bias of every pair of tokens up, if that was not done before.
 
+  >>> table = jnp.array([[[10.0, 20.0, 30.0]]])  # Offsets -1, 0 and 1.
+  >>> expand_bias_table(table, grid=(1, 2)).tolist()
+  [[[20.0, 10.0], [30.0, 20.0]]]
+
   Args:
     bias_table: [heads, 2H-1, 2W-1], or expanded already.
     grid: (H, W), the numbers of rows and columns of tokens.
@@ -86,6 +90,9 @@ def fold_bias_gradient(
 ) -> jax.Array:
   """Sums over the pairs of tokens at each offset: the expansion's transpose.
 
+  >>> fold_bias_gradient(jnp.ones((1, 2, 2)), grid=(1, 2)).tolist()
+  [[[1.0, 2.0, 1.0]]]
+
   Args:
     bias_gradient: [heads, H*W, H*W], query by key, summed over the batch.
     grid: (H, W), the numbers of rows and columns of tokens.
@@ -131,7 +138,13 @@ def collapse_bias(bias: ExpandedBias, grid: tuple[int, int]) -> jax.Array:
 
 
 def offset_one_hot(length: int) -> np.ndarray:
-  """Returns [2L-1, L, L]: 1 where query - key is the offset, else 0."""
+  """Returns [2L-1, L, L]: 1 where query - key is the offset, else 0.
+
+  >>> offset_one_hot(2).shape
+  (3, 2, 2)
+  >>> offset_one_hot(2).argmax(axis=0).tolist()  # query - key + 1
+  [[1, 0], [2, 1]]
+  """
   position = np.arange(length)
   offset = position[:, None] - position[None, :] + length - 1
   return (np.arange(2 * length - 1)[:, None, None] == offset).astype(np.float32)

@@ -53,7 +53,11 @@ _KIND_PATTERNS = (
 
 
 def find_stage(op_name: str) -> str:
-  """Returns one of `STAGES` by an operation's name; 'rest' has no name."""
+  """Returns one of `STAGES` by an operation's name; 'rest' has no name.
+
+  >>> find_stage('jit(train_step)/jvp(CoAtNet)/s3_block_0/attention/dot')
+  's3'
+  """
   if not op_name:
     return 'rest'
   for pattern, stage in _STAGE_PATTERNS:

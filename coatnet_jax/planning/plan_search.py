@@ -130,6 +130,10 @@ def count_fixed_bytes(plan: Plan) -> int:
 def parse_choices(text: str) -> list[tuple[str, str, tuple]]:
   """Returns names, config keys and values of --compare.
 
+  >>> parse_choices('scan,fsdp=1:8')
+  [('scan', 'model.scan_blocks', (False, True)),
+   ('fsdp', 'sharding.fsdp', (1, 8))]
+
   Args:
     text: value of --compare, such as 'remat,fsdp=1:8:64'.
 

@@ -174,6 +174,10 @@ def parse_arrays(text: str) -> tuple[Array, ...]:
 
   S(n) is the memory space: none is HBM, 1 is VMEM, others are for scalars and
   for synchronisation.
+
+  >>> (array,) = parse_arrays('bf16[2,3]{1,0:T(8,128)S(1)}')
+  >>> array.shape, array.num_bytes, array.in_hbm
+  ((2, 3), 12, False)
   """
   return tuple(
     Array(

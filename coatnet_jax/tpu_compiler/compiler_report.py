@@ -213,7 +213,12 @@ def compile_or_explain(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
 
 
 def parse_out_of_memory(message: str) -> tuple[int, int] | None:
-  """Returns bytes needed and available, of the compiler's message, or None."""
+  """Returns bytes needed and available, of the compiler's message, or None.
+
+  >>> sizes = parse_out_of_memory('Used 25.81G of 15.75G hbm.')
+  >>> [f'{size / 2**30:.2f}' for size in sizes]
+  ['25.81', '15.75']
+  """
   for pattern in _OUT_OF_MEMORY:
     if found := re.search(pattern, message):
       break

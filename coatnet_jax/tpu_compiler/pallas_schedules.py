@@ -265,6 +265,9 @@ def count_steps(
 ) -> int:
   """Returns how many steps of a grid the busiest core takes.
 
+  >>> count_steps((4, 6), ('parallel', 'arbitrary'), num_cores=2)
+  12
+
   Args:
     grid: grid of the kernel.
     dimension_semantics: kind of each of its axes; the cores share the first

@@ -227,6 +227,9 @@ def get_chip(name: str) -> Chip:
 def get_slice(name: str) -> Slice:
   """Returns a slice by its name.
 
+  >>> get_slice('v5e-16').num_devices, get_slice('v5e-16').num_hosts
+  (16, 4)
+
   Raises:
     UserError: there is none of that name; the message lists those there are.
   """

@@ -30,6 +30,10 @@ _NAMES_SHOWN = 5
 def compute_frozen_mask(params: Any, patterns: Sequence[str]) -> Any:
   """Returns which parameters are frozen.
 
+  >>> params = {'s0_conv_0': {'kernel': 0}, 'head_logits': {'kernel': 0}}
+  >>> compute_frozen_mask(params, ['^s0_'])
+  {'head_logits': {'kernel': False}, 's0_conv_0': {'kernel': True}}
+
   Args:
     params: tree of parameters, or of anything in their place.
     patterns: regular expressions; a parameter is frozen if `re.search` finds
@@ -155,6 +159,10 @@ def find_frozen_modules(
   params: Any, patterns: Sequence[str]
 ) -> tuple[str, ...]:
   """Returns the parts of a model of which every parameter is frozen.
+
+  >>> params = {'s0_conv_0': {'kernel': 0}, 'head_logits': {'kernel': 0}}
+  >>> find_frozen_modules(params, ['^s0_'])
+  ('s0_conv_0',)
 
   Args:
     params: parameters of the model: {'s0_conv_0': ..., 's1_block_0': ..., ...}.

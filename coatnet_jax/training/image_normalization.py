@@ -15,6 +15,10 @@ def normalize_images(
 ) -> jax.Array:
   """Gives pixels the mean 0 and the standard deviation 1.
 
+  >>> images = jnp.array([0, 255], jnp.uint8).reshape(1, 1, 2, 1)
+  >>> normalize_images(images, mean=[0.5], std=[0.5]).ravel().tolist()
+  [-1.0, 1.0]
+
   Args:
     images: [B, H, W, 3] uint8.
     mean: mean of the data, a number per channel, of pixels in 0..1.

@@ -30,6 +30,10 @@ _FIRST, _LAST = (-1, 0), (math.inf, 0)
 def compute_layer_scales(params: Any, decay: float) -> Any:
   """Returns the factors of the parameters' learning rates.
 
+  >>> params = {'s0_conv_0': 0, 's1_block_0': {'kernel': 0}, 'head_logits': 0}
+  >>> compute_layer_scales(params, decay=0.5)
+  {'head_logits': 1.0, 's0_conv_0': 0.25, 's1_block_0': {'kernel': 0.5}}
+
   Args:
     params: the tree of all parameters, or of anything in their place. With n
       blocks the stem is layer 0, the blocks are layers 1 to n in their order,

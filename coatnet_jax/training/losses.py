@@ -81,6 +81,9 @@ class LossOptions(Options, section='config.loss'):
 def create_soft_targets(labels: jax.Array, num_classes: int) -> jax.Array:
   """Returns targets [B, K] float32 for labels of either kind.
 
+  >>> create_soft_targets(jnp.array([2, 0]), num_classes=3).tolist()
+  [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+
   Args:
     labels: [B] integer classes, which become one-hot, or [B, K] float soft
       labels, which stay. A class outside 0 .. K - 1 becomes a row of zeros:
@@ -114,6 +117,12 @@ def compute_loss(
   configs in google/uncertainty-baselines (on = 0.9999, off = 0.0001), whose
   batch, epochs, learning rate and decay are the paper's too.
 
+  >>> options = LossOptions(kind='softmax', label_smoothing=0.0)
+  >>> targets = create_soft_targets(jnp.array([0, 1]), num_classes=2)
+  >>> loss = compute_loss(jnp.zeros((2, 2)), targets, options=options)
+  >>> [f'{x:.4f}' for x in loss.tolist()]
+  ['0.6931', '0.6931']
+
   Args:
     logits: [B, K], any float dtype; computed in float32.
     targets: [B, K] soft labels, of any float dtype: `create_soft_targets`.
@@ -139,6 +148,10 @@ def compute_loss(
 
 def compute_probabilities(logits: jax.Array, options: LossOptions) -> jax.Array:
   """Returns the probabilities that logits mean under a loss.
+
+  >>> options = LossOptions(kind='sigmoid', label_smoothing=0.0)
+  >>> compute_probabilities(jnp.zeros((1, 3)), options).tolist()
+  [[0.5, 0.5, 0.5]]
 
   Args:
     logits: [B, K], any float dtype; computed in float32.

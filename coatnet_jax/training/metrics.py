@@ -27,6 +27,9 @@ def rank_classes(logits: jax.Array, top: int) -> jax.Array:
   `jax.lax.top_k` do, so that a network that answers every image the same scores
   the share of one class, and what is counted is what prediction shows.
 
+  >>> rank_classes(jnp.array([[0.1, 0.7, 0.2, 0.7]]), top=3).tolist()
+  [[1, 3, 2]]
+
   Args:
     logits: [B, K], any float dtype. In bfloat16 ties are common; prefer
       float32.
@@ -41,6 +44,9 @@ def rank_classes(logits: jax.Array, top: int) -> jax.Array:
 def find_valid(logits: jax.Array) -> jax.Array:
   """Returns which examples have no NaN among their logits, [B] bool.
 
+  >>> find_valid(jnp.array([[0.0, 1.0], [jnp.nan, 1.0]])).tolist()
+  [True, False]
+
   Args:
     logits: [B, K], any float dtype.
   """
@@ -53,6 +59,10 @@ def find_hits(
   valid: jax.Array | np.ndarray,
 ) -> jax.Array | np.ndarray:
   """Returns which classes are the labels of their examples, [B, k] bool.
+
+  >>> classes, labels = np.array([[3, 1], [0, 2]]), np.array([1, 4])
+  >>> find_hits(classes, labels, np.array([True, True])).tolist()
+  [[False, True], [False, False]]
 
   Args:
     classes: [B, k] integers, ranked.
@@ -70,6 +80,14 @@ def compute_metric_sums(
   An example is right at k if its label is one of the k largest logits, in the
   order of `rank_classes`. An example with a NaN among its logits is wrong. With
   fewer than five classes 'top5' is right for every other example.
+
+  >>> logits, labels = jnp.eye(6)[:3], jnp.array([0, 1, 5])
+  >>> mask = jnp.array([True, True, False])
+  >>> sums = compute_metric_sums(logits, labels, mask, loss=jnp.ones(3))
+  >>> total_metric_sums([sums, sums])
+  {'count': 4.0, 'loss': 4.0, 'top1': 4.0, 'top5': 4.0}
+  >>> normalize_metrics(total_metric_sums([sums, sums]))
+  {'loss': 1.0, 'top1': 1.0, 'top5': 1.0, 'count': 4}
 
   Args:
     logits: [B, K], any float dtype.

@@ -109,6 +109,11 @@ def compute_cutmix_boxes(
   Before that a box has the image's aspect ratio and 1 - weight of its area,
   rounded to whole pixels on each side.
 
+  >>> compute_cutmix_boxes(
+  ...   jnp.array([0.75]), jnp.array([[1, 4]]), height=8, width=8
+  ... ).tolist()
+  [[0, 2, 3, 6]]
+
   Args:
     weights: [B] float in 0 .. 1, the part of the image that is kept.
     centres: [B, 2] integer row and column of the box's centre.
@@ -131,6 +136,10 @@ def compute_outside_mask(
 ) -> jax.Array:
   """Returns which pixels are outside their box.
 
+  >>> box = jnp.array([[0, 1, 1, 3]])
+  >>> compute_outside_mask(box, height=2, width=3).tolist()
+  [[[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]]
+
   Args:
     boxes: [B, 4] integer top, left, bottom, right; the last two exclusive.
     height: height of the images in pixels, H.
@@ -149,6 +158,10 @@ def compute_outside_mask(
 
 def mix_with_previous(array: jax.Array, keep: jax.Array) -> jax.Array:
   """Returns keep * example + (1 - keep) * the example before it.
+
+  >>> keep = jnp.array([[0.75], [1.0]])
+  >>> mix_with_previous(jnp.array([[0.0], [8.0]]), keep).tolist()
+  [[2.0], [8.0]]
 
   Args:
     array: a row for each example, [B, ...] float.

@@ -74,6 +74,10 @@ WEIGHT_DECAY_RULES: tuple[tuple[str, bool], ...] = (
 def compute_weight_decay_mask(params: Any) -> Any:
   """Returns which parameters decay, by `WEIGHT_DECAY_RULES`.
 
+  >>> params = {'s0_conv_0': {'kernel': 0}, 's0_norm': {'scale': 0, 'bias': 0}}
+  >>> compute_weight_decay_mask(params)
+  {'s0_conv_0': {'kernel': True}, 's0_norm': {'bias': False, 'scale': False}}
+
   Args:
     params: A tree of parameters, or of anything in their place: only the names
       are read.

@@ -229,7 +229,12 @@ def _check_finite(step: int, metrics: Mapping[str, Any]) -> None:
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:
-  """Returns evaluation metrics as a sentence for people."""
+  """Returns evaluation metrics as a sentence for people.
+
+  >>> metrics = {'top1': 0.8925, 'top5': 0.9975, 'loss': 0.3249, 'count': 2000}
+  >>> format_metrics(metrics)
+  'top-1 89.25%, top-5 99.75%, loss 0.3249 on 2,000 images'
+  """
   return (
     f'top-1 {metrics["top1"]:.2%}, top-5 {metrics["top5"]:.2%}, loss'
     f' {metrics["loss"]:.4f} on {metrics["count"]:,} images'
@@ -256,7 +261,11 @@ def describe_end(workdir: str, summary: Mapping[str, Any]) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-  """Returns a duration for people: '42 s', '3 min 10 s', '2 h 5 min'."""
+  """Returns a duration for people: '42 s', '3 min 10 s', '2 h 5 min'.
+
+  >>> format_seconds(42), format_seconds(190.4), format_seconds(7500)
+  ('42 s', '3 min 10 s', '2 h 5 min')
+  """
   seconds = round(seconds)
   if seconds < 60:
     return f'{seconds} s'

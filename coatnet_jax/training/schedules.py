@@ -32,6 +32,12 @@ def resolve_steps(
 ) -> int:
   """Returns a duration in optimizer steps, given in steps or in epochs.
 
+  >>> length = {'name': 'training.num', 'steps_per_epoch': 78.125}
+  >>> resolve_steps(steps=500, epochs=0, **length)
+  500
+  >>> resolve_steps(steps=0, epochs=10, **length)
+  781
+
   Args:
     name: start of the two config keys, for errors: 'training.num' stands
       for training.num_steps and training.num_epochs.
@@ -83,6 +89,15 @@ def resolve_warmup(
 ) -> tuple[int, int]:
   """Returns how many steps warm-up takes, and how many it was to take.
 
+  >>> resolve_warmup(
+  ...   warmup_steps=1000,
+  ...   warmup_epochs=0,
+  ...   max_warmup_fraction=0.2,
+  ...   steps_per_epoch=78.125,
+  ...   num_steps=2000,
+  ... )
+  (400, 1000)
+
   Args:
     warmup_steps: length of warm-up in steps, or 0.
     warmup_epochs: length of warm-up in epochs, or 0.
@@ -129,6 +144,19 @@ def create_learning_rate_schedule(
   The rate is 0 at step 0, `peak_learning_rate` at the last step of warm-up and
   `min_learning_rate` from step `num_steps` on. Training runs steps 0 to
   `num_steps - 1`, so the minimum itself is the rate of no update.
+
+  >>> schedule = create_learning_rate_schedule(
+  ...   peak_learning_rate=1e-3,
+  ...   min_learning_rate=1e-5,
+  ...   warmup_steps=100,
+  ...   warmup_epochs=0,
+  ...   max_warmup_fraction=0,
+  ...   decay='linear',
+  ...   steps_per_epoch=50,
+  ...   num_steps=1000,
+  ... )
+  >>> [f'{float(schedule(step)):.2g}' for step in (0, 50, 100, 550, 1000)]
+  ['0', '0.0005', '0.001', '0.00051', '1e-05']
 
   Args:
     peak_learning_rate: rate at the end of warm-up; positive.

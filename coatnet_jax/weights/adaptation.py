@@ -82,6 +82,13 @@ def check_variables(
 ) -> list[str]:
   """Checks by shapes alone that `adapt_variables` will do.
 
+  >>> shapes = {
+  ...   size: {'params': {'relative_position_bias_table': jnp.zeros((1, n, n))}}
+  ...   for size, n in ((14, 27), (24, 47))
+  ... }
+  >>> check_variables(shapes[14], shapes[24])
+  ['resized 1 relative position table, 14x14 to 24x24']
+
   Args:
     variables: {'params', 'batch_stats'} of anything with a shape.
     target: shapes that are wanted, as `adapt_variables` takes them.
@@ -162,6 +169,10 @@ def resize_relative_position_bias_table(
   antialiasing, for smaller grids too: the paper says no more than bilinear,
   and TensorFlow's resizing, which it will have used, does not antialias
   unless asked to.
+
+  >>> table = jnp.array([[[0.0, 1.0, 2.0]]])  # A grid of 1x2.
+  >>> resize_relative_position_bias_table(table, (1, 3)).shape
+  (1, 1, 5)
 
   Args:
     table: biases, [heads, 2H-1, 2W-1].

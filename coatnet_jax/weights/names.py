@@ -56,7 +56,12 @@ def same() -> Layout:
 
 
 def transposed(*axes: int) -> Layout:
-  """Other axes: `axes` of ours are the file's, in order."""
+  """Other axes: `axes` of ours are the file's, in order.
+
+  >>> kernel = np.zeros((3, 5))
+  >>> transposed(1, 0).to_theirs(kernel).shape
+  (5, 3)
+  """
   inverse = tuple(np.argsort(axes))
 
   def to_ours(theirs, _):

@@ -25,7 +25,11 @@ _FIRST_NAMES = 3
 
 
 def is_of_averages(name: str) -> bool:
-  """Returns whether a name says that averaged weights are below it."""
+  """Returns whether a name says that averaged weights are below it.
+
+  >>> is_of_averages('model_ema.'), is_of_averages('schema.')
+  (True, False)
+  """
   return _AVERAGES.search(name.lower()) is not None
 
 
@@ -33,6 +37,10 @@ def remove_wrappers(
   tensors: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], list[str]]:
   """Takes the names of wrappers that can be anywhere out of tensors' names.
+
+  >>> tensors, found = remove_wrappers({'_orig_mod.stem.weight': np.zeros(1)})
+  >>> list(tensors), found
+  (['stem.weight'], ['"_orig_mod." taken out of the names'])
 
   Args:
     tensors: arrays of the file by name.
@@ -54,6 +62,10 @@ def find_prefix(
   names: Iterable[str], marks: Sequence[str], *, source: str
 ) -> tuple[str, str] | None:
   """Finds the prefix that the names of a file's model have.
+
+  >>> names = ['module.stem.weight', 'module.head.weight']
+  >>> find_prefix(names, ['stem.weight'], source='FILE')
+  ('stem.weight', 'module.')
 
   Args:
     names: names of the file's tensors.

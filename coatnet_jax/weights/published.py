@@ -144,5 +144,9 @@ PUBLISHED_WEIGHTS: tuple[PublishedWeights, ...] = (
 
 
 def list_published_weights(variant: str) -> list[PublishedWeights]:
-  """Returns the weights that fit a variant; none for most."""
+  """Returns the weights that fit a variant; none for most.
+
+  >>> [weights.top1 for weights in list_published_weights('coatnet_0_rw_224')]
+  [82.4]
+  """
   return [w for w in PUBLISHED_WEIGHTS if w.variant == variant]
