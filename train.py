@@ -263,7 +263,10 @@ def _train(
     writer = reporting.create_writer(workdir)
     stack.callback(writer.close)
     processes.begin('restoring the checkpoint')
-    restored = saving.restore_newest(manager, abstract_state, terminal.line)
+    batch_size = run.training.global_batch_size
+    restored = saving.restore_newest(
+      manager, abstract_state, terminal.line, examples_per_step=batch_size
+    )
     if restored is None:
       processes.begin('initialising the parameters')
     state, progress = restored or (create_state(), Progress())
@@ -284,7 +287,7 @@ def _train(
           options=run.logging,
           first_step=int(state.step),
           num_steps=num_steps,
-          global_batch_size=run.training.global_batch_size,
+          global_batch_size=batch_size,
         ),
         should_save=manager.should_save,
         save=functools.partial(
@@ -304,7 +307,7 @@ def _train(
     summary = {
       'model': run.model_name,
       'num_parameters': reporting.count_parameters(abstract_state.params),
-      **saving.summarize(manager, run.checkpoint),
+      **saving.summarize(manager, run.checkpoint, examples_per_step=batch_size),
       'config_hash': workdir_lib.compute_config_hash(run.config),
     }
     reporting.write_summary(workdir, summary)

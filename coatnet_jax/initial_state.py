@@ -118,6 +118,7 @@ def prepare_train_state(
   check_same_architecture(saved.model, run.model, source)
   kinds = 'averaged parameters' if saved.has_ema else 'parameters'
   lines = [
+    *saved.notes,
     str(saved.path),
     f'{kinds} and batch statistics of {saved.metadata.model["name"]}',
     f'{"":11} {"arrays":>6} {"numbers":>13}',

@@ -336,7 +336,7 @@ def test_an_incomplete_newest_checkpoint_is_put_aside(tmp_path, capsys):
   capsys.readouterr()
   train.train_and_evaluate(config, str(tmp_path))
   printed = capsys.readouterr().out
-  assert 'The checkpoint of step 4 is incomplete' in printed
+  assert 'The checkpoint of step 4 is damaged (state/' in printed
   assert 'Resuming from the checkpoint of step 2' in printed
   assert (tmp_path / 'damaged_checkpoints' / '4' / 'state').is_dir()
   assert checkpoint_arrays(tmp_path, 4) == good

@@ -48,7 +48,6 @@ from coatnet_jax import paths, terminal
 from coatnet_jax.arguments import add_number
 from coatnet_jax.checkpoints.trained_model import (
   TrainedModel,
-  find_checkpoint,
   load_trained_model,
   open_saved_model,
 )
@@ -178,7 +177,10 @@ def open_tasks(
   shots = parse_shots(options['fewshot'])
   terminal.begin('reading the checkpoint')
   # While a run goes on, its best checkpoint may change.
-  path = find_checkpoint(options['checkpoint'])
+  saved = open_saved_model(options['checkpoint'])
+  for note in saved.notes:
+    command_line.say(note)
+  path = saved.path
   check_image_sizes(path, sizes[1:])
   changes = {
     name.removeprefix('data.'): value

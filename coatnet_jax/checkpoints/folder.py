@@ -8,6 +8,10 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
+from coatnet_jax.checkpoints import checksums, quality
+
+# Where what is damaged is put aside, beside the directory of good checkpoints.
+DAMAGED_DIRECTORY = 'damaged_checkpoints'
 _STEP = re.compile(r'0|[1-9][0-9]*')
 _UNFINISHED = re.compile(
   rf'({_STEP.pattern})({re.escape(ocp.utils.TMP_DIR_SUFFIX)}.*)?'
@@ -62,3 +66,49 @@ def remove_unfinished(
       else:
         report(f'Checkpoint {path.name} was not written to its end; removed.')
   multihost_utils.sync_global_devices('unfinished checkpoints are removed')
+
+
+def mend_helpers(directory: epath.Path, report: Callable[[str], None]) -> None:
+  """Mends, or moves away, damaged files without which the arrays are whole.
+
+  To be called by all processes, before Orbax opens the folder and reads them. A
+  step whose evaluation is damaged counts as not evaluated.
+
+  Args:
+    directory: directory of the checkpoints; need not exist.
+    report: function called with a sentence for each.
+  """
+  if jax.process_index() == 0:
+    for step in find_steps(directory):
+      if checksums.mend_orbax_metadata(directory / str(step)):
+        report(f"Orbax's description of step {step:,} was damaged; mended.")
+      metrics = directory / str(step) / 'metrics'
+      try:
+        quality.read_metrics(directory / str(step))
+      except ValueError as error:
+        moved = ''
+        if metrics.exists():
+          target = find_place_aside(directory, f'{step}_metrics')
+          target.parent.mkdir(exist_ok=True)
+          metrics.rename(target)
+          moved = f' and was moved to {target}'
+        report(
+          f'The evaluation of step {step:,} is damaged ({error}){moved}; the'
+          ' step counts as not evaluated.'
+        )
+  multihost_utils.sync_global_devices('helpers of checkpoints are mended')
+
+
+def find_place_aside(directory: epath.Path, name: str) -> epath.Path:
+  """Returns a new path for what is moved out of a folder of checkpoints.
+
+  Args:
+    directory: directory of the checkpoints.
+    name: name of what is moved, in `damaged_checkpoints` beside it.
+  """
+  aside = directory.parent / DAMAGED_DIRECTORY
+  target, number = aside / name, 1
+  while target.exists():
+    number += 1
+    target = aside / f'{name}_{number}'
+  return target

@@ -7,6 +7,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from ml_collections import ConfigDict
 
+from coatnet_jax.checkpoints import checksums
 from coatnet_jax.checkpoints.folder import find_steps
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.compute_options import COMPUTE_NAMES
@@ -71,6 +72,20 @@ def find_model_arguments(
   return arguments
 
 
+def read_json_item(directory: epath.Path) -> dict[str, Any]:
+  """Returns an item of a checkpoint that is JSON: its progress or metadata.
+
+  Args:
+    directory: directory of the item.
+  """
+
+  def read():
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+      return checkpointer.restore(directory, args=ocp.args.JsonRestore())
+
+  return checksums.try_again(read)
+
+
 def restore_metadata(directory: epath.Path) -> Metadata:
   """Reads what it takes to use a checkpoint.
 
@@ -83,12 +98,11 @@ def restore_metadata(directory: epath.Path) -> Metadata:
   Raises:
     UserError: it cannot be read.
   """
+  if damage := checksums.find_damage(directory, ('metadata',)):
+    raise create_damage_error(directory, damage)
   try:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-      restored = checkpointer.restore(
-        directory, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
-      )
-    return Metadata(**_tuples_for_lists(restored.metadata))
+    metadata = read_json_item(directory / 'metadata')
+    return Metadata(**_tuples_for_lists(metadata))
   except Exception as error:  # Orbax raises many kinds for missing files.
     raise create_read_error(directory, error) from error
 
@@ -101,18 +115,37 @@ def _tuples_for_lists(tree: Any) -> Any:
   return tree
 
 
-def create_read_error(directory: epath.Path, error: Exception) -> UserError:
+class DamageError(UserError):
+  """A checkpoint that is damaged; another one may not be."""
+
+
+def create_read_error(directory: epath.Path, error: Exception) -> DamageError:
   """Returns the error of a checkpoint that cannot be read.
 
   Args:
     directory: directory of the checkpoint.
     error: error that Orbax raised.
   """
+  return _create_error(directory, describe_failure(error))
+
+
+def create_damage_error(
+  directory: epath.Path, damage: dict[str, str]
+) -> DamageError:
+  """Returns the error of a checkpoint whose checksums do not fit.
+
+  Args:
+    directory: directory of the checkpoint.
+    damage: what is wrong by the name of a file: `checksums.find_damage`.
+  """
+  return _create_error(directory, checksums.describe_damage(damage))
+
+
+def _create_error(directory: epath.Path, reason: str) -> DamageError:
   names = _other_steps(directory)
   others = f' Others are beside it: {", ".join(names)}.' if names else ''
-  return UserError(
-    f'The checkpoint {directory} cannot be read: {describe_failure(error)}.'
-    + others
+  return DamageError(
+    f'The checkpoint {directory} cannot be read: {reason}.{others}'
   )
 
 

@@ -1,10 +1,13 @@
 """Which of a run's evaluations is the best."""
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
 
+from coatnet_jax.checkpoints import checksums
 from coatnet_jax.strict_json import is_finite
 
 # metric name -> larger is better.
@@ -12,15 +15,52 @@ BEST_METRICS = {'top1': True, 'top5': True, 'loss': False}
 
 
 def find_evaluations(
-  manager: ocp.CheckpointManager,
+  directory: epath.Path,
+  steps: Iterable[int],
+  report: Callable[[str], None] = logging.warning,
 ) -> dict[int, dict[str, float]]:
-  """Returns the metrics of every kept step that was evaluated."""
-  metrics = {int(step): manager.metrics(step) for step in manager.all_steps()}
-  return {
-    step: {name: math.nan if n is None else n for name, n in m.items()}
-    for step, m in metrics.items()
-    if m
-  }
+  """Returns the metrics of every step that was evaluated.
+
+  Args:
+    directory: directory of the checkpoints.
+    steps: steps that it has.
+    report: function called with a sentence for each evaluation that cannot be
+      read; its step counts as not evaluated.
+  """
+  evaluations = {}
+  for step in steps:
+    try:
+      metrics = read_metrics(directory / str(step))
+    except ValueError as error:
+      report(f'The evaluation of step {step:,} cannot be read: {error}.')
+      continue
+    if metrics:
+      evaluations[int(step)] = metrics
+  return evaluations
+
+
+def read_metrics(directory: epath.Path) -> dict[str, float]:
+  """Returns the metrics of a checkpoint's evaluation; empty without one.
+
+  Args:
+    directory: directory of the checkpoint.
+
+  Raises:
+    ValueError: they cannot be read; with the reason.
+  """
+  if damage := checksums.find_damage(directory, ('metrics',)):
+    raise ValueError(checksums.describe_damage(damage))
+  path = directory / 'metrics' / 'metrics'  # As Orbax lays it out.
+  if not path.parent.exists():
+    return {}
+  try:
+    metrics = json.loads(checksums.try_again(path.read_text))
+    return {
+      str(name): math.nan if number is None else float(number)
+      for name, number in metrics.items()
+    }
+  except Exception as error:  # What reads buckets raises kinds of its own.
+    raise ValueError(f'{path} is damaged: {error}') from error
 
 
 def best_evaluation(

@@ -5,7 +5,8 @@ an Orbax checkpoint per kept step, under `<workdir>/checkpoints/<step>`:
   state     the `TrainState`, all of it;
   progress  the data position and the time taken: `Progress`;
   metadata  what model and images need: `Metadata`;
-  metrics   of the evaluation at that step, if there was one.
+  metrics   of the evaluation at that step, if there was one;
+beside `checksums.json`, with which all of them are verified (`checksums.py`).
 Writing is asynchronous, and a checkpoint counts only once it is complete.
 """
 
@@ -17,18 +18,18 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
-from coatnet_jax.checkpoints import folder
+from coatnet_jax.checkpoints import checksums, folder
 from coatnet_jax.checkpoints.metadata import (
   Metadata,
   Progress,
   describe_failure,
+  read_json_item,
 )
 from coatnet_jax.checkpoints.quality import (
   BEST_METRICS,
@@ -40,9 +41,6 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_path
 from coatnet_jax.strict_json import null_for_nan
 from coatnet_jax.values import OneOf, Options, Range
-
-# Where a damaged checkpoint is put aside, beside the directory of good ones.
-DAMAGED_DIRECTORY = 'damaged_checkpoints'
 
 _clock = time.monotonic
 _EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
@@ -86,6 +84,7 @@ def open_checkpoints(
   """
   directory = checkpoint_directory(workdir)
   folder.remove_unfinished(directory, report)
+  folder.mend_helpers(directory, report)
 
   def get_quality(metrics):
     return compute_quality(metrics, options.best_metric)
@@ -94,6 +93,7 @@ def open_checkpoints(
     directory,
     options=ocp.CheckpointManagerOptions(
       best_fn=get_quality,
+      temporary_path_class=checksums.get_temporary_path_class(directory),
       preservation_policy=policies.AnyPreservationPolicy(
         [
           policies.LatestN(options.max_to_keep),
@@ -174,6 +174,7 @@ def save_checkpoint(
       metadata=ocp.args.JsonSave(dataclasses.asdict(metadata)),
     ),
     metrics=null_for_nan(metrics) if metrics else None,
+    custom_metadata=checksums.CUSTOM_METADATA,
     force=True,
   )
 
@@ -182,16 +183,19 @@ def restore_newest(
   manager: ocp.CheckpointManager,
   abstract_state: Any,
   report: Callable[[str], None],
+  *,
+  examples_per_step: int,
 ) -> tuple[Any, Progress] | None:
   """Restores the newest checkpoint that is whole.
 
-  One that cannot be read is reported and put aside, once an older one has
-  been read.
+  One whose arrays are damaged, or cannot be read, is reported and put aside
+  once an older one has been read. Damage to its other files blocks nothing.
 
   Args:
     manager: checkpoint manager from `open_checkpoints`.
     abstract_state: tree of `jax.ShapeDtypeStruct` with shardings.
     report: function called with a sentence for the user.
+    examples_per_step: number of examples that a step of the run takes.
 
   Returns:
     (state, progress), or None where there is no checkpoint at all.
@@ -201,29 +205,20 @@ def restore_newest(
   """
   failures = {}
   for step in sorted(manager.all_steps(), reverse=True):
-    restored, failure = None, 'on another process'
-    try:
-      restored = manager.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(abstract_state),
-          progress=ocp.args.JsonRestore(),
-        ),
-      )
-    except Exception as error:  # Orbax raises many kinds for missing files.
-      logging.exception('Checkpoint %d cannot be read', step)
-      failure = describe_failure(error)
-    if not _all_processes(restored is not None):
-      failures[step] = failure
+    directory = epath.Path(manager.directory) / str(step)
+    state, failure = _restore_state(directory, step, abstract_state)
+    if not checksums.is_good_everywhere(state is not None):
+      failures[step] = failure or 'on another process'
       continue
     for failed, reason in failures.items():
       moved_to = _put_aside(manager, failed)
       report(
-        f'The checkpoint of step {failed} is incomplete ({reason}) and was'
-        f' moved to {moved_to}.'
+        f'The checkpoint of step {failed:,} is damaged ({reason}) and was moved'
+        f' to {moved_to}.'
       )
     report(f'Resuming from the checkpoint of step {step:,}.')
-    return restored.state, Progress(**restored.progress)
+    progress = _restore_progress(directory, step * examples_per_step, report)
+    return state, progress
   if failures:
     raise UserError(
       f'None of the checkpoints in {manager.directory} can be read by this'
@@ -233,24 +228,64 @@ def restore_newest(
   return None
 
 
-def _all_processes(is_good: bool) -> bool:
-  """Returns whether something went well on every process."""
-  return bool(multihost_utils.process_allgather(np.asarray(is_good)).all())
+def _restore_state(
+  directory: epath.Path, step: int, abstract_state: Any
+) -> tuple[Any, str]:
+  """Returns the state of a step if it is whole, or None and what is wrong."""
+  if damage := checksums.find_damage_together(directory, ('state',)):
+    return None, checksums.describe_damage(damage)
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      state = checksums.try_again(
+        lambda: checkpointer.restore(directory / 'state', abstract_state)
+      )
+  except Exception as error:  # Orbax raises many kinds for missing files.
+    logging.exception('Checkpoint %d cannot be read', step)
+    return None, describe_failure(error)
+  if int(state.step) != step:  # It was renamed, or copied.
+    return None, f'it is of step {int(state.step):,}'
+  return state, ''
+
+
+def _restore_progress(
+  directory: epath.Path, examples_seen: int, report: Callable[[str], None]
+) -> Progress:
+  """Returns how far the run has come, which its step knows too.
+
+  Args:
+    directory: directory of the checkpoint.
+    examples_seen: number of examples that so many steps take.
+    report: function called with a sentence for the user.
+  """
+  damage = checksums.find_damage(directory, ('progress',))
+  problem = checksums.describe_damage(damage) if damage else ''
+  if not problem:
+    try:
+      progress = Progress(**read_json_item(directory / 'progress'))
+      if progress.examples_seen == examples_seen:
+        return progress
+      problem = (
+        f'it says {progress.examples_seen!r} examples, and the steps take'
+        f' {examples_seen:,}'
+      )
+    except Exception as error:  # Orbax raises many kinds for missing files.
+      problem = describe_failure(error)
+  report(
+    f'The progress of {directory} is damaged ({problem}); the data are resumed'
+    ' where the step says, and the time taken until then is not known.'
+  )
+  return Progress(examples_seen=examples_seen)
 
 
 def _put_aside(manager: ocp.CheckpointManager, step: int) -> epath.Path:
   """Moves a checkpoint out of the manager's sight, so that nothing is lost."""
   source = epath.Path(manager.directory) / str(step)
-  directory = source.parent.parent / DAMAGED_DIRECTORY
-  target, number = directory / str(step), 1
-  while target.exists():
-    number += 1
-    target = directory / f'{step}_{number}'
+  target = folder.find_place_aside(source.parent, str(step))
   # Everybody has looked where it goes before the first process moves it, and
   # nobody looks what is left before it has.
   multihost_utils.sync_global_devices(f'put aside {step}: {target}')
   if jax.process_index() == 0:
-    directory.mkdir(exist_ok=True)
+    target.parent.mkdir(exist_ok=True)
     source.rename(target)
   multihost_utils.sync_global_devices(f'moved {step}: {target}')
   manager.reload()
@@ -258,20 +293,28 @@ def _put_aside(manager: ocp.CheckpointManager, step: int) -> epath.Path:
 
 
 def summarize(
-  manager: ocp.CheckpointManager, options: CheckpointOptions
+  manager: ocp.CheckpointManager,
+  options: CheckpointOptions,
+  *,
+  examples_per_step: int,
 ) -> dict[str, Any]:
-  """Returns what came out of a finished run, as JSON values."""
-  evaluations = find_evaluations(manager)
-  last = max(evaluations)
+  """Returns what came out of a finished run, as JSON values.
+
+  Args:
+    manager: checkpoint manager from `open_checkpoints`.
+    options: measure by which the best checkpoint is chosen.
+    examples_per_step: number of examples that a step of the run takes.
+  """
+  directory = epath.Path(manager.directory)
+  evaluations = find_evaluations(directory, manager.all_steps())
+  last = max(manager.all_steps())
   best = best_evaluation(evaluations, options.best_metric)
-  progress = Progress(
-    **manager.restore(
-      last, args=ocp.args.Composite(progress=ocp.args.JsonRestore())
-    ).progress
+  progress = _restore_progress(
+    directory / str(last), last * examples_per_step, logging.warning
   )
   rate = progress.examples_seen / max(progress.seconds_in_steps, 1e-9)
   return {
-    'final': {'step': last, **evaluations[last]},
+    'final': {'step': last, **evaluations.get(last, {})},
     'best': None if best is None else {'step': best, **evaluations[best]},
     'steps': last,
     'images_seen': progress.examples_seen,

@@ -22,9 +22,12 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from coatnet_jax.checkpoints import checksums
 from coatnet_jax.checkpoints.folder import find_steps
 from coatnet_jax.checkpoints.metadata import (
+  DamageError,
   Metadata,
+  create_damage_error,
   create_read_error,
   describe_failure,
   restore_metadata,
@@ -56,8 +59,8 @@ class TrainedModel:
     step: number of optimizer steps taken.
     path: directory of the checkpoint.
     mesh: devices that hold the variables.
-    changes: what was done to the variables for another image size, a sentence
-      each.
+    changes: sentences about checkpoints that were damaged and passed over, and
+      what was done to the variables for another image size.
   """
 
   model: nn.Module
@@ -85,6 +88,7 @@ class SavedModel:
     shapes: {'params', 'batch_stats'} of `jax.ShapeDtypeStruct`: the averages
       where the run kept any.
     has_ema: whether there are averages.
+    notes: sentences about checkpoints that were damaged and passed over.
   """
 
   path: epath.Path
@@ -94,6 +98,7 @@ class SavedModel:
   metadata: Metadata
   shapes: Any
   has_ema: bool
+  notes: tuple[str, ...] = ()
 
 
 def load_trained_model(
@@ -139,12 +144,15 @@ def load_trained_model(
     step=step,
     path=saved.path,
     mesh=mesh,
-    changes=tuple(changes),
+    changes=(*saved.notes, *changes),
   )
 
 
 def open_saved_model(path: str | os.PathLike[str]) -> SavedModel:
-  """Reads all of a checkpoint but its arrays.
+  """Reads all of a checkpoint but its arrays, whose files are verified.
+
+  Of a workdir it is the best checkpoint that is whole. To be called by all
+  processes.
 
   Args:
     path: path of a checkpoint, as `find_checkpoint` takes it.
@@ -153,7 +161,23 @@ def open_saved_model(path: str | os.PathLike[str]) -> SavedModel:
     UserError: there is no checkpoint, it is damaged, or it is of another
       version of the code.
   """
-  directory = find_checkpoint(path)
+  candidates, notes = _rank_checkpoints(path)
+  failures = []
+  for directory in candidates:
+    try:
+      damage = checksums.find_damage_together(directory, ('state', 'metadata'))
+      if damage:
+        raise create_damage_error(directory, damage)
+      saved = _open_checkpoint(directory)
+    except DamageError as error:
+      failures.append(error)
+      continue
+    notes += [f'{error} Step {directory.name} is used.' for error in failures]
+    return dataclasses.replace(saved, notes=tuple(notes))
+  raise failures[0]
+
+
+def _open_checkpoint(directory: epath.Path) -> SavedModel:
   metadata = restore_metadata(directory)
   try:
     model = create_model(**metadata.model)
@@ -166,7 +190,9 @@ def open_saved_model(path: str | os.PathLike[str]) -> SavedModel:
     ) from error
   try:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-      state = checkpointer.metadata(directory / 'state').item_metadata
+      state = checksums.try_again(
+        lambda: checkpointer.metadata(directory / 'state').item_metadata
+      )
     if state is None:  # Orbax logs why.
       raise ValueError('the list of its arrays is missing or damaged')
     has_ema = state.tree.get('ema') is not None
@@ -201,45 +227,58 @@ def find_checkpoint(path: str | os.PathLike[str]) -> epath.Path:
   Raises:
     UserError: there is no checkpoint.
   """
+  return _rank_checkpoints(path)[0][0]
+
+
+def _rank_checkpoints(
+  path: str | os.PathLike[str],
+) -> tuple[list[epath.Path], list[str]]:
+  """Returns the directories that a path means, best first, and warnings.
+
+  After the best of the steps that were evaluated come the others, newest
+  first.
+
+  Raises:
+    UserError: there is no checkpoint.
+  """
   path = resolve_path(path, 'the checkpoint')
-  if (path / 'state').is_dir():
-    return path
+  if (path / 'state').is_dir() or (path / checksums.CHECKSUMS_FILE).exists():
+    return [path], []
   directory = path if path.name == 'checkpoints' else path / 'checkpoints'
-  steps = find_steps(directory)
+  steps = sorted(find_steps(directory), reverse=True)
   if not steps:
     problem = 'does not exist' if not path.exists() else 'has no checkpoint'
     raise UserError(
       f'{path} {problem}: give the workdir of a run that has saved one, or a'
       ' directory of one step, WORKDIR/checkpoints/STEP.'
     )
-  return directory / str(_best_step(directory, steps))
+  notes = []
+  if len(steps) > 1:
+    evaluations = find_evaluations(directory, steps, notes.append)
+    best = best_evaluation(evaluations, _read_best_metric(directory, steps))
+    if evaluations and best is None:
+      raise UserError(
+        f'None of the checkpoints in {directory} is the best: no evaluation'
+        ' gave finite numbers. Give the directory of one of them, such as'
+        f' {directory / str(steps[0])}.'
+      )
+    # Stable, so that the rest stays in its order.
+    steps.sort(key=lambda step: step != best)
+  return [directory / str(step) for step in steps], notes
 
 
-def _best_step(directory: epath.Path, steps: list[int]) -> int:
-  """Returns the best of the evaluated steps, or the newest of them all."""
-  newest = max(steps)
-  if len(steps) == 1:
-    return newest
-  metadata = restore_metadata(directory / str(newest))
-  try:
-    with ocp.CheckpointManager(
-      directory, options=ocp.CheckpointManagerOptions(read_only=True)
-    ) as manager:
-      evaluations = find_evaluations(manager)
-    best_metric = metadata.config['checkpoint']['best_metric']
-  except Exception as error:  # Orbax raises many kinds for missing files.
-    raise UserError(
-      f'The evaluations of the checkpoints in {directory} cannot be read'
-      f' ({describe_failure(error)}); give one of its directories instead.'
-    ) from error
-  best = best_evaluation(evaluations, best_metric)
-  if evaluations and best is None:
-    raise UserError(
-      f'None of the checkpoints in {directory} is the best: no evaluation gave'
-      ' finite numbers. Give the directory of one of them, such as'
-      f' {directory / str(newest)}.'
-    )
-  return best or newest
+def _read_best_metric(directory: epath.Path, steps: list[int]) -> str:
+  """Returns the measure that says which is best, of the newest that does."""
+  failure = None
+  for step in steps:
+    try:
+      metadata = restore_metadata(directory / str(step))
+      return metadata.config['checkpoint']['best_metric']
+    except (UserError, KeyError, TypeError) as error:
+      failure = failure or error
+  raise UserError(
+    f'None of the checkpoints in {directory} can be read: {failure}'
+  )
 
 
 def restore_variables(saved: SavedModel, mesh: Mesh) -> tuple[int, Any]:
@@ -263,13 +302,15 @@ def restore_variables(saved: SavedModel, mesh: Mesh) -> tuple[int, Any]:
   item = {'step': jax.ShapeDtypeStruct((), jnp.int32), **item}
   try:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-      restored = checkpointer.restore(
-        saved.path / 'state',
-        args=ocp.args.PyTreeRestore(
-          item=item,
-          restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-          partial_restore=True,
-        ),
+      restored = checksums.try_again(
+        lambda: checkpointer.restore(
+          saved.path / 'state',
+          args=ocp.args.PyTreeRestore(
+            item=item,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+            partial_restore=True,
+          ),
+        )
       )
   except Exception as error:  # Orbax raises many kinds for missing files.
     raise create_read_error(saved.path, error) from error

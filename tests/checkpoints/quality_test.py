@@ -1,9 +1,7 @@
 """Which checkpoint is the best, where numbers are not finite too."""
 
-import dataclasses
 import json
 import math
-from unittest import mock
 
 import jax.numpy as jnp
 import pytest
@@ -39,7 +37,14 @@ def test_what_is_not_finite_is_never_the_best(evaluations, metric, best):
   assert quality.best_evaluation(evaluations, metric) == best
 
 
-def _save(workdir, evaluations, metric='loss', max_to_keep=1):
+def _save(
+  workdir,
+  evaluations,
+  metric='loss',
+  max_to_keep=1,
+  progress=None,
+  examples_per_step=1,
+):
   """Saves a checkpoint of each evaluation, and keeps the newest."""
   options = saving.CheckpointOptions(
     every_steps=0, every_seconds=0, max_to_keep=max_to_keep, best_metric=metric
@@ -56,12 +61,14 @@ def _save(workdir, evaluations, metric='loss', max_to_keep=1):
       manager,
       {'w': jnp.zeros(2)},
       step=step,
-      progress=Progress(examples_seen=step, seconds_in_steps=1.0),
+      progress=progress or Progress(examples_seen=step, seconds_in_steps=1.0),
       metadata=metadata,
       metrics=metrics,
     )
   manager.wait_until_finished()
-  summary = saving.summarize(manager, options)
+  summary = saving.summarize(
+    manager, options, examples_per_step=examples_per_step
+  )
   manager.close()
   return summary
 
@@ -104,16 +111,14 @@ def test_where_nothing_is_finite_it_is_said(tmp_path):
     find_checkpoint(tmp_path)
 
 
-def test_the_rate_of_a_summary_is_that_of_the_steps():
-  progress = Progress(examples_seen=600, seconds=100.0, seconds_in_steps=20.0)
-  manager = mock.Mock()
-  manager.all_steps.return_value = [1, 3]
-  manager.metrics.side_effect = {1: _measures(0.3), 3: _measures(0.2)}.get
-  manager.restore.return_value.progress = dataclasses.asdict(progress)
-  options = saving.CheckpointOptions(
-    every_steps=0, every_seconds=0.0, max_to_keep=1, best_metric='top1'
+def test_the_rate_of_a_summary_is_that_of_the_steps(tmp_path):
+  summary = _save(
+    tmp_path,
+    {1: _measures(0.3), 3: _measures(0.2)},
+    metric='top1',
+    progress=Progress(examples_seen=600, seconds=100.0, seconds_in_steps=20.0),
+    examples_per_step=200,
   )
-  summary = saving.summarize(manager, options)
   assert summary['images_per_second'] == 30
   assert summary['images_seen'] == 600
   assert summary['seconds'] == 100

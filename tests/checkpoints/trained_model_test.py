@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from etils import epath
 
-from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints import checksums, saving
 from coatnet_jax.checkpoints.metadata import Metadata, Progress
 from coatnet_jax.checkpoints.trained_model import (
   find_checkpoint,
@@ -94,6 +95,7 @@ def _edit_metadata(directory, edit):
   metadata = json.loads(path.read_text())
   edit(metadata)
   path.write_text(json.dumps(metadata))
+  checksums.write_checksums(epath.Path(directory))
 
 
 def test_everything_is_as_it_was_saved(workdir, state):
@@ -224,18 +226,33 @@ def test_a_damaged_checkpoint_is_refused(one_step, pattern, damage):
   assert 'NoneType' not in str(info.value)
 
 
-def test_damage_is_not_hidden_by_another_checkpoint(workdir, tmp_path):
+def test_a_whole_one_is_used_in_the_place_of_the_damaged_best(
+  workdir, tmp_path
+):
   copy = shutil.copytree(workdir, tmp_path / 'run')
   (copy / 'checkpoints' / '6' / 'state' / '_METADATA').unlink()
+  trained = load_trained_model(copy)
+  assert trained.step == 8
+  (change,) = trained.changes
+  assert '/6 cannot be read: state/_METADATA is missing.' in change
+  assert change.endswith('Step 8 is used.')
   with pytest.raises(UserError, match=r'/6 cannot .* beside it: 2, 4, 8\.'):
+    load_trained_model(copy / 'checkpoints' / '6')
+  for step in (2, 4, 8):
+    (copy / 'checkpoints' / str(step) / 'state' / 'manifest.ocdbt').unlink()
+  with pytest.raises(UserError, match=r'/6 cannot be read: state/_METADATA'):
     load_trained_model(copy)
 
 
-def test_metrics_that_cannot_be_read_are_said(workdir, tmp_path):
+def test_an_evaluation_that_cannot_be_read_is_said(workdir, tmp_path):
   copy = shutil.copytree(workdir, tmp_path / 'run')
   (copy / 'checkpoints' / '6' / 'metrics' / 'metrics').write_text('{"top1')
-  with pytest.raises(UserError, match=r'evaluations of the checkpoints'):
-    load_trained_model(copy)
+  trained = load_trained_model(copy)
+  assert trained.step == 4
+  (change,) = trained.changes
+  assert change.startswith(
+    'The evaluation of step 6 cannot be read: metrics/metrics has 6 bytes'
+  )
   assert load_trained_model(copy / 'checkpoints' / '6').step == 6
 
 

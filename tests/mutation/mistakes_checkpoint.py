@@ -4,6 +4,37 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
+    'coatnet_jax/checkpoints/checksums.py',
+    (
+      'checksums_not_compared',
+      "return '' if found == wanted else 'has another checksum'",
+      "return ''",
+      'A file with another content of the same size is believed.',
+      'checkpoints/checksums_test.py',
+    ),
+    (
+      'checksums_believed',
+      "if sums.pop('sha256') == _compute_own_sum(sums):",
+      "if sums.pop('sha256'):",
+      'Checksums that are damaged themselves are compared with.',
+      'checkpoints/checksums_test.py',
+    ),
+    (
+      'checksums_missing_is_old',
+      "return says.get('custom_metadata') == CUSTOM_METADATA",
+      'return False',
+      'A checkpoint whose checksums were lost counts as one of an old version.',
+      'checkpoints/checksums_test.py',
+    ),
+    (
+      'no_second_read',
+      'RETRY_SECONDS = (0.1, 1.0, 3.0)',
+      'RETRY_SECONDS = ()',
+      'A disk that fails once moves the newest checkpoint aside.',
+      'checkpoints/checksums_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/checkpoints/saving.py',
     (
       'evaluations_not_saved',
@@ -32,6 +63,20 @@ MISTAKES = (
       'max(progress.seconds, 1e-9)',
       'The images per second of the summary count evaluation as training.',
       'checkpoints/quality_test.py',
+    ),
+    (
+      'progress_believed',
+      'if progress.examples_seen == examples_seen:',
+      'if True:',
+      'A run resumes at the place in the data that a damaged file says.',
+      'checkpoints/checksums_test.py',
+    ),
+    (
+      'number_believed',
+      'if int(state.step) != step:',
+      'if False:',
+      'A checkpoint that was copied under a larger number is resumed as that.',
+      'checkpoints/checksums_test.py',
     ),
     (
       'damaged_deleted',
@@ -107,8 +152,8 @@ MISTAKES = (
     ),
     (
       'newest_for_best',
-      'return best or newest',
-      'return newest',
+      'steps.sort(key=lambda step: step != best)',
+      'steps.sort(key=lambda step: -step)',
       'Tools take the newest checkpoint of a workdir for its best.',
       'checkpoints/trained_model_test.py::test_the_config_says_which_is_best',
     ),

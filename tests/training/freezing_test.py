@@ -3,7 +3,9 @@
 import collections
 import functools
 import shutil
+from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -274,6 +276,12 @@ def test_moments_lie_where_their_parameters_do():
   assert specs.count(PartitionSpec()) == len(specs) - 2
 
 
+@flax.struct.dataclass
+class State:
+  step: jax.Array
+  opt_state: Any
+
+
 def test_a_frozen_state_is_saved_and_restored(tmp_path):
   params = {'s0_conv_0': {'kernel': jnp.ones(2)}, 'head_logits': jnp.ones(3)}
   tx = freezing.freeze(optax.adamw(0.1), ('s0',))
@@ -285,7 +293,7 @@ def test_a_frozen_state_is_saved_and_restored(tmp_path):
   )
   saving.save_checkpoint(
     manager,
-    state,
+    State(jnp.int32(1), state),
     step=1,
     progress=Progress(),
     metadata=Metadata(model={}, preprocessing={}, class_names=(), config={}),
@@ -295,10 +303,13 @@ def test_a_frozen_state_is_saved_and_restored(tmp_path):
   restored, _ = saving.restore_newest(
     manager,
     jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+      State(jnp.int32(0), state),
     ),
     print,
+    examples_per_step=0,
   )
+  restored = restored.opt_state
   manager.close()
   jax.tree.map(np.testing.assert_array_equal, restored, state)
   # The moments of the head, and how often they were updated.

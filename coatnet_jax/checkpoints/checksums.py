@@ -1,0 +1,320 @@
+"""Checksums of a checkpoint's files: written last, verified before it is used.
+
+`checksums.json` in the directory of a step has the size and the SHA-256 of each
+file of the step. It is written when all others are complete and before the
+checkpoint counts as one, so that a checkpoint either has it or is unfinished;
+those of older versions have none, and cannot be verified.
+
+It also has a copy of what Orbax says of the step in a file that is written
+later, and without which Orbax opens no folder: `mend_orbax_metadata`.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+from orbax.checkpoint.path import atomicity
+
+from coatnet_jax.strict_json import to_json
+
+CHECKSUMS_FILE = 'checksums.json'
+# Says in Orbax's own file that there are checksums: without them a checkpoint
+# that has this is damaged, and one that has not is of an older version.
+CUSTOM_METADATA = {'checksums': CHECKSUMS_FILE}
+
+_ORBAX_METADATA = '_CHECKPOINT_METADATA'
+# Orbax writes these after everything else.
+_UNCHECKED = (_ORBAX_METADATA, 'commit_success.txt', CHECKSUMS_FILE)
+# What is in memory at a time of a file, and how many files are read at once.
+_CHUNK_BYTES = 1 << 20
+_NUM_THREADS = 8
+# A disk or a bucket may fail once: how long to wait before each further try.
+RETRY_SECONDS = (0.1, 1.0, 3.0)
+
+_Result = TypeVar('_Result')
+
+
+def write_checksums(directory: epath.Path) -> None:
+  """Writes the checksums of a checkpoint whose files are complete.
+
+  Args:
+    directory: directory of the checkpoint.
+  """
+  names = _list_files(directory)
+  files = dict(zip(names, _map_files(_describe_file, directory, names)))
+  sums = {'files': files, 'orbax': _read_orbax_metadata(directory)}
+  text = to_json({**sums, 'sha256': _compute_own_sum(sums)}, indent=1)
+  (directory / CHECKSUMS_FILE).write_text(text)
+
+
+def has_checksums(directory: epath.Path) -> bool:
+  """Returns whether a checkpoint can be verified, or should be able to."""
+  if (directory / CHECKSUMS_FILE).exists():
+    return True
+  says = _read_orbax_metadata(directory) or {}
+  return says.get('custom_metadata') == CUSTOM_METADATA
+
+
+def mend_orbax_metadata(directory: epath.Path) -> bool:
+  """Puts right what Orbax says of a step, where that is damaged.
+
+  Orbax opens no folder in which it is; nothing that is restored depends on it.
+
+  Args:
+    directory: directory of the checkpoint.
+
+  Returns:
+    Whether it was damaged.
+  """
+  path = directory / _ORBAX_METADATA
+  found = _read_orbax_metadata(directory)
+  try:
+    wanted = _read_checksums(directory)['orbax']
+  except (OSError, ValueError):
+    if found is not None or not path.exists():
+      return False
+    path.unlink()  # It can do without.
+    return True
+  if found is not None and _without_commit_time(found) == wanted:
+    return False
+  path.write_text(to_json(wanted))
+  return True
+
+
+def find_damage(
+  directory: epath.Path,
+  items: Sequence[str] = (),
+  *,
+  share: tuple[int, int] = (0, 1),
+) -> dict[str, str]:
+  """Compares a checkpoint's files with its checksums.
+
+  Args:
+    directory: directory of the checkpoint.
+    items: items whose files are compared: 'state', for example; all if empty.
+    share: (k, n) compares the k-th of n shares of the files, from 0, for n
+      processes that each take one.
+
+  Returns:
+    What is wrong, by the name of the file in the checkpoint: empty where
+    nothing is, or where there are no checksums to compare with.
+  """
+  if not has_checksums(directory):
+    return {}
+  try:
+    files = _read_checksums(directory)['files']
+  except ValueError as error:
+    return {CHECKSUMS_FILE: str(error)}
+  except Exception as error:  # What reads buckets raises kinds of its own.
+    return {CHECKSUMS_FILE: describe_read_failure(error)}
+  wanted = {
+    name: entry
+    for name, entry in files.items()
+    if not items or name.split('/')[0] in items
+  }
+  # The largest first, so that shares are about equal.
+  names = sorted(wanted, key=lambda name: (-wanted[name]['bytes'], name))
+  names = names[share[0] :: share[1]]
+
+  def compare(directory, name):
+    return _compare_file(directory, name, wanted[name])
+
+  found = zip(names, _map_files(compare, directory, names))
+  return {name: wrong for name, wrong in found if wrong}
+
+
+def find_damage_together(
+  directory: epath.Path, items: Sequence[str] = ()
+) -> dict[str, str]:
+  """Does what `find_damage` does, each process its share of the files.
+
+  To be called by all processes.
+
+  Args:
+    directory: directory of the checkpoint.
+    items: items whose files are compared; all if empty.
+
+  Returns:
+    What is wrong, by the name of the file: empty on all processes or on none.
+  """
+  share = (jax.process_index(), jax.process_count())
+  damage = find_damage(directory, items, share=share)
+  if is_good_everywhere(not damage):
+    return {}
+  return damage or {'a file': 'is damaged, as another process found'}
+
+
+def is_good_everywhere(is_good: bool) -> bool:
+  """Returns whether something went well on every process; called by all."""
+  return bool(multihost_utils.process_allgather(np.asarray(is_good)).all())
+
+
+def describe_damage(damage: dict[str, str]) -> str:
+  """Returns what is wrong with a checkpoint's files, for a sentence.
+
+  Args:
+    damage: what is wrong by the name of a file, from `find_damage`; not empty.
+  """
+  name, wrong = min(damage.items())
+  others = len(damage) - 1
+  more = f', and {others} more of its files' if others else ''
+  return f'{name} {wrong}{more}'
+
+
+def try_again(read: Callable[[], _Result]) -> _Result:
+  """Returns what a function reads; a failure counts if it fails every time."""
+  for seconds in RETRY_SECONDS:
+    try:
+      return read()
+    except FileNotFoundError:
+      raise
+    except OSError:
+      time.sleep(seconds)
+  return read()
+
+
+def describe_read_failure(error: Exception) -> str:
+  """Returns why a file could not be read, for after its name."""
+  if isinstance(error, FileNotFoundError):
+    return 'is missing'
+  return f'cannot be read ({getattr(error, "strerror", None) or error})'
+
+
+def get_temporary_path_class(directory: epath.Path) -> type:
+  """Returns Orbax's class for unfinished checkpoints, with checksums.
+
+  Args:
+    directory: directory of the checkpoints, perhaps of a bucket.
+  """
+  if ocp.utils.is_gcs_path(directory):
+    return _ChecksummedCommitFile
+  return _ChecksummedRename
+
+
+class _ChecksummedRename(atomicity.AtomicRenameTemporaryPath):
+  """A directory that is renamed when it is complete."""
+
+  async def finalize(self) -> None:
+    """Writes the checksums, then makes the checkpoint count."""
+    _write_checksums_of_step(self)
+    await super().finalize()
+
+
+class _ChecksummedCommitFile(atomicity.CommitFileTemporaryPath):
+  """A directory that counts once it has a file that says so, on buckets."""
+
+  async def finalize(self) -> None:
+    """Writes the checksums, then makes the checkpoint count."""
+    _write_checksums_of_step(self)
+    await super().finalize()
+
+
+def _write_checksums_of_step(path: Any) -> None:
+  # Orbax makes such a path of each item, too, before that of the step.
+  if path.get_final().name.isdigit():
+    write_checksums(path.get())
+
+
+def _read_checksums(directory: epath.Path) -> dict[str, Any]:
+  """Returns what `write_checksums` wrote.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  text = try_again((directory / CHECKSUMS_FILE).read_text)
+  try:
+    sums = json.loads(text)
+    if sums.pop('sha256') == _compute_own_sum(sums):
+      return sums
+  except (ValueError, KeyError, TypeError, AttributeError):
+    pass
+  raise ValueError('is damaged')
+
+
+# What Orbax writes of a step, and the types of these values.
+_ORBAX_TYPES = {
+  'item_handlers': dict | str | None,
+  'metrics': dict,
+  'performance_metrics': dict,
+  'init_timestamp_nsecs': int | None,
+  'commit_timestamp_nsecs': int | None,
+  'custom_metadata': dict | None,
+}
+
+
+def _read_orbax_metadata(directory: epath.Path) -> dict[str, Any] | None:
+  """Returns what Orbax says of a step; None if that is not readable."""
+  try:
+    says = json.loads(try_again((directory / _ORBAX_METADATA).read_text))
+  except (OSError, ValueError):
+    return None
+  if not isinstance(says, dict) or not says.keys() <= _ORBAX_TYPES.keys():
+    return None
+  if all(isinstance(says[name], _ORBAX_TYPES[name]) for name in says):
+    return says
+  return None
+
+
+def _without_commit_time(says: dict[str, Any]) -> dict[str, Any]:
+  """Returns what Orbax says before a checkpoint counts."""
+  return {**says, 'commit_timestamp_nsecs': None}
+
+
+def _list_files(directory: epath.Path) -> list[str]:
+  """Returns the files below a directory as 'state/d/0', sorted."""
+  names = []
+  for folder, _, files in directory.walk():
+    parent = folder.relative_to(directory)
+    names += [(parent / file).as_posix() for file in files]
+  return sorted(name for name in names if not name.endswith(_UNCHECKED))
+
+
+def _map_files(
+  function: Callable[[epath.Path, str], _Result],
+  directory: epath.Path,
+  names: Iterable[str],
+) -> list[_Result]:
+  """Returns a function's results for files, several of them at a time."""
+  with concurrent.futures.ThreadPoolExecutor(
+    min(_NUM_THREADS, 2 * (os.cpu_count() or 1)), 'checksums'
+  ) as pool:
+    return list(pool.map(lambda name: function(directory, name), names))
+
+
+def _describe_file(directory: epath.Path, name: str) -> dict[str, Any]:
+  """Returns the size of a file in bytes, and its SHA-256 in hex digits."""
+  digest, size = hashlib.sha256(), 0
+  with (directory / name).open('rb') as file:
+    while chunk := file.read(_CHUNK_BYTES):
+      digest.update(chunk)
+      size += len(chunk)
+  return {'bytes': size, 'sha256': digest.hexdigest()}
+
+
+def _compare_file(
+  directory: epath.Path, name: str, wanted: dict[str, Any]
+) -> str:
+  """Returns what is wrong with a file, or ''."""
+  try:
+    found = try_again(lambda: _describe_file(directory, name))
+    if found != wanted:  # Perhaps it was the reading that was wrong.
+      found = _describe_file(directory, name)
+  except Exception as error:  # What reads buckets raises kinds of its own.
+    return describe_read_failure(error)
+  if found['bytes'] != wanted['bytes']:
+    return f'has {found["bytes"]:,} bytes instead of {wanted["bytes"]:,}'
+  return '' if found == wanted else 'has another checksum'
+
+
+def _compute_own_sum(sums: dict[str, Any]) -> str:
+  """Returns the SHA-256 of the checksums themselves."""
+  return hashlib.sha256(to_json(sums, sort_keys=True).encode()).hexdigest()
