@@ -35,8 +35,23 @@ logging.getLogger('asyncio').setLevel(logging.CRITICAL)
 _LONGEST = ('whole_train_step_test.py', 'devices_test.py')
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+  parser.addoption(
+    '--part',
+    metavar='K/N',
+    help='of the tests marked "rotating" every Nth, from the Kth on; K may be'
+    ' any number, and turns',
+  )
+
+
+def pytest_collection_modifyitems(config, items):
   items.sort(key=lambda item: item.path.name not in _LONGEST)
+  if part := config.getoption('part'):
+    number, parts = map(int, part.split('/'))
+    rotating = [item for item in items if item.get_closest_marker('rotating')]
+    left_out = set(rotating) - set(rotating[number % parts :: parts])
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope='session', autouse=True)

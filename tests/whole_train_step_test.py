@@ -131,6 +131,7 @@ def test_everything_off(start, golden):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('name', OTHERS)
 def test_changes_of_the_step(name, start, golden):
   numbers, _ = start.run_parts(case.change(name))
@@ -138,6 +139,7 @@ def test_changes_of_the_step(name, start, golden):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_another_seed(folder, tmp_path, monkeypatch, golden):
   numbers = project_run.run_project(
     folder, tmp_path / 'run', case.change(ANOTHER_SEED), monkeypatch
