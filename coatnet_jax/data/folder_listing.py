@@ -241,8 +241,8 @@ def is_split(directory: pathlib.Path, name: str, other: str) -> bool:
       f'{printable(directory / name)} may be a split, with folders of classes,'
       f' or a class, like {printable(beside[0])!r} beside it. If it is a split,'
       ' set config.data.eval_split to the folder of the other one; if it is a'
-      " class, set config.data.train_split='' (of tools.prepare: --only_split)."
-      ' Or rename it.'
+      " class, set config.data.train_split='' (--only_split, where it is being"
+      ' prepared). Or rename it.'
     )
   return False
 

@@ -262,7 +262,7 @@ def _open_directory(builder_dir: str) -> tfds.core.DatasetBuilder:
     quoted = shlex.join([str(builder_dir), target])
     raise UserError(
       f'{builder_dir} is prepared as {found}, which has no random access. '
-      'Convert it to ArrayRecord by\n'
+      'Convert it to ArrayRecord, in a checkout of the project by\n'
       f'  python -m tools.convert_to_array_record {quoted}\n'
       f"and set config.data.name='' and config.data.data_dir={target!r}."
     )

@@ -19,8 +19,8 @@ from coatnet_jax.errors import UserError, explain_choice
 
 _GIB = 2**30
 _NO_LIBTPU = (
-  'libtpu, which carries the TPU compiler, is not installed:'
-  ' pip install -r requirements-tpu-compiler.txt'
+  'libtpu, which carries the TPU compiler, is not installed; in a checkout of'
+  ' the project: pip install -r requirements-tpu-compiler.txt'
 )
 
 
