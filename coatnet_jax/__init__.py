@@ -13,7 +13,6 @@ from etils import epy
 # start in half the time without it.
 with epy.lazy_api_imports(globals()):
   from coatnet_jax.models.coatnet import CoAtNet
-  from coatnet_jax.models.expanded_bias import expand_bias_tables
   from coatnet_jax.models.factory import create_model
   from coatnet_jax.models.variants import list_variants
   from coatnet_jax.ops.relative_attention import relative_attention
@@ -22,7 +21,6 @@ with epy.lazy_api_imports(globals()):
 __all__ = [
   'CoAtNet',
   'create_model',
-  'expand_bias_tables',
   'list_variants',
   'load_weights',
   'relative_attention',

@@ -21,7 +21,7 @@ from coatnet_jax.models.layers import (
   StochasticDepth,
 )
 from coatnet_jax.models.mbconv import MBConvBlock
-from coatnet_jax.models.transformer import EXPANDED_BIAS, TransformerBlock
+from coatnet_jax.models.transformer import TransformerBlock
 from coatnet_jax.ops.batch_sharding import shard_batch
 
 
@@ -103,10 +103,7 @@ class CoAtNet(ImageModel):
     compute = self.compute
     plainly = not compute.scan_blocks and (compute.remat == 'none' or not train)
     # Which variables there are only the blocks themselves know.
-    creates = self.is_initializing() or self.is_mutable_collection(
-      EXPANDED_BIAS
-    )
-    if plainly or creates:
+    if plainly or self.is_initializing():
       for name, options in self.list_block_arguments(number):
         drop, trains = next(drops), self.is_training(name, train)
         x = self.create_block(**options, name=name)(

@@ -26,12 +26,9 @@ from coatnet_jax.models.layers import (
   pool,
 )
 from coatnet_jax.ops.relative_attention import relative_attention
-from coatnet_jax.ops.relative_bias import ExpandedBias, expand_bias_table
 from coatnet_jax.ops.rematerialization import keep
 from coatnet_jax.values import OneOf, Options, Range
 
-# The collection of variables that `expand_bias_tables` adds.
-EXPANDED_BIAS = 'expanded_bias'
 RELATIVE_POSITIONS = ('table', 'table_key_minus_query', 'mlp', 'none')
 
 
@@ -139,8 +136,7 @@ class RelativeAttention(nn.Module):
     Args:
       x: tokens of a grid, row by row.
       grid: (H, W), with N = H*W.
-      train: whether to drop out in the MLP of the bias, and to use no bias that
-        was expanded before.
+      train: whether to drop out in the MLP of the bias.
       key: PRNG key for dropout; from the 'dropout' stream if None.
 
     Raises:
@@ -150,18 +146,16 @@ class RelativeAttention(nn.Module):
     q, k, v = QKVProjection(
       self.num_heads, options.head_dim, options.qkv_bias, maker, name='qkv'
     )(x)
-    bias = self.bias_table(grid, train, key)
-    if not train:
-      bias = self.expanded_bias(bias, grid)
+    bias_table = self.compute_bias_table(grid, train, key)
     x = relative_attention(
-      q, k, v, bias, grid=grid, implementation=maker.attention
+      q, k, v, bias_table, grid=grid, implementation=maker.attention
     )
     x = x.reshape(*x.shape[:2], -1)  # [B, N, heads * head_dim]
     return keep(
       maker.dense(self.width, use_bias=options.out_bias, name='out')(x)
     )
 
-  def bias_table(
+  def compute_bias_table(
     self, grid: tuple[int, int], train: bool, key: jax.Array | None
   ) -> jax.Array | None:
     """Returns the bias by query - key, [heads, 2H-1, 2W-1], or None."""
@@ -176,25 +170,10 @@ class RelativeAttention(nn.Module):
         kernel_init=self.maker.kernel_init,
         name='relative_position_mlp',
       )(grid, train, key)
-    table = self.table_parameter(grid)
+    table = self.get_table_parameter(grid)
     return table[:, ::-1, ::-1] if kind == 'table_key_minus_query' else table
 
-  def expanded_bias(
-    self, table: jax.Array | None, grid: tuple[int, int]
-  ) -> jax.Array | ExpandedBias | None:
-    """Returns the bias that was expanded for the grid, or the table.
-
-    Expands it where that is asked for: see `expand_bias_tables`.
-    """
-    name = 'grid_{}x{}'.format(*grid)
-    asked_for = self.is_mutable_collection(EXPANDED_BIAS)
-    if table is not None and asked_for and not self.is_initializing():
-      self.put_variable(EXPANDED_BIAS, name, expand_bias_table(table, grid))
-    if not self.has_variable(EXPANDED_BIAS, name):
-      return table
-    return ExpandedBias(self.get_variable(EXPANDED_BIAS, name))
-
-  def table_parameter(self, grid: tuple[int, int]) -> jax.Array:
+  def get_table_parameter(self, grid: tuple[int, int]) -> jax.Array:
     """Returns the learned table [heads, 2H-1, 2W-1] of a grid (H, W)."""
     name = 'relative_position_bias_table'
     shape = (self.num_heads, 2 * grid[0] - 1, 2 * grid[1] - 1)

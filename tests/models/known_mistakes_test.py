@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from coatnet_jax.models import architecture, layers, mbconv, transformer
-from coatnet_jax.ops.relative_bias import expand_bias_table
+from coatnet_jax.ops.relative_attention.bias_table import expand_bias_table
 from tests.models.numpy_blocks import (
   check_drop_rates,
   check_mbconv,

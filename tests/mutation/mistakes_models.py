@@ -245,16 +245,6 @@ MISTAKES = (
     ),
   ),
   *in_file(
-    'coatnet_jax/models/expanded_bias.py',
-    (
-      'expanded_for_the_own_size',
-      'image_size or model.variant.image_size',
-      'model.variant.image_size',
-      'Biases are expanded for the size of the variant, whatever is asked for.',
-      'models/expanded_bias_test.py',
-    ),
-  ),
-  *in_file(
     'coatnet_jax/models/factory.py',
     (
       'float32_always',

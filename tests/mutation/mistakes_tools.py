@@ -219,17 +219,17 @@ MISTAKES = (
     ),
   ),
   *in_file(
-    'tools/attention_programs.py',
+    'benchmarks/attention/programs.py',
     (
       'first_run_is_timed',
       '      if index:\n        seconds',
       '      if True:\n        seconds',
       'Times include the first run, which is slower.',
-      'tools/benchmark_attention_test.py',
+      'benchmarks/attention/figures_test.py',
     ),
   ),
   *in_file(
-    'tools/benchmark_attention.py',
+    'benchmarks/attention/figures.py',
     (
       'compared_with_itself',
       "if row['implementation'] != 'pallas' and row[key] is not None",

@@ -1,10 +1,11 @@
 import itertools
 import json
-import re
 
 import jax
 import pytest
 
+from benchmarks.attention import figures
+from benchmarks.attention.cases import CASES
 from coatnet_jax.errors import UserError
 from coatnet_jax.tpu_compiler import topologies
 from coatnet_jax.tpu_compiler.compiled_text import Array
@@ -13,7 +14,7 @@ from coatnet_jax.tpu_compiler.compiler_report import (
   OutOfMemoryError,
   Report,
 )
-from tools import attention_programs, benchmark_attention
+from tools import benchmark_attention
 
 SMALL = ['--grid=3x2', '--batch=2', '--heads=2', '--head_dim=8']
 
@@ -55,34 +56,6 @@ def test_it_times_what_there_is(capsys):
     assert min(row['of_xla'] for row in pair) == 1
 
 
-def test_programs_are_timed_in_turn():
-  order = []
-  programs = {
-    name: lambda name=name: order.append(name) or name for name in 'ab'
-  }
-  seconds = attention_programs.measure_interleaved(programs, repeats=2)
-  assert ''.join(order) == 'ababab'  # The first round does not count.
-  assert [len(times) for times in seconds.values()] == [2, 2]
-
-
-def test_the_floors():
-  """Those of the issue: head size 32 uses a quarter of a matrix unit."""
-  case, chip = attention_programs.CASES[0], topologies.get_chip('v5e')
-  assert (case.grid, case.batch, case.heads) == ((14, 14), 128, 12)
-  product, hbm = (
-    floor(chip, 'forward') / 1e6
-    for floor in (case.compute_product_floor, case.compute_hbm_floor)
-  )
-  assert product == pytest.approx(0.23, abs=0.005)
-  assert hbm == pytest.approx(0.14, abs=0.005)
-  wide = attention_programs.Case(
-    grid=(14, 14), batch=128, heads=3, head_dim=128
-  )
-  assert wide.compute_product_floor(chip, 'forward') * 4 == pytest.approx(
-    product * 1e6, abs=2
-  )
-
-
 @pytest.fixture
 def compiler(monkeypatch):
   """A compiler that says at once what each implementation costs."""
@@ -109,21 +82,18 @@ def compiler(monkeypatch):
       collectives=(),
     )
 
-  module = benchmark_attention
-  monkeypatch.setattr(module, 'has_tpu', lambda: False)
+  monkeypatch.setattr(benchmark_attention, 'has_tpu', lambda: False)
   monkeypatch.setattr(
-    module, 'trace_program', lambda case, implementation, *_: implementation
+    figures, 'trace_program', lambda case, implementation, *_: implementation
   )
   monkeypatch.setattr(
-    module, 'trace_train_step', lambda device, attention: attention
+    figures, 'trace_train_step', lambda device, attention: attention
   )
-  monkeypatch.setattr(module.compiler_report, 'compile_report', compile_report)
+  monkeypatch.setattr(figures.compiler_report, 'compile_report', compile_report)
   monkeypatch.setattr(
-    module.topologies, 'create_abstract_devices', lambda name: [None]
+    topologies, 'create_abstract_devices', lambda name: [None]
   )
-  monkeypatch.setattr(
-    module.topologies, 'describe_compiler', lambda: 'libtpu 1.2'
-  )
+  monkeypatch.setattr(topologies, 'describe_compiler', lambda: 'libtpu 1.2')
   return cycles
 
 
@@ -143,30 +113,13 @@ def test_the_table_says_that_it_is_an_estimate(compiler, capsys):
 def test_json_has_every_chip_and_case(compiler, capsys):
   assert benchmark_attention.main(['--chips=v4,v6e', '--json']) == 0
   rows = json.loads(capsys.readouterr().out)
-  assert len(rows) == 2 * len(attention_programs.CASES) * 2 * 3
+  assert len(rows) == 2 * len(CASES) * 2 * 3
   pallas, xla, reference = rows[:3]
   assert (pallas['chip'], pallas['of_xla']) == ('v4', 0.25)
   assert xla['of_xla'] == 1
   assert reference['cycles'] is None
   assert reference['needed_bytes'] == int(25.8e9)
   assert {row['chip'] for row in rows} == {'v4', 'v6e'}
-
-
-@pytest.mark.parametrize(
-  ('name', 'counts'),
-  [
-    ('qkv/slice', True),
-    ('qkv/reshape', True),
-    ('reshape', True),
-    ('out/dot_general', False),
-    ('qkv/dot_general', False),
-    ('relative_attention/pallas_call', False),
-  ],
-)
-def test_layouts_around_attention_stand_beside_it(name, counts):
-  name = f'jit(train_step)/jvp(CoAtNet)/s3_block_0/attention/{name}'
-  found = re.search(benchmark_attention._NOT_BESIDE_ATTENTION, name)
-  assert counts == (found is None)
 
 
 def test_the_train_steps_share_of_attention(compiler, capsys):

@@ -132,8 +132,8 @@ def test_ctrl_c_while_a_tool_is_loaded():
   ('arguments', 'message'),
   [
     (
-      ['-m', 'tools.attention_tables'],
-      "The tool is 'attention_tables'; it must be one of",
+      ['-m', 'tools.command_line'],
+      "The tool is 'command_line'; it must be one of",
     ),
     (['-m', 'tools'], "The tool is 'tools'; it must be one of"),
     (['train.py'], 'run\n  python main.py'),

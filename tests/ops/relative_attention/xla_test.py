@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coatnet_jax.ops import relative_attention_xla
 from coatnet_jax.ops.relative_attention import relative_attention
-from tests.ops import attention_reference as reference
+from coatnet_jax.ops.relative_attention.xla import attend_with_xla
+from tests.ops.relative_attention import numpy_reference as reference
 
 
 def _create_inputs(grid, dtype='float32', head_dim=32):
@@ -91,7 +91,7 @@ def test_the_logarithm_of_the_denominator():
   """It is of the natural base, with scale and bias: a kernel may read it."""
   grid = (2, 3)
   q, k, v, table, _ = _create_inputs(grid)
-  _, logsumexp = relative_attention_xla.forward(
+  _, logsumexp = attend_with_xla(
     *reference.convert((q, k, v, table, q), 'float32')[:4], grid=grid, scale=0.3
   )
   logits = 0.3 * np.einsum('bqhd,bkhd->bhqk', q, k)

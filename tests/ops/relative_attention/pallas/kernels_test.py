@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from coatnet_jax.ops import (
-  relative_attention_blocks,
-  relative_attention_xla,
-)
-from coatnet_jax.ops.relative_attention import relative_attention
-from tests.ops import attention_reference as reference
+from coatnet_jax.ops.relative_attention import relative_attention, xla
+from coatnet_jax.ops.relative_attention.pallas import blocks
+from tests.ops.relative_attention import numpy_reference as reference
 
 # Grid, images, heads, head size and dtype. A step of 4 heads of 32 is 4 times
 # the program of one of 128, so the larger grids have 128.
@@ -37,8 +34,8 @@ CASES = {
 @pytest.fixture(autouse=True)
 def _xla_as_on_a_tpu(monkeypatch):
   """Lets 'xla' compute what it does on a TPU, whatever a CPU prefers."""
-  monkeypatch.setattr(relative_attention_xla, '_MIN_TOKENS', 0)
-  monkeypatch.setattr(relative_attention_xla, '_MAX_HEAD_DIM', 128)
+  monkeypatch.setattr(xla, '_MIN_TOKENS', 0)
+  monkeypatch.setattr(xla, '_MAX_HEAD_DIM', 128)
 
 
 def _attend_and_differentiate(grid, implementation, scale=None):
@@ -74,11 +71,13 @@ def _check(case, scale=None):
     assert max(errors) < 2e-5
     return
   # As good as XLA's form in the same dtype, within 10 %.
-  xla = _attend_and_differentiate(grid, 'xla', scale).lower(*arrays)
+  program = _attend_and_differentiate(grid, 'xla', scale).lower(*arrays)
   # Or XLA:CPU leaves some of the rounding to bfloat16 out; no TPU does.
-  xla = xla.compile({'xla_allow_excess_precision': False})(*arrays)
+  compiled = program.compile({'xla_allow_excess_precision': False})
   for error, of_xla in zip(
-    errors, reference.relative_errors(xla, inputs, grid, scale), strict=True
+    errors,
+    reference.relative_errors(compiled(*arrays), inputs, grid, scale),
+    strict=True,
   ):
     assert error < 1.1 * of_xla
 
@@ -91,14 +90,14 @@ def test_equals_float64(case):
 @pytest.fixture
 def small_steps(monkeypatch):
   """Divides a small grid as one of 64x64 is divided; returns the grid."""
-  monkeypatch.setattr(relative_attention_blocks, '_MAX_SINGLE_TILE', 32)
-  monkeypatch.setattr(relative_attention_blocks, '_MAX_LOGITS_PER_STEP', 1)
-  monkeypatch.setattr(relative_attention_blocks, '_MAX_CHUNK', 64)
+  monkeypatch.setattr(blocks, '_MAX_SINGLE_TILE', 32)
+  monkeypatch.setattr(blocks, '_MAX_LOGITS_PER_STEP', 1)
+  monkeypatch.setattr(blocks, '_MAX_CHUNK', 64)
   grid = (17, 11)
-  blocks = relative_attention_blocks.choose_blocks(grid, 128)
-  assert (blocks.num_steps, blocks.num_chunks) == (3, 5)
+  divided = blocks.choose_blocks(grid, 128)
+  assert (divided.num_steps, divided.num_chunks) == (3, 5)
   # The last tile has rows that the grid has not.
-  assert blocks.num_tiles * blocks.tile_rows > grid[0]
+  assert divided.num_tiles * divided.tile_rows > grid[0]
   return grid
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from coatnet_jax.ops.relative_bias import (
+from coatnet_jax.ops.relative_attention.bias_table import (
   expand_bias_table,
   expand_large_bias_table,
   fold_bias_gradient,
 )
-from tests.ops import attention_reference as reference
+from tests.ops.relative_attention import numpy_reference as reference
 
 GRIDS = [(7, 7), (3, 5), (5, 2), (1, 4), (1, 1)]
 

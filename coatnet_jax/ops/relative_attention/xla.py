@@ -4,7 +4,7 @@ Plain products and a softmax that XLA compiles, with a backward pass that
 computes the probabilities anew instead of keeping them. The products are in
 the forms that are fast on a CPU; there, wide heads and few tokens take the
 definition's own derivative, which is faster for them. Not here: checking
-arguments and choosing between implementations (`relative_attention.py`).
+arguments and choosing between implementations (`attention.py`).
 """
 
 import functools
@@ -13,21 +13,22 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from coatnet_jax.ops.relative_bias import (
+from coatnet_jax.ops.relative_attention.bias_table import (
   expand_bias_table,
   expand_large_bias_table,
   fold_bias_gradient,
 )
 
-# Of tokens, from which on the other way to expand the table is faster.
+# Number of tokens from which on the other way to expand the table is faster.
 _LARGE = 100
 
-# On a CPU the definition is faster for fewer tokens, and for wider heads.
+# On a CPU the definition is faster for fewer tokens, and for wider heads:
+# docs/attention.md has the times.
 _MIN_TOKENS = 36
 _MAX_HEAD_DIM = 32
 
 
-def forward(
+def attend_with_xla(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
@@ -36,35 +37,31 @@ def forward(
   grid: tuple[int, int],
   scale: float,
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes the attention and what its backward pass needs.
+  """Computes attention, and what its backward pass needs of it.
 
-  Args:
-    q: queries, [B, N, heads, head_dim], which is also the shape of k and v.
-    k: keys.
-    v: values.
-    bias_table: [heads, 2H-1, 2W-1] float32, or None.
-    grid: (H, W), with N = H*W.
-    scale: factor of q k^T.
+  Arguments are those of `attend_by_definition`.
 
   Returns:
     The output, [B, N, heads, head_dim] in q's dtype, and the natural logarithm
     of each softmax's denominator, [B, heads, N] float32.
   """
-  return _choose(q, _forward_plainly, _forward_fast)(
+  return _choose(q, _attend_plainly, _attend_fast)(
     *(q, k, v, bias_table), grid=grid, scale=scale
   )
 
 
-def _forward_plainly(q, k, v, bias_table, *, grid, scale):
+def _attend_plainly(q, k, v, bias_table, *, grid, scale):
   q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # [B, heads, N, d]
   logits = _compute_logits(scale * q, k, bias_table, grid, 1.0)
   out = jax.nn.softmax(logits).astype(v.dtype) @ v
   return jnp.swapaxes(out, 1, 2), jax.nn.logsumexp(logits, axis=-1)
 
 
-def _forward_fast(q, k, v, bias_table, *, grid, scale):
+def _attend_fast(q, k, v, bias_table, *, grid, scale):
   q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # [B, heads, N, d]
   logits = _compute_logits(q, k, bias_table, grid, scale)
+  # A softmax in steps: its denominator is what the backward pass needs, and
+  # dividing the output by it is N / head_dim times cheaper than the weights.
   maximum = logits.max(-1, keepdims=True)
   weights = jnp.exp(logits - maximum)
   denominator = weights.sum(-1, keepdims=True)
@@ -73,7 +70,7 @@ def _forward_fast(q, k, v, bias_table, *, grid, scale):
   return jnp.swapaxes(out.astype(q.dtype), 1, 2), logsumexp
 
 
-def backward(
+def differentiate_with_xla(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
@@ -85,41 +82,39 @@ def backward(
   grid: tuple[int, int],
   scale: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
-  """Computes the gradients.
+  """Computes the gradients of q, k, v and the bias table.
+
+  Arguments are those of `attend_by_definition`, and:
 
   Args:
-    q: queries, [B, N, heads, head_dim], which is also the shape of k and v.
-    k: keys.
-    v: values.
-    bias_table: [heads, 2H-1, 2W-1] float32, or None.
-    out: output that `forward` returned.
-    logsumexp: logarithms that `forward` returned.
-    grad: gradient of out, with its shape and dtype.
-    grid: (H, W), the numbers of rows and columns of tokens.
-    scale: factor of q k^T.
+    out: output of `attend_with_xla`, [B, N, heads, head_dim].
+    logsumexp: logarithms from `attend_with_xla`, [B, heads, N] float32.
+    grad: gradient of the output, [B, N, heads, head_dim] in q's dtype.
 
   Returns:
     The gradients of q, k and v in their dtypes, and of the bias table in
     float32; None without a table.
   """
-  return _choose(q, _backward_plainly, _backward_fast)(
+  return _choose(q, _differentiate_plainly, _differentiate_fast)(
     *(q, k, v, bias_table, out, logsumexp, grad), grid=grid, scale=scale
   )
 
 
-def _backward_plainly(
+def _differentiate_plainly(
   q, k, v, bias_table, out, logsumexp, grad, *, grid, scale
 ):
   # The compiler finds what the forward pass computed, and keeps it.
   del out, logsumexp
 
   def attend(*inputs):
-    return _forward_plainly(*inputs, grid=grid, scale=scale)[0]
+    return _attend_plainly(*inputs, grid=grid, scale=scale)[0]
 
   return jax.vjp(attend, q, k, v, bias_table)[1](grad)
 
 
-def _backward_fast(q, k, v, bias_table, out, logsumexp, grad, *, grid, scale):
+def _differentiate_fast(
+  q, k, v, bias_table, out, logsumexp, grad, *, grid, scale
+):
   dtype = q.dtype
   q, k, bias_table, grad = lax.platform_dependent(
     *(q, k, bias_table, grad),

@@ -1,10 +1,7 @@
-"""Self-attention over a 2-D grid with a learned bias per relative offset.
+"""Relative attention: what is asked for, and which implementation computes it.
 
-Equation 3 of the paper, pre-normalisation form: one function, several
-implementations of it, and the choice between them. The plain form is here and
-is the definition that every other one is compared with. Not here: the others
-(`relative_attention_xla.py`, `relative_attention_pallas.py`), and the
-projections around it (`models/transformer.py`).
+Not here: the implementations themselves, which the package's docstring lists,
+and the projections around attention (`models/transformer.py`).
 """
 
 import functools
@@ -15,11 +12,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from coatnet_jax.errors import explain_choice
-from coatnet_jax.ops import relative_attention_pallas, relative_attention_xla
-from coatnet_jax.ops.relative_bias import (
-  ExpandedBias,
-  collapse_bias,
-  expand_bias_table,
+from coatnet_jax.ops.relative_attention.cudnn import attend_with_cudnn
+from coatnet_jax.ops.relative_attention.definition import attend_by_definition
+from coatnet_jax.ops.relative_attention.pallas import per_shard
+from coatnet_jax.ops.relative_attention.xla import (
+  attend_with_xla,
+  differentiate_with_xla,
 )
 from coatnet_jax.ops.rematerialization import keep
 from coatnet_jax.ops.tpu_only import call_tpu_only
@@ -37,7 +35,7 @@ def relative_attention(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
-  bias_table: jax.Array | ExpandedBias | None,
+  bias_table: jax.Array | None,
   *,
   grid: tuple[int, int],
   scale: float | None = None,
@@ -46,13 +44,20 @@ def relative_attention(
 ) -> jax.Array:
   """Computes softmax(scale * q k^T + bias) v, for each head.
 
-  Equation 3 of the paper. Differentiable in q, k, v and bias_table, in reverse
-  mode; 'reference' in forward mode, too.
+  Equation 3 of the paper, pre-normalisation form: self-attention over a 2-D
+  grid, with a learned bias per head and relative offset. Differentiable in q,
+  k, v and bias_table, in reverse mode; 'reference' in forward mode, too.
 
-  >>> q = jax.random.normal(jax.random.key(0), (1, 4, 2, 8))  # 2 heads of 8.
-  >>> table = jnp.zeros((2, 3, 3))  # A bias for each offset on a grid of 2x2.
-  >>> relative_attention(q, q, q, table, grid=(2, 2)).shape
-  (1, 4, 2, 8)
+  With a bias of the offset 1 alone, each of three tokens in a row reads the one
+  before it, and the first, which has none, reads all:
+
+  >>> q = k = jnp.zeros((1, 3, 1, 4))
+  >>> v = jnp.array([1.0, 2.0, 6.0]).reshape(1, 3, 1, 1)
+  >>> v = jnp.broadcast_to(v, k.shape)
+  >>> table = jnp.array([[[0.0, 0.0, 0.0, 100.0, 0.0]]])  # Offsets -2 to 2.
+  >>> out = relative_attention(q, k, v, table, grid=(1, 3))
+  >>> out.shape, out[0, :, 0, 0].tolist()
+  ((1, 3, 1, 4), [3.0, 1.0, 2.0])
 
   Args:
     q: [B, N, heads, head_dim], N = H*W tokens in row-major order; float32,
@@ -61,8 +66,7 @@ def relative_attention(
     v: [B, N, heads, head_dim] in q's dtype.
     bias_table: [heads, 2H-1, 2W-1], any float dtype, one scalar per head and
       relative offset: entry (i - i' + H-1, j - j' + W-1) is added to the logit
-      of query (i, j) and key (i', j'). It is not scaled. None for no bias; an
-      `ExpandedBias` for a table that many calls use without changing it.
+      of query (i, j) and key (i', j'). It is not scaled. None for no bias.
     grid: (H, W), the numbers of rows and columns of tokens.
     scale: factor of q k^T; 1 / sqrt(head_dim) if None.
     implementation: which form of the function is computed:
@@ -94,43 +98,17 @@ def relative_attention(
   _check_implementation(q, implementation, interpret)
   if scale is None:
     scale = q.shape[-1] ** -0.5
-  if not (bias_table is None or isinstance(bias_table, ExpandedBias)):
+  if bias_table is not None:
     bias_table = jnp.asarray(bias_table, jnp.float32)
   with jax.named_scope('relative_attention'):
     if implementation == 'reference':
-      return _reference(q, k, v, bias_table, grid, scale)
+      return attend_by_definition(q, k, v, bias_table, grid=grid, scale=scale)
     if implementation == 'cudnn':
-      return _cudnn(q, k, v, bias_table, grid, scale)
-    if implementation == 'auto' and not relative_attention_pallas.supports(q):
+      return attend_with_cudnn(q, k, v, bias_table, grid=grid, scale=scale)
+    if implementation == 'auto' and not per_shard.kernel_takes(q):
       implementation = 'xla'
     options = _Options(implementation, grid, float(scale), interpret)
     return _attend(q, k, v, bias_table, options)
-
-
-def _reference(q, k, v, bias_table, grid, scale):
-  q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # [B, heads, N, d]
-  logits = jnp.einsum(
-    'bhqd,bhkd->bhqk', q * scale, k, preferred_element_type=jnp.float32
-  )
-  if bias_table is not None:
-    logits += expand_bias_table(bias_table, grid)
-  weights = jax.nn.softmax(logits).astype(v.dtype)
-  return jnp.swapaxes(weights @ v, 1, 2)
-
-
-def _cudnn(q, k, v, bias_table, grid, scale):
-  bias = None
-  if bias_table is not None:
-    bias = expand_bias_table(bias_table, grid).astype(q.dtype)[None]
-  try:
-    return jax.nn.dot_product_attention(
-      q, k, v, bias, scale=scale, implementation='cudnn'
-    )
-  except RuntimeError as error:  # no cuDNN, or one that does not take these
-    raise ValueError(
-      "implementation='cudnn' does not work here; use implementation='auto' or"
-      f" 'xla'. The reason: {error}"
-    ) from error
 
 
 class _Options(NamedTuple):
@@ -142,55 +120,46 @@ class _Options(NamedTuple):
   interpret: bool
 
 
+# One rule for 'xla' and the kernel, outside the choice between them: JAX cannot
+# differentiate a kernel, and the platform is known only when both passes have
+# been traced.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _attend(q, k, v, bias_table, options):
-  return _forward(q, k, v, bias_table, options)[0]
+  return _attend_and_keep_residuals(q, k, v, bias_table, options)[0]
 
 
-def _forward(q, k, v, bias_table, options):
+def _attend_and_keep_residuals(q, k, v, bias_table, options):
   """Returns the output and the residuals, the same in all implementations."""
   out, logsumexp = _run(
     options,
-    relative_attention_xla.forward,
-    relative_attention_pallas.forward,
-    q,
-    k,
-    v,
-    bias_table,
+    attend_with_xla,
+    per_shard.attend_with_kernel,
+    *(q, k, v, bias_table),
   )
   out, logsumexp = keep(out), keep(logsumexp)
   return out, (q, k, v, bias_table, out, logsumexp)
 
 
-def _backward(options, residuals, grad):
-  *inputs, _, _ = residuals
-  if isinstance(inputs[-1], ExpandedBias):
-    # For inference: its gradient is right, and not fast.
-    definition = functools.partial(
-      _reference, grid=options.grid, scale=options.scale
-    )
-    return jax.vjp(definition, *inputs)[1](grad)
+def _differentiate(options, residuals, grad):
   return _run(
     options,
-    relative_attention_xla.backward,
-    relative_attention_pallas.backward,
-    *residuals,
-    grad,
+    differentiate_with_xla,
+    per_shard.differentiate_with_kernel,
+    *(*residuals, grad),
   )
 
 
-_attend.defvjp(_forward, _backward)
+_attend.defvjp(_attend_and_keep_residuals, _differentiate)
 
 
-def _run(options, xla, pallas, *operands):
+def _run(options, xla, kernel, *operands):
   """Runs one of two functions, by implementation and platform."""
   xla = functools.partial(xla, grid=options.grid, scale=options.scale)
-  kernel = _bind_kernel(pallas, options)
+  kernel = _bind_kernel(kernel, options)
   if options.implementation == 'xla':
     return xla(*operands)
   if options.interpret:
     return kernel(*operands)
-
   if options.implementation == 'pallas':
     return call_tpu_only(kernel, *operands, otherwise=_NO_KERNEL)
   on_tpu = functools.partial(call_tpu_only, kernel)
@@ -198,26 +167,18 @@ def _run(options, xla, pallas, *operands):
 
 
 @functools.cache
-def _bind_kernel(pallas, options):
+def _bind_kernel(kernel, options):
   """Returns the kernel as a function of arrays.
 
   It is the same function for the same options, so that JAX traces it once for
   all equal blocks of a model.
   """
-
-  def kernel(*operands):
-    # It reads a form of its own, made of the table.
-    q, k, v, bias, *others = operands
-    if isinstance(bias, ExpandedBias):
-      bias = collapse_bias(bias, options.grid)
-    return pallas(
-      *(q, k, v, bias, *others),
-      grid=options.grid,
-      scale=options.scale,
-      interpret=options.interpret,
-    )
-
-  return kernel
+  return functools.partial(
+    kernel,
+    grid=options.grid,
+    scale=options.scale,
+    interpret=options.interpret,
+  )
 
 
 def _check_shapes(q, k, v, bias_table, grid):
@@ -233,14 +194,6 @@ def _check_shapes(q, k, v, bias_table, grid):
       ' must have one.'
     )
   if bias_table is None:
-    return
-  if isinstance(bias_table, ExpandedBias):
-    expected = (q.shape[2], height * width, height * width)
-    if jnp.shape(bias_table.values) != expected:
-      raise ValueError(
-        f'The expanded bias has shape {jnp.shape(bias_table.values)};'
-        f' {q.shape[2]} heads on a grid of {height}x{width} need {expected}.'
-      )
     return
   expected = (q.shape[2], 2 * height - 1, 2 * width - 1)
   if jnp.shape(bias_table) != expected:
@@ -260,11 +213,11 @@ def _check_dtypes(q, k, v, bias_table):
       f'q, k and v are {q.dtype}, {k.dtype} and {v.dtype}; they must be of one'
       ' dtype.'
     )
-  for bias in jax.tree.leaves(bias_table):
-    if not jnp.issubdtype(jnp.result_type(bias), jnp.floating):
-      raise ValueError(
-        f'The bias is {jnp.result_type(bias)}; it must be of a float dtype.'
-      )
+  if bias_table is None:
+    return
+  dtype = jnp.result_type(bias_table)
+  if not jnp.issubdtype(dtype, jnp.floating):
+    raise ValueError(f'The bias is {dtype}; it must be of a float dtype.')
 
 
 def _check_implementation(q, implementation, interpret):
@@ -277,7 +230,7 @@ def _check_implementation(q, implementation, interpret):
       f'implementation is {implementation!r}; with interpret=True it must be'
       " 'pallas'."
     )
-  if implementation == 'pallas' and not relative_attention_pallas.supports(q):
+  if implementation == 'pallas' and not per_shard.kernel_takes(q):
     raise ValueError(
       f"implementation is 'pallas' and q has heads of {q.shape[-1]} channels in"
       f' {q.dtype}; it takes 32, 64 or 128 in float32 or bfloat16: use'

@@ -6,43 +6,27 @@ move numbers instead of multiplying them, of rows at least. Not here: what
 learns the table, and resizing it to another grid.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class ExpandedBias:
-  """A table that was expanded once, to be used many times.
-
-  Attributes:
-    values: [heads, H*W, H*W] float32, query by key: `expand_bias_table`.
-  """
-
-  values: jax.Array
-
-
 def expand_bias_table(
-  bias_table: jax.Array | ExpandedBias, grid: tuple[int, int]
+  bias_table: jax.Array, grid: tuple[int, int]
 ) -> jax.Array:
-  """Looks the bias of every pair of tokens up, if that was not done before.
+  """Looks the bias of every pair of tokens up.
 
   >>> table = jnp.array([[[10.0, 20.0, 30.0]]])  # Offsets -1, 0 and 1.
   >>> expand_bias_table(table, grid=(1, 2)).tolist()
   [[[20.0, 10.0], [30.0, 20.0]]]
 
   Args:
-    bias_table: [heads, 2H-1, 2W-1], or expanded already.
+    bias_table: [heads, 2H-1, 2W-1], by query - key.
     grid: (H, W), the numbers of rows and columns of tokens.
 
   Returns:
     [heads, H*W, H*W] float32, query by key.
   """
-  if isinstance(bias_table, ExpandedBias):
-    return bias_table.values
   height, width = grid
   bias = jnp.einsum(
     'hxy,xik,yjl->hijkl',
@@ -55,7 +39,7 @@ def expand_bias_table(
 
 
 def expand_large_bias_table(
-  bias_table: jax.Array | ExpandedBias, grid: tuple[int, int]
+  bias_table: jax.Array, grid: tuple[int, int]
 ) -> jax.Array:
   """Does what `expand_bias_table` does, with products for the columns only.
 
@@ -63,8 +47,6 @@ def expand_large_bias_table(
   on smaller grids. Arguments and result, [heads, H*W, H*W], are those of
   `expand_bias_table`.
   """
-  if isinstance(bias_table, ExpandedBias):
-    return bias_table.values
   height, width = grid
   by_row = jnp.einsum(
     'hxy,yjl->hjxl',
@@ -116,25 +98,6 @@ def fold_bias_gradient(
     offset_one_hot(width),
     precision=jax.lax.Precision.HIGHEST,
   )
-
-
-def collapse_bias(bias: ExpandedBias, grid: tuple[int, int]) -> jax.Array:
-  """Returns the table that was expanded, [heads, 2H-1, 2W-1], by slices.
-
-  Args:
-    bias: bias of every pair of tokens of a grid.
-    grid: (H, W), the numbers of rows and columns of tokens.
-  """
-  height, width = grid
-  values = bias.values.reshape(-1, height, width, height, width)
-  # The first row of queries has the offsets up to 0, the last those from 0 on.
-  rows = jnp.concatenate(
-    [values[:, 0, :, ::-1], values[:, -1, :, -2::-1]], axis=2
-  )  # [heads, W, 2H-1, W]
-  columns = jnp.concatenate(
-    [rows[:, 0, :, ::-1], rows[:, -1, :, -2::-1]], axis=-1
-  )
-  return columns  # [heads, 2H-1, 2W-1]
 
 
 def offset_one_hot(length: int) -> np.ndarray:

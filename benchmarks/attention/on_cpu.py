@@ -1,12 +1,12 @@
 """Times relative attention's 'xla' form on this CPU against plain forms.
 
-    python -m benchmarks.relative_attention_cpu
+    python -m benchmarks.attention.on_cpu
 
 One line for each grid, heads, head size, batch, dtype and direction: the
 median of each form, run in turn so that what else the machine does slows all
 of them, and how long 'xla' takes of the faster plain one, in wall-clock and in
 processor time. On a shared machine the latter is the steadier. Not for a TPU:
-`tools/benchmark_attention.py`.
+`python -m tools.benchmark_attention`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from coatnet_jax.ops.relative_attention import relative_attention
-from coatnet_jax.ops.relative_bias import expand_bias_table
+from coatnet_jax.ops.relative_attention.bias_table import expand_bias_table
 
 # Grid, heads, head size and batches: CoAtNet's at 160 to 512 px.
 SHAPES = (

@@ -1,6 +1,9 @@
 import pytest
 
-from coatnet_jax.ops.relative_attention_blocks import LANES, choose_blocks
+from coatnet_jax.ops.relative_attention.pallas.blocks import (
+  LANES,
+  choose_blocks,
+)
 
 GRIDS = [
   *[(n, n) for n in (1, 5, 7, 10, 12, 14, 16, 20, 22, 23, 24, 28, 32)],

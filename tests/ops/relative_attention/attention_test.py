@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import coatnet_jax
-from coatnet_jax.ops import relative_attention_pallas
 from coatnet_jax.ops.relative_attention import IMPLEMENTATIONS
-from tests.ops import attention_reference as reference
+from coatnet_jax.ops.relative_attention.pallas import per_shard
+from tests.ops.relative_attention import numpy_reference as reference
 
 
 def _create_inputs(grid, head_dim=4):
@@ -271,13 +271,13 @@ def test_implementations(options, message):
 
 def test_a_kernel_is_traced_once_for_equal_blocks(monkeypatch):
   traced = []
-  forward = relative_attention_pallas.forward
+  attend = per_shard.attend_with_kernel
 
   def record(*operands, **options):
     traced.append(options['grid'])
-    return forward(*operands, **options)
+    return attend(*operands, **options)
 
-  monkeypatch.setattr(relative_attention_pallas, 'forward', record)
+  monkeypatch.setattr(per_shard, 'attend_with_kernel', record)
 
   def three_blocks(q, k, v, table):
     for _ in range(3):

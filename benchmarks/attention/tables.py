@@ -1,4 +1,4 @@
-"""The tables that tools.benchmark_attention prints."""
+"""The tables that figures of attention are printed in."""
 
 from typing import Any
 

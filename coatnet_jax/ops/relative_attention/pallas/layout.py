@@ -2,15 +2,15 @@
 
 Heads lie side by side in the lanes, [B, N, heads * head_dim], as a projection
 makes them; what does not fill a block is padded with zeros. Not here: how large
-the blocks are (`relative_attention_blocks.py`).
+the blocks are (`blocks.py`).
 """
 
 import jax
 import jax.numpy as jnp
 
-from coatnet_jax.ops.relative_attention_blocks import Blocks
-from coatnet_jax.ops.relative_attention_kernels import LOG2_E
-from coatnet_jax.ops.relative_bias import offset_one_hot
+from coatnet_jax.ops.relative_attention.bias_table import offset_one_hot
+from coatnet_jax.ops.relative_attention.pallas.blocks import Blocks
+from coatnet_jax.ops.relative_attention.pallas.units import LOG2_E
 
 # The bias of padded keys. Finite, so that no row of padding becomes NaN.
 _MASKED = -1e30

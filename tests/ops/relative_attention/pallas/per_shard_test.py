@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[4]
 
 # Prints, for each mesh, the errors of the output and four gradients, whether
 # they lie where the inputs do, and the collectives of the compiled program.
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 from coatnet_jax.ops.relative_attention import relative_attention
-from tests.ops import attention_reference as reference
+from tests.ops.relative_attention import numpy_reference as reference
 
 GRID = (3, 4)
 
