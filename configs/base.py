@@ -2,8 +2,9 @@
 
 A run's config file starts from `get_config()` and changes what differs; the
 command line changes more: `--config.optimizer.weight_decay=0.1`. The result
-is locked, so a misspelt key is an error at once. Each sub-tree is splatted
-into the one function or dataclass named above it.
+is locked, so a misspelt key is an error at once. Each section has a function
+here, which names the one function or dataclass that the section is splatted
+into.
 
 Unless a comment says "ours", defaults are CoAtNet-0's ImageNet-1k column of
 Table 10 of the paper (arXiv 2106.04803).
@@ -15,7 +16,25 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   """Returns the locked base config."""
   config = ConfigDict()
+  _add_root(config)
+  _add_model(config)
+  _add_data(config)
+  _add_preprocessing(config)
+  _add_augmentation(config)
+  _add_mixup(config)
+  _add_loss(config)
+  _add_schedule(config)
+  _add_optimizer(config)
+  _add_training(config)
+  _add_evaluation(config)
+  _add_checkpoint(config)
+  _add_logging(config)
+  _add_sharding(config)
+  return config.lock()
 
+
+def _add_root(config: ConfigDict) -> None:
+  """Adds what stands in no section: fields of `coatnet_jax.run.RootOptions`."""
   # Seeds initialisation, the data order, augmentation and dropout.
   config.seed = 0
 
@@ -38,9 +57,13 @@ def get_config() -> ConfigDict:
   # says so, and the step is compiled, as it is where this is empty. Ours.
   config.compiled_train_step = ''
 
-  # coatnet_jax.create_model; the number of classes comes from the data. A
-  # config file may add options of the variant, such as
-  # config.model.transformer = ConfigDict({'head_dim': 64}).
+
+def _add_model(config: ConfigDict) -> None:
+  """Adds config.model: arguments of `coatnet_jax.create_model`.
+
+  The number of classes comes from the data. A config file may add options of
+  the variant, such as config.model.transformer = ConfigDict({'head_dim': 64}).
+  """
   config.model = ConfigDict()
   # One of coatnet_jax.list_variants().
   config.model.name = 'coatnet_0'
@@ -74,7 +97,12 @@ def get_config() -> ConfigDict:
   # makes every class improbable at first. Ours: the paper does not say.
   config.model.head_bias_init = 0.0
 
-  # data.sources.DataOptions: what is read, and from where.
+
+def _add_data(config: ConfigDict) -> None:
+  """Adds config.data: what is read, and from where.
+
+  Fields of `coatnet_jax.data.sources.DataOptions`.
+  """
   config.data = ConfigDict()
   # 'tfds': any TFDS dataset prepared as ArrayRecord, by name, or a prepared
   #   directory; 'folder': root/train/<class>/*.jpg, or root/<class>/*.jpg with
@@ -117,8 +145,13 @@ def get_config() -> ConfigDict:
   # Batches read ahead by each worker, or by the training process. Ours.
   config.data.prefetch_batches = 4
 
-  # data.augmentation.PreprocessingOptions: what evaluation and prediction do
-  # to an image too; saved with every checkpoint.
+
+def _add_preprocessing(config: ConfigDict) -> None:
+  """Adds config.preprocessing: what is done to every image.
+
+  In evaluation and prediction too; it is saved with every checkpoint. Fields of
+  `coatnet_jax.data.augmentation.PreprocessingOptions`.
+  """
   config.preprocessing = ConfigDict()
   # (height, width) in pixels.
   config.preprocessing.image_size = (224, 224)
@@ -132,13 +165,18 @@ def get_config() -> ConfigDict:
   # both sides, ignoring the proportions. Both round to the nearest pixel and
   # reduce by area averages. Ours. 'timm', 'timm_squash' and 'keras_cv' are what
   # those projects measure their weights with, to the pixel, with an antialiased
-  # filter: data/published_crops.py.
+  # filter: coatnet_jax/data/published_crops.py.
   config.preprocessing.eval_resize = 'cover'
   # 'nearest', 'bilinear' or 'bicubic', to enlarge; reduction is by area
   # averages, but in evaluation by the rules of timm and keras_cv. Ours.
   config.preprocessing.interpolation = 'bicubic'
 
-  # data.augmentation.AugmentationOptions: training images, on the host.
+
+def _add_augmentation(config: ConfigDict) -> None:
+  """Adds config.augmentation: of training images, on the host.
+
+  Fields of `coatnet_jax.data.augmentation.AugmentationOptions`.
+  """
   config.augmentation = ConfigDict()
   # Random-resized crop: area as a part of the image, and aspect ratio
   # (width / height). Ours (Inception's, as the closest Google code has it).
@@ -154,14 +192,14 @@ def get_config() -> ConfigDict:
   config.augmentation.randaugment_probability = 1.0
   # What a magnitude means: 'tensorflow', as in TensorFlow's EfficientNet, whose
   # code the paper's authors build on, or 'timm', where all operations grow with
-  # it: data/randaugment.py has both. 'tensorflow' moves pictures by 10 pixels
-  # per magnitude, so it is for pictures of some 200 pixels and more. The paper
-  # does not say.
+  # it: coatnet_jax/data/randaugment.py has both. 'tensorflow' moves pictures by
+  # 10 pixels per magnitude, so it is for pictures of some 200 pixels and more.
+  # The paper does not say.
   config.augmentation.randaugment_scale = 'tensorflow'
   # Random erasing: how often a box of the image is filled, 0 to 1, and with
   # what: 'noise', N(0, 1) of each pixel once it is normalised, or 'mean', 0.
-  # The box is 2 % to a third of the image: data/random_erasing.py. The paper
-  # has none.
+  # The box is 2 % to a third of the image:
+  # coatnet_jax/data/random_erasing.py. The paper has none.
   config.augmentation.random_erasing_probability = 0.0
   config.augmentation.random_erasing_fill = 'noise'
   # Repeated augmentation: how often each image is in a batch, augmented anew
@@ -169,7 +207,12 @@ def get_config() -> ConfigDict:
   # an image comes up in one epoch of so many. The paper has none.
   config.augmentation.repeats = 1
 
-  # training.mixup.MixupOptions: training batches, on the device.
+
+def _add_mixup(config: ConfigDict) -> None:
+  """Adds config.mixup: of training batches, on the device.
+
+  Fields of `coatnet_jax.training.mixup.MixupOptions`.
+  """
   config.mixup = ConfigDict()
   # Beta(alpha, alpha) of the mixing weight; 0 switches each off.
   config.mixup.mixup_alpha = 0.8
@@ -177,13 +220,20 @@ def get_config() -> ConfigDict:
   # Where both are on, how often CutMix is chosen.
   config.mixup.cutmix_probability = 0.5
 
-  # training.losses.LossOptions
+
+def _add_loss(config: ConfigDict) -> None:
+  """Adds config.loss: fields of `coatnet_jax.training.losses.LossOptions`."""
   config.loss = ConfigDict()
   # 'softmax' or 'sigmoid' cross-entropy.
   config.loss.kind = 'softmax'
   config.loss.label_smoothing = 0.1
 
-  # training.schedules.create_learning_rate_schedule
+
+def _add_schedule(config: ConfigDict) -> None:
+  """Adds config.schedule: the learning rate of each step.
+
+  Arguments of `coatnet_jax.training.schedules.create_learning_rate_schedule`.
+  """
   config.schedule = ConfigDict()
   config.schedule.peak_learning_rate = 1e-3
   config.schedule.min_learning_rate = 1e-5
@@ -197,16 +247,21 @@ def get_config() -> ConfigDict:
   # After warm-up: 'cosine', 'linear' or 'constant'.
   config.schedule.decay = 'cosine'
 
-  # training.optimizers.create_optimizer
+
+def _add_optimizer(config: ConfigDict) -> None:
+  """Adds config.optimizer: what is done with a gradient.
+
+  Arguments of `coatnet_jax.training.optimizers.create_optimizer`.
+  """
   config.optimizer = ConfigDict()
-  # One of training.optimizers.OPTIMIZERS: 'adamw' or 'lamb'.
+  # One of coatnet_jax.training.optimizers.OPTIMIZERS: 'adamw' or 'lamb'.
   config.optimizer.name = 'adamw'
   # Ours: the paper does not state them.
   config.optimizer.b1 = 0.9
   config.optimizer.b2 = 0.999
   config.optimizer.eps = 1e-8
   # Decoupled, multiplied by the learning rate. Which parameters decay is
-  # decided by name: training.optimizers.WEIGHT_DECAY_RULES.
+  # decided by name: coatnet_jax.training.optimizers.WEIGHT_DECAY_RULES.
   config.optimizer.weight_decay = 0.05
   # Global norm above which gradients are scaled down; 0 switches it off.
   config.optimizer.clip_norm = 1.0
@@ -220,7 +275,12 @@ def get_config() -> ConfigDict:
   # block that is frozen whole uses its BatchNorm's running statistics. Ours.
   config.optimizer.frozen = ()
 
-  # train.TrainingOptions
+
+def _add_training(config: ConfigDict) -> None:
+  """Adds config.training: how long and in what batches.
+
+  Fields of `coatnet_jax.run.TrainingOptions`.
+  """
   config.training = ConfigDict()
   # How long: one of the two, the other 0.
   config.training.num_epochs = 0.0
@@ -240,7 +300,12 @@ def get_config() -> ConfigDict:
   # of the start in them. Ours: the paper does not say.
   config.training.ema_warmup = True
 
-  # train.EvaluationOptions
+
+def _add_evaluation(config: ConfigDict) -> None:
+  """Adds config.evaluation: how often and in what batches.
+
+  Fields of `coatnet_jax.run.EvaluationOptions`.
+  """
   config.evaluation = ConfigDict()
   # How often: one of the two, the other 0. The last step is always evaluated;
   # where both are 0, only that one.
@@ -249,7 +314,12 @@ def get_config() -> ConfigDict:
   # Over all devices and processes; does not change the result. Ours.
   config.evaluation.global_batch_size = 1024
 
-  # checkpoint.CheckpointOptions
+
+def _add_checkpoint(config: ConfigDict) -> None:
+  """Adds config.checkpoint: when a checkpoint is saved, and kept.
+
+  Fields of `coatnet_jax.checkpoints.saving.CheckpointOptions`.
+  """
   config.checkpoint = ConfigDict()
   # Save every so many steps, and whenever so many seconds have passed; 0
   # switches either off. The last step, and each evaluated one, is always
@@ -262,7 +332,12 @@ def get_config() -> ConfigDict:
   # 'loss' (lowest).
   config.checkpoint.best_metric = 'top1'
 
-  # training.reporting.LoggingOptions
+
+def _add_logging(config: ConfigDict) -> None:
+  """Adds config.logging: what of a run is written down on the way.
+
+  Fields of `coatnet_jax.training.reporting.LoggingOptions`.
+  """
   config.logging = ConfigDict()
   # Steps between two rows of training metrics. Ours.
   config.logging.every_steps = 50
@@ -272,8 +347,13 @@ def get_config() -> ConfigDict:
   config.logging.profile_at_step = 0
   config.logging.profile_num_steps = 5
 
-  # distributed.mesh.create_mesh: devices along each axis of the mesh; one may
-  # be -1, for what the others leave. Ours.
+
+def _add_sharding(config: ConfigDict) -> None:
+  """Adds config.sharding: devices along each axis of the mesh. Ours.
+
+  One may be -1, for what the others leave. Arguments of
+  `coatnet_jax.distributed.mesh.create_mesh`.
+  """
   config.sharding = ConfigDict()
   # Groups between which only gradients are exchanged: a multiple of the number
   # of slices; -1 for that number.
@@ -284,5 +364,3 @@ def get_config() -> ConfigDict:
   config.sharding.fsdp = 1
   # Divides the heads of attention and the hidden layer of feed-forward parts.
   config.sharding.tensor = 1
-
-  return config.lock()

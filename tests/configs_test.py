@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import re
 
 import jax
 import pytest
@@ -19,6 +20,7 @@ from coatnet_jax.models.factory import create_model
 from coatnet_jax.run import create_run
 from configs import base
 
+ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = sorted(
   path.stem
   for path in pathlib.Path(base.__file__).parent.glob('*.py')
@@ -50,6 +52,19 @@ def test_the_configs_are_known_here():
     'quickstart',
     'transfer_study',
   ] == CONFIGS
+
+
+def test_what_the_base_names_is_there():
+  text = pathlib.Path(base.__file__).read_text()
+  files = re.findall(r'[\w/]+/\w+\.py', text)
+  for file in files:
+    assert (ROOT / file).is_file(), file
+  names = re.findall(r'coatnet_jax\.[\w.]+\w', text)
+  for name in names:
+    module, _, attribute = name.rpartition('.')
+    assert hasattr(importlib.import_module(module), attribute), name
+  assert len(files) >= 3
+  assert len(names) > 15
 
 
 @pytest.mark.parametrize('name', CONFIGS)
