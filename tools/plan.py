@@ -40,7 +40,6 @@ from ml_collections import ConfigDict
 import train
 from coatnet_jax.arguments import add_number
 from coatnet_jax.config_flag import add_config, load_config, parse_with_config
-from coatnet_jax.distributed import mesh
 from coatnet_jax.errors import UserError
 from coatnet_jax.planning import (
   plan_config,
@@ -49,6 +48,7 @@ from coatnet_jax.planning import (
   plan_search,
 )
 from coatnet_jax.planning.plan_page import Plan, Target
+from coatnet_jax.run import Run
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.tpu_compiler import compiled_step, topologies
 from tools import command_line
@@ -133,23 +133,23 @@ def main(arguments: list[str]) -> int:
   )
   name = options.config
 
-  def plan(config: ConfigDict) -> Plan:
-    run = plan_program.resolve_run(config, target, sources)
-    program = plan_program.compile_program(run, train.jit_train_step)
-    if options.save_compiled and program.compiled is not None:
+  def plan_run(run: Run) -> Plan:
+    step = plan_program.compile_step(run, train.jit_train_step)
+    if options.save_compiled and step.compiled is not None:
       compiled_step.save_compiled(
-        options.save_compiled, program.lowered, program.compiled, run.mesh
+        options.save_compiled, step.lowered, step.compiled, run.mesh
       )
-    return plan_program.describe_program(config, program, target)
+    return plan_program.create_plan(step, target)
+
+  def plan(config: ConfigDict) -> Plan:
+    return plan_run(plan_program.resolve_run(config, target, sources))
 
   if choices:
     show_several(plan_search.compare(config, choices, plan), name, options.json)
     return 0
+  run = plan_program.resolve_run(config, target, sources)
   if options.find_batch:
-    shards = mesh.count_batch_shards(
-      plan_program.resolve_run(config, target, sources).mesh
-    )
-    tried = plan_search.find_batch(config, shards, plan)
+    tried = plan_search.find_batch(config, run, plan)
     best = show_several(
       ((f'{p.per_chip_batch_size:g} per chip', p) for p in tried),
       name,
@@ -158,12 +158,12 @@ def main(arguments: list[str]) -> int:
     if not options.json:
       command_line.show('\n' + plan_page.format_page(best, name))
     return 0
-  return show_one(plan(config), config, name, options.json)
+  return show_one(plan_run(run), run, name, options.json)
 
 
-def show_one(plan: Plan, config: ConfigDict, name: str, as_json: bool) -> int:
+def show_one(plan: Plan, run: Run, name: str, as_json: bool) -> int:
   """Prints a plan; returns 1 where it does not fit."""
-  suggestions = [] if plan.fits else plan_search.suggest(plan, config)
+  suggestions = [] if plan.fits else plan_search.suggest(plan, run)
   if as_json:
     row = dataclasses.asdict(plan) | {'suggestions': suggestions}
     command_line.show(to_json(row, indent=2))

@@ -19,7 +19,6 @@ from ml_collections import ConfigDict
 
 from coatnet_jax import terminal
 from coatnet_jax.data.image_source import ImageSource
-from coatnet_jax.distributed import mesh
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.models import cost
 from coatnet_jax.planning import cycle_breakdown
@@ -42,17 +41,14 @@ def resolve_run(
   devices = topologies.create_abstract_devices(
     target.slice.name, target.num_slices
   )
-  with config.copy_and_resolve_references().unlocked() as config:
-    # It is not planned: whatever fits the mesh.
-    shards = mesh.count_batch_shards(
-      mesh.create_mesh(**config.sharding, devices=devices)
-    )
-    config.evaluation.global_batch_size = shards
+  config = config.copy_and_resolve_references()
+  # It is not planned: what fits any mesh.
+  config.evaluation.global_batch_size = len(devices)
   return create_run(config, devices=devices, sources=sources)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Program:
+class PlannedStep:
   """A run's train step on its way to being compiled.
 
   Attributes:
@@ -74,9 +70,9 @@ class Program:
   seconds: float
 
 
-def compile_program(
+def compile_step(
   run: Run, jit_train_step: Callable[[Run, TrainState], Any]
-) -> Program:
+) -> PlannedStep:
   """Compiles a run's train step for abstract devices.
 
   Args:
@@ -101,7 +97,7 @@ def compile_program(
       compiled = compiler_report.compile_or_explain(lowered)
     except compiler_report.OutOfMemoryError as error:
       needed_bytes = error.needed_bytes
-  return Program(
+  return PlannedStep(
     run=run,
     abstract_state=abstract_state,
     traced=traced,
@@ -129,28 +125,25 @@ def silence_compiler() -> Iterator[None]:
       os.close(stderr)
 
 
-def describe_program(
-  config: ConfigDict, program: Program, target: Target
-) -> Plan:
-  """Returns the `Plan` of a compiled program.
+def create_plan(step: PlannedStep, target: Target) -> Plan:
+  """Returns what the compiler says of a train step.
 
   Args:
-    config: config of the run.
-    program: train step of the run, from `compile_program`.
+    step: train step of a run, from `compile_step`.
     target: slices that it was compiled for.
   """
-  run, state = program.run, program.abstract_state
+  run, state = step.run, step.abstract_state
   chip = target.slice.chip
   batch_size = run.training.global_batch_size
   model_cost = cost.count_cost(run.model, run.preprocessing.image_size)
-  memory = count_memory(program)
+  memory = count_memory(step)
   facts = {
     'target': target.name,
     'num_chips': target.num_chips,
     'num_hosts': target.num_hosts,
     'chip': target.slice.chip_name,
     'compiler': topologies.describe_compiler(),
-    'model': describe_model(config),
+    'model': describe_model(run),
     'data': run.train_source.description,
     'mesh': dict(run.mesh.shape),
     'num_parameters': sum(
@@ -164,38 +157,34 @@ def describe_program(
     'forward_flops_per_image': 2 * model_cost.multiply_adds,
     'num_steps': run.training.num_steps,
   }
-  if program.compiled is None:
-    facts['needed_bytes'] = program.needed_bytes
+  if step.compiled is None:
+    facts['needed_bytes'] = step.needed_bytes
   else:
     facts['needed_bytes'] = sum(memory.values())
-    facts |= estimate_speed(program, target, facts['forward_flops_per_image'])
+    facts |= estimate_speed(step, target, facts['forward_flops_per_image'])
   return Plan(
     **facts,
-    compile_seconds=program.seconds,
+    compile_seconds=step.seconds,
     peak_memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
   )
 
 
-def describe_model(config: ConfigDict) -> str:
+def describe_model(run: Run) -> str:
   """Returns what of a model its costs depend on, in a line."""
-  size = 'x'.join(str(n) for n in config.preprocessing.image_size)
-  options = [
-    config.model.name,
-    f'{size} px',
-    config.model.dtype,
-    f'remat {config.model.remat}',
-  ]
-  if config.model.scan_blocks:
+  size = 'x'.join(str(n) for n in run.preprocessing.image_size)
+  model = run.config.model
+  options = [model.name, f'{size} px', model.dtype, f'remat {model.remat}']
+  if model.scan_blocks:
     options.append('blocks scanned')
-  if config.model.attention != 'auto':
-    options.append(f'attention {config.model.attention}')
+  if model.attention != 'auto':
+    options.append(f'attention {model.attention}')
   return ', '.join(options)
 
 
-def count_memory(program: Program) -> dict[str, int | None]:
+def count_memory(step: PlannedStep) -> dict[str, int | None]:
   """Returns one chip's bytes of HBM by kind."""
-  state = program.abstract_state
-  batch = program.run.abstract_batch
+  state = step.abstract_state
+  batch = step.run.abstract_batch
   memory = {
     'parameters': count_shard_bytes(state.params),
     'optimizer state': count_shard_bytes(state.opt_state),
@@ -203,9 +192,9 @@ def count_memory(program: Program) -> dict[str, int | None]:
     'batch statistics': count_shard_bytes(state.batch_stats),
     'batch': count_shard_bytes(batch),
   }
-  if program.compiled is None:
+  if step.compiled is None:
     return memory | {'temporaries': None}
-  sizes = program.compiled.memory_analysis()
+  sizes = step.compiled.memory_analysis()
   # Step, key, metrics, and what tiles add.
   memory['padding of these'] = (
     sizes.argument_size_in_bytes
@@ -228,13 +217,13 @@ def count_shard_bytes(tree: Any) -> int:
 
 
 def estimate_speed(
-  program: Program, target: Target, forward_flops: int
+  step: PlannedStep, target: Target, forward_flops: int
 ) -> dict[str, Any]:
-  """Returns what of a `Plan` needs the compiled program."""
-  run, chip = program.run, target.slice.chip
+  """Returns what of a `Plan` needs the compiled step."""
+  run, chip = step.run, target.slice.chip
   with silence_compiler():
     report = compiler_report.create_report(
-      program.traced, program.compiled, target.slice.chip_name
+      step.traced, step.compiled, target.slice.chip_name
     )
   batch_size = run.training.global_batch_size
   seconds = report.cycles / chip.clock_hz
@@ -246,7 +235,7 @@ def estimate_speed(
     sums['count'] += collective.times
     sums['bytes'] += collective.total_bytes
   return {
-    'compiler_flops_per_image': program.compiled.cost_analysis()['flops']
+    'compiler_flops_per_image': step.compiled.cost_analysis()['flops']
     * target.num_chips
     / batch_size,
     'cycles': report.cycles,

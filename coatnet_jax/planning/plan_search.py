@@ -13,6 +13,7 @@ from coatnet_jax.distributed import mesh
 from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.models.block_sequence import REMAT_POLICIES
 from coatnet_jax.planning.plan_page import Plan
+from coatnet_jax.run import Run
 
 # What --compare may name: the config's key, and the values to try.
 CHOICES = {
@@ -27,21 +28,20 @@ CHOICES = {
 Planner = Callable[[ConfigDict], Plan]
 
 
-def find_batch(
-  config: ConfigDict, shards: int, plan: Planner
-) -> Iterator[Plan]:
+def find_batch(config: ConfigDict, run: Run, plan: Planner) -> Iterator[Plan]:
   """Yields plans, the last of which has the largest batch that fits.
 
   Args:
     config: config whose batch is tried first.
-    shards: number of shards that the batch is divided over.
+    run: run of that config.
     plan: function that compiles a config.
 
   Raises:
     UserError: not even the smallest batch fits.
   """
-  parts = config.training.gradient_accumulation_steps
-  size = max(config.training.global_batch_size // (shards * parts), 1)
+  parts = run.training.gradient_accumulation_steps
+  shards = mesh.count_batch_shards(run.mesh)
+  size = max(run.training.global_batch_size // (shards * parts), 1)
   fitting, too_large = None, None
   while True:
     tried = config.copy_and_resolve_references()
@@ -190,14 +190,14 @@ def compare(
         continue
 
 
-def suggest(plan: Plan, config: ConfigDict) -> list[str]:
+def suggest(plan: Plan, run: Run) -> list[str]:
   """Returns settings that may fit where a plan does not, by arithmetic.
 
   As if temporaries were proportional to the images computed at a time.
 
   Args:
     plan: one that does not fit.
-    config: config that was planned.
+    run: run that was planned.
   """
   fixed = count_fixed_bytes(plan)
   room = plan.available_bytes - fixed
@@ -221,7 +221,7 @@ def suggest(plan: Plan, config: ConfigDict) -> list[str]:
         f'config.training.gradient_accumulation_steps={parts * more}'
         ' (the same batch, in parts)'
       )
-    if config.model.remat == 'none':
+    if run.config.model.remat == 'none':
       lines.append("config.model.remat='blocks' (computes each block twice)")
   if room < plan.available_bytes / 2 and plan.num_chips > plan.mesh['fsdp']:
     lines.append(

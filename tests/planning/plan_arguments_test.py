@@ -5,7 +5,7 @@ import pytest
 from coatnet_jax.errors import UserError
 from coatnet_jax.planning import plan_config, plan_search
 from configs import coatnet_0
-from tests.planning.plan_search_test import FakePlanner
+from tests.planning.plan_search_test import FakePlanner, create_run
 
 
 @pytest.mark.parametrize(
@@ -33,5 +33,7 @@ def test_the_search_starts_from_the_batch_of_the_config(parts):
   config = coatnet_0.get_config()
   config.training.global_batch_size = 4096
   config.training.gradient_accumulation_steps = parts
-  first = next(plan_search.find_batch(config, 32, FakePlanner(16.0)))
+  first = next(
+    plan_search.find_batch(config, create_run(config), FakePlanner(16.0))
+  )
   assert first.per_chip_batch_size == 4096 / 32

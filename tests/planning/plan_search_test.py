@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import pytest
 
@@ -11,6 +12,16 @@ from tests.planning.plan_examples import GIB, PLAN, TOO_LARGE
 @pytest.fixture
 def config():
   return coatnet_0.get_config()
+
+
+def create_run(config, shards=32):
+  """Returns what of a run is looked at: its config, and 32 shards."""
+  shape = {'replica': 1, 'data': shards, 'fsdp': 1, 'tensor': 1}
+  return types.SimpleNamespace(
+    config=config,
+    training=config.training,
+    mesh=types.SimpleNamespace(shape=shape),
+  )
 
 
 class FakePlanner:
@@ -57,7 +68,7 @@ def test_the_largest_batch_that_fits_is_found_in_few_tries(
   config.training.global_batch_size = 4096
   for fixed, most_tries in ((1, 5), (0, 8)):
     planner = FakePlanner(images_per_gib, fixed=fixed)
-    *_, best = plan_search.find_batch(config, 32, planner)
+    *_, best = plan_search.find_batch(config, create_run(config), planner)
     assert best.fits
     assert best.per_chip_batch_size == largest
     assert planner.tried[0] == 128
@@ -67,13 +78,15 @@ def test_the_largest_batch_that_fits_is_found_in_few_tries(
 def test_micro_batches_are_kept(config):
   config.training.global_batch_size = 4096
   config.training.gradient_accumulation_steps = 2
-  *_, best = plan_search.find_batch(config, 32, FakePlanner(4.0))
+  *_, best = plan_search.find_batch(
+    config, create_run(config), FakePlanner(4.0)
+  )
   assert best.per_chip_batch_size == 2 * 56
 
 
 def test_where_one_image_is_too_much(config):
   with pytest.raises(UserError, match='Not even 32 images per step fit'):
-    [*plan_search.find_batch(config, 32, FakePlanner(0.01))]
+    [*plan_search.find_batch(config, create_run(config), FakePlanner(0.01))]
 
 
 def test_choices_are_read():
@@ -109,7 +122,7 @@ def test_choices_are_made_one_at_a_time(config):
 
 
 def test_what_may_fit_is_computed(config):
-  lines = plan_search.suggest(TOO_LARGE, config)
+  lines = plan_search.suggest(TOO_LARGE, create_run(config))
   # (15.75 - 0.375) / (24 - 0.375) of 64 images in each of two parts, rounded.
   assert lines == [
     'config.training.global_batch_size=2560 (80 images per shard instead of'
@@ -123,7 +136,7 @@ def test_parameters_that_do_not_fit_are_to_be_divided(config):
   config.model.remat = 'blocks'
   memory = TOO_LARGE.memory | {'optimizer state': 20 * GIB}
   plan = dataclasses.replace(TOO_LARGE, memory=memory)
-  (line,) = plan_search.suggest(plan, config)
+  (line,) = plan_search.suggest(plan, create_run(config))
   assert line.startswith(
     'config.sharding.fsdp=4 (parameters, optimizer state and'
   )

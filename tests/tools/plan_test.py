@@ -30,12 +30,12 @@ def planned(monkeypatch):
   """Returns a list of plans that take the place of the compiler's."""
   plans, runs = [], []
 
-  def compile_program(run, jit_train_step):
+  def compile_step(run, jit_train_step):
     runs.append(run)
 
-  monkeypatch.setattr(plan_program, 'compile_program', compile_program)
+  monkeypatch.setattr(plan_program, 'compile_step', compile_step)
   monkeypatch.setattr(
-    plan_program, 'describe_program', lambda *arguments: plans.pop(0)
+    plan_program, 'create_plan', lambda *arguments: plans.pop(0)
   )
   return plans, runs
 
