@@ -136,7 +136,7 @@ def main(arguments: list[str]) -> int:
   """
   options = vars(create_parser().parse_args(arguments))
   base = options['results'] and results.check_results_path(options['results'])
-  run, evaluations = {}, []
+  facts, evaluations = {}, []
   for trained, task in open_tasks(options):
     subject = describe_task(trained, task)
     if not options['json']:
@@ -144,7 +144,7 @@ def main(arguments: list[str]) -> int:
     result = run_task(task, trained, options['batch_size'])
     if not options['json']:
       command_line.show(describe_result({**subject, **result}))
-    run = run or results.describe_run(trained)
+    facts = facts or results.describe_trained_model(trained)
     evaluations.append({**subject, **result})
   if options['json']:
     short = [
@@ -154,7 +154,7 @@ def main(arguments: list[str]) -> int:
     shown = short if len(short) > 1 else short[0]
     command_line.show(to_json(shown, indent=2))
   if base:
-    for path in results.write_results(base, run, evaluations):
+    for path in results.write_results(base, facts, evaluations):
       command_line.say(f'Written: {path}')
   return 0
 

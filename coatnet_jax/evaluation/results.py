@@ -83,7 +83,7 @@ def _is_results(path: epath.Path) -> bool:
   return False
 
 
-def describe_run(trained: TrainedModel) -> dict[str, Any]:
+def describe_trained_model(trained: TrainedModel) -> dict[str, Any]:
   """Returns what is evaluated and by what.
 
   Args:
@@ -160,15 +160,15 @@ def _describe_commit() -> dict[str, str]:
 
 def write_results(
   base: epath.Path,
-  run: Mapping[str, Any],
+  facts: Mapping[str, Any],
   evaluations: Sequence[Mapping[str, Any]],
 ) -> list[epath.Path]:
   """Writes both files, each whole or not at all.
 
   Args:
     base: path without suffix, from `check_results_path`.
-    run: what was evaluated, from `describe_run`.
-    evaluations: evaluations of the run, each with its figures.
+    facts: what was evaluated by what, from `describe_trained_model`.
+    evaluations: evaluations of the model, each with its figures.
 
   Returns:
     The paths.
@@ -176,10 +176,10 @@ def write_results(
   Raises:
     UserError: they cannot be written.
   """
-  record = {'run': dict(run), 'evaluations': [dict(e) for e in evaluations]}
+  record = {'run': dict(facts), 'evaluations': [dict(e) for e in evaluations]}
   texts = {
     '.json': to_json(record, indent=2) + '\n',
-    '.md': format_markdown(run, evaluations),
+    '.md': format_markdown(facts, evaluations),
   }
   paths = []
   try:
@@ -202,7 +202,7 @@ def _sibling(base: epath.Path, suffix: str) -> epath.Path:
 
 
 def format_markdown(
-  run: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]
+  facts: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]
 ) -> str:
   """Returns the results as a page of Markdown."""
   names = [name for name in _FIGURES if any(name in e for e in evaluations)]
@@ -218,13 +218,13 @@ def format_markdown(
     for e in evaluations
   ]
   header = ['evaluation', 'data', 'px', *(_FIGURES[name][0] for name in names)]
-  code = ', '.join(f'{key} {value}' for key, value in run['code'].items())
+  code = ', '.join(f'{key} {value}' for key, value in facts['code'].items())
   parts = [
-    f'# {run["model"]} at step {run["step"]:,}\n',
+    f'# {facts["model"]} at step {facts["step"]:,}\n',
     _table(
       ['', ''],
       [
-        *([key, str(value)] for key, value in run.items() if key != 'code'),
+        *([key, str(value)] for key, value in facts.items() if key != 'code'),
         ['code', code],
       ],
     ),

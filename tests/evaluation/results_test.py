@@ -57,7 +57,7 @@ _FEW_SHOT = {
 
 
 def test_a_run_says_exactly_what_it_is(trained):
-  run = results.describe_run(trained)
+  run = results.describe_trained_model(trained)
   assert run['model'] == 'reads_colour'
   assert run['step'] == 7
   assert run['checkpoint'] == '/nowhere/checkpoints/7'
@@ -88,12 +88,12 @@ def test_what_it_was_trained_on_is_true(trained, changes, expected):
   config.data.train_split = 't'
   config.update_from_flattened_dict(changes)
   of_run = dataclasses.replace(trained, config=config)
-  assert results.describe_run(of_run)['trained_on'] == expected
+  assert results.describe_trained_model(of_run)['trained_on'] == expected
 
 
 def test_imported_weights_do_not_say_what_they_were_trained_on(trained):
   imported = dataclasses.replace(trained, step=0, config=base.get_config())
-  said = results.describe_run(imported)['trained_on']
+  said = results.describe_trained_model(imported)['trained_on']
   assert said == 'not known: imported weights'
 
 
@@ -101,7 +101,7 @@ def test_both_files_say_the_same(tmp_path, trained):
   base = results.check_results_path(str(tmp_path / 'made' / 'v1.2'))
   paths = results.write_results(
     base,
-    results.describe_run(trained),
+    results.describe_trained_model(trained),
     [_CLASSIFICATION, _CORRUPTIONS, _FEW_SHOT],
   )
   assert [path.name for path in paths] == ['v1.2.json', 'v1.2.md']
