@@ -5,7 +5,6 @@ is said in one sentence; theirs are for those who know Python.
 """
 
 import argparse
-import difflib
 import os
 import pathlib
 import re
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, suggest
 from coatnet_jax.paths import expand_local_path
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -110,12 +109,11 @@ def _check_config_file(path: str) -> None:
     return
   configs = _list_configs()
   name = pathlib.Path(path).stem
-  if close := difflib.get_close_matches(name, configs, n=1):
-    hint = f'did you mean {configs[close[0]]}?'
-  else:
-    hint = f'there are {", ".join(configs.values())}.'
   what = 'is no Python file' if os.path.exists(path) else 'does not exist'
-  raise UserError(f'--config is {path!r}, which {what}; {hint}')
+  raise UserError(
+    f'--config is {path!r}, which {what}; this project has'
+    f' {", ".join(configs.values())}{suggest(name, configs, shown=configs)}'
+  )
 
 
 def _describe_flag_error(error: flags.Error) -> str:
@@ -186,13 +184,13 @@ def _find_section(key: str, arguments: list[str]) -> str:
 
 
 def _suggest_key(name: str) -> str:
-  """Returns which keys of other sections are called so, or nearly."""
+  """Returns where keys are listed, and one that is called so, or nearly."""
   from configs import base  # Here, as only a mistake needs it.
 
   keys = {}
   for section, tree in base.get_config().to_dict().items():
     for key in tree if isinstance(tree, dict) else ():
       keys.setdefault(key, []).append(f'config.{section}.{key}')
-  if close := difflib.get_close_matches(name, keys, n=1, cutoff=0.75):
-    return f'did you mean {" or ".join(keys[close[0]])}?'
-  return 'configs/base.py has them all.'
+  shown = {key: ' or '.join(places) for key, places in keys.items()}
+  end = suggest(name, keys, shown=shown, likeness=0.75)
+  return f'configs/base.py has them all{end}'

@@ -8,7 +8,7 @@ order. A key of a config is called by its whole name: config.loss.kind.
 """
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 
 class UserError(ValueError):
@@ -54,15 +54,29 @@ def list_choices(
   return f'it must be one of {names}{suggest(value, choices)}'
 
 
-def suggest(value: object, choices: Collection[str]) -> str:
+def suggest(
+  value: object,
+  choices: Collection[str],
+  *,
+  shown: Mapping[str, str] | None = None,
+  likeness: float = 0.6,
+) -> str:
   """Returns a message's very end: the choice most like a value, if any is.
 
   >>> suggest('trian', ['test', 'train']), suggest('x', ['test', 'train'])
   ('; did you mean train?', '.')
+
+  Args:
+    value: value that was given.
+    choices: values there are.
+    shown: how each is shown, where that is not as it is compared.
+    likeness: how like it must be, 0 to 1; see difflib.
   """
   text = value if isinstance(value, str) else ''
-  similar = difflib.get_close_matches(text, list(choices), n=1)
-  return f'; did you mean {similar[0]}?' if similar else '.'
+  similar = difflib.get_close_matches(text, list(choices), 1, likeness)
+  if not similar:
+    return '.'
+  return f'; did you mean {shown[similar[0]] if shown else similar[0]}?'
 
 
 def shorten(lines: list[str], limit: int = 20) -> list[str]:

@@ -52,7 +52,7 @@ def follow_init_from(
     theirs = saved[section].get(name, config[section][name])
     theirs = tuple(theirs) if isinstance(theirs, list) else theirs
     if theirs != config[section][name]:
-      taken.append(f'{key}: {theirs}, as it was trained')
+      taken.append(f'config.{key}: {theirs}, as it was trained')
     config[section][name] = theirs
   if 'model.name' in keys:
     # Options of the variant, which belong to its name.

@@ -173,8 +173,8 @@ def check_same_architecture(
   ]
   if differences:
     raise UserError(
-      f'The model is built otherwise than that of {source}. The'
-      ' difference:\n' + '\n'.join(differences)
+      f'The model is built otherwise than that of {source}; set config.model to'
+      ' what it was. The difference:\n' + '\n'.join(differences)
     )
 
 

@@ -66,7 +66,9 @@ def resolve_path(
   # A pathlib.Path makes one slash of two.
   if found := re.match(rf'({"|".join(_BUCKETS)}):/+(.*)', text, re.DOTALL):
     if not found[2]:
-      raise UserError(f'{name} is {text!r}, which names no bucket.')
+      raise UserError(
+        f'{name} is {text!r}, which names no bucket; it must be {found[1]}://NAME.'
+      )
     return epath.Path(f'{found[1]}://{found[2]}')
   if found := _SCHEME.match(text):
     raise UserError(

@@ -51,8 +51,8 @@ def describe_activity() -> str:
   """Returns what the process does and for how long, as a line; may be empty.
 
   >>> begin('compiling the train step', 'part 1 of 2')
-  >>> describe_activity()
-  'Compiling the train step, part 1 of 2'
+  >>> print(describe_activity())
+  Compiling the train step, part 1 of 2...
   >>> begin('')
   """
   activity, progress, since = _activity
@@ -61,8 +61,22 @@ def describe_activity() -> str:
   parts = [activity[0].upper() + activity[1:], progress]
   seconds = time.monotonic() - since
   if seconds >= 1:
-    parts.append(f'{seconds:.0f} s')
+    parts.append(format_seconds(seconds))
   return ', '.join(part for part in parts if part)
+
+
+def format_seconds(seconds: float) -> str:
+  """Returns a duration for people: '42 s', '3 min 10 s', '2 h 5 min'.
+
+  >>> format_seconds(42), format_seconds(190.4), format_seconds(7500)
+  ('42 s', '3 min 10 s', '2 h 5 min')
+  """
+  seconds = round(seconds)
+  if seconds < 60:
+    return f'{seconds} s'
+  if seconds < 3600:
+    return f'{seconds // 60} min {seconds % 60} s'
+  return f'{seconds // 3600} h {seconds % 3600 // 60} min'
 
 
 class UnreadError(BrokenPipeError):

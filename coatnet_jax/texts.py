@@ -124,7 +124,7 @@ def read_names(
   names = read_lines(path)
   where = f'{what} {printable(path)}'
   if not names:
-    raise UserError(f'{where} is empty.')
+    raise UserError(f'{where} is empty; each line must be a name.')
   places = {}
   for number, name in enumerate(names, 1):
     if not name:
@@ -134,7 +134,8 @@ def read_names(
       )
     if unique and name in places:
       raise UserError(
-        f'{where} has {name} twice, in lines {places[name]} and {number}.'
+        f'{where} has {name} twice, in lines {places[name]} and {number}; leave'
+        ' one out.'
       )
     places[name] = number
   return tuple(names)

@@ -8,8 +8,8 @@ import types
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Long results may be broken into lines.
-OPTIONS = doctest.NORMALIZE_WHITESPACE
+# Long results may be broken into lines, and what varies left out.
+OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 MODULES = [
   '.'.join(path.relative_to(ROOT).with_suffix('').parts)
   for path in sorted((ROOT / 'coatnet_jax').rglob('*.py'))

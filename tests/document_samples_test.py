@@ -214,8 +214,12 @@ def test_the_commands_of_an_import_run(tmp_path, monkeypatch, capsys):
   capsys.readouterr()
   train.train_and_evaluate(config, str(tmp_path / 'NEW'))
   printed = capsys.readouterr().out
-  assert 'preprocessing.image_size: (32, 32), as it was trained' in printed
-  assert 'preprocessing.mean: (0.5, 0.5, 0.5), as it was trained' in printed
+  assert (
+    'config.preprocessing.image_size: (32, 32), as it was trained' in printed
+  )
+  assert (
+    'config.preprocessing.mean: (0.5, 0.5, 0.5), as it was trained' in printed
+  )
   finetuned = load_trained_model(tmp_path / 'NEW')
   assert finetuned.preprocessing.image_size == (32, 32)
   assert finetuned.preprocessing.eval_resize == 'timm'

@@ -222,7 +222,8 @@ def test_what_shapes_do_not_tell_is_compared():
   with pytest.raises(UserError) as info:
     check(transformer={'activation': 'relu', 'norm_epsilon': 0.5})
   assert str(info.value).splitlines() == [
-    'The model is built otherwise than that of FILE. The difference:',
+    'The model is built otherwise than that of FILE; set config.model to what'
+    ' it was. The difference:',
     '  variant.transformer.activation: gelu_tanh saved, relu in the model',
     '  variant.transformer.norm_epsilon: 1e-05 saved, 0.5 in the model',
   ]

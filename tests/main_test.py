@@ -54,7 +54,7 @@ def _check(process, workdir, *messages):
     ('--config.model.zzzzzzz=x', "no key 'config.model.zzzzzzz';"),
     (
       '--config.data.image_size=28',
-      "'config.data.image_size'; did you mean config.preprocessing.image_",
+      "'config.data.image_size'; configs/base.py has them all; did you mean",
     ),
     ('--config.training.num_epochs=many', "is 'many'; it must be a number."),
     ('--config.training.num_steps=2e1', "is '2e1'; it must be a whole number."),
@@ -101,7 +101,7 @@ def test_missing_flags_and_files(tmp_path):
   _check(
     _run('--config=configs/nothing.py', f'--workdir={workdir}'),
     workdir,
-    "--config is 'configs/nothing.py', which does not exist; there are",
+    "--config is 'configs/nothing.py', which does not exist; this project has",
   )
   _check(
     _run(f'{QUICKSTART}:imagenet21k', f'--workdir={workdir}'),
@@ -116,9 +116,15 @@ def test_missing_flags_and_files(tmp_path):
     ('configs/quikstart.py', 'did you mean configs/quickstart.py?'),
     ('quickstart', 'did you mean configs/quickstart.py?'),
     ('config/coatnet_2.py:imagenet21k', 'did you mean configs/coatnet_2.py?'),
-    ('configs', "'configs', which is no Python file; there are configs/cnn_"),
-    ('README.md', "'README.md', which is no Python file; there are configs/"),
-    ('', "--config is '', which does not exist; there are configs/"),
+    (
+      'configs',
+      "'configs', which is no Python file; this project has configs/cnn_",
+    ),
+    (
+      'README.md',
+      "'README.md', which is no Python file; this project has configs/",
+    ),
+    ('', "--config is '', which does not exist; this project has configs/"),
   ],
 )
 def test_a_path_that_is_no_config_is_told_with_those_there_are(

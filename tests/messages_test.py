@@ -15,9 +15,8 @@ FILES = [
     for file in sorted((ROOT / name).rglob('*.py'))
   ),
 ]
-# Where `errors.list_choices` is not used: its own module, and texts that show a
-# choice otherwise than it is compared.
-LISTING_FILES = ('errors.py', 'config_flag.py')
+# Where `errors.list_choices` is made.
+LISTING_FILES = ('errors.py',)
 SECTIONS = {
   section: tree
   for section, tree in base.get_config().to_dict().items()
@@ -102,7 +101,7 @@ def test_choices_are_listed_in_one_place():
     for path in FILES
     if 'difflib' in path.read_text(encoding='utf-8')
   ]
-  assert users == ['coatnet_jax/config_flag.py', 'coatnet_jax/errors.py']
+  assert users == ['coatnet_jax/errors.py']
 
 
 def test_a_message_of_another_form_is_noticed():

@@ -55,6 +55,21 @@ def _wait_for(stream, text):
     time.sleep(0.05)
 
 
+@pytest.mark.parametrize(
+  ('seconds', 'text'),
+  [
+    (0.4, '0 s'),
+    (59.6, '1 min 0 s'),
+    (190, '3 min 10 s'),
+    (3599, '59 min 59 s'),
+    (7525, '2 h 5 min'),
+    (90_061, '25 h 1 min'),
+  ],
+)
+def test_durations_are_for_people(seconds, text):
+  assert terminal.format_seconds(seconds) == text
+
+
 @pytest.mark.usefixtures('quick')
 def test_silence_is_broken_by_what_goes_on():
   stream = io.StringIO()

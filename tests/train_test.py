@@ -271,7 +271,7 @@ def test_a_learning_rate_that_is_far_too_high_diverges(tmp_path):
     (
       'model.name',
       'coatnet_9',
-      "'coatnet_9'; it must be one of the 98 ",
+      "'coatnet_9'; it must be one of the ",
     ),
     ('model.dtype', 'half', 'float32, bfloat16'),
     ('model.attention', 'flash', 'auto, reference, xla, pallas, cudnn'),

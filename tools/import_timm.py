@@ -178,7 +178,10 @@ def check_variant(variant: str, description: Description, path: str) -> None:
   """
   found = description.model['name']
   if found != variant:
-    raise UserError(f'{path} says that it is of {found}, not of {variant}.')
+    raise UserError(
+      f'{path} says that it is of {found}; give --variant={found}, or a file of'
+      f' {variant}.'
+    )
 
 
 def find_class_names(

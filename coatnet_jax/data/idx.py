@@ -99,7 +99,8 @@ def read_idx(path: pathlib.Path, num_dimensions: int) -> np.ndarray:
   header_size = 4 + 4 * num_dimensions
   if data[:4] != bytes((0, 0, 8, num_dimensions)) or len(data) < header_size:
     raise UserError(
-      f'{path} is not an idx file of {num_dimensions} dimensions of bytes.'
+      f'{path} is not an idx file of {num_dimensions} dimensions of bytes; get'
+      ' it again.'
     )
   shape = struct.unpack(f'>{num_dimensions}I', data[4:header_size])
   expected = header_size + math.prod(shape)

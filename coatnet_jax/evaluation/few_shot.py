@@ -22,6 +22,7 @@ from coatnet_jax.evaluation.features import (
   collect_features,
   compute_features,
 )
+from coatnet_jax.training.metrics import NO_EXAMPLES
 
 L2_PENALTY = 1024.0
 BIAS_FEATURE = 100.0
@@ -213,7 +214,7 @@ def evaluate_few_shot(
     for key, classifier in classifiers.items():
       hits[key] += int((classifier.scores(features).argmax(-1) == labels).sum())
   if not count:
-    raise UserError('The evaluation split has no examples.')
+    raise UserError(NO_EXAMPLES)
   results = []
   for number in shots:
     top1 = [hits[number, seed] / count for seed in seeds]

@@ -164,7 +164,10 @@ class Tally:
       UserError: there were no examples.
     """
     if not self.count:
-      raise UserError('The evaluation split has no examples that count.')
+      raise UserError(
+        'The evaluation split has no examples that count; set'
+        ' config.data.eval_split to one that has.'
+      )
     occurs = self.class_counts > 0
     return {
       'top1': self._top1 / self.count,

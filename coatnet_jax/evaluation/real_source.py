@@ -21,7 +21,7 @@ class RealSource(TfdsSource):
     if 'real_label' not in features:
       raise UserError(
         f'{self.full_name} has no feature real_label, only'
-        f' {", ".join(features)}.'
+        f' {", ".join(features)}; prepare it again.'
       )
     self._real_features = tfds.features.FeaturesDict(
       {'real_label': features['real_label']}

@@ -113,7 +113,10 @@ def load_compiled(
       f'The compiled program {path} cannot be read: {error.strerror}.'
     ) from error
   if not content.startswith(_FIRST_LINE):
-    raise UserError(f'{path} is not a compiled program of tools.plan.')
+    raise UserError(
+      f'{path} is not a compiled program; make one by tools.plan'
+      ' --save_compiled.'
+    )
   saved, _, serialized = content[len(_FIRST_LINE) :].partition(b'\n')
   saved, wanted = json.loads(saved), describe_program(lowered, mesh)
   differences = [

@@ -19,6 +19,11 @@ import numpy as np
 
 from coatnet_jax.errors import UserError
 
+NO_EXAMPLES = (
+  'The evaluation split has no examples; set config.data.eval_split to one that'
+  ' has.'
+)
+
 
 def rank_classes(logits: jax.Array, top: int) -> jax.Array:
   """Returns the classes of the largest logits, the largest first.
@@ -143,9 +148,7 @@ def normalize_metrics(sums: Mapping[str, float]) -> dict[str, float | int]:
   """
   count = int(sums.get('count', 0))
   if count == 0:
-    raise UserError(
-      'The evaluation split (config.data.eval_split) has no examples.'
-    )
+    raise UserError(NO_EXAMPLES)
   means = {
     name: float(total) / count
     for name, total in sums.items()

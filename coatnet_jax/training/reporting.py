@@ -24,7 +24,7 @@ from etils import epath
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import is_finite, to_json
-from coatnet_jax.terminal import Terminal
+from coatnet_jax.terminal import Terminal, format_seconds
 from coatnet_jax.training.workdir import SUMMARY_FILE
 from coatnet_jax.values import Options, Range
 
@@ -258,20 +258,6 @@ def describe_end(workdir: str, summary: Mapping[str, Any]) -> str:
     f'evaluate    python -m tools.evaluate --checkpoint={quoted}\n'
     f'predict     python -m tools.predict --checkpoint={quoted} IMAGE...'
   )
-
-
-def format_seconds(seconds: float) -> str:
-  """Returns a duration for people: '42 s', '3 min 10 s', '2 h 5 min'.
-
-  >>> format_seconds(42), format_seconds(190.4), format_seconds(7500)
-  ('42 s', '3 min 10 s', '2 h 5 min')
-  """
-  seconds = round(seconds)
-  if seconds < 60:
-    return f'{seconds} s'
-  if seconds < 3600:
-    return f'{seconds // 60} min {seconds % 60} s'
-  return f'{seconds // 3600} h {seconds % 3600 // 60} min'
 
 
 def create_writer(workdir: str) -> 'MetricWriter':

@@ -86,7 +86,7 @@ def read_weights(path: str | pathlib.Path) -> WeightsFile:
       f'{path} is truncated or damaged ({_first_line(error)}); get it again.'
     ) from error
   if not tensors:
-    raise UserError(f'{path} has no tensors in it.')
+    raise UserError(f'{path} has no tensors in it; save the weights again.')
   return WeightsFile(
     tensors=tensors, metadata=metadata, format=file_format, path=path
   )
@@ -99,7 +99,9 @@ def _find_format(path: pathlib.Path) -> Format:
       start = file.read(512)
       size = file.seek(0, 2)
   except FileNotFoundError as error:
-    raise UserError(f'There is no file {path}.') from error
+    raise UserError(
+      f'There is no file {path}; give the path of a file of weights.'
+    ) from error
   except IsADirectoryError as error:
     raise UserError(
       f'{path} is a directory; give the weights file itself.'

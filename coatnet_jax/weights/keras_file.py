@@ -58,7 +58,9 @@ def read_keras_file(
       for name in _read_names(root[layer], 'weight_names'):
         key = _flat_name(layer, name)
         if key in tensors:
-          raise UserError(f'{path} has two weights named {key}.')
+          raise UserError(
+            f'{path} has two weights named {key}; save them again.'
+          )
         dataset = root[layer][name]
         _check_size(dataset, file)
         tensors[key] = np.asarray(dataset[()])

@@ -264,6 +264,13 @@ MISTAKES = (
   *in_file(
     'coatnet_jax/terminal.py',
     (
+      'minutes_of_seconds',
+      'seconds % 3600 // 60} min',
+      'seconds % 60} min',
+      'Durations over an hour show seconds as minutes.',
+      'terminal_test.py',
+    ),
+    (
       'silent_for_long',
       'if silence > (SILENCE_SECONDS if _is_written else FIRST_SECONDS):',
       'if silence > 100 * (SILENCE_SECONDS if _is_written else FIRST_SECONDS):',

@@ -54,13 +54,6 @@ MISTAKES = (
       'The pictures in TensorBoard are rows of different ones.',
       'training/reporting_test.py',
     ),
-    (
-      'minutes_of_seconds',
-      'seconds % 3600 // 60} min',
-      'seconds % 60} min',
-      'Durations over an hour show seconds as minutes.',
-      'training/reporting_test.py',
-    ),
   ),
   *in_file(
     'coatnet_jax/training/stop_signal.py',

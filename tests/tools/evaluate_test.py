@@ -270,7 +270,10 @@ def test_an_image_that_cannot_be_decoded_is_named_and_left_out(workdir):
     (['--image_size=30'], r'divisible by 4'),
     (['--data.source=web'], r"'web'; it must be one of tfds, folder"),
     (['--data.name=fashion_mnist_12'], r'did you mean fashion_mnist_12k'),
-    (['--data.eval_split=validation'], r"split 'validation'.* test, train"),
+    (
+      ['--data.eval_split=validation'],
+      r"is 'validation', .* one of test, train",
+    ),
     (
       ['--data.source=folder', '--data.data_dir=/none'],
       r'/none does not exist',

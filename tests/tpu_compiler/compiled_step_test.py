@@ -75,7 +75,7 @@ def test_a_file_that_is_no_program(path, mesh, tmp_path):
     compiled_step.load_compiled(tmp_path / 'none', _lower(mesh), mesh)
   other = tmp_path / 'other'
   other.write_bytes(b'PK')
-  with pytest.raises(UserError, match='not a compiled program of tools'):
+  with pytest.raises(UserError, match='not a compiled program; make one by'):
     compiled_step.load_compiled(other, _lower(mesh), mesh)
   lowered = _lower(mesh)
   compiled = lowered.compile()

@@ -112,21 +112,6 @@ def test_pictures_lie_side_by_side():
     )
 
 
-@pytest.mark.parametrize(
-  ('seconds', 'text'),
-  [
-    (0.4, '0 s'),
-    (59.6, '1 min 0 s'),
-    (190, '3 min 10 s'),
-    (3599, '59 min 59 s'),
-    (7525, '2 h 5 min'),
-    (90_061, '25 h 1 min'),
-  ],
-)
-def test_durations_are_for_people(seconds, text):
-  assert reporting.format_seconds(seconds) == text
-
-
 def test_a_row_is_due_early_and_then_regularly():
   log, _, _ = _create_log(first_step=1)
   due = [step for step in range(2, 21) if log.is_due(step)]

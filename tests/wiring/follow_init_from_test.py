@@ -88,8 +88,8 @@ def test_everything_is_taken_over_and_said(phase, imported, tmp_path):
   assert config.preprocessing.to_dict() == THEIRS
   assert config.model.name == 'tiny'
   assert config.model.transformer.activation == 'relu'
-  assert 'preprocessing.image_size: (96, 64), as it was trained' in said
-  assert 'model.name: tiny, as it was trained' in said
+  assert 'config.preprocessing.image_size: (96, 64), as it was trained' in said
+  assert 'config.model.name: tiny, as it was trained' in said
   assert len(said) == len(ALL)
   # What is not named stays, and the config that came in too.
   assert config.schedule.to_dict() == before.schedule.to_dict()

@@ -203,7 +203,7 @@ def split_emoji(
   if missing:
     raise UserError(
       f'The package lacks {format_count(len(missing), "picture")} of its own'
-      f' list, {missing[0]} among them.'
+      f' list, {missing[0]} among them; get it again.'
     )
   names, numbers, groups = zip(*rows)
   examples = Examples(
@@ -262,5 +262,7 @@ def _read_package(
   except (tarfile.TarError, EOFError, zlib.error) as error:
     raise UserError(f'{path} is not a package of npm: {error}.') from error
   if not table or not files:
-    raise UserError(f'{path} has no emoji.json, or no pictures in {folder}.')
+    raise UserError(
+      f'{path} has no emoji.json, or no pictures in {folder}; get it again.'
+    )
   return table, files

@@ -56,7 +56,10 @@ class FolderPreparationSource(PreparationSource):
     self.name, self._directory = name, directory
     self.description = 'Images of a folder.'
     if not directory.is_dir():
-      raise UserError(f'There is no folder {directory}.')
+      raise UserError(
+        f'There is no folder {directory}; give the one that has the class'
+        ' folders.'
+      )
     if not 0 < eval_fraction < 1:
       raise UserError(
         f'eval_fraction is {eval_fraction}; it must be between 0 and 1.'

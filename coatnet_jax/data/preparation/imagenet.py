@@ -68,7 +68,8 @@ class ArchiveSource(PreparationSource):
     data = os.pread(self._open_files[file].fileno(), size, offset)
     if len(data) < size:
       raise UserError(
-        f'{self._archives[file]} has become shorter while it was read.'
+        f'{self._archives[file]} has become shorter while it was read; run'
+        ' the same command again.'
       )
     return data
 
