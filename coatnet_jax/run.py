@@ -258,7 +258,7 @@ def create_run(
   }
   mesh = mesh_lib.create_mesh(**resolved['sharding'], devices=devices)
   model = create_model(**resolved['model'])
-  check_attention(resolved['model']['attention'], mesh)
+  _check_attention(resolved['model']['attention'], mesh)
   _check_durations(resolved)
   _check_batches(resolved, mesh)
   augmentation.check_batch_size(training.global_batch_size)
@@ -267,18 +267,10 @@ def create_run(
     create_source(data, 'eval'),
   )
   steps_per_epoch = len(train_source) / training.global_batch_size
-  num_steps = schedules.resolve_steps(
-    name='training.num',
-    steps=training.num_steps,
-    epochs=training.num_epochs,
-    steps_per_epoch=steps_per_epoch,
+  training, evaluation = _resolve_durations(
+    training, evaluation, steps_per_epoch
   )
-  every_steps = schedules.resolve_steps(
-    name='evaluation.every',
-    steps=evaluation.every_steps,
-    epochs=evaluation.every_epochs,
-    steps_per_epoch=steps_per_epoch,
-  )
+  num_steps = training.num_steps
   options['logging'].check_steps(num_steps)
   schedule = schedules.create_learning_rate_schedule(
     **resolved['schedule'], steps_per_epoch=steps_per_epoch, num_steps=num_steps
@@ -291,10 +283,8 @@ def create_run(
     compiled_train_step=resolved['compiled_train_step'],
     data=data,
     augmentation=augmentation,
-    training=dataclasses.replace(training, num_steps=num_steps, num_epochs=0.0),
-    evaluation=dataclasses.replace(
-      evaluation, every_steps=every_steps or num_steps, every_epochs=0.0
-    ),
+    training=training,
+    evaluation=evaluation,
     **options,
     train_source=train_source,
     eval_source=eval_source,
@@ -303,32 +293,35 @@ def create_run(
     frozen=resolved['optimizer']['frozen'],
     model=model.clone(num_classes=train_source.num_classes),
     mesh=mesh,
-    notes=_describe_warmup(resolved['schedule'], steps_per_epoch, num_steps),
+    notes=schedules.describe_warmup(
+      resolved['schedule'], steps_per_epoch, num_steps
+    ),
   )
 
 
-def _describe_warmup(
-  schedule: Mapping[str, Any], steps_per_epoch: float, num_steps: int
-) -> tuple[str, ...]:
-  """Returns a line where warm-up is shortened or left out."""
-  steps, wanted = schedules.resolve_warmup(
-    warmup_steps=schedule['warmup_steps'],
-    warmup_epochs=schedule['warmup_epochs'],
-    max_warmup_fraction=schedule['max_warmup_fraction'],
+def _resolve_durations(
+  training: TrainingOptions,
+  evaluation: EvaluationOptions,
+  steps_per_epoch: float,
+) -> tuple[TrainingOptions, EvaluationOptions]:
+  """Returns the same with what they say in steps or in epochs in steps."""
+  num_steps = schedules.resolve_steps(
+    name='training.num',
+    steps=training.num_steps,
+    epochs=training.num_epochs,
     steps_per_epoch=steps_per_epoch,
-    num_steps=num_steps,
   )
-  if steps == wanted:
-    return ()
-  part = schedule['max_warmup_fraction']
-  if not steps:
-    return (
-      f'warm-up left out, as config.schedule.max_warmup_fraction, {part},'
-      f' of {num_steps:,} steps is less than one step',
-    )
+  every_steps = schedules.resolve_steps(
+    name='evaluation.every',
+    steps=evaluation.every_steps,
+    epochs=evaluation.every_epochs,
+    steps_per_epoch=steps_per_epoch,
+  )
   return (
-    f'warm-up shortened from {wanted:,} steps to {steps:,}, as'
-    f' config.schedule.max_warmup_fraction is {part}',
+    dataclasses.replace(training, num_steps=num_steps, num_epochs=0.0),
+    dataclasses.replace(
+      evaluation, every_steps=every_steps or num_steps, every_epochs=0.0
+    ),
   )
 
 
@@ -379,7 +372,7 @@ def _check_batches(config: Mapping[str, Any], mesh: Mesh) -> None:
     )
 
 
-def check_attention(attention: str, mesh: Mesh) -> None:
+def _check_attention(attention: str, mesh: Mesh) -> None:
   """Checks that a mesh's devices can compute attention as they are to.
 
   Args:

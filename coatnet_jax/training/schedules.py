@@ -5,7 +5,8 @@ Schedules are `optax.Schedule`s: functions of the optimizer step, counted from
 write an optax schedule and pass it to `optimizers.create_optimizer`.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import optax
 
@@ -125,6 +126,37 @@ def resolve_warmup(
       ' config.schedule.max_warmup_fraction, 0.2, say, to have it shortened.'
     )
   return wanted, wanted
+
+
+def describe_warmup(
+  schedule: Mapping[str, Any], steps_per_epoch: float, num_steps: int
+) -> tuple[str, ...]:
+  """Returns a line where warm-up is shortened or left out.
+
+  Args:
+    schedule: values of `config.schedule`.
+    steps_per_epoch: training examples / global batch size.
+    num_steps: number of optimizer steps of the whole run.
+  """
+  part = schedule['max_warmup_fraction']
+  steps, wanted = resolve_warmup(
+    warmup_steps=schedule['warmup_steps'],
+    warmup_epochs=schedule['warmup_epochs'],
+    max_warmup_fraction=part,
+    steps_per_epoch=steps_per_epoch,
+    num_steps=num_steps,
+  )
+  if steps == wanted:
+    return ()
+  if not steps:
+    return (
+      f'warm-up left out, as config.schedule.max_warmup_fraction, {part},'
+      f' of {num_steps:,} steps is less than one step',
+    )
+  return (
+    f'warm-up shortened from {wanted:,} steps to {steps:,}, as'
+    f' config.schedule.max_warmup_fraction is {part}',
+  )
 
 
 @checked

@@ -238,6 +238,13 @@ MISTAKES = (
       ' train_test.py::test_bad_values_are_refused_before_anything_is_written',
     ),
     (
+      'length_left_in_epochs',
+      'dataclasses.replace(training, num_steps=num_steps, num_epochs=0.0),',
+      'training,',
+      'A run whose length is given in epochs ends before its first step.',
+      'recipes_test.py::test_steps_of_imagenet_1k',
+    ),
+    (
       'steps_for_evaluations',
       'steps=evaluation.every_steps,',
       'steps=0,',
