@@ -136,7 +136,7 @@ class RelativeAttention(nn.Module):
     Args:
       x: tokens of a grid, row by row.
       grid: (H, W), with N = H*W.
-      train: whether to drop out in the MLP of the bias.
+      train: whether dropout is on, which the MLP of the bias has.
       key: PRNG key for dropout; from the 'dropout' stream if None.
 
     Raises:
@@ -171,12 +171,14 @@ class RelativeAttention(nn.Module):
         name='relative_position_mlp',
       )(grid, train, key)
     table = self.get_table_parameter(grid)
+    # Read from its other end: the offset changes its sign.
     return table[:, ::-1, ::-1] if kind == 'table_key_minus_query' else table
 
   def get_table_parameter(self, grid: tuple[int, int]) -> jax.Array:
     """Returns the learned table [heads, 2H-1, 2W-1] of a grid (H, W)."""
     name = 'relative_position_bias_table'
     shape = (self.num_heads, 2 * grid[0] - 1, 2 * grid[1] - 1)
+    # Flax would name two shapes of a table, of which no user has heard.
     if self.has_variable('params', name):
       found = self.get_variable('params', name).shape
       if found != shape:
@@ -215,7 +217,8 @@ class QKVProjection(nn.Module):
     heads = (3, self.num_heads, self.head_dim)
 
     def init_kernel(key, shape):
-      # As of one product.
+      # An initialiser reads the number of inputs off the last two axes, which
+      # are heads and channels in the parameter.
       return self.maker.kernel_init(key, (in_width, 3 * width)).reshape(shape)
 
     kernels = self.param('kernel', init_kernel, (in_width, *heads))

@@ -19,10 +19,10 @@ def call_tpu_only(function: Callable, *operands, otherwise: str | None = None):
   """Calls a function whose result only a TPU can compute.
 
   Args:
-    function: function of the operands; what it does is traced.
+    function: function of the operands, which is traced.
     *operands: trees of arrays.
-    otherwise: the message of the error where this is lowered for another
-      platform. None where the result is not used there: it is zeros.
+    otherwise: message of the error where this is lowered for another platform;
+      None where the result is not used there, and is zeros.
 
   Returns:
     What the function returns.
@@ -30,6 +30,7 @@ def call_tpu_only(function: Callable, *operands, otherwise: str | None = None):
   Raises:
     ValueError: when lowered for another platform than a TPU, with `otherwise`.
   """
+  # Traced here, once: a primitive has arrays and static parameters, no trees.
   program, shapes = jax.make_jaxpr(function, return_shape=True)(*operands)
   results = _tpu_only.bind(
     *jax.tree.leaves(operands), program=program, otherwise=otherwise

@@ -49,10 +49,10 @@ class KernelCall:
   """A `pallas_call` in a traced function.
 
   Attributes:
-    name: what `pallas_call` was given.
+    name: name that `pallas_call` was given.
     results: types and shapes of the results, for one device.
     steps: number of steps of the grid on the core that takes most.
-    fetched_bytes: what the grid's blocks move of each operand and result.
+    fetched_bytes: bytes of each operand and result that the grid moves.
     body: the kernel's program, as text.
     equation: equation of the jaxpr, to compile it alone.
   """

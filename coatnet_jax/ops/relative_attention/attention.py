@@ -99,6 +99,7 @@ def relative_attention(
   if scale is None:
     scale = q.shape[-1] ** -0.5
   if bias_table is not None:
+    # Here, outside the rule below: so JAX gives its gradient the table's dtype.
     bias_table = jnp.asarray(bias_table, jnp.float32)
   with jax.named_scope('relative_attention'):
     if implementation == 'reference':
@@ -112,7 +113,10 @@ def relative_attention(
 
 
 class _Options(NamedTuple):
-  """What is known of an attention when it is traced, beside its arrays."""
+  """What is known of an attention when it is traced, beside its arrays.
+
+  Hashable: `_bind_kernel` remembers by it.
+  """
 
   implementation: str
   grid: tuple[int, int]
@@ -136,6 +140,8 @@ def _attend_and_keep_residuals(q, k, v, bias_table, options):
     per_shard.attend_with_kernel,
     *(q, k, v, bias_table),
   )
+  # Where blocks are recomputed these two are kept, or the backward pass would
+  # first run the forward one again to have them.
   out, logsumexp = keep(out), keep(logsumexp)
   return out, (q, k, v, bias_table, out, logsumexp)
 
@@ -162,6 +168,7 @@ def _run(options, xla, kernel, *operands):
     return kernel(*operands)
   if options.implementation == 'pallas':
     return call_tpu_only(kernel, *operands, otherwise=_NO_KERNEL)
+  # JAX lowers every branch for every platform; no other one takes a kernel.
   on_tpu = functools.partial(call_tpu_only, kernel)
   return lax.platform_dependent(*operands, tpu=on_tpu, default=xla)
 

@@ -28,6 +28,8 @@ def expand_bias_table(
     [heads, H*W, H*W] float32, query by key.
   """
   height, width = grid
+  # Each sum has one term that is not 0, and is exact: with float32 products. A
+  # TPU's default would round the table to bfloat16.
   bias = jnp.einsum(
     'hxy,xik,yjl->hijkl',
     bias_table.astype(jnp.float32),

@@ -50,6 +50,7 @@ def attend_with_xla(
   )
 
 
+# As the definition does, so that its derivative can be the definition's own.
 def _attend_plainly(q, k, v, bias_table, *, grid, scale):
   q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # [B, heads, N, d]
   logits = _compute_logits(scale * q, k, bias_table, grid, 1.0)

@@ -90,7 +90,7 @@ def backward_kernel(
 
   Args:
     *refs: `BackwardArrays`.
-    blocks: how the arrays are divided.
+    blocks: division of the arrays.
     scale: factor of q k^T.
     interpret: whether XLA runs this, and not the kernel's compiler.
   """

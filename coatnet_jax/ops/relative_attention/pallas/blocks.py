@@ -135,6 +135,13 @@ class Blocks:
 def choose_blocks(grid: tuple[int, int], head_dim: int) -> Blocks:
   """Returns the blocks for a grid (H, W) of tokens.
 
+  >>> blocks = choose_blocks((14, 14), head_dim=32)  # 196 tokens: one tile.
+  >>> blocks.heads_per_group, blocks.num_tiles, blocks.tile, blocks.num_keys
+  (4, 1, 256, 208)
+  >>> blocks = choose_blocks((24, 24), head_dim=32)  # Tiles of five rows.
+  >>> blocks.num_tiles, blocks.tile_rows, blocks.tile, blocks.bias_depth
+  (5, 5, 128, 44)
+
   Args:
     grid: (H, W), the numbers of rows and columns of tokens.
     head_dim: channels of a head: 32, 64 or 128.

@@ -100,6 +100,7 @@ def call_backward_kernel(
     to_lanes(x, blocks, blocks.num_queries) for x in (q, out, grad)
   )
   k_lanes, v_lanes = (to_lanes(x, blocks, blocks.num_tokens) for x in (k, v))
+  # `pack_bias` is linear: folding needs none of its values.
   bias, fold = jax.vjp(functools.partial(pack_bias, blocks=blocks), table)
   dq, dk, dv, dbias = _call(
     backward_kernel,
@@ -174,6 +175,7 @@ class _Specs:
     self.statistics_shape = jax.ShapeDtypeStruct(
       (batch, groups, blocks.num_tiles, per_group, blocks.tile), jnp.float32
     )
+    # None: the kernel does not see the axis, of which a step has one entry.
     self.statistics = pl.BlockSpec(
       (images, None, blocks.tiles_per_step, per_group, blocks.tile),
       lambda g, b, t: (b, g, t, 0, 0),
@@ -195,6 +197,7 @@ class _Specs:
     self.tiles = pltpu.VMEM(tiles, q.dtype)
     self.key_rows = pltpu.VMEM((images, blocks.num_keys, LANES), q.dtype)
     self.key_columns = pltpu.VMEM((images, LANES, blocks.num_keys), q.dtype)
+    # Added to in every tile of queries, so not rounded to q's dtype between.
     self.key_sums = pltpu.VMEM((images, LANES, blocks.num_keys), jnp.float32)
 
 

@@ -58,7 +58,7 @@ def forward_kernel(
 
   Args:
     *refs: `ForwardArrays`.
-    blocks: how the arrays are divided.
+    blocks: division of the arrays.
     scale: factor of q k^T.
     interpret: whether XLA runs this, and not the kernel's compiler.
   """

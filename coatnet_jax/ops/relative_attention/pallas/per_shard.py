@@ -152,7 +152,7 @@ class _Shards:
       in_specs=in_specs,
       out_specs=out_specs,
       axis_names=set(self.axes),
-      # It cannot tell what varies over the mesh in the results of a kernel.
+      # JAX does not know over which axes the results of a kernel vary.
       check_vma=False,
     )
 

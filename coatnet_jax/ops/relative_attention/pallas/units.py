@@ -35,7 +35,7 @@ LOG2_E = math.log2(math.e)
 A_BT = (((1,), (1,)), ((), ()))
 A_B = (((1,), (0,)), ((), ()))
 
-# Image, tile of queries, head of the group, chunk of keys; as of the step.
+# Image, tile of queries, head and chunk of keys, counted within the step.
 Unit = tuple[int, int, int, int]
 
 
@@ -44,10 +44,10 @@ class Stages:
 
   Attributes:
     arrays: references of the step's arrays, by name.
-    blocks: how the arrays are divided.
+    blocks: division of the arrays.
     scale: factor of q k^T.
     dot: `multiply_matrices`, for the compiler or for the interpreter.
-    masks: for each head, the function that zeroes the other heads' lanes.
+    masks: a function for each head, which zeroes the other heads' lanes.
   """
 
   def __init__(
@@ -85,11 +85,6 @@ def run_pipeline(
   Program order is what the compiler's scheduler starts from: units written
   one after the other would leave the matrix units idle during each softmax.
 
-  Args:
-    units: the arguments of the stages.
-    stages: what to do with a unit, in order.
-    lags: by how many units each stage but the first is behind the one before.
-
   >>> run_pipeline(
   ...   [('a',), ('b',)],
   ...   [lambda unit: print('load', unit), lambda unit: print('use', unit)],
@@ -99,6 +94,12 @@ def run_pipeline(
   load b
   use a
   use b
+
+  Args:
+    units: arguments of the stages.
+    stages: functions of a unit, in the order that it passes through them.
+    lags: number of units that each stage but the first is behind the one
+      before it.
   """
   starts = [sum(lags[:i]) for i in range(len(stages))]
   for time in range(len(units) + starts[-1]):
@@ -132,7 +133,7 @@ def load_tiles(ref, tiles, blocks: Blocks) -> None:
   Args:
     ref: array to read, [images, queries, LANES].
     tiles: array to write, [images, tiles, tile, LANES].
-    blocks: how the arrays are divided.
+    blocks: division of the arrays.
   """
   for i in range(ref.shape[0]):
     for tile in range(blocks.tiles_per_step):
