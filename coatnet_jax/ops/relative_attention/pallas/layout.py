@@ -21,6 +21,11 @@ _NO_WEIGHT = 1e30
 def to_lanes(x: jax.Array, blocks: Blocks, rows: int) -> jax.Array:
   """Lays the heads of q, k, v or an output side by side.
 
+  >>> from coatnet_jax.ops.relative_attention.pallas.blocks import choose_blocks
+  >>> blocks = choose_blocks((2, 3), head_dim=64)  # Two heads to a group.
+  >>> to_lanes(jnp.ones((1, 6, 3, 64)), blocks, blocks.num_queries).shape
+  (1, 6, 256)
+
   Args:
     x: [B, N, heads, head_dim].
     blocks: blocks of the grid, from `choose_blocks`.
@@ -107,6 +112,14 @@ def pack_bias(table: jax.Array, blocks: Blocks) -> jax.Array:
   By a product with a one-hot array and slices: no gather, nor a scatter in the
   gradient.
 
+  >>> from coatnet_jax.ops.relative_attention.pallas.blocks import choose_blocks
+  >>> small = choose_blocks((14, 14), head_dim=32)  # Dense, keys by queries.
+  >>> pack_bias(jnp.zeros((3, 27, 27)), small).shape
+  (4, 1, 208, 256)
+  >>> large = choose_blocks((24, 24), head_dim=32)  # By distance of rows.
+  >>> pack_bias(jnp.zeros((3, 47, 47)), large).shape
+  (4, 44, 24, 128)
+
   Args:
     table: relative position table, [heads, 2H-1, 2W-1].
     blocks: blocks of the grid, from `choose_blocks`.
@@ -119,27 +132,7 @@ def pack_bias(table: jax.Array, blocks: Blocks) -> jax.Array:
   heads = blocks.padded_heads(table.shape[0])
   table = table.astype(jnp.float32) * LOG2_E
   table = jnp.pad(table, ((0, heads - table.shape[0]), (0, 0), (0, 0)))
-  # The half-expanded form: one block [keys, queries] of a row of either for
-  # each distance between the rows.
-  rows = jnp.einsum(
-    'hxy,yqk->hxkq',
-    table,
-    offset_one_hot(width),
-    precision=jax.lax.Precision.HIGHEST,
-  )  # [heads, 2H-1, W, W]
-  padding = blocks.width - width
-  rows = jnp.pad(rows, ((0, 0), (0, 0), (0, 0), (0, padding)))
-  rows = jnp.pad(
-    rows, ((0, 0), (0, 0), (0, padding), (0, 0)), constant_values=_MASKED
-  )
-  # A tile of several rows of queries, side by side: those of the distances
-  # that follow on each other. Those of a last tile beyond the grid are 0.
-  num_distances = (blocks.num_tiles - 1) * blocks.tile_rows + height
-  missing = num_distances + blocks.tile_rows - 1 - rows.shape[1]
-  rows = jnp.pad(rows, ((0, 0), (0, missing), (0, 0), (0, 0)))
-  tiles = jnp.concatenate(
-    [rows[:, i : i + num_distances] for i in range(blocks.tile_rows)], axis=-1
-  )  # [heads, distances, W, tile_rows * W]
+  tiles = _join_rows_of_queries(_expand_columns(table, blocks), blocks)
   # The distance falls as the row of the keys rises.
   tiles = tiles[:, ::-1]
   if blocks.single_tile:
@@ -150,3 +143,37 @@ def pack_bias(table: jax.Array, blocks: Blocks) -> jax.Array:
     )
   padding = blocks.tile - tiles.shape[-1]
   return jnp.pad(tiles, ((0, 0), (0, 0), (0, 0), (0, padding)))
+
+
+def _expand_columns(table, blocks):
+  """Returns the half-expanded form of a table, [heads, 2H-1, W, W].
+
+  One block [keys, queries] of a row of either for each distance between the
+  rows; W is padded.
+  """
+  _, width = blocks.grid
+  rows = jnp.einsum(
+    'hxy,yqk->hxkq',
+    table,
+    offset_one_hot(width),
+    precision=jax.lax.Precision.HIGHEST,
+  )  # [heads, 2H-1, W, W]
+  padding = blocks.width - width
+  rows = jnp.pad(rows, ((0, 0), (0, 0), (0, 0), (0, padding)))
+  return jnp.pad(
+    rows, ((0, 0), (0, 0), (0, padding), (0, 0)), constant_values=_MASKED
+  )
+
+
+def _join_rows_of_queries(rows, blocks):
+  """Returns [heads, distances, W, tile_rows * W] of [heads, 2H-1, W, W].
+
+  A tile has several rows of queries side by side, so those of the distances
+  that follow on each other. Those of a last tile beyond the grid are 0.
+  """
+  num_distances = (blocks.num_tiles - 1) * blocks.tile_rows + blocks.grid[0]
+  missing = num_distances + blocks.tile_rows - 1 - rows.shape[1]
+  rows = jnp.pad(rows, ((0, 0), (0, missing), (0, 0), (0, 0)))
+  return jnp.concatenate(
+    [rows[:, i : i + num_distances] for i in range(blocks.tile_rows)], axis=-1
+  )
