@@ -17,12 +17,10 @@ import jax.numpy as jnp
 from coatnet_jax.errors import UserError, shorten
 from coatnet_jax.models.variables import create_variables
 from coatnet_jax.tree_names import flatten, map_names
+from coatnet_jax.weights.names import LOGITS, POSITIONS, TABLE
 
-_TABLE = 'relative_position_bias_table'
-_POSITIONS = 'position_embedding'
-_HEAD = 'head_logits'
 # What is resized -> what a sentence calls it.
-_NOUNS = {_TABLE: 'relative position table', _POSITIONS: 'position embedding'}
+_NOUNS = {TABLE: 'relative position table', POSITIONS: 'position embedding'}
 
 
 def adapt_variables(
@@ -60,12 +58,12 @@ def adapt_variables(
     value = found[name]
     if value.shape != leaf.shape:
       kind = _kind(name)
-      if kind == _HEAD:
+      if kind == LOGITS:
         value = new_head[name.rsplit('/', 1)[-1]]
       else:
         resize = {
-          _TABLE: resize_relative_position_bias_table,
-          _POSITIONS: resize_position_embedding,
+          TABLE: resize_relative_position_bias_table,
+          POSITIONS: resize_position_embedding,
         }[kind]
         value = resize(value, _grid(kind, leaf.shape))
     return value if value.dtype == leaf.dtype else value.astype(leaf.dtype)
@@ -111,7 +109,7 @@ def check_variables(
     if old == new:
       continue
     kind = _kind(name)
-    if old and new and kind == _HEAD and old[:-1] == new[:-1]:
+    if old and new and kind == LOGITS and old[:-1] == new[:-1]:
       heads.append((old[-1], new[-1]))
       if new_head:
         continue
@@ -154,7 +152,7 @@ def count_origins(variables: Any, target: Any) -> dict[str, tuple[int, int]]:
     if found[name].shape == leaf.shape:
       origin = 'taken'
     else:
-      origin = 'initialised' if _kind(name) == _HEAD else 'resized'
+      origin = 'initialised' if _kind(name) == LOGITS else 'resized'
     arrays, numbers = counts[origin]
     counts[origin] = arrays + 1, numbers + math.prod(leaf.shape)
   return counts
@@ -242,8 +240,8 @@ def initialize_head(
 def _kind(name: str) -> str | None:
   """Returns which of what can be changed a leaf is, if any."""
   parts = name.split('/')
-  if _HEAD in parts:
-    return _HEAD
+  if LOGITS in parts:
+    return LOGITS
   return parts[-1] if parts[-1] in _NOUNS else None
 
 
@@ -251,7 +249,7 @@ def _are_resizable(kind: str | None, *shapes: tuple[int, ...]) -> bool:
   """Returns whether shapes differ in their grids only."""
   if kind not in _NOUNS or any(len(shape) != 3 for shape in shapes):
     return False
-  if kind == _POSITIONS:
+  if kind == POSITIONS:
     return len({shape[2] for shape in shapes}) == 1
   return len({shape[0] for shape in shapes}) == 1 and all(
     shape[1] % 2 and shape[2] % 2 for shape in shapes
@@ -260,7 +258,7 @@ def _are_resizable(kind: str | None, *shapes: tuple[int, ...]) -> bool:
 
 def _grid(kind: str, shape: tuple[int, int, int]) -> tuple[int, int]:
   """Returns (H, W) of a table [heads, 2H-1, 2W-1] or positions [H, W, C]."""
-  if kind == _POSITIONS:
+  if kind == POSITIONS:
     return shape[:2]
   return (shape[1] + 1) // 2, (shape[2] + 1) // 2
 
@@ -285,4 +283,4 @@ def _describe_head(replaced: list[tuple[int, int]]) -> list[str]:
   if not replaced:
     return []
   old, new = replaced[0]
-  return [f'{_HEAD}: {old:,} classes replaced by {new:,}, newly initialised']
+  return [f'{LOGITS}: {old:,} classes replaced by {new:,}, newly initialised']

@@ -20,9 +20,9 @@ from coatnet_jax.weights import (
   timm,
 )
 from coatnet_jax.weights.files import WeightsFile, read_weights
+from coatnet_jax.weights.names import LOGITS
 
 _FIRST_NAMES = 3
-_LOGITS = 'head_logits'
 
 
 def load_weights(
@@ -100,7 +100,7 @@ def read_variables(
   for change in [*changes, *more]:
     report(f'{source}: {change}.')
   if not any(
-    name in tensors for path, name in head.items() if f'/{_LOGITS}/' in path
+    name in tensors for path, name in head.items() if f'/{LOGITS}/' in path
   ):
     target = _without(target, [p for p in head if head[p] not in tensors])
   return names.to_variables(
@@ -132,10 +132,10 @@ def fit_variables(
   head = None
   if new_head is not None:
     head = adaptation.initialize_head(model, image_size or own_size, new_head)
-  if _LOGITS in target['params'] and count_classes(variables) is None:
+  if LOGITS in target['params'] and count_classes(variables) is None:
     if new_head is None:
       raise UserError(
-        f'{source} has no head: no {_LOGITS} for the'
+        f'{source} has no head: no {LOGITS} for the'
         f' {model.num_classes:,} classes of the model. Ask for a new head, to'
         ' be trained (new_head=jax.random.key(0)), or for none'
         ' (num_classes=0), which gives pooled features.'
@@ -155,7 +155,7 @@ def fit_variables(
   variables, changes = adaptation.adapt_variables(
     variables,
     target,
-    new_head=head and head['params'].get(_LOGITS),
+    new_head=head and head['params'].get(LOGITS),
     source=source,
   )
   for change in changes:
@@ -165,9 +165,9 @@ def fit_variables(
 
 def count_classes(variables: Any) -> int | None:
   """Returns how many classes variables are for; None if they have no head."""
-  if _LOGITS not in variables['params']:
+  if LOGITS not in variables['params']:
     return None
-  return variables['params'][_LOGITS]['kernel'].shape[-1]
+  return variables['params'][LOGITS]['kernel'].shape[-1]
 
 
 def _find_model(

@@ -15,8 +15,11 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.tree_names import flatten, map_names
 
 Shape = tuple[int, ...]
-# The last part of our name of a relative position table.
+# What depends on the grid of tokens, the last part of our name; and the layer
+# that depends on the classes.
 TABLE = 'relative_position_bias_table'
+POSITIONS = 'position_embedding'
+LOGITS = 'head_logits'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +172,7 @@ def _fits(path: str, found: Shape, expected: Shape) -> bool:
   if len(found) != len(expected):
     return False
   # Classes and image size are a choice of the user's.
-  if '/head_logits/' in path:
+  if f'/{LOGITS}/' in path:
     return found[:-1] == expected[:-1]
   is_table = path.endswith(f'/{TABLE}')
   return is_table and found[0] == expected[0]

@@ -4,6 +4,16 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
+    'coatnet_jax/evaluation/dispatch.py',
+    (
+      'all_batches_in_flight',
+      'if len(pending) > _BATCHES_IN_FLIGHT:',
+      'if len(pending) > 1000 * _BATCHES_IN_FLIGHT:',
+      'The images of all batches wait on the devices.',
+      'evaluation/dispatch_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/inference.py',
     (
       'evaluated_smoothed',
