@@ -25,7 +25,7 @@ from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.eval_step import evaluate
-from coatnet_jax.initial_state import prepare_train_state
+from coatnet_jax.initial_state import check_same_data, prepare_train_state
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.tpu_compiler import compiled_step
@@ -220,6 +220,8 @@ def train_and_evaluate(
     )
     processes.begin('preparing the model')
     create_state, abstract_state, origin = prepare_train_state(run, workdir)
+    processes.begin('comparing the data with those the run was begun with')
+    changed = check_same_data(run, workdir)
     processes.begin('looking for damaged images')
     damaged = run.look_for_damage()
     taken = workdir_lib.claim_workdir(
@@ -236,6 +238,8 @@ def train_and_evaluate(
         f'longer      the finished run of {taken:,} steps is resumed to step'
         f' {run.training.num_steps:,}, at the rates of a run of that length'
       )
+    if changed:
+      terminal.line(f'changed     {changed}, as config.data.changed accepts')
     if damaged:
       terminal.line(f'damaged     {damaged}')
     if run.frozen:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.folder import find_steps
-from coatnet_jax.checkpoints.metadata import restore_metadata
+from coatnet_jax.checkpoints.metadata import Metadata, restore_metadata
 from coatnet_jax.checkpoints.trained_model import (
   SavedModel,
   open_saved_model,
@@ -95,8 +95,7 @@ def prepare_train_state(
   Raises:
     UserError: the image size does not fit the model; `init_from` is no
       checkpoint, or one of another model (the first differences are listed);
-      the workdir has checkpoints that no run has claimed, or whose classes
-      are others.
+      the workdir has checkpoints that no run has claimed.
   """
   create_state, abstract_state = abstract_train_state(run)
   has_checkpoint = saving.has_checkpoint(workdir)
@@ -106,8 +105,6 @@ def prepare_train_state(
       ' resume: use another --workdir, and --config.init_from to start from'
       ' these weights.'
     )
-  if has_checkpoint:
-    check_same_classes(workdir, run.train_source.class_names)
   if not run.init_from or has_checkpoint:
     return create_state, abstract_state, []
   saved = open_saved_model(run.init_from)
@@ -190,42 +187,62 @@ def _flatten_options(options: Any, prefix: str = '') -> dict[str, Any]:
   return flat
 
 
-def check_same_classes(workdir: str, class_names: tuple[str, ...]) -> None:
-  """Checks that labels mean what they meant when a run was begun.
+def check_same_data(run: Run, workdir: str) -> str:
+  """Compares a run's data with those that its newest checkpoint was made with.
+
+  To be called by all processes.
 
   Args:
-    workdir: directory of the run, with checkpoints.
-    class_names: names of the classes that it is to be resumed with.
+    run: resolved run.
+    workdir: directory of the run.
+
+  Returns:
+    What differs, where `config.data.changed` is 'accept'; '' where nothing
+    does, or there is no checkpoint.
 
   Raises:
-    UserError: a label has another name now.
+    UserError: the data differ, and `config.data.changed` is 'refuse'; or there
+      is another number of classes.
   """
   directory = saving.checkpoint_directory(workdir)
   for step in reversed(find_steps(directory)):
     try:
-      before = restore_metadata(directory / str(step)).class_names
+      saved = restore_metadata(directory / str(step))
     except UserError:
       continue  # An older one is resumed from in its place.
-    if before == class_names:
-      return
-    if len(before) != len(class_names):
-      difference = (
-        f'{len(before):,} classes, and there are {len(class_names):,}'
-      )
-    else:
-      label = next(
-        i
-        for i, pair in enumerate(zip(before, class_names))
-        if len(set(pair)) > 1
-      )
-      difference = (
-        f'{before[label]!r} as class {label}, which is {class_names[label]!r}'
-      )
+    difference = _describe_other_data(saved, run.metadata)
+    if not difference:
+      return ''
+    is_fatal = len(saved.class_names) != len(run.train_source.class_names)
+    if run.data.changed == 'accept' and not is_fatal:
+      return difference
+    accept = '; or, if the change is meant, --config.data.changed=accept'
     raise UserError(
-      f'{workdir} holds a run with {difference} in the images now,'
-      ' and cannot be resumed on these. Use the images it was begun with, or'
-      ' another --workdir.'
+      f'{workdir} holds a run on other data: {difference}. Resume it on the'
+      ' data it was begun with, or use another --workdir'
+      f'{"" if is_fatal else accept}.'
     )
+  return ''
+
+
+def _describe_other_data(before: Metadata, now: Metadata) -> str:
+  """Returns how the data of a checkpoint and of a run differ; '' if not."""
+  names = before.class_names, now.class_names
+  if len(names[0]) != len(names[1]):
+    return f'{len(names[0]):,} classes before, {len(names[1]):,} now'
+  for label, (one, other) in enumerate(zip(*names)):
+    if one != other:
+      return f'class {label} was {one!r} before, and is {other!r} now'
+  for split, then in before.data.items():
+    images = {'train': 'training', 'eval': 'evaluation'}[split] + ' images'
+    if then['examples'] != now.data[split]['examples']:
+      return (
+        f'{then["examples"]:,} {images} before,'
+        f' {now.data[split]["examples"]:,} now'
+      )
+    if then['fingerprint'] != now.data[split]['fingerprint']:
+      return f'the files of the {images} have other names, sizes or checksums'
+  return ''
 
 
 def _create_from_checkpoint(

@@ -125,6 +125,10 @@ def _add_data(config: ConfigDict) -> None:
   # 0. Damaged ones are replaced in training, by the next that is whole, with
   # its own label, and left out of evaluation. Ours.
   config.data.max_damaged_fraction = 0.01
+  # What is done where a run is resumed on other data than it was begun with:
+  # other names of classes, another number of images, files of other names or
+  # sizes, another version. 'refuse' says what differs; 'accept' resumes. Ours.
+  config.data.changed = 'refuse'
   # Part of each class held out for evaluation where a 'folder' has no train/
   # of its own. 1 evaluates on all of it, which cannot be trained on. Ours.
   config.data.eval_fraction = 0.1

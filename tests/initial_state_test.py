@@ -1,19 +1,24 @@
 """How a new run starts, and that a run that is resumed does not start anew."""
 
+import dataclasses
+import json
+import shutil
+
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 import train
-from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints import checksums, saving
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.checkpoints.trained_model import load_trained_model
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import (
   abstract_train_state,
   check_same_architecture,
-  check_same_classes,
+  check_same_data,
   prepare_train_state,
 )
 from coatnet_jax.models.factory import create_model
@@ -155,28 +160,57 @@ def test_the_head_is_kept_for_as_many_classes(pretrained, tmp_path):
   ]
 
 
+@pytest.fixture
+def begun(pretrained, tmp_path):
+  """A workdir to be changed, and the run that is resumed in it."""
+  workdir = shutil.copytree(pretrained, tmp_path / 'begun')
+  return workdir, create_run(_config(2, (28, 28), 10))
+
+
 @pytest.mark.parametrize(
   ('class_names', 'message'),
   [
     # As '0', '1', '10', '2' were numbered.
     (
       ['0', '2', '1', '3', '4', '5', '6', '7', '8', '9'],
-      "'1' as class 1, which is '2' in",
+      "class 1 was '1' before, and is '2' now",
     ),
     (
       ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j'],
-      "'0' as class 0, which is 'a' in",
+      "class 0 was '0' before, and is 'a' now",
     ),
-    ([*'0123456789', '10'], '10 classes, and there are 11 in'),
+    ([*'0123456789', '10'], '10 classes before, 11 now'),
   ],
 )
-def test_a_run_goes_on_with_its_own_classes_only(
-  pretrained, class_names, message
+def test_a_run_is_resumed_with_its_own_classes_only(
+  begun, class_names, message
 ):
-  same = tuple('0123456789')
-  check_same_classes(str(pretrained), same)
-  with pytest.raises(UserError, match=message):
-    check_same_classes(str(pretrained), tuple(class_names))
+  workdir, run = begun
+  assert check_same_data(run, str(workdir)) == ''
+  run.__dict__.pop('data_identity', None)
+  run.train_source.class_names = tuple(class_names)
+  with pytest.raises(UserError, match=message) as info:
+    check_same_data(run, str(workdir))
+  accepts = len(class_names) == 10
+  assert ('--config.data.changed=accept' in str(info.value)) == accepts
+  accepting = dataclasses.replace(
+    run, data=dataclasses.replace(run.data, changed='accept')
+  )
+  if accepts:
+    assert message in check_same_data(accepting, str(workdir))
+  else:
+    with pytest.raises(UserError, match='10 classes before'):
+      check_same_data(accepting, str(workdir))
+
+
+def test_a_checkpoint_of_an_older_version_says_less_of_its_data(begun):
+  workdir, run = begun
+  path = workdir / 'checkpoints' / '2' / 'metadata' / 'metadata'
+  saved = json.loads(path.read_text())
+  assert saved.pop('data') == run.data_identity
+  path.write_text(json.dumps(saved))
+  checksums.write_checksums(epath.Path(path.parents[1]))
+  assert check_same_data(run, str(workdir)) == ''
 
 
 @pytest.mark.parametrize('problem', ['missing', 'empty', 'file'])

@@ -105,7 +105,7 @@ def create_parser() -> argparse.ArgumentParser:
   )
   # Without what the annotations say of ranges.
   for name, kind in typing.get_type_hints(DataOptions).items():
-    if kind in (str, int, float):
+    if kind in (str, int, float) and name != 'changed':
       is_path = f'data.{name}' in paths.CONFIG_KEYS
       group.add_argument(
         f'--data.{name}',

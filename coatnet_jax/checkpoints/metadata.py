@@ -48,12 +48,16 @@ class Metadata:
       deviation, crop, interpolation.
     class_names: name of each class.
     config: config of the run, whole.
+    data: 'examples', number of images, and 'fingerprint', from
+      `image_source.compute_fingerprint`, of 'train' and 'eval'; empty in
+      checkpoints of older versions.
   """
 
   model: dict[str, Any]
   preprocessing: dict[str, Any]
   class_names: tuple[str, ...]
   config: dict[str, Any]
+  data: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 def find_model_arguments(

@@ -45,6 +45,10 @@ class CachedSource(ImageSource):
     """Names the example for a log."""
     return self._source.describe(index)
 
+  def list_files(self):
+    """Yields the files of the examples; see ImageSource."""
+    return self._source.list_files()
+
 
 def cache_if_small(
   source: ImageSource, max_mebibytes: float, *, exact: bool = True

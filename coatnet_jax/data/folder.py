@@ -6,7 +6,11 @@ import pathlib
 
 from coatnet_jax.data import folder_listing
 from coatnet_jax.data.folder_listing import ClassFolders, list_classes
-from coatnet_jax.data.image_source import ImageSource, format_count
+from coatnet_jax.data.image_source import (
+  ImageSource,
+  find_sizes,
+  format_count,
+)
 from coatnet_jax.errors import UserError, list_choices
 from coatnet_jax.paths import resolve_local_path
 from coatnet_jax.texts import printable
@@ -85,6 +89,12 @@ class FolderSource(ImageSource):
   def describe(self, index):
     """Names the example for a log."""
     return printable(self._path(index))
+
+  def list_files(self):
+    """Yields the images' paths in the folder and sizes; see ImageSource."""
+    names = (f'{self._folders[label]}/{name}' for label, name in self._files)
+    paths = (self._path(index) for index in range(len(self)))
+    yield from zip(names, find_sizes(paths))
 
   def _path(self, index: int) -> pathlib.Path:
     label, name = self._files[index]

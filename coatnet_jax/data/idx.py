@@ -6,6 +6,7 @@ integer, then the values.
 """
 
 import gzip
+import hashlib
 import math
 import pathlib
 import struct
@@ -73,6 +74,11 @@ class IdxSource(ImageSource):
   def describe(self, index):
     """Names the example for a log."""
     return f'{self._path}, image {index}'
+
+  def list_files(self):
+    """Yields the names and checksums of the arrays; see ImageSource."""
+    for name, array in (('images', self._images), ('labels', self._labels)):
+      yield name, hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def read_idx(path: pathlib.Path, num_dimensions: int) -> np.ndarray:

@@ -5,8 +5,14 @@ decode, augment, shuffle or batch.
 """
 
 import abc
+import hashlib
+import json
+import multiprocessing.pool
+import os
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+from etils import epath
 
 
 class ImageSource(abc.ABC):
@@ -55,6 +61,49 @@ class ImageSource(abc.ABC):
   @abc.abstractmethod
   def describe(self, index: int) -> str:
     """Names the example for a log: its file, or its record's number."""
+
+  def list_files(self) -> Iterator[tuple[str, str | int]]:
+    """Yields what says whether the examples are the same ones another time.
+
+    Yields:
+      A name, and a number or a text that goes with it: of each file, in the
+      examples' order, its path in the data set and its size in bytes; nothing
+      where the examples are not of files.
+    """
+    yield from ()
+
+
+def compute_fingerprint(source: ImageSource) -> str:
+  """Returns 16 hex digits that change where a source's examples do.
+
+  They depend on the number of the examples, on the names of the classes, and on
+  what `list_files` yields; not on where the data set lies, and not on the
+  files' content beyond their sizes.
+
+  Args:
+    source: source of the examples.
+  """
+  digest = hashlib.sha256()
+  for line in (len(source), source.class_names, *source.list_files()):
+    digest.update(json.dumps(line).encode() + b'\n')
+  return digest.hexdigest()[:16]
+
+
+def find_sizes(paths: Iterable[str | os.PathLike[str]]) -> Iterator[int]:
+  """Yields the sizes of files in bytes, -1 of one that is not there.
+
+  Args:
+    paths: files, perhaps of a bucket; many are looked at at a time.
+  """
+
+  def find_size(path):
+    try:
+      return epath.Path(path).stat().length
+    except OSError:
+      return -1
+
+  with multiprocessing.pool.ThreadPool(32) as pool:
+    yield from pool.imap(find_size, paths, chunksize=64)
 
 
 def format_count(number: int, what: str) -> str:

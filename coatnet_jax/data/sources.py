@@ -37,6 +37,7 @@ class DataOptions(Options, section='config.data'):
   prefetch_batches: Annotated[int, Range(at_least=1, at_most=2**16)]
   # Configs of older checkpoints have none.
   max_damaged_fraction: Annotated[float, Range(at_least=0, at_most=1)] = 0.01
+  changed: Annotated[str, OneOf(('refuse', 'accept'))] = 'refuse'
 
   def check(self):
     """Raises UserError for a split without a name, where it has to have one."""

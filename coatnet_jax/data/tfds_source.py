@@ -12,7 +12,11 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 from etils import epath
 
-from coatnet_jax.data.image_source import ImageSource, format_count
+from coatnet_jax.data.image_source import (
+  ImageSource,
+  find_sizes,
+  format_count,
+)
 from coatnet_jax.errors import UserError, explain_choice, list_choices
 from coatnet_jax.paths import resolve_path
 from coatnet_jax.strict_json import to_json
@@ -90,6 +94,8 @@ class TfdsSource(ImageSource):
       {name: features[name] for name in names[:1]}
     )
     self._records = _open_records(builder, self._split)
+    self._instructions = builder.info.splits[self._split].file_instructions
+    self._num_bytes = int(builder.info.dataset_size)
     self._data_set_size = builder.info.splits.total_num_examples
 
   @property
@@ -127,6 +133,30 @@ class TfdsSource(ImageSource):
     return ' '.join(
       [record, *(f'({printable(name)})' for name in names.values())]
     )
+
+  def list_files(self):
+    """Yields the version, the shards and their sums; see ImageSource.
+
+    A shard's sum is its SHA-256 where `tools.prepare` wrote it down, or its
+    size in bytes.
+    """
+    # The files' own sizes are rounded up to whole blocks.
+    yield self.full_name, self._num_bytes
+    paths = [epath.Path(part.filename) for part in self._instructions]
+    sums = _read_shard_sums(epath.Path(self._builder_dir))
+    for part, path, size in zip(self._instructions, paths, find_sizes(paths)):
+      # A split may be a part of its records; -1 takes all that are left.
+      name = f'{path.name}, {part.take} records from {part.skip}'
+      yield name, sums.get(path.name, size)
+
+
+def _read_shard_sums(directory: epath.Path) -> dict[str, str]:
+  """Returns the SHA-256 of shards by file name, as `tools.prepare` has them."""
+  path = directory / 'checksums.sha256'
+  if not path.exists():
+    return {}
+  lines = [line.split(maxsplit=1) for line in path.read_text().splitlines()]
+  return {line[1]: line[0] for line in lines if len(line) == 2}
 
 
 def create_tfds_source(

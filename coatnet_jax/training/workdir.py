@@ -27,6 +27,7 @@ FREE_KEYS = (
   'checkpoint.',
   'compiled_train_step',
   'data.cache_mebibytes',
+  'data.changed',
   'data.data_dir',
   'data.max_damaged_fraction',
   'data.num_threads',

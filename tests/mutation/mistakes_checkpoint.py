@@ -4,6 +4,23 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
+    'coatnet_jax/initial_state.py',
+    (
+      'other_files_accepted',
+      "if then['fingerprint'] != now.data[split]['fingerprint']:",
+      'if False:',
+      'A run is resumed on other pictures without a word.',
+      'wiring/data_changed_test.py',
+    ),
+    (
+      'other_classes_accepted',
+      '    if one != other:',
+      '    if False:',
+      'A renamed class folder permutes the labels of a run that is resumed.',
+      'initial_state_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/checkpoints/checksums.py',
     (
       'checksums_not_compared',
