@@ -3,6 +3,7 @@
 import os
 import tempfile
 from importlib import metadata
+from unittest import mock
 
 # Before jax is imported; subprocesses inherit them.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -67,6 +68,5 @@ def tiny_variant():
   from coatnet_jax.models import variants
   from tests.quick_models import TINY
 
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(variants.VARIANTS, 'tiny', TINY)
+  with mock.patch.dict(variants.VARIANTS, tiny=TINY):
     yield

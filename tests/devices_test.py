@@ -19,24 +19,15 @@ import train
 from coatnet_jax.data import batching
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.initial_state import abstract_train_state
-from coatnet_jax.models import variants
 from coatnet_jax.run import create_run
-from configs import quickstart
-from tests.quick_models import SHARDABLE
+from tests import processes_config
+from tests.quick_models import SHARDABLE, add_variant
 
-variants.VARIANTS['shardable'] = SHARDABLE
-config = quickstart.get_config()
+add_variant('shardable', SHARDABLE)
+config = processes_config.get_config()
 config.model.name = 'shardable'
-config.model.stochastic_depth_rate = 0.3
-config.mixup.mixup_alpha = 0.8
-config.mixup.cutmix_alpha = 1.0
-config.augmentation.randaugment_layers = 2
-config.schedule.warmup_epochs = 0.0
-config.training.num_steps = 5
-config.data.train_split = 'train[:1000]'
-config.data.eval_split = 'test[:500]'
 config.training.global_batch_size = 64
-config.training.ema_decay = 0.5
+config.data.eval_split = 'test[:500]'
 config.update_from_flattened_dict(json.loads(sys.argv[1]))
 run = create_run(config)
 create_state, abstract_state = abstract_train_state(run)
@@ -67,10 +58,9 @@ import json, re, sys
 import jax, jax.numpy as jnp
 from coatnet_jax import create_model
 from coatnet_jax.distributed import mesh as mesh_lib
-from coatnet_jax.models import variants
-from tests.quick_models import SHARDABLE
+from tests.quick_models import SHARDABLE, add_variant
 
-variants.VARIANTS['shardable'] = SHARDABLE
+add_variant('shardable', SHARDABLE)
 model = create_model(
   'shardable', num_classes=10,
   batch_norm_group_size=json.loads(sys.argv[1])['group_size'])

@@ -22,6 +22,7 @@ from coatnet_jax.run import create_run
 from coatnet_jax.weights import timm
 from tests import documents
 from tests.documents import ROOT, Block
+from tests.quick_configs import create_quick_config
 from tools import import_timm, prepare, variants
 
 SAMPLES = documents.find_blocks('python')
@@ -97,13 +98,15 @@ def test_a_sample_runs_by_itself(block: Block):
 def test_a_sample_of_evaluation_runs_by_itself(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (block,) = [block for block in SAMPLES if 'WORKDIR' in block.text]
-  config = load_config(f'{ROOT}/configs/quickstart.py')
-  config.model.name = 'coatnet_mini'
-  config.data.source = 'synthetic'
-  config.data.synthetic_examples = 16
-  config.training.num_steps = 1
-  config.schedule.warmup_epochs = 0.0
-  config.training.global_batch_size = 8
+  config = create_quick_config(
+    {
+      'model.name': 'coatnet_mini',
+      'data.source': 'synthetic',
+      'data.synthetic_examples': 16,
+      'training.num_steps': 1,
+      'training.global_batch_size': 8,
+    }
+  )
   import train
 
   train.train_and_evaluate(config, str(tmp_path / 'WORKDIR'))

@@ -24,28 +24,23 @@ from coatnet_jax.initial_state import (
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.run import create_run
 from configs import quickstart
+from tests.quick_configs import create_synthetic_config
 
 pytestmark = pytest.mark.usefixtures('tiny_variant')
 
 
 def _config(num_steps, image_size, classes, init_from=''):
   """A run on synthetic pictures, whose classes have numbers for names."""
-  config = quickstart.get_config()
-  config.init_from = str(init_from)
-  config.model.name = 'tiny'
-  config.data.source = 'synthetic'
-  config.data.synthetic_examples = 64
-  config.data.synthetic_classes = classes
-  config.data.synthetic_image_size = (30, 30)
-  config.preprocessing.image_size = image_size
-  config.schedule.warmup_epochs = 0.0
-  config.training.num_steps = num_steps
-  config.training.global_batch_size = 16
-  config.training.ema_decay = 0.9
-  config.evaluation.every_epochs = 0.0
-  config.evaluation.every_steps = 0
-  config.evaluation.global_batch_size = 64
-  return config
+  return create_synthetic_config(
+    image_size,
+    classes,
+    {
+      'init_from': str(init_from),
+      'training.num_steps': num_steps,
+      'training.global_batch_size': 16,
+      'training.ema_decay': 0.9,
+    },
+  )
 
 
 @pytest.fixture(scope='module')

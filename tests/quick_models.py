@@ -27,6 +27,24 @@ SHARDABLE = variants.Variant(
   kernel_init='lecun_normal',
 )
 
+# Wide enough for a TPU's registers, of few enough blocks to compile soon.
+TPU_TINY = variants.Variant(
+  stem=variants.StemOptions(widths=(16,)),
+  stages=(
+    variants.Stage((variants.BlockGroup('mbconv', 1, 32),)),
+    variants.Stage((variants.BlockGroup('transformer', 1, 128),)),
+  ),
+)
+
+
+def add_variant(name: str, variant: variants.Variant) -> None:
+  """Makes a variant known for the rest of this process.
+
+  For programs of their own. Inside of pytest, `mock.patch.dict` takes the
+  variant away again.
+  """
+  variants.VARIANTS[name] = variant
+
 
 def create_traced_model(name: str) -> nn.Module:
   """Returns a variant's model for the sizes of its arrays alone.

@@ -13,7 +13,7 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.models import variants
 from coatnet_jax.run import create_run
 from coatnet_jax.training import workdir as workdir_lib
-from configs import quickstart
+from tests.quick_configs import create_synthetic_config
 
 # As many as the quick start has, none of which is read here.
 NOISE = (
@@ -60,20 +60,16 @@ def test_a_recipe_of_the_paper_does_not_change_by_itself(name):
 
 
 def _config(num_steps, decay='constant'):
-  config = quickstart.get_config()
-  config.model.name = 'one_block'
-  config.preprocessing.image_size = (8, 8)
-  config.data.source = 'synthetic'
-  config.data.synthetic_examples = 64
-  config.data.synthetic_classes = 4
-  config.data.synthetic_image_size = (8, 8)
-  config.schedule.warmup_epochs = 0.0
-  config.schedule.decay = decay
-  config.training.num_steps = num_steps
-  config.training.global_batch_size = 16
-  config.evaluation.every_steps = 0
-  config.evaluation.global_batch_size = 64
-  return config
+  return create_synthetic_config(
+    (8, 8),
+    4,
+    {
+      'model.name': 'one_block',
+      'schedule.decay': decay,
+      'training.num_steps': num_steps,
+      'training.global_batch_size': 16,
+    },
+  )
 
 
 def test_a_finished_run_made_longer_is_the_longer_run(

@@ -13,22 +13,14 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
 from coatnet_jax.training.reporting import DivergenceError
-from configs import quickstart
+from tests.quick_configs import create_quick_config
 from tests.train_batches import read_train_batches
 
 pytestmark = pytest.mark.usefixtures('tiny_variant')
 
 
 def short_config(**training):
-  """The quick start's run, short and tiny."""
-  config = quickstart.get_config()
-  config.model.name = 'tiny'
-  config.data.train_split = 'train[:1000]'
-  config.data.eval_split = 'test[:200]'
-  config.schedule.warmup_epochs = 0.0
-  config.training.num_steps = 4
-  config.training.global_batch_size = 32
-  config.evaluation.global_batch_size = 128
+  config = create_quick_config()
   config.training.update(training)
   return config
 

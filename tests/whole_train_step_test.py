@@ -6,6 +6,7 @@ run is like instead: one without label smoothing, say.
 
 import itertools
 import pathlib
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -44,9 +45,9 @@ OTHERS = [
 
 @pytest.fixture(scope='module', autouse=True)
 def _variant():
-  variants.VARIANTS['reference'] = project_run.create_variant()
-  yield
-  del variants.VARIANTS['reference']
+  variant = project_run.create_variant()
+  with mock.patch.dict(variants.VARIANTS, reference=variant):
+    yield
 
 
 @pytest.fixture(scope='module')

@@ -50,7 +50,7 @@ def _create_lamb(
 OPTIMIZERS = {'adamw': optax.adamw, 'lamb': _create_lamb}
 
 # (pattern, whether it decays). A parameter is named by its path, as in
-# 's1_block_0/mbconv/expand/kernel'; the first pattern that `re.search` finds
+# 's1_block_0/expand/kernel'; the first pattern that `re.search` finds
 # in the name decides, and a name without one is an error, so that a new kind
 # of parameter is a decision and no accident. Ours: the paper does not say what
 # it decays. The closest Google code (MaxViT's) decays no bias, norm or

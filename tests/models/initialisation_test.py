@@ -4,6 +4,7 @@ Against formulas, with bounds of five standard deviations of what is estimated.
 """
 
 import math
+from unittest import mock
 
 import jax
 import numpy as np
@@ -30,7 +31,7 @@ def _create_model(kernel_init):
     layer_scale=1e-5,
     relative_position='mlp' if kernel_init == 'timm' else 'table',
   )
-  variants.VARIANTS[name] = variants.Variant(
+  variant = variants.Variant(
     stem=variants.StemOptions(widths=(16, 32)),
     stages=(
       variants.Stage((variants.BlockGroup('mbconv', 1, 64),), 1),
@@ -39,10 +40,8 @@ def _create_model(kernel_init):
     transformer=transformer,
     kernel_init=kernel_init,
   )
-  try:
+  with mock.patch.dict(variants.VARIANTS, {name: variant}):
     return create_model(name, num_classes=50, head_bias_init=-2.0)
-  finally:
-    del variants.VARIANTS[name]
 
 
 def _expect(kernel_init, name, shape):

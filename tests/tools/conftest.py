@@ -14,7 +14,7 @@ import pytest
 import train
 from coatnet_jax.data.decoding import decode_example
 from coatnet_jax.data.sources import DataOptions, create_source
-from configs import quickstart
+from tests.quick_configs import create_quick_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -22,18 +22,19 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.fixture(scope='session')
 def config():
   """Returns the quick start's config, cut down to seconds."""
-  config = quickstart.get_config()
-  config.data.train_split = 'train[:2000]'
-  config.data.eval_split = 'test[:100]'
-  # Resizes 28x28 to 32x32 and cuts the centre out.
-  config.preprocessing.eval_crop_fraction = 0.875
-  config.model.batch_norm_momentum = 0.5
-  config.schedule.warmup_epochs = 0.0
-  config.training.num_steps = 12
-  config.training.global_batch_size = 32
-  config.evaluation.every_steps = 6
-  config.evaluation.global_batch_size = 50
-  return config
+  return create_quick_config(
+    {
+      'model.name': 'coatnet_mini',
+      'model.batch_norm_momentum': 0.5,
+      'data.train_split': 'train[:2000]',
+      'data.eval_split': 'test[:100]',
+      # Resizes 28x28 to 32x32 and cuts the centre out.
+      'preprocessing.eval_crop_fraction': 0.875,
+      'training.num_steps': 12,
+      'evaluation.every_steps': 6,
+      'evaluation.global_batch_size': 50,
+    }
+  )
 
 
 @pytest.fixture(scope='session')

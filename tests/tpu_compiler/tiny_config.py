@@ -1,20 +1,14 @@
 """A run with a network of two blocks, which the compiler has done soon."""
 
-from coatnet_jax.models import variants
 from configs import base
+from tests.quick_models import TPU_TINY, add_variant
 
 
 def get_config():
   """Returns the config; its model is known where this was called."""
-  variants.VARIANTS['tiny'] = variants.Variant(
-    stem=variants.StemOptions(widths=(16,)),
-    stages=(
-      variants.Stage((variants.BlockGroup('mbconv', 1, 32),)),
-      variants.Stage((variants.BlockGroup('transformer', 1, 128),)),
-    ),
-  )
+  add_variant('tpu_tiny', TPU_TINY)
   config = base.get_config()
-  config.model.name = 'tiny'
+  config.model.name = 'tpu_tiny'
   config.model.dtype = 'bfloat16'
   config.model.stochastic_depth_rate = 0.0
   config.preprocessing.image_size = (64, 64)

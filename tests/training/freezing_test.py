@@ -26,6 +26,7 @@ from coatnet_jax.models.factory import create_model
 from coatnet_jax.run import create_run
 from coatnet_jax.training import freezing
 from configs import quickstart
+from tests.quick_configs import create_quick_config
 
 PARAMS = {
   's0_norm': {'bias': 0, 'scale': 0},
@@ -81,15 +82,12 @@ def test_freezing_everything_is_refused(patterns):
 
 
 def _config(frozen, **training):
-  config = quickstart.get_config()
-  config.model.name = 'tiny'
-  config.model.stochastic_depth_rate = 0.5
-  config.schedule.warmup_epochs = 0.0
-  config.training.num_steps = 4
+  config = create_quick_config(
+    {'model.stochastic_depth_rate': 0.5, 'optimizer.frozen': frozen}
+  )
   config.training.global_batch_size = 12
   config.training.ema_decay = 0.9
   config.training.update(training)
-  config.optimizer.frozen = frozen
   return config
 
 

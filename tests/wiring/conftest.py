@@ -1,5 +1,7 @@
 """The variants that configs of the wiring tests name."""
 
+from unittest import mock
+
 import pytest
 
 from coatnet_jax.models import variants
@@ -29,7 +31,5 @@ def _wired_variants():
     runs.MORE_CONVOLUTIONS: _variant(('mbconv', 3, 4, 1)),
     runs.ATTENTION: _variant(('transformer', 2, 32, 2)),
   }
-  variants.VARIANTS.update(added)
-  yield
-  for name in added:
-    del variants.VARIANTS[name]
+  with mock.patch.dict(variants.VARIANTS, added):
+    yield
