@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 from coatnet_jax.models.convnext import ConvNeXtOptions
 from coatnet_jax.models.layers import (
-  ACTIVATIONS,
   KERNEL_INITS,
   NORMS,
+  Activation,
   Epsilon,
+  Norm,
   Width,
 )
 from coatnet_jax.models.mbconv import MBConvOptions
@@ -84,9 +85,9 @@ class StemOptions(Options, section='config.model.stem'):
   kernel_size: Annotated[int, Range(at_least=1, at_most=64)] = 3
   stride: Annotated[int, Range(at_least=1, at_most=64)] = 2
   use_bias: bool = False
-  norm: Annotated[str, OneOf(NORMS)] = 'batch'
+  norm: Norm = 'batch'
   norm_epsilon: Epsilon = 1e-3
-  activation: Annotated[str, OneOf(ACTIVATIONS)] = 'gelu_tanh'
+  activation: Activation = 'gelu_tanh'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

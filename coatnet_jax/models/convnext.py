@@ -10,54 +10,35 @@ import jax.numpy as jnp
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.layers import (
   ACTIVATIONS,
-  NORMS,
-  POOLS,
-  SHORTCUT_PROJECTIONS,
+  Activation,
   Epsilon,
-  LayerMaker,
   LayerScale,
   LayerScaleInit,
-  Shortcut,
+  Norm,
+  Pool,
   StochasticDepth,
   drop_branch,
-  pool,
 )
+from coatnet_jax.models.residual_block import BlockOptions, ResidualBlock
 from coatnet_jax.ops.rematerialization import keep
-from coatnet_jax.values import OneOf, Options, Range
+from coatnet_jax.values import Range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConvNeXtOptions(Options, section='config.model.convnext'):
+class ConvNeXtOptions(BlockOptions, section='config.model.convnext'):
   """What a ConvNeXt block is made of; the defaults are timm's CoAtNeXt's.
 
   Attributes:
     kernel_size: kernel size of the depthwise convolution, odd.
-    expansion_ratio: hidden width, as a multiple of the output width.
-    stride_in: what of the branch strides: 'depthwise', or 'pool' before it.
-    branch_pool: one of `POOLS`, for 'pool'.
-    norm: kind of all norms, 'layer' or 'batch'.
-    norm_epsilon: number added to the variance.
-    activation: name of the activation, one of `ACTIVATIONS`.
     layer_scale: initial value of the branch's factors; 0 for none.
-    shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
-    shortcut_pool: how a shortcut is made smaller, one of `POOLS`.
-    shortcut_projection: when a shortcut is projected, one of
-      `SHORTCUT_PROJECTIONS`.
   """
 
   kernel_size: Annotated[int, Range(at_least=1, at_most=63), 'odd'] = 7
-  expansion_ratio: Annotated[int, Range(at_least=1, at_most=1000)] = 4
-  stride_in: Annotated[str, OneOf(('depthwise', 'pool'))] = 'depthwise'
-  branch_pool: Annotated[str, OneOf(POOLS)] = 'avg'
-  norm: Annotated[str, OneOf(NORMS)] = 'layer'
+  norm: Norm = 'layer'
   norm_epsilon: Epsilon = 1e-6
-  activation: Annotated[str, OneOf(ACTIVATIONS)] = 'gelu'
+  activation: Activation = 'gelu'
   layer_scale: LayerScaleInit = 1e-5
-  shortcut_bias: bool = True
-  shortcut_pool: Annotated[str, OneOf(POOLS)] = 'avg'
-  shortcut_projection: Annotated[str, OneOf(SHORTCUT_PROJECTIONS)] = (
-    'width_changes'
-  )
+  shortcut_pool: Pool = 'avg'
 
   def check(self):
     """Raises UserError for a kernel without a middle."""
@@ -68,22 +49,14 @@ class ConvNeXtOptions(Options, section='config.model.convnext'):
       )
 
 
-class ConvNeXtBlock(nn.Module):
-  """x + FFN(Norm(DepthwiseConv(x))).
+class ConvNeXtBlock(ResidualBlock):
+  """x + FFN(Norm(DepthwiseConv(x))), to a multiple of the input's width.
 
   Attributes:
-    width: output channels, a multiple of the input's.
-    stride: stride of both axes.
-    first: whether it is the first of a run of equal blocks.
     options: what the block is made of.
-    maker: maker of the layers.
   """
 
-  width: int
-  stride: int
-  first: bool
   options: ConvNeXtOptions
-  maker: LayerMaker
 
   @nn.compact
   def __call__(
@@ -100,24 +73,18 @@ class ConvNeXtBlock(nn.Module):
         f'A ConvNeXt block cannot go from {x.shape[-1]} to {self.width}'
         ' channels: each channel is convolved with a whole number of kernels.'
       )
-    shortcut = Shortcut(
-      self.width, self.stride, self.first, options, maker, name='shortcut'
-    )(x)
+    shortcut = self.apply_shortcut(x)
 
-    if options.stride_in == 'pool':
-      x = pool(x, options.branch_pool, self.stride)
-    # width / C kernels for each channel.
+    # Each channel is convolved with width / C kernels.
     x = jnp.repeat(x, self.width // x.shape[-1], axis=-1)
     depthwise = maker.depthwise_conv(
       kernel_size=options.kernel_size,
-      stride=self.stride if options.stride_in == 'depthwise' else 1,
+      stride=self.stride,
       use_bias=True,
       name='depthwise',
     )
     x = keep(depthwise(x))
-    x = maker.norm(
-      options.norm, options.norm_epsilon, train=train, name='norm'
-    )(x)
+    x = self.apply_norm(x, 'norm', train=train)
     hidden_width = options.expansion_ratio * self.width
     x = keep(maker.dense(hidden_width, name='ffn_expand')(x))
     x = ACTIVATIONS[options.activation](x)

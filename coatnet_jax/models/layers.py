@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import types
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from coatnet_jax.models.norms import BatchNorm, LayerNorm
 from coatnet_jax.ops.depthwise_conv import depthwise_conv
-from coatnet_jax.values import Range
+from coatnet_jax.values import OneOf, Range
 
 ACTIVATIONS = types.MappingProxyType(
   {
@@ -21,16 +21,15 @@ ACTIVATIONS = types.MappingProxyType(
     'silu': nn.silu,
   }
 )
-# 'max', 'avg': windows as large as the stride; the others overlap, padded by 1.
-POOLS = ('max', 'avg', 'max_3x3', 'avg_3x3')
+# 'max', 'avg': windows as large as the stride; 'max_3x3' overlaps, padded by 1.
+POOLS = ('max', 'avg', 'max_3x3')
 # 'batch' normalises over all axes but the last, 'layer' over the last.
 NORMS = ('batch', 'layer')
-# Which shortcuts have a 1x1 convolution: those that change the width, or those
-# of the first block of every run of equal blocks too.
-SHORTCUT_PROJECTIONS = ('width_changes', 'first_block')
 
-
-# Numbers of the blocks' options.
+# Types of the blocks' options.
+Activation = Annotated[str, OneOf(ACTIVATIONS)]
+Pool = Annotated[str, OneOf(POOLS)]
+Norm = Annotated[str, OneOf(NORMS)]
 Width = Annotated[int, Range(at_least=1, at_most=2**20)]
 Epsilon = Annotated[float, Range(above=0, at_most=1)]
 LayerScaleInit = Annotated[float, Range(at_least=0, at_most=1000)]
@@ -326,59 +325,12 @@ class LayerScale(nn.Module):
     return x * self.param('gamma', init, x.shape[-1:]).astype(x.dtype)
 
 
-class ShortcutOptions(Protocol):
-  """What the options of every kind of block say of its shortcut.
-
-  Attributes:
-    shortcut_pool: one of `POOLS`, where the block strides.
-    shortcut_projection: when a shortcut is projected, one of
-      `SHORTCUT_PROJECTIONS`.
-    shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
-  """
-
-  shortcut_pool: str
-  shortcut_projection: str
-  shortcut_bias: bool
-
-
-class Shortcut(nn.Module):
-  """The identity branch of a residual block: Proj(Pool(x)) where needed.
-
-  Pools when the block strides, projects when it changes the width.
-
-  Attributes:
-    width: number of output channels.
-    stride: stride of the block.
-    first: whether the block is the first of a run of equal blocks.
-    options: choices of the block.
-    maker: maker of the layers.
-  """
-
-  width: int
-  stride: int
-  first: bool
-  options: ShortcutOptions
-  maker: LayerMaker
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, H/stride, W/stride, width]."""
-    options = self.options
-    x = pool(x, options.shortcut_pool, self.stride)
-    always = self.first and options.shortcut_projection == 'first_block'
-    if x.shape[-1] == self.width and not always:
-      return x
-    return self.maker.dense(
-      self.width, use_bias=options.shortcut_bias, name='project'
-    )(x)
-
-
 def pool(x: jax.Array, kind: str, stride: int) -> jax.Array:
   """Reduces each window to its largest value or its mean.
 
   Args:
     x: [B, H, W, C]; the stride divides H and W.
-    kind: one of `POOLS`. At the border means are of what is in the image.
+    kind: kind of pooling, one of `POOLS`.
     stride: stride of both axes; 1 returns x.
 
   Returns:
@@ -386,16 +338,13 @@ def pool(x: jax.Array, kind: str, stride: int) -> jax.Array:
   """
   if stride == 1:
     return x
-  batch, height, width, channels = x.shape
   strides = (stride, stride)
-  padding = ((1, 1), (1, 1))
   if kind == 'max':
     return nn.max_pool(x, strides, strides)
-  if kind == 'avg':
-    windows = x.reshape(
-      batch, height // stride, stride, width // stride, stride, channels
-    )
-    return windows.mean((2, 4))
   if kind == 'max_3x3':
-    return nn.max_pool(x, (3, 3), strides, padding)
-  return nn.avg_pool(x, (3, 3), strides, padding, count_include_pad=False)
+    return nn.max_pool(x, (3, 3), strides, padding=((1, 1), (1, 1)))
+  batch, height, width, channels = x.shape
+  windows = x.reshape(
+    batch, height // stride, stride, width // stride, stride, channels
+  )
+  return windows.mean((2, 4))

@@ -1,6 +1,7 @@
 """The convolution block of stages S1 and S2 (paper 2.1, A.1, Eq. 5)."""
 
 import dataclasses
+import functools
 from typing import Annotated
 
 import flax.linen as nn
@@ -8,56 +9,48 @@ import jax
 
 from coatnet_jax.models.layers import (
   ACTIVATIONS,
-  NORMS,
-  POOLS,
-  SHORTCUT_PROJECTIONS,
+  Activation,
   Epsilon,
-  LayerMaker,
-  Shortcut,
+  Norm,
+  Pool,
   SqueezeExcite,
   StochasticDepth,
   drop_branch,
   pool,
 )
+from coatnet_jax.models.residual_block import BlockOptions, ResidualBlock
 from coatnet_jax.ops.rematerialization import keep
-from coatnet_jax.values import OneOf, Options, Range
+from coatnet_jax.values import OneOf, Range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MBConvOptions(Options, section='config.model.mbconv'):
+class MBConvOptions(BlockOptions, section='config.model.mbconv'):
   """What an MBConv block is made of; the defaults are the reconstruction.
 
   Attributes:
-    expansion_ratio: hidden width, as a multiple of another one.
-    expand_from: which one, 'output' or 'input'. The paper's reported costs fit
-      the output width.
+    expand_from: width that `expansion_ratio` multiplies, 'output' or 'input'.
+      The paper's reported costs fit the output width.
     stride_in: what of the branch strides: 'expand', the first 1x1 convolution
       (Eq. 5); 'depthwise' (the paper's Table 9); or 'pool', before the first.
-    branch_pool: one of `POOLS`, for 'pool'.
-    norm: 'batch', or 'layer' (the paper's Table 8).
-    norm_epsilon: number added to the variance.
-    activation: name of the activation, one of `ACTIVATIONS`.
+    branch_pool: how the branch is made smaller, one of `POOLS`, where
+      `stride_in` is 'pool'.
+    norm: kind of all norms, 'batch', or 'layer' (the paper's Table 8).
     pre_norm_activation: whether the activation follows the first norm too.
-    se_ratio: squeezed width, as a part of another one; 0 for no
-      squeeze-and-excitation.
-    se_basis: which one, 'output', 'input' or 'expanded'.
-    se_multiple_of: number that the squeezed width is a multiple of.
-    se_position: 'after_activation' or 'before_norm', of the depthwise part.
+    se_ratio: squeezed width, as a part of the width that `se_basis` names; 0
+      for no squeeze-and-excitation.
+    se_basis: width that `se_ratio` multiplies, 'output', 'input' or 'expanded'.
+    se_multiple_of: number that the squeezed width is rounded to a multiple of.
+    se_position: place of squeeze-and-excitation behind the depthwise
+      convolution, 'after_activation' or 'before_norm'.
     se_activation: activation of squeeze-and-excitation, one of `ACTIVATIONS`.
     shrink_bias: whether the last 1x1 convolution has a bias.
-    shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
-    shortcut_pool: how a shortcut is made smaller, one of `POOLS`.
-    shortcut_projection: when a shortcut is projected, one of
-      `SHORTCUT_PROJECTIONS`.
   """
 
-  expansion_ratio: Annotated[int, Range(at_least=1, at_most=1000)] = 4
   expand_from: Annotated[str, OneOf(('output', 'input'))] = 'output'
   stride_in: Annotated[str, OneOf(('expand', 'depthwise', 'pool'))] = 'expand'
-  branch_pool: Annotated[str, OneOf(POOLS)] = 'avg'
-  norm: Annotated[str, OneOf(NORMS)] = 'batch'
+  branch_pool: Pool = 'avg'
+  norm: Norm = 'batch'
   norm_epsilon: Epsilon = 1e-3
-  activation: Annotated[str, OneOf(ACTIVATIONS)] = 'gelu_tanh'
   pre_norm_activation: bool = False
   se_ratio: Annotated[float, Range(at_least=0, at_most=100)] = 0.25
   se_basis: Annotated[str, OneOf(('output', 'input', 'expanded'))] = 'output'
@@ -65,13 +58,8 @@ class MBConvOptions(Options, section='config.model.mbconv'):
   se_position: Annotated[str, OneOf(('after_activation', 'before_norm'))] = (
     'after_activation'
   )
-  se_activation: Annotated[str, OneOf(ACTIVATIONS)] = 'silu'
+  se_activation: Activation = 'silu'
   shrink_bias: bool = True
-  shortcut_bias: bool = True
-  shortcut_pool: Annotated[str, OneOf(POOLS)] = 'max'
-  shortcut_projection: Annotated[str, OneOf(SHORTCUT_PROJECTIONS)] = (
-    'width_changes'
-  )
 
   def compute_hidden_width(self, in_width: int, width: int) -> int:
     """Returns the channels between the 1x1 convolutions."""
@@ -94,22 +82,14 @@ class MBConvOptions(Options, section='config.model.mbconv'):
     return rounded + multiple if rounded < 0.9 * exact else rounded
 
 
-class MBConvBlock(nn.Module):
+class MBConvBlock(ResidualBlock):
   """x + MBConv(Norm(x)), pre-activation, with squeeze-and-excitation.
 
   Attributes:
-    width: number of output channels.
-    stride: stride of both axes.
-    first: whether it is the first of a run of equal blocks.
     options: what the block is made of.
-    maker: maker of the layers.
   """
 
-  width: int
-  stride: int
-  first: bool
   options: MBConvOptions
-  maker: LayerMaker
 
   @nn.compact
   def __call__(
@@ -121,10 +101,7 @@ class MBConvBlock(nn.Module):
     squeezed_width = options.compute_squeezed_width(x.shape[-1], self.width)
     activation = ACTIVATIONS[options.activation]
 
-    def norm(x, name):
-      return maker.norm(
-        options.norm, options.norm_epsilon, train=train, name=name
-      )(x)
+    norm = functools.partial(self.apply_norm, train=train)
 
     def stride_in(part):
       return self.stride if options.stride_in == part else 1
@@ -136,9 +113,7 @@ class MBConvBlock(nn.Module):
         squeezed_width, options.se_activation, maker, name='se'
       )(x)
 
-    shortcut = Shortcut(
-      self.width, self.stride, self.first, options, maker, name='shortcut'
-    )(x)
+    shortcut = self.apply_shortcut(x)
 
     x = norm(x, 'pre_norm')
     x = activation(x) if options.pre_norm_activation else x

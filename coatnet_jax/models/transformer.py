@@ -1,6 +1,7 @@
 """The attention block of stages S3 and S4 (paper 2.1, A.1, Eq. 3 and 4)."""
 
 import dataclasses
+import functools
 from typing import Annotated
 
 import flax.linen as nn
@@ -11,29 +12,28 @@ import numpy as np
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.layers import (
   ACTIVATIONS,
-  NORMS,
-  POOLS,
-  SHORTCUT_PROJECTIONS,
   Epsilon,
   LayerMaker,
   LayerScale,
   LayerScaleInit,
-  Shortcut,
+  Norm,
+  Pool,
   StochasticDepth,
   Width,
   add_bias,
   drop_branch,
   pool,
 )
+from coatnet_jax.models.residual_block import BlockOptions, ResidualBlock
 from coatnet_jax.ops.relative_attention import relative_attention
 from coatnet_jax.ops.rematerialization import keep
-from coatnet_jax.values import OneOf, Options, Range
+from coatnet_jax.values import OneOf, Range
 
 RELATIVE_POSITIONS = ('table', 'table_key_minus_query', 'mlp', 'none')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerOptions(Options, section='config.model.transformer'):
+class TransformerOptions(BlockOptions, section='config.model.transformer'):
   """What a Transformer block is made of; the defaults are the reconstruction.
 
   Attributes:
@@ -48,20 +48,11 @@ class TransformerOptions(Options, section='config.model.transformer'):
       (the paper's Table 6).
     relative_position_mlp_width: hidden width of that MLP.
     relative_position_mlp_dropout: dropout rate of its hidden layer.
-    expansion_ratio: hidden width of the feed-forward part, as a multiple of
-      the block's width.
-    norm: kind of all norms, 'layer' or 'batch'.
-    norm_epsilon: number added to the variance.
-    activation: name of the activation, one of `ACTIVATIONS`.
     layer_scale: initial value of both branches' factors; 0 for none.
     qkv_bias: whether queries, keys and values have biases.
     out_bias: whether the attention's last product has biases.
     ffn_bias: whether the feed-forward part's products have biases.
-    shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
-    shortcut_pool: one of `POOLS`, where the block strides.
     branch_pool: one of `POOLS`, in the branch, after the norm (Eq. 4).
-    shortcut_projection: when a shortcut is projected, one of
-      `SHORTCUT_PROJECTIONS`.
   """
 
   head_dim: Width = 32
@@ -72,20 +63,13 @@ class TransformerOptions(Options, section='config.model.transformer'):
   relative_position_mlp_dropout: Annotated[
     float, Range(at_least=0, below=1)
   ] = 0.125
-  expansion_ratio: Annotated[int, Range(at_least=1, at_most=1000)] = 4
-  norm: Annotated[str, OneOf(NORMS)] = 'layer'
+  norm: Norm = 'layer'
   norm_epsilon: Epsilon = 1e-5
-  activation: Annotated[str, OneOf(ACTIVATIONS)] = 'gelu_tanh'
   layer_scale: LayerScaleInit = 0.0
   qkv_bias: bool = True
   out_bias: bool = True
   ffn_bias: bool = True
-  shortcut_bias: bool = True
-  shortcut_pool: Annotated[str, OneOf(POOLS)] = 'max'
-  branch_pool: Annotated[str, OneOf(POOLS)] = 'max'
-  shortcut_projection: Annotated[str, OneOf(SHORTCUT_PROJECTIONS)] = (
-    'width_changes'
-  )
+  branch_pool: Pool = 'max'
 
   def resolve_num_heads(self, in_width: int, width: int) -> int:
     """Returns the number of heads of a block.
@@ -268,24 +252,16 @@ class RelativePositionMLP(nn.Module):
     return x.transpose(2, 0, 1)  # [heads, 2H-1, 2W-1]
 
 
-class TransformerBlock(nn.Module):
+class TransformerBlock(ResidualBlock):
   """x + Attention(Norm(x)), then x + FFN(Norm(x)).
 
   A block that strides pools the input of both branches (Eq. 4).
 
   Attributes:
-    width: number of output channels.
-    stride: stride of both axes.
-    first: whether it is the first of a run of equal blocks.
     options: what the block is made of.
-    maker: maker of the layers.
   """
 
-  width: int
-  stride: int
-  first: bool
   options: TransformerOptions
-  maker: LayerMaker
 
   @nn.compact
   def __call__(
@@ -296,10 +272,7 @@ class TransformerBlock(nn.Module):
     batch = x.shape[0]
     grid = tuple(length // self.stride for length in x.shape[1:3])
 
-    def norm(x, name):
-      return maker.norm(
-        options.norm, options.norm_epsilon, train=train, name=name
-      )(x)
+    norm = functools.partial(self.apply_norm, train=train)
 
     def scale(x, name):
       return LayerScale(options.layer_scale, name=name)(x)
@@ -311,9 +284,7 @@ class TransformerBlock(nn.Module):
     # next: on a TPU a map [B, H, W, C] lies in memory otherwise.
     if self.stride == 1:
       x = to_tokens(x)
-    shortcut = Shortcut(
-      self.width, self.stride, self.first, options, maker, name='shortcut'
-    )(x)
+    shortcut = self.apply_shortcut(x)
     num_heads = options.resolve_num_heads(x.shape[-1], self.width)
     x = pool(norm(x, 'attention_norm'), options.branch_pool, self.stride)
     x = RelativeAttention(

@@ -134,7 +134,7 @@ def test_parts_of_a_variant_are_replaced():
     ({'mbconv': {'stride_in': 'shrink'}}, 'expand, depthwise, pool'),
     ({'mbconv': {'activation': 'tanh'}}, "mbconv.activation is 'tanh'"),
     ({'transformer': {'norm': 'group'}}, "transformer.norm is 'group'"),
-    ({'convnext': {'stride_in': 'expand'}}, 'convnext.stride_in'),
+    ({'convnext': {'norm': 'group'}}, 'convnext.norm'),
     ({'head': {'norm': 'rms'}}, 'one of batch, layer, none'),
     ({'stem': {'widths': ()}}, 'stem.widths'),
     ({'kernel_init': 'zeros'}, "kernel_init is 'zeros'; .* one of normal_0.02"),
