@@ -1,6 +1,9 @@
 """Models that are compiled or traced quickly."""
 
+from typing import Any
+
 import flax.linen as nn
+import jax
 
 from coatnet_jax.models import variants
 from coatnet_jax.models.factory import create_model
@@ -44,6 +47,19 @@ def add_variant(name: str, variant: variants.Variant) -> None:
   variant away again.
   """
   variants.VARIANTS[name] = variant
+
+
+def apply_in_training(
+  model: nn.Module, variables: Any, images: jax.Array, key: jax.Array
+) -> tuple[jax.Array, dict[str, Any]]:
+  """Returns logits and new statistics; the key is that of what is dropped."""
+  return model.apply(
+    variables,
+    images,
+    train=True,
+    mutable=['batch_stats'],
+    rngs={'dropout': key},
+  )
 
 
 def create_traced_model(name: str) -> nn.Module:

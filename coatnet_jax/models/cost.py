@@ -54,16 +54,6 @@ def count_parameters(
   return _count_parameters(variables)
 
 
-def count_multiply_adds(
-  model: nn.Module, image_size: tuple[int, int], *, in_channels: int = 3
-) -> int:
-  """Counts the multiply-adds of the forward pass on one image.
-
-  See `count_cost` for the arguments and what is counted.
-  """
-  return count_cost(model, image_size, in_channels=in_channels).multiply_adds
-
-
 def count_cost(
   model: nn.Module, image_size: tuple[int, int], *, in_channels: int = 3
 ) -> Cost:

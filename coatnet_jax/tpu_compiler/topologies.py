@@ -38,7 +38,6 @@ class Chip:
     mxu_size: rows and columns of a matrix unit.
     rows_per_cycle: rows of its left operand that a matrix unit takes in a
       cycle.
-    vmem_bytes: vector memory of one core.
     hbm_bytes: what the compiler has to give: nominal, less what it keeps.
     hbm_bytes_per_second: bandwidth of its HBM.
     ici_bytes_per_second: bandwidth to the other chips of a slice, of all of a
@@ -52,7 +51,6 @@ class Chip:
   num_mxus: int
   mxu_size: int
   rows_per_cycle: int
-  vmem_bytes: int
   hbm_bytes: int
   hbm_bytes_per_second: float
   ici_bytes_per_second: float
@@ -71,8 +69,8 @@ class Chip:
 
 # Peak, bandwidth of HBM and of the links: the pages of each chip in Google
 # Cloud's TPU documentation. Cores and matrix units: the same, and
-# `jax.experimental.pallas.tpu.get_tpu_info_for_chip`. VMEM and HBM: what the
-# compiler says when a program asks for more. chip_config_name: what libtpu
+# `jax.experimental.pallas.tpu.get_tpu_info_for_chip`. HBM: what the compiler
+# says when a program asks for more. chip_config_name: what libtpu
 # resolves; without one a v4 slice has two devices per chip.
 CHIPS = {
   'v4': Chip(
@@ -82,7 +80,6 @@ CHIPS = {
     num_mxus=8,
     mxu_size=128,
     rows_per_cycle=1,
-    vmem_bytes=16 * 2**20,
     hbm_bytes=int(30.75 * _GIB),
     hbm_bytes_per_second=1228e9,
     ici_bytes_per_second=300e9,
@@ -95,7 +92,6 @@ CHIPS = {
     num_mxus=4,
     mxu_size=128,
     rows_per_cycle=1,
-    vmem_bytes=128 * 2**20,
     hbm_bytes=int(15.75 * _GIB),
     hbm_bytes_per_second=819e9,
     ici_bytes_per_second=200e9,
@@ -108,7 +104,6 @@ CHIPS = {
     num_mxus=8,
     mxu_size=128,
     rows_per_cycle=1,
-    vmem_bytes=64 * 2**20,
     hbm_bytes=int(95.74 * _GIB),
     hbm_bytes_per_second=2765e9,
     ici_bytes_per_second=600e9,
@@ -123,7 +118,6 @@ CHIPS = {
     # No page says so. The compiler estimates a large bfloat16 product at
     # 1.4 times what one row per cycle could do.
     rows_per_cycle=2,
-    vmem_bytes=128 * 2**20,
     hbm_bytes=int(31.25 * _GIB),
     hbm_bytes_per_second=1640e9,
     ici_bytes_per_second=400e9,

@@ -85,6 +85,13 @@ def check_same_distribution(found, expected):
   assert stats.ks_2samp(found, expected).pvalue > 1e-6
 
 
+def check_uniform_places(starts, spaces, rng):
+  """Checks the starts of boxes, whole pixels of 0 .. space."""
+  for start, space in zip(starts, spaces):
+    place = (start + rng.random(len(start))) / (space + 1)
+    assert stats.kstest(place, 'uniform').pvalue > 1e-6
+
+
 def simulate_boxes(height, width, area, log_ratio, at_border):
   """Draws areas and log aspect ratios of boxes that fit, by rejection.
 
@@ -126,13 +133,8 @@ def test_crops_have_their_areas_and_aspect_ratios(size, area, ratio):
   areas, log_ratios = simulate_boxes(*size, area, np.log(ratio), at_border=True)
   check_same_distribution(heights * widths, areas)
   check_same_distribution(np.log(widths / heights), log_ratios)
-  for start, space in (
-    (crops[:, 0], size[0] - heights),
-    (crops[:, 1], size[1] - widths),
-  ):
-    # Uniform, of whole pixels.
-    place = (start + rng.random(len(start))) / (space + 1)
-    assert stats.kstest(place, 'uniform').pvalue > 1e-6
+  spaces = (size[0] - heights, size[1] - widths)
+  check_uniform_places(crops.T[:2], spaces, rng)
 
 
 def test_crops_are_wide_as_often_as_tall():
@@ -203,12 +205,8 @@ def test_erased_boxes_have_their_areas_and_aspect_ratios(size):
   )
   check_same_distribution(heights * widths, areas)
   check_same_distribution(np.log(widths / heights), log_ratios)
-  for start, space in (
-    (boxes[:, 0], size[0] - heights),
-    (boxes[:, 1], size[1] - widths),
-  ):
-    place = (start + rng.random(len(start))) / (space + 1)
-    assert stats.kstest(place, 'uniform').pvalue > 1e-6
+  spaces = (size[0] - heights, size[1] - widths)
+  check_uniform_places(boxes.T[:2], spaces, rng)
 
 
 @pytest.mark.parametrize('probability', [0.1, 0.25, 0.8])

@@ -307,20 +307,14 @@ def test_corrupt_training_image_is_replaced_by_the_next(damaged_source, train):
 
 
 def test_replacement_is_the_next_image_and_its_label(
-  damaged_source, data_options, preprocessing, augmentation
+  damaged_source, data_options, preprocessing, no_augmentation
 ):
-  # Without augmentation the picture itself shows.
-  plain = augmentation(
-    crop_area=(1.0, 1.0),
-    crop_aspect_ratio=(1.0, 1.0),
-    horizontal_flip=False,
-    randaugment_layers=0,
-  )
   iterator = create_train_batches(
     damaged_source,
     data=data_options(),
     preprocessing=preprocessing(image_size=(10, 10)),
-    augmentation=plain,
+    # Without augmentation the picture itself shows.
+    augmentation=no_augmentation(),
     global_batch_size=200,
     seed=0,
   )

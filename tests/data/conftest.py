@@ -46,6 +46,21 @@ def augmentation():
 
 
 @pytest.fixture
+def no_augmentation(augmentation):
+  """Returns a function: an aspect ratio to options that keep the picture."""
+
+  def create(aspect_ratio=1.0):
+    return augmentation(
+      crop_area=(1.0, 1.0),
+      crop_aspect_ratio=(aspect_ratio, aspect_ratio),
+      horizontal_flip=False,
+      randaugment_layers=0,
+    )
+
+  return create
+
+
+@pytest.fixture
 def picture():
   """Returns a function: height, width and seed to a smooth RGB picture."""
 

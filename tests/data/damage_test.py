@@ -156,7 +156,7 @@ def test_a_look_ends_in_time(open_pictures, monkeypatch):
 
 @pytest.mark.parametrize('content', [b'', HTML, b'\x89PNG\r\n\x1a\ncut off'])
 def test_a_replacement_has_its_own_label(
-  open_pictures, data_options, preprocessing, augmentation, content
+  open_pictures, data_options, preprocessing, no_augmentation, content
 ):
   """The last cat and the last dog are replaced by a dog and by a cat."""
   damaged = {('cat', 9): content, ('dog', 9): content}
@@ -165,12 +165,7 @@ def test_a_replacement_has_its_own_label(
     source,
     data=data_options(max_damaged_fraction=0.1),
     preprocessing=preprocessing(image_size=(10, 10)),
-    augmentation=augmentation(
-      crop_area=(1.0, 1.0),
-      crop_aspect_ratio=(1.0, 1.0),
-      horizontal_flip=False,
-      randaugment_layers=0,
-    ),
+    augmentation=no_augmentation(),
     global_batch_size=20,
     seed=3,
   )

@@ -86,21 +86,15 @@ def test_prediction_is_exact(folder, preprocessing):
 
 @pytest.mark.parametrize('cache_mebibytes', [0, 1])
 def test_training_is_fast_with_and_without_cache(
-  folder, preprocessing, augmentation, cache_mebibytes
+  folder, preprocessing, no_augmentation, cache_mebibytes
 ):
   options = folder(cache_mebibytes=cache_mebibytes)
   source = create_source(options, 'train')
-  plain = augmentation(
-    crop_area=(1.0, 1.0),
-    crop_aspect_ratio=(51 / 37, 51 / 37),
-    horizontal_flip=False,
-    randaugment_layers=0,
-  )
   batches = create_train_batches(
     source,
     data=options,
     preprocessing=preprocessing(image_size=(37, 51)),
-    augmentation=plain,
+    augmentation=no_augmentation(51 / 37),
     global_batch_size=2,
     seed=0,
   )

@@ -140,18 +140,13 @@ def test_evaluation_and_prediction_see_them_upright(
 
 
 def test_training_sees_them_upright(
-  phone_pictures, preprocessing, augmentation, quarters
+  phone_pictures, preprocessing, no_augmentation, quarters
 ):
   batches = create_train_batches(
     create_source(phone_pictures, 'train'),
     data=phone_pictures,
     preprocessing=preprocessing(image_size=(40, 24)),
-    augmentation=augmentation(
-      crop_area=(1.0, 1.0),
-      crop_aspect_ratio=(24 / 40, 24 / 40),
-      horizontal_flip=False,
-      randaugment_layers=0,
-    ),
+    augmentation=no_augmentation(24 / 40),
     global_batch_size=4,
     seed=0,
   )

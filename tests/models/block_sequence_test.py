@@ -12,6 +12,7 @@ import coatnet_jax
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.block_sequence import REMAT_POLICIES
 from coatnet_jax.models.variants import BlockGroup, Stage
+from tests.quick_models import apply_in_training
 
 # Runs of equal blocks of both kinds, and a stage that mixes them.
 DEEP = {
@@ -52,12 +53,8 @@ def differentiate(model, variables, images):
   """Returns logits, gradients and new batch statistics of a training step."""
 
   def loss(params):
-    logits, updates = model.apply(
-      {**variables, 'params': params},
-      images,
-      train=True,
-      mutable=['batch_stats'],
-      rngs={'dropout': jax.random.key(1)},
+    logits, updates = apply_in_training(
+      model, {**variables, 'params': params}, images, jax.random.key(1)
     )
     return jnp.square(logits).sum(), (logits, updates['batch_stats'])
 
@@ -145,12 +142,8 @@ def count_kept_elements(model):
 
   _, pullback = jax.eval_shape(
     lambda variables, images: jax.vjp(
-      lambda params: model.apply(
-        {**variables, 'params': params},
-        images,
-        train=True,
-        mutable=['batch_stats'],
-        rngs={'dropout': jax.random.key(1)},
+      lambda params: apply_in_training(
+        model, {**variables, 'params': params}, images, jax.random.key(1)
       )[0].sum(),
       variables['params'],
     ),

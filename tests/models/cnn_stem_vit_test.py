@@ -17,6 +17,7 @@ from coatnet_jax.models.cnn_stem_vit import (
 )
 from coatnet_jax.models.layers import StochasticDepth
 from coatnet_jax.training.optimizers import compute_weight_decay_mask
+from tests.quick_models import apply_in_training
 
 TINY = {'stem_widths': (3, 4), 'width': 8, 'depth': 2, 'num_heads': 2}
 
@@ -192,12 +193,8 @@ def test_training_reaches_every_parameter_and_draws_dropout():
   @jax.jit
   def loss_and_gradients(params, key):
     def loss(params):
-      logits, state = model.apply(
-        {**variables, 'params': params},
-        images,
-        train=True,
-        mutable=['batch_stats'],
-        rngs={'dropout': key},
+      logits, state = apply_in_training(
+        model, {**variables, 'params': params}, images, key
       )
       return (logits**2).sum(), state['batch_stats']
 
@@ -244,13 +241,7 @@ def test_stochastic_depth_grows_from_block_to_block():
 
   with nn.intercept_methods(record):
     jax.eval_shape(
-      lambda v: model.apply(
-        v,
-        _images(),
-        train=True,
-        mutable=['batch_stats'],
-        rngs={'dropout': jax.random.key(0)},
-      ),
+      lambda v: apply_in_training(model, v, _images(), jax.random.key(0)),
       shapes,
     )
   np.testing.assert_allclose(rates, [0.0, 0.3, 0.6])

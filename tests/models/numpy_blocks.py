@@ -9,6 +9,7 @@ import coatnet_jax
 from coatnet_jax.models import mbconv, transformer
 from coatnet_jax.models.layers import LayerMaker
 from coatnet_jax.models.variants import BlockGroup, Stage
+from tests.quick_models import apply_in_training
 
 MAKER = LayerMaker(
   dtype=jnp.float32,
@@ -203,13 +204,7 @@ def check_drop_rates():
 
   def apply(images):
     variables = model.init(jax.random.key(0), images, train=False)
-    return model.apply(
-      variables,
-      images,
-      train=True,
-      mutable=['batch_stats'],
-      rngs={'dropout': jax.random.key(1)},
-    )
+    return apply_in_training(model, variables, images, jax.random.key(1))
 
   with nn.intercept_methods(record):
     jax.eval_shape(apply, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))

@@ -27,6 +27,7 @@ from coatnet_jax.run import create_run
 from coatnet_jax.training import freezing
 from configs import quickstart
 from tests.quick_configs import create_quick_config
+from tests.quick_models import apply_in_training
 
 PARAMS = {
   's0_norm': {'bias': 0, 'scale': 0},
@@ -181,16 +182,7 @@ def _create_variables(model):
   return variables, rng.normal(size=(4, 8, 8, 3)).astype(np.float32)
 
 
-def _train(model, variables, images):
-  return model.apply(
-    variables,
-    images,
-    train=True,
-    mutable=['batch_stats'],
-    rngs={'dropout': jax.random.key(1)},
-  )
-
-
+KEY = jax.random.key(1)
 SMALL = {
   'coatnet_0': {
     'stem': {'widths': (4, 4)},
@@ -212,7 +204,7 @@ def test_a_frozen_model_is_computed_as_in_evaluation(name):
 
   @jax.jit
   def compute(variables):
-    logits, updates = _train(frozen, variables, images)
+    logits, updates = apply_in_training(frozen, variables, images, KEY)
     return (
       model.apply(variables, images, train=False),
       logits,
@@ -236,12 +228,13 @@ def test_some_of_equal_blocks_are_frozen_scanned_or_not():
   @jax.jit
   def compute(variables):
     return [
-      _train(
+      apply_in_training(
         model.clone(
           frozen=names, compute=ComputeOptions(scan_blocks=scan_blocks)
         ),
         variables,
         images,
+        KEY,
       )
       for scan_blocks in (False, True)
     ]

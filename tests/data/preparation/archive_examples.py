@@ -1,6 +1,8 @@
 """Archives of the published structure, with tiny images."""
 
+import hashlib
 import io
+import pathlib
 import tarfile
 import zlib
 
@@ -10,6 +12,17 @@ import PIL.Image
 import simplejpeg
 
 SYNSETS = tuple(f'n{10_000_000 + 37 * i}' for i in range(50))
+
+
+def hash_files(directory: pathlib.Path) -> dict[str, str]:
+  """Returns the SHA-256 of every file in a folder and below, by its path."""
+  return {
+    path.relative_to(directory).as_posix(): hashlib.sha256(
+      path.read_bytes()
+    ).hexdigest()
+    for path in directory.rglob('*')
+    if path.is_file()
+  }
 
 
 def jpeg(seed: int, size: int = 16) -> bytes:

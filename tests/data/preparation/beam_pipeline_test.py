@@ -1,7 +1,6 @@
 """Needs requirements-beam.txt; imports Beam in the tests, which are marked."""
 
 import functools
-import hashlib
 
 import pytest
 
@@ -15,6 +14,7 @@ from coatnet_jax.errors import UserError
 from tests.data.preparation.archive_examples import (
   SYNSETS,
   class_archives,
+  hash_files,
   tar,
 )
 from tools.prepare import main
@@ -43,14 +43,6 @@ def arguments(tmp_path):
   return create
 
 
-def hashes(directory):
-  return {
-    path.relative_to(directory): hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in directory.rglob('*')
-    if path.is_file()
-  }
-
-
 @pytest.mark.parametrize(
   'runner',
   [
@@ -62,7 +54,7 @@ def hashes(directory):
 def test_a_pipeline_writes_the_same_files(arguments, tmp_path, runner):
   assert main(arguments('processes')) == 0
   assert main(arguments('beam', f'--beam={runner}')) == 0
-  assert hashes(tmp_path / 'beam') == hashes(tmp_path / 'processes')
+  assert hash_files(tmp_path / 'beam') == hash_files(tmp_path / 'processes')
 
 
 def test_an_archive_that_is_gone_is_one_sentence(arguments, tmp_path):

@@ -1,5 +1,4 @@
 import gzip
-import hashlib
 import io
 import json
 import tarfile
@@ -32,6 +31,7 @@ from tests.data.preparation.archive_examples import (
   all_images,
   class_archives,
   class_files,
+  hash_files,
   jpeg,
   tar,
 )
@@ -60,13 +60,6 @@ def options_for(tmp_path, **options):
   return PreparationOptions(
     output_dir=tmp_path, shard_mebibytes=0.01, **options
   )
-
-
-def file_hashes(directory):
-  return {
-    path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in directory.iterdir()
-  }
 
 
 @pytest.fixture(scope='module')
@@ -139,7 +132,7 @@ def test_tfds_opens_it(prepared):
 
 
 def test_checksums_are_those_of_the_files(prepared):
-  hashes = file_hashes(prepared)
+  hashes = hash_files(prepared)
   lines = (prepared / 'checksums.sha256').read_text().splitlines()
   listed = dict(reversed(line.split('  ')) for line in lines)
   assert listed == {k: v for k, v in hashes.items() if '.array_record-' in k}
@@ -170,7 +163,7 @@ def test_any_number_of_workers_writes_the_same_files(
   prepared, folder, tmp_path, num_workers
 ):
   options = options_for(tmp_path, num_workers=num_workers)
-  assert file_hashes(prepare(open_source(folder), options)) == file_hashes(
+  assert hash_files(prepare(open_source(folder), options)) == hash_files(
     prepared
   )
 

@@ -1,6 +1,5 @@
 import collections
 import fcntl
-import hashlib
 import json
 import resource
 import shutil
@@ -19,7 +18,7 @@ from coatnet_jax.data.preparation.preparation import (
   prepare,
 )
 from coatnet_jax.errors import UserError
-from tests.data.preparation.archive_examples import jpeg
+from tests.data.preparation.archive_examples import hash_files, jpeg
 
 
 class MemorySource(PreparationSource):
@@ -64,19 +63,12 @@ def options(tmp_path):
   return PreparationOptions(output_dir=tmp_path / 'out', shard_mebibytes=0.002)
 
 
-def hashes(directory):
-  return {
-    path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in directory.iterdir()
-  }
-
-
 @pytest.fixture(scope='module')
 def expected(images, tmp_path_factory):
   """Hashes of the files that nothing disturbed."""
   output_dir = tmp_path_factory.mktemp('expected')
   options = PreparationOptions(output_dir=output_dir, shard_mebibytes=0.002)
-  return hashes(prepare(MemorySource(images), options))
+  return hash_files(prepare(MemorySource(images), options))
 
 
 def test_interrupted_and_run_again_it_ends_with_the_same_files(
@@ -96,7 +88,7 @@ def test_interrupted_and_run_again_it_ends_with_the_same_files(
   assert 0 < len(begun) < len(list(directory.glob('*.array_record-*')))
   assert f'{len(begun)} of ' in lines[0]
   assert all(path.stat().st_mtime_ns == time for path, time in begun.items())
-  assert hashes(directory) == expected
+  assert hash_files(directory) == expected
 
 
 def test_a_shard_that_is_not_whole_is_written_again(images, options, expected):
@@ -105,7 +97,7 @@ def test_a_shard_that_is_not_whole_is_written_again(images, options, expected):
   directory = get_data_set_directory(MemorySource(images), options)
   first = min(directory.glob('*.array_record-*'))
   first.write_bytes(first.read_bytes()[:-1000])
-  assert hashes(prepare(MemorySource(images), options)) == expected
+  assert hash_files(prepare(MemorySource(images), options)) == expected
 
 
 def test_a_complete_data_set_is_left_alone(images, options):
@@ -119,10 +111,10 @@ def test_a_complete_data_set_is_left_alone(images, options):
 
 def test_another_data_set_is_not_written_over(images, options):
   directory = prepare(MemorySource(images), options)
-  before = hashes(directory)
+  before = hash_files(directory)
   with pytest.raises(UserError, match='has a data set already'):
     prepare(MemorySource(images[:-1]), options)
-  assert hashes(directory) == before
+  assert hash_files(directory) == before
   (directory / 'dataset_info.json').unlink()
   with pytest.raises(UserError, match='has files of another data set'):
     prepare(MemorySource(images), options)
@@ -161,7 +153,11 @@ def disk_was_full(images, options, full_disk):
   with pytest.raises(UserError) as error:
     prepare(MemorySource(images), options)
   directory = get_data_set_directory(MemorySource(images), options)
-  return directory, str(error.value), sorted(hashes(directory / '.preparing'))
+  return (
+    directory,
+    str(error.value),
+    sorted(hash_files(directory / '.preparing')),
+  )
 
 
 def test_a_full_disk_stops_it_with_nothing_half_written(disk_was_full):
@@ -176,7 +172,7 @@ def test_it_goes_on_when_there_is_room(images, options, expected, request):
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   request.getfixturevalue('disk_was_full')
   resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-  assert hashes(prepare(MemorySource(images), options)) == expected
+  assert hash_files(prepare(MemorySource(images), options)) == expected
 
 
 def test_a_file_that_is_too_large_for_an_image_is_not_read(images, options):
