@@ -133,20 +133,24 @@ def test_shrunk_it_trains_two_steps(name, tmp_path, monkeypatch):
     monkeypatch.setitem(variants.VARIANTS, name, shrunk)
   else:
     config.model.name = 'tiny'
-  config.preprocessing.image_size = (28, 28)
-  config.model.batch_norm_momentum = 0.9
-  config.data.source = 'synthetic'
-  config.data.synthetic_examples = 32
-  config.data.synthetic_classes = 4
-  config.data.synthetic_image_size = (40, 30)
-  config.data.num_workers = 0
-  config.schedule.warmup_steps = 0
-  config.schedule.warmup_epochs = 0.0
-  config.training.num_epochs = 0.0
-  config.training.num_steps = 2
-  config.training.global_batch_size = 16
-  config.training.gradient_accumulation_steps = 2
-  config.evaluation.global_batch_size = 20
+  config.update_from_flattened_dict(
+    {
+      'preprocessing.image_size': (28, 28),
+      'model.batch_norm_momentum': 0.9,
+      'data.source': 'synthetic',
+      'data.synthetic_examples': 32,
+      'data.synthetic_classes': 4,
+      'data.synthetic_image_size': (40, 30),
+      'data.num_workers': 0,
+      'schedule.warmup_steps': 0,
+      'schedule.warmup_epochs': 0.0,
+      'training.num_epochs': 0.0,
+      'training.num_steps': 2,
+      'training.global_batch_size': 16,
+      'training.gradient_accumulation_steps': 2,
+      'evaluation.global_batch_size': 20,
+    }
+  )
   state = train.train_and_evaluate(config, str(tmp_path))
   assert int(state.step) == 2
 

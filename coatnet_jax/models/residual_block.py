@@ -46,8 +46,8 @@ class BlockOptions(Options):
   shortcut_projection: _ShortcutProjection = 'width_changes'
 
 
-class ResidualBlock(nn.Module):
-  """Base of the blocks, each x + Branch(x), perhaps twice.
+class _BlockPart(nn.Module):
+  """What a block and its shortcut are told.
 
   Attributes:
     width: number of output channels.
@@ -62,6 +62,10 @@ class ResidualBlock(nn.Module):
   first: bool
   options: BlockOptions
   maker: LayerMaker
+
+
+class ResidualBlock(_BlockPart):
+  """Base of the blocks, each x + Branch(x), perhaps twice."""
 
   def apply_norm(self, x: jax.Array, name: str, *, train: bool) -> jax.Array:
     """Normalises [..., C]; the norm has the name in the block's variables."""
@@ -82,24 +86,11 @@ class ResidualBlock(nn.Module):
     )(x)
 
 
-class Shortcut(nn.Module):
+class Shortcut(_BlockPart):
   """The identity branch of a residual block: Proj(Pool(x)) where needed.
 
   Pools when the block strides, projects when it changes the width.
-
-  Attributes:
-    width: number of output channels.
-    stride: stride of the block.
-    first: whether the block is the first of a group of equal blocks.
-    options: choices of the block.
-    maker: maker of the layers.
   """
-
-  width: int
-  stride: int
-  first: bool
-  options: BlockOptions
-  maker: LayerMaker
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 
 from coatnet_jax.tpu_compiler.compiled_text import (
+  HloModule,
   Instruction,
-  Program,
 )
 
 KINDS = (
@@ -19,11 +19,12 @@ KINDS = (
   'collective-permute',
   'reduce-scatter',
 )
-# Of the parts of several slices, through the hosts and the data centre's
-# network. What goes through it is sent already reduced within a slice.
+# Added to the kind of a collective of several slices, which goes through their
+# hosts and the data centre's network, already reduced within each slice.
 BETWEEN_SLICES = ' between slices'
-# Of a device mesh: {'data'=4,'fsdp'=2} {'data'}, perhaps with a part of an
-# axis, 'data':(1)2. As a list: {{0,1},{2,3}}. As an array: [2,4]<=[8].
+# XLA writes the groups of devices in three ways: as axes of a device mesh,
+# {'data'=4,'fsdp'=2} {'data'}, perhaps with a part of an axis, 'data':(1)2; as
+# a list, {{0,1},{2,3}}; or as an array, [2,4]<=[8].
 _MESH_GROUPS = re.compile(r'replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}')
 _LISTED_GROUPS = re.compile(r'replica_groups=\{\{([\d,]*)\}')
 _ARRANGED_GROUPS = re.compile(r'replica_groups=\[\d+,(\d+)\]')
@@ -37,12 +38,13 @@ class Collective:
   """An exchange between devices, as often as it runs.
 
   Attributes:
-    kind: one of `KINDS`, perhaps with `BETWEEN_SLICES`.
-    times: how often it runs; once in a loop whose end depends on its numbers.
-    num_bytes: each time, of one device: what is reduced, exchanged or sent, and
-      what a gather makes.
-    group_size: devices that take part together; 0 where all do.
-    op_name: where it comes from, with the names of scopes and modules.
+    kind: kind of the collective, one of `KINDS`, perhaps with `BETWEEN_SLICES`.
+    times: number of times that it runs; 1 in a loop whose end depends on its
+      numbers.
+    num_bytes: bytes of one device's array, each time: the array that is
+      reduced, exchanged or sent, or that a gather makes.
+    group_size: number of devices that take part together; 0 where all do.
+    op_name: place in the traced function, by names of scopes and modules.
   """
 
   kind: str
@@ -58,22 +60,24 @@ class Collective:
 
   @property
   def sent_bytes(self) -> float:
-    """Returns what a device sends all times, around a ring of the group."""
+    """Returns the bytes that a device sends in all, around a ring."""
+    # In a ring of n devices each passes on n - 1 of n parts of the array; an
+    # all-reduce is a reduce-scatter and an all-gather, so twice as many.
     others = 1 - 1 / self.group_size if self.group_size else 1
     rounds = {'all-reduce': 2 * others, 'collective-permute': 1}
     return self.total_bytes * rounds.get(self.kind, others)
 
 
-def find_collectives(program: Program) -> Iterator[Collective]:
+def find_collectives(program: HloModule) -> Iterator[Collective]:
   """Yields the collectives of a program.
 
-  What begins in one place and ends in another counts once, where it begins.
-  Those inside fusions count too: a reduce-scatter of a TPU is a fusion of an
-  all-reduce and a slice, and what is computed while something is gathered is a
-  chain of fusions, each with the same all-gather.
+  A collective that begins in one place and ends in another counts once, where
+  it begins. Collectives inside of fusions count too: on a TPU a reduce-scatter
+  is a fusion of an all-reduce and a slice, and an all-gather that runs beside a
+  computation is a chain of fusions, each with the same all-gather.
 
   Args:
-    program: compiled program of one device, as `parse_program` reads it.
+    program: program of one device, from `parse_hlo_module`.
   """
   seen = set()
   for computation, instruction, times, _ in program.walk():
@@ -85,7 +89,7 @@ def find_collectives(program: Program) -> Iterator[Collective]:
 
 
 def _find_in(program, computation, instruction, times):
-  """Yields channels and collectives, of an instruction and what it calls."""
+  """Yields channel and collective, of an instruction and what it calls."""
   kind = instruction.opcode.removesuffix('-start')
   if kind in KINDS:
     channel = _CHANNEL.search(instruction.line)

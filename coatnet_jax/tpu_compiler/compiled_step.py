@@ -1,11 +1,12 @@
 """A compiled program in a file: compiled on one machine, loaded on another.
 
-A pod that loads its train step does not compile it. What is loaded must be what
-would be compiled, so the file says for which program, versions and devices it
-is, and everything else is refused.
+A pod that loads its train step does not compile it. The file must hold what
+compiling would give, so it names the program, the versions and the devices that
+it is for, and a file for any other is refused.
 
 Only load files that you or your tools have made: JAX keeps a compiled program
-as a pickle, which can run anything. What is said of it before is JSON.
+as a pickle, which can run anything. The facts before it are JSON, and are read
+first.
 """
 
 import hashlib
@@ -25,18 +26,19 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import to_json
 
 _FIRST_LINE = b'coatnet_jax compiled program, version 1\n'
-# Of a Pallas kernel: compiled already, with paths of the machine in it. It
-# follows from its source, which counts below, and from what it is called with.
+# A Pallas kernel's body in the lowered text is compiled already, and has paths
+# of the machine in it. It follows from the kernel's source, which is hashed
+# instead, and from the arguments, which are in the text.
 _KERNEL_BODY = re.compile(r'\\22body\\22: \\22[^\\]*\\22')
 _KERNELS = pathlib.Path(__file__).parents[1] / 'ops'
 
 
 class CompiledProgramMismatch(UserError):
-  """A file is not of the program, the versions or the devices there are."""
+  """A file is for another program, other versions or other devices."""
 
 
 def check_target(path: epath.Path) -> None:
-  """Checks, before compiling, where a compiled program is to be written.
+  """Checks, before compiling, that a compiled program can be written.
 
   Args:
     path: path of the file, perhaps gs://.
@@ -72,13 +74,13 @@ def save_compiled(
     path: path of the file, perhaps gs://.
     lowered: program that was compiled.
     compiled: what compiling `lowered` gave.
-    mesh: mesh of the program, perhaps of abstract devices.
+    mesh: mesh of the program; its devices may be abstract ones.
 
   Raises:
     UserError: the file cannot be written.
   """
   serialized, _, _ = serialize_executable.serialize(compiled)
-  facts = to_json(describe_program(lowered, mesh)).encode()
+  facts = to_json(identify_program(lowered, mesh)).encode()
   path = epath.Path(path)
   temporary = path.with_name(path.name + '.partial')
   try:
@@ -102,9 +104,9 @@ def load_compiled(
     What `lowered.compile()` returns.
 
   Raises:
-    CompiledProgramMismatch: it is of another program, or for other versions or
-      devices; says which.
-    UserError: the file is not there, or none of `save_compiled`.
+    CompiledProgramMismatch: the file is for another program, other versions or
+      other devices; the message says which.
+    UserError: there is no such file, or `save_compiled` did not write it.
   """
   try:
     content = epath.Path(path).read_bytes()
@@ -118,7 +120,7 @@ def load_compiled(
       ' --save_compiled.'
     )
   saved, _, serialized = content[len(_FIRST_LINE) :].partition(b'\n')
-  saved, wanted = json.loads(saved), describe_program(lowered, mesh)
+  saved, wanted = json.loads(saved), identify_program(lowered, mesh)
   differences = [
     f'{name} {saved.get(name)}, not {wanted[name]}'
     for name in wanted
@@ -138,8 +140,8 @@ def load_compiled(
   )
 
 
-def describe_program(lowered: jax.stages.Lowered, mesh: Mesh) -> dict[str, Any]:
-  """Returns what has to be the same, by names for people.
+def identify_program(lowered: jax.stages.Lowered, mesh: Mesh) -> dict[str, Any]:
+  """Returns the facts that a compiled program depends on, by names for people.
 
   Args:
     lowered: program with its shapes, shardings and constants.

@@ -1,8 +1,8 @@
 """Reads the text of a program that the TPU compiler made.
 
-`compiled.as_text()` is the final program of one device: in order, with memory
-spaces, and with the compiler's estimate of every fusion. Here it is read; what
-to make of it is `compiler_report.py`'s.
+`compiled.as_text()` is the final program of one device, an HLO module: its
+instructions in order, with memory spaces, and with the compiler's estimate of
+every fusion. This module reads it; `compiler_report.py` adds it up.
 """
 
 import dataclasses
@@ -31,7 +31,13 @@ _CONDITION = re.compile(r'condition=%([^\s,]+)')
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-  """An operand or a result: its type, and where it lies."""
+  """An operand or a result.
+
+  Attributes:
+    dtype: type of the elements, as the compiler writes it: 'bf16'.
+    shape: shape of the array.
+    in_hbm: whether the array lies in HBM, and not in a memory of the chip.
+  """
 
   dtype: str
   shape: tuple[int, ...]
@@ -45,6 +51,7 @@ class Array:
   @property
   def num_bytes(self) -> int:
     """Returns the bytes of the elements, without what tiling adds."""
+    # A bool is 'pred', which has no number of bits in its name.
     bits = 8 if self.dtype == 'pred' else int(_BITS.match(self.dtype)[1])
     return self.size * bits // 8
 
@@ -58,14 +65,15 @@ class Instruction:
   """One line of a computation.
 
   Attributes:
-    name: without the percent sign.
-    opcode: 'fusion', 'copy', 'custom-call' ...
-    results: one array, or those of a tuple; nested tuples are flat.
-    operands: names of instructions of the same computation.
-    cycles: the compiler's estimate; 0 where there is none.
-    op_name: where it comes from in the traced function.
-    target: name of what a custom call calls.
-    line: the whole of it.
+    name: name of the instruction, without the percent sign.
+    opcode: kind of the instruction: 'fusion', 'copy', 'custom-call' ...
+    results: arrays that it makes; those of nested tuples in one tuple.
+    operands: names of the instructions, of the same computation, whose results
+      it takes.
+    cycles: compiler's estimate in cycles; 0 where there is none.
+    op_name: place in the traced function, by names of scopes and modules.
+    target: name of what a custom call calls; '' for other instructions.
+    line: text of the instruction.
   """
 
   name: str
@@ -82,11 +90,10 @@ class Visit(NamedTuple):
   """An instruction where it runs.
 
   Attributes:
-    computation: that it is in, by name.
+    computation: instructions of the computation that it is in, by name.
     instruction: instruction that runs.
-    times: how often it runs.
-    trips: number of trips of the innermost loop that it is in; 1 outside of
-      loops.
+    times: number of times that it runs.
+    trips: number of trips of the innermost loop around it; 1 outside of loops.
   """
 
   computation: dict[str, Instruction]
@@ -96,19 +103,25 @@ class Visit(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
-  """The computations of a program, each a dict of instructions by name."""
+class HloModule:
+  """A program of one device.
+
+  Attributes:
+    entry: name of the computation that the program begins with.
+    computations: computations by name, each a dict of instructions by name.
+  """
 
   entry: str
   computations: dict[str, dict[str, Instruction]]
 
   def walk(self) -> Iterator[Visit]:
-    """Yields what runs.
+    """Yields every instruction that runs.
 
-    Goes into loops, calls and conditionals, not into fusions. A loop's body
-    runs as often as its counter's limit says, which is right for counters that
-    begin at 0, as those of `lax.scan`; one without such a limit counts once.
-    Of a conditional every branch counts.
+    Instructions in loops, calls and conditionals are among them, those in
+    fusions are not. A loop's body runs as often as the limit of its counter
+    says, which is right for counters that begin at 0, as those of `lax.scan`
+    do; a loop without such a limit counts once. Every branch of a conditional
+    counts.
     """
     yield from self._walk(self.entry, 1, 1)
 
@@ -136,7 +149,7 @@ class Program:
     return None
 
 
-def parse_program(text: str) -> Program:
+def parse_hlo_module(text: str) -> HloModule:
   """Returns the program of `compiled.as_text()`."""
   entry, computations, current = '', {}, None
   for line in text.splitlines():
@@ -146,7 +159,7 @@ def parse_program(text: str) -> Program:
     elif current is not None and (start := _INSTRUCTION.match(line)):
       instruction = _parse_instruction(line, start)
       current[instruction.name] = instruction
-  return Program(entry, computations)
+  return HloModule(entry, computations)
 
 
 def _parse_instruction(line, start):
@@ -172,8 +185,8 @@ def _parse_instruction(line, start):
 def parse_arrays(text: str) -> tuple[Array, ...]:
   """Returns the arrays of a shape: bf16[2,3]{1,0:T(8,128)S(1)}, or a tuple.
 
-  S(n) is the memory space: none is HBM, 1 is VMEM, others are for scalars and
-  for synchronisation.
+  S(n) is the memory space: HBM without it, VMEM for 1, and memories for scalars
+  and synchronisation for other numbers.
 
   >>> (array,) = parse_arrays('bf16[2,3]{1,0:T(8,128)S(1)}')
   >>> array.shape, array.num_bytes, array.in_hbm

@@ -5,22 +5,22 @@
 
 Compiler estimates, made without a TPU; nothing here is a measurement.
 
-**Cycles of XLA's operations**: the `estimated_cycles` that the compiler writes
-into the program for every fusion, copy and convolution, of the whole device. It
-is its cost model's, and it is pessimistic for what is bound by HBM: adding two
-arrays on a v5e is estimated at 1.7 times what the bandwidth allows. Loops count
-as often as they run, every branch of a conditional counts. Collectives and
-copies that run in the background have no estimate.
+**Cycles of XLA's operations** are the `estimated_cycles` that the compiler
+writes into the program for every fusion, copy and convolution, of the whole
+device. The compiler's cost model is pessimistic for what is bound by HBM:
+adding two arrays on a v5e is estimated at 1.7 times what the bandwidth allows.
+Loops count as often as they run, and every branch of a conditional counts.
+Collectives and copies that run in the background have no estimate.
 
-**Cycles of Pallas kernels**: bundles of the final schedule times steps of the
-Pallas grid, of each kernel compiled alone; `pallas_schedules.py` says what that
-leaves out.
+**Cycles of Pallas kernels** are the bundles of the final schedule times the
+steps of the Pallas grid, of each kernel compiled alone; `pallas_schedules.py`
+says what that leaves out.
 
-**HBM bytes**: operands and results that lie in HBM, of every operation that
-runs, each whole and once, without the padding of tiles; of a copy what is
-moved, and of what a loop stacks or goes over, one part each time. A kernel's
-blocks count as often as the grid fetches them: whenever their index changes
-from one step to the next.
+**HBM bytes** are those of the operands and results that lie in HBM, of every
+operation that runs. Each array counts whole and once, without the padding of
+tiles. A copy counts what it moves; an array that a loop stacks or goes over
+counts one part for each trip. A kernel's blocks count as often as the grid
+fetches them: whenever their index changes from one step to the next.
 """
 
 import dataclasses
@@ -36,9 +36,9 @@ from coatnet_jax.tpu_compiler import topologies
 from coatnet_jax.tpu_compiler.collectives import Collective, find_collectives
 from coatnet_jax.tpu_compiler.compiled_text import (
   Array,
+  HloModule,
   Instruction,
-  Program,
-  parse_program,
+  parse_hlo_module,
 )
 from coatnet_jax.tpu_compiler.pallas_schedules import (
   KERNEL_TARGET,
@@ -47,7 +47,8 @@ from coatnet_jax.tpu_compiler.pallas_schedules import (
   find_kernel_calls,
 )
 
-# They move nothing: names for what is there, or the end of what began before.
+# Operations that move no bytes themselves: new names for arrays that are there,
+# and calls, whose computations are counted by themselves.
 _FREE_OPCODES = frozenset(
   {
     'after-all',
@@ -62,7 +63,8 @@ _FREE_OPCODES = frozenset(
     'while',
   }
 )
-# When the program is laid out, and before, of one that cannot fit.
+# The compiler's words when it has laid a program out that does not fit, and
+# those, earlier, for a program that never could.
 _OUT_OF_MEMORY = (
   r'[Uu]sed ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm',
   r'HLO temporaries \(([\d.]+)([KMGT])\) exceeds available HBM'
@@ -75,7 +77,7 @@ class OutOfMemoryError(UserError):
 
   Attributes:
     needed_bytes: bytes of HBM that the program needs.
-    available_bytes: what the compiler has to give.
+    available_bytes: bytes of HBM that the compiler can give.
   """
 
   def __init__(self, needed_bytes: int, available_bytes: int):
@@ -92,14 +94,15 @@ class OutOfMemoryError(UserError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Operation:
-  """What runs: an operation of XLA, or a kernel, as often as it runs.
+  """An operation of XLA, or a kernel, as often as it runs.
 
   Attributes:
-    name: in the compiled program.
-    op_name: where it comes from, with the names of scopes and modules.
+    name: name in the compiled program.
+    op_name: place in the traced function, by names of scopes and modules.
     is_kernel: whether it is a Pallas kernel.
-    cycles: see the module; 0 where the compiler has no estimate.
-    hbm_bytes: see the module.
+    cycles: cycles of all times, as the module counts them; 0 where the
+      compiler has no estimate.
+    hbm_bytes: HBM bytes of all times, as the module counts them.
     bundles: number of bundles of a kernel's schedule.
     steps: number of steps of a kernel's grid.
   """
@@ -118,12 +121,13 @@ class Report:
   """What one device does of a program, by the compiler's estimate.
 
   Attributes:
-    operations: all with cycles or bytes.
+    operations: operations that have cycles or bytes.
     temporary_bytes: bytes of HBM beside arguments and results.
     argument_bytes: bytes of HBM that arguments take.
-    output_bytes: bytes of HBM that results take, without those that take the
-      place of arguments.
-    largest_array: the largest in HBM that the program makes, results included.
+    output_bytes: bytes of HBM that results take; a result in the place of an
+      argument takes none.
+    largest_array: largest array in HBM that the program makes, results
+      included.
     collectives: collectives that the program runs.
   """
 
@@ -136,7 +140,7 @@ class Report:
 
   @property
   def cycles(self) -> int:
-    """Returns those of all operations."""
+    """Returns the cycles of all operations."""
     return sum(operation.cycles for operation in self.operations)
 
   @property
@@ -146,12 +150,12 @@ class Report:
 
   @property
   def kernel_cycles(self) -> int:
-    """Returns those of the Pallas kernels."""
+    """Returns the cycles of the Pallas kernels."""
     return sum(operation.cycles for operation in self.kernels)
 
   @property
   def hbm_bytes(self) -> int:
-    """Returns those of all operations."""
+    """Returns the HBM bytes of all operations."""
     return sum(operation.hbm_bytes for operation in self.operations)
 
   @property
@@ -160,7 +164,7 @@ class Report:
     return self.argument_bytes + self.output_bytes + self.temporary_bytes
 
   def count_cycles(self, scope: str) -> int:
-    """Returns those of operations whose op_name contains `scope`."""
+    """Returns the cycles of operations whose op_name contains `scope`."""
     return sum(o.cycles for o in self.operations if scope in o.op_name)
 
 
@@ -185,7 +189,7 @@ def create_report(
 ) -> Report:
   """Counts what a compiled function costs; see `compile_report`."""
   memory = compiled.memory_analysis()
-  program = parse_program(compiled.as_text())
+  program = parse_hlo_module(compiled.as_text())
   calls = find_kernel_calls(traced.jaxpr, topologies.get_chip(chip).num_cores)
   return Report(
     operations=tuple(count_operations(program, compile_schedules(calls, chip))),
@@ -198,7 +202,7 @@ def create_report(
 
 
 def compile_or_explain(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-  """Compiles; says what is missing where it does not fit.
+  """Compiles a program, and explains an error about memory.
 
   Raises:
     OutOfMemoryError: it does not fit into HBM.
@@ -213,7 +217,13 @@ def compile_or_explain(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
 
 
 def parse_out_of_memory(message: str) -> tuple[int, int] | None:
-  """Returns bytes needed and available, of the compiler's message, or None.
+  """Reads the bytes needed and available in a message of the compiler.
+
+  Args:
+    message: text of the compiler's error.
+
+  Returns:
+    (needed, available); None for an error about something else.
 
   >>> sizes = parse_out_of_memory('Used 25.81G of 15.75G hbm.')
   >>> [f'{size / 2**30:.2f}' for size in sizes]
@@ -233,12 +243,12 @@ def parse_out_of_memory(message: str) -> tuple[int, int] | None:
 
 
 def count_operations(
-  program: Program, bundles: Mapping[KernelCall, int]
+  program: HloModule, bundles: Mapping[KernelCall, int]
 ) -> Iterator[Operation]:
   """Yields everything that runs and has a cost.
 
   Args:
-    program: compiled program, as `parse_program` reads it.
+    program: program of one device, from `parse_hlo_module`.
     bundles: number of scheduled bundles of each kernel call of the traced
       function.
   """
@@ -255,7 +265,7 @@ def count_operations(
         * sum(
           num_bytes
           for array, num_bytes in zip(
-            [*_operands(computation, instruction), *instruction.results],
+            [*_list_operands(computation, instruction), *instruction.results],
             call.fetched_bytes,
             strict=True,
           )
@@ -301,7 +311,7 @@ def _shorten_dtype(name):
   return 's' + name.removeprefix('int')
 
 
-def _operands(computation, instruction) -> list[Array]:
+def _list_operands(computation, instruction) -> list[Array]:
   return list(
     itertools.chain.from_iterable(
       computation[name].results for name in instruction.operands
@@ -317,17 +327,18 @@ def count_hbm_bytes(
   """Returns the bytes an operation of XLA reads from and writes to HBM.
 
   Args:
-    computation: the one it is in, by name.
-    instruction: the operation, not a kernel.
-    trips: number of trips of the loop that it is in. An array with as many rows
-      is what a `lax.scan` goes over or stacks, and a trip touches one of them.
+    computation: instructions of the computation that it is in, by name.
+    instruction: operation to count, not a kernel.
+    trips: number of trips of the loop around it. A `lax.scan` goes over, or
+      stacks, an array with that number of rows, and each trip touches one row.
   """
   opcode = instruction.opcode
   if opcode in _FREE_OPCODES or opcode.endswith('-done'):
     return 0
-  if opcode == 'custom-call':  # Puts parts together that lie side by side.
+  # No kernel: it gives one name to parts that lie side by side already.
+  if opcode == 'custom-call':
     return 0
-  operands = _operands(computation, instruction)
+  operands = _list_operands(computation, instruction)
   if opcode in ('copy-start', 'slice-start'):
     # The result is source, destination and a flag, in some order.
     source = operands[0]
@@ -342,7 +353,7 @@ def count_hbm_bytes(
   )
 
 
-def find_largest_array(program: Program) -> Array:
+def find_largest_array(program: HloModule) -> Array:
   """Returns the largest array in HBM that is not an argument."""
   return max(
     (

@@ -28,20 +28,20 @@ _NO_LIBTPU = (
 class Chip:
   """What a chip has.
 
-  JAX sees one device per chip: of a chip with two cores, both act as one.
+  JAX sees one device per chip; the two cores of a v4 or v5p act as one.
 
   Attributes:
-    chip_config_name: how cores make devices, for libtpu.
-    device_kind: what JAX calls a device.
+    chip_config_name: libtpu's name for how cores make devices.
+    device_kind: JAX's name of a device.
     num_cores: number of cores of one device.
-    num_mxus: matrix units of one device.
-    mxu_size: rows and columns of a matrix unit.
-    rows_per_cycle: rows of its left operand that a matrix unit takes in a
-      cycle.
-    hbm_bytes: what the compiler has to give: nominal, less what it keeps.
-    hbm_bytes_per_second: bandwidth of its HBM.
-    ici_bytes_per_second: bandwidth to the other chips of a slice, of all of a
-      chip's links together, in one direction.
+    num_mxus: number of matrix units of one device.
+    mxu_size: number of rows, and of columns, of a matrix unit.
+    rows_per_cycle: number of rows of its left operand that a matrix unit takes
+      in a cycle.
+    hbm_bytes: bytes of HBM that the compiler can give, which keeps some.
+    hbm_bytes_per_second: bandwidth of the HBM.
+    ici_bytes_per_second: bandwidth to the other chips of a slice, over all of
+      the chip's links together, in one direction.
     peak_flops: bfloat16 operations per second.
   """
 
@@ -131,8 +131,8 @@ class Slice:
   """Chips that are connected directly, as they can be booked.
 
   Attributes:
-    name: name under which it is booked: 'v5e-16', 'v4-32'. Of chips with two
-      cores it counts cores.
+    name: name under which it is booked: 'v5e-16', 'v4-32'. The number is that
+      of cores.
     chip_name: kind of its chips, one of `CHIPS`.
     grid: number of chips along each axis.
     host_grid: number of chips of one host along each of three axes.
@@ -165,7 +165,7 @@ class Slice:
 
   @property
   def wraps(self) -> tuple[bool, ...]:
-    """Returns of each axis whether its ends are connected: a torus, or not."""
+    """Returns whether the ends of each axis are connected, as in a torus."""
     if len(self.grid) == 3:
       is_torus = all(length % 4 == 0 for length in self.grid)
       return (is_torus,) * 3
@@ -242,7 +242,7 @@ def create_abstract_devices(name: str, num_slices: int = 1) -> list[jax.Device]:
 
   Args:
     name: name of the slice, or of a chip for a slice of four of them.
-    num_slices: equal ones, connected by the data centre's network.
+    num_slices: number of such slices, which the data centre's network connects.
 
   Raises:
     UserError: there is no slice or chip of that name, or no libtpu.
@@ -269,32 +269,31 @@ def create_abstract_devices(name: str, num_slices: int = 1) -> list[jax.Device]:
 
 @functools.cache
 def start_compiler(schedules_directory: str = '') -> None:
-  """Sets what libtpu reads of the environment when it is loaded.
+  """Sets the environment variables that libtpu reads when it is loaded.
 
   Must come before anything else that loads libtpu in this process, as
-  `jax.devices()` does. Variables that are set already stay, LIBTPU_INIT_ARGS
-  is added to. Switches JAX's compilation cache off.
+  `jax.devices()` does. Variables that are set already stay; LIBTPU_INIT_ARGS is
+  added to. JAX's compilation cache is switched off.
 
   Args:
-    schedules_directory: where the compiler writes the final schedule of every
-      operation it compiles, if not empty. A large program takes many times as
-      long then.
+    schedules_directory: directory that the compiler writes the final schedule
+      of every operation to, which takes many times as long for a large program;
+      '' for no schedules.
 
   Raises:
     UserError: libtpu is not installed.
   """
   if importlib.util.find_spec('libtpu') is None:
     raise UserError(_NO_LIBTPU)
-  # What comes from a cache was compiled by another process, perhaps with other
-  # flags.
+  # A cached program was compiled by another process, perhaps with other flags.
   jax.config.update('jax_enable_compilation_cache', False)
   for name, value in {
     # There is no metadata server to ask for the machine's TPU.
     'TPU_SKIP_MDS_QUERY': '1',
-    # Or it complains of them on stderr; no chip compiled for depends on them.
+    # libtpu complains on stderr without them; no compilation depends on them.
     'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
     'TPU_WORKER_HOSTNAMES': 'localhost',
-    # Or the lock file of a process that was killed stops this one.
+    # Otherwise the lock file of a process that was killed stops this one.
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
   }.items():
     os.environ.setdefault(name, value)
@@ -304,7 +303,7 @@ def start_compiler(schedules_directory: str = '') -> None:
         os.environ.get('LIBTPU_INIT_ARGS', ''),
         f'--xla_jf_dump_to={schedules_directory}',
         '--xla_jf_dump_llo_text=true',
-        # Of some 70 listings for every operation, the last two.
+        # There are some 70 listings for every operation: only the last two.
         '--xla_jf_dump_llo_pass_label_regex=.*final_bundles.*',
       ]
     ).strip()

@@ -307,19 +307,10 @@ def test_corrupt_training_image_is_replaced_by_the_next(damaged_source, train):
 
 
 def test_replacement_is_the_next_image_and_its_label(
-  damaged_source, data_options, preprocessing, no_augmentation
+  damaged_source, data_options, preprocessing, read_plain_batch
 ):
-  iterator = create_train_batches(
-    damaged_source,
-    data=data_options(),
-    preprocessing=preprocessing(image_size=(10, 10)),
-    # Without augmentation the picture itself shows.
-    augmentation=no_augmentation(),
-    global_batch_size=200,
-    seed=0,
-  )
-  batch = next(iterator)
-  iterator.close()
+  # Without augmentation the picture itself shows.
+  batch = read_plain_batch(damaged_source, data_options(), (10, 10), 200)
   (evaluation,) = create_eval_batches(
     damaged_source,
     data=data_options(),

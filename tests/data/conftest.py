@@ -1,5 +1,6 @@
 """Options, pictures and idx files that the data tests share."""
 
+import contextlib
 import gzip
 import struct
 
@@ -11,6 +12,7 @@ from coatnet_jax.data.augmentation import (
   AugmentationOptions,
   PreprocessingOptions,
 )
+from coatnet_jax.data.batching import create_train_batches
 from coatnet_jax.data.sources import DataOptions
 from configs import base
 
@@ -46,18 +48,28 @@ def augmentation():
 
 
 @pytest.fixture
-def no_augmentation(augmentation):
-  """Returns a function: an aspect ratio to options that keep the picture."""
+def read_plain_batch(preprocessing, augmentation):
+  """Returns a function: a source to a training batch without augmentation."""
 
-  def create(aspect_ratio=1.0):
-    return augmentation(
-      crop_area=(1.0, 1.0),
-      crop_aspect_ratio=(aspect_ratio, aspect_ratio),
-      horizontal_flip=False,
-      randaugment_layers=0,
+  def read(source, data, image_size, batch_size, seed=0):
+    height, width = image_size
+    batches = create_train_batches(
+      source,
+      data=data,
+      preprocessing=preprocessing(image_size=image_size),
+      augmentation=augmentation(
+        crop_area=(1.0, 1.0),
+        crop_aspect_ratio=(width / height, width / height),
+        horizontal_flip=False,
+        randaugment_layers=0,
+      ),
+      global_batch_size=batch_size,
+      seed=seed,
     )
+    with contextlib.closing(batches):
+      return next(batches)
 
-  return create
+  return read
 
 
 @pytest.fixture

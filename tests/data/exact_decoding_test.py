@@ -1,14 +1,13 @@
 """Evaluation and prediction see the pixels that Pillow makes; training not."""
 
 import io
-import itertools
 import pathlib
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from coatnet_jax.data.batching import create_eval_batches, create_train_batches
+from coatnet_jax.data.batching import create_eval_batches
 from coatnet_jax.data.decoding import decode_image
 from coatnet_jax.data.sources import create_source
 from tools.predict import read_images
@@ -86,20 +85,11 @@ def test_prediction_is_exact(folder, preprocessing):
 
 @pytest.mark.parametrize('cache_mebibytes', [0, 1])
 def test_training_is_fast_with_and_without_cache(
-  folder, preprocessing, no_augmentation, cache_mebibytes
+  folder, read_plain_batch, cache_mebibytes
 ):
   options = folder(cache_mebibytes=cache_mebibytes)
   source = create_source(options, 'train')
-  batches = create_train_batches(
-    source,
-    data=options,
-    preprocessing=preprocessing(image_size=(37, 51)),
-    augmentation=no_augmentation(51 / 37),
-    global_batch_size=2,
-    seed=0,
-  )
-  (batch,) = itertools.islice(batches, 1)
-  batches.close()
+  batch = read_plain_batch(source, options, (37, 51), batch_size=2)
   expected = {
     decode_image(
       pathlib.Path(source.describe(index)).read_bytes(), exact=False

@@ -15,9 +15,10 @@ import train
 from coatnet_jax.checkpoints.trained_model import load_trained_model
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.variables import abstract_variables
-from coatnet_jax.weights import names, native, timm
+from coatnet_jax.weights import names, native
 from coatnet_jax.weights.published import PUBLISHED_WEIGHTS
 from configs import quickstart
+from tests.weights.state_dicts import create_timm_state_dict
 from tools import export_weights, import_timm
 
 NAME = 'test_coatnet'
@@ -26,13 +27,7 @@ NAME = 'test_coatnet'
 @pytest.fixture(scope='module')
 def state_dict():
   """Returns random weights of test_coatnet with 10 classes, as timm has it."""
-  model = coatnet_jax.create_model(NAME, num_classes=10)
-  rng = np.random.default_rng(0)
-  variables = jax.tree.map(
-    lambda leaf: np.abs(rng.normal(size=leaf.shape)).astype(np.float32) / 9,
-    abstract_variables(model, (160, 160)),
-  )
-  return timm.to_state_dict(variables, model.variant)
+  return create_timm_state_dict(NAME, num_classes=10)
 
 
 @pytest.fixture(scope='module')

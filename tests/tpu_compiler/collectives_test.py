@@ -5,7 +5,7 @@ from coatnet_jax.tpu_compiler.collectives import (
   find_collectives,
   read_group_size,
 )
-from coatnet_jax.tpu_compiler.compiled_text import parse_program
+from coatnet_jax.tpu_compiler.compiled_text import parse_hlo_module
 
 # As libtpu writes it, shortened: a gather in the background, another in the
 # fusions that are computed meanwhile, a reduction of two arrays in a loop of
@@ -65,11 +65,11 @@ ENTRY %main (x: f32[16,128]) -> f32[16,128] {
 
 @pytest.fixture
 def collectives():
-  return {c.kind: c for c in find_collectives(parse_program(PROGRAM))}
+  return {c.kind: c for c in find_collectives(parse_hlo_module(PROGRAM))}
 
 
 def test_every_collective_is_found_once():
-  kinds = [c.kind for c in find_collectives(parse_program(PROGRAM))]
+  kinds = [c.kind for c in find_collectives(parse_hlo_module(PROGRAM))]
   assert sorted(kinds) == [
     'all-gather',
     'all-gather',
@@ -107,7 +107,7 @@ def test_what_goes_around_a_ring(collectives):
 
 
 def test_what_goes_to_other_slices_is_of_its_own_kind():
-  program = parse_program("""\
+  program = parse_hlo_module("""\
 ENTRY %main (x: f32[16,128]) -> f32[16,128] {
   %x = f32[16,128]{1,0:T(8,128)} parameter(0)
   %token = token[] after-all()
@@ -136,7 +136,7 @@ ENTRY %main (x: f32[16,128]) -> f32[16,128] {
   ],
 )
 def test_groups_in_all_their_forms(text, size):
-  program = parse_program(
+  program = parse_hlo_module(
     f'ENTRY %f (x: f32[]) -> f32[] {{\n  ROOT %y = f32[] all-reduce(), {text}\n'
   )
   assert read_group_size(program.computations['f']['y']) == size

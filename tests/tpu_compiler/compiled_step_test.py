@@ -104,7 +104,7 @@ class _Lowered:
 
 def test_programs_that_differ_in_a_kernels_compiled_form_are_the_same(mesh):
   first, second = (
-    compiled_step.describe_program(_Lowered(body), mesh)
+    compiled_step.identify_program(_Lowered(body), mesh)
     for body in ('TUz/+=', 'abc=')
   )
   assert first == second
@@ -118,5 +118,5 @@ def test_a_program_says_how_many_devices_it_is_for(count):
   mesh = types.SimpleNamespace(
     size=count, devices=np.array([device] * count, object)
   )
-  facts = compiled_step.describe_program(_Lowered('a'), mesh)
+  facts = compiled_step.identify_program(_Lowered('a'), mesh)
   assert facts['devices'] == f'{count} x chip'

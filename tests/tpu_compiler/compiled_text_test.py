@@ -3,7 +3,7 @@ import pytest
 from coatnet_jax.tpu_compiler.compiled_text import (
   Array,
   parse_arrays,
-  parse_program,
+  parse_hlo_module,
 )
 
 # As libtpu writes it, shortened.
@@ -57,7 +57,7 @@ ENTRY %main (x: f32[64,128], p: pred[]) -> f32[64,128] {
 
 @pytest.fixture
 def program():
-  return parse_program(PROGRAM)
+  return parse_hlo_module(PROGRAM)
 
 
 def test_arrays_know_their_bytes_and_whether_they_lie_in_hbm():
@@ -98,6 +98,7 @@ def test_what_runs_is_walked_as_often_as_it_runs(program):
 def test_a_loop_without_a_limit_counts_once():
   text = PROGRAM.replace('direction=LT', 'direction=NE')
   runs = {
-    visit.instruction.name: visit.times for visit in parse_program(text).walk()
+    visit.instruction.name: visit.times
+    for visit in parse_hlo_module(text).walk()
   }
   assert runs['tanh_fusion'] == 1

@@ -4,7 +4,7 @@ import pytest
 
 from coatnet_jax.tpu_compiler import compiler_report
 from coatnet_jax.tpu_compiler.collectives import find_collectives
-from coatnet_jax.tpu_compiler.compiled_text import Array, parse_program
+from coatnet_jax.tpu_compiler.compiled_text import Array, parse_hlo_module
 from coatnet_jax.tpu_compiler.pallas_schedules import KernelCall
 
 # As libtpu writes it, shortened: a slice goes to VMEM in the background, a
@@ -34,7 +34,7 @@ KERNEL = KernelCall(
 
 @pytest.fixture
 def program():
-  return parse_program(PROGRAM)
+  return parse_hlo_module(PROGRAM)
 
 
 def _count(program, bundles=((KERNEL, 70),)):
@@ -62,7 +62,7 @@ ENTRY %main (x: f32[8], stacked: f32[5,8]) -> f32[5,8] {
   ROOT %updated = f32[5,8]{1,0} fusion(%stacked, %x), kind=kLoop, calls=%f
 }
 """
-  computation = parse_program(text).computations['main']
+  computation = parse_hlo_module(text).computations['main']
   updated = computation['updated']
   assert compiler_report.count_hbm_bytes(computation, updated) == 4 * 88
   assert compiler_report.count_hbm_bytes(computation, updated, 5) == 4 * 24

@@ -8,12 +8,16 @@ def get_config():
   """Returns the config; its model is known where this was called."""
   add_variant('tpu_tiny', TPU_TINY)
   config = base.get_config()
-  config.model.name = 'tpu_tiny'
-  config.model.dtype = 'bfloat16'
-  config.model.stochastic_depth_rate = 0.0
-  config.preprocessing.image_size = (64, 64)
-  config.mixup.mixup_alpha = 0.0
-  config.optimizer.clip_norm = 0.0
-  config.training.num_epochs = 10.0
-  config.training.global_batch_size = 64
+  config.update_from_flattened_dict(
+    {
+      'model.name': 'tpu_tiny',
+      'model.dtype': 'bfloat16',
+      'model.stochastic_depth_rate': 0.0,
+      'preprocessing.image_size': (64, 64),
+      'mixup.mixup_alpha': 0.0,
+      'optimizer.clip_norm': 0.0,
+      'training.num_epochs': 10.0,
+      'training.global_batch_size': 64,
+    }
+  )
   return config

@@ -8,8 +8,8 @@ from safetensors.numpy import load_file, save_file
 
 import coatnet_jax
 from coatnet_jax.errors import UserError
-from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.weights import names, native, timm
+from tests.weights.state_dicts import create_timm_state_dict
 
 NAME = 'test_coatnet'
 
@@ -17,13 +17,7 @@ NAME = 'test_coatnet'
 @pytest.fixture(scope='module')
 def state_dict():
   """Returns random weights of test_coatnet with 10 classes, as timm has it."""
-  model = coatnet_jax.create_model(NAME, num_classes=10)
-  rng = np.random.default_rng(0)
-  variables = jax.tree.map(
-    lambda leaf: rng.normal(size=leaf.shape).astype(np.float32),
-    abstract_variables(model, (160, 160)),
-  )
-  return timm.to_state_dict(variables, model.variant)
+  return create_timm_state_dict(NAME, num_classes=10)
 
 
 @pytest.fixture

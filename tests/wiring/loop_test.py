@@ -253,5 +253,5 @@ def test_a_step_that_was_compiled_is_loaded(tmp_path):
 
 
 def _described(lowered, mesh):
-  facts = compiled_step.describe_program(lowered, mesh)
+  facts = compiled_step.identify_program(lowered, mesh)
   return compiled_step._FIRST_LINE + json.dumps(facts).encode() + b'\n'
