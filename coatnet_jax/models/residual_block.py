@@ -75,7 +75,7 @@ class ResidualBlock(_BlockPart):
     )(x)
 
   def apply_shortcut(self, x: jax.Array) -> jax.Array:
-    """Maps the block's input to the shape of its output."""
+    """Maps [B, H, W, C] to [B, H/stride, W/stride, width], as the block does."""
     return Shortcut(
       self.width,
       self.stride,
