@@ -75,7 +75,7 @@ class ResidualBlock(_BlockPart):
     )(x)
 
   def apply_shortcut(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, H/stride, W/stride, width], as the block does."""
+    """Maps [B, H, W, C] to [B, H/stride, W/stride, width], as the block."""
     return Shortcut(
       self.width,
       self.stride,
