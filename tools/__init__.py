@@ -1,7 +1,12 @@
 """Command lines, one purpose each: python -m tools.NAME."""
 
+import os
 import signal
 import sys
+
+# Keeps TensorFlow quiet, which TFDS and TensorBoard's writer import.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 from coatnet_jax import terminal
 from coatnet_jax.errors import explain_choice

@@ -36,12 +36,6 @@ not fit into HBM, cycles and what follows from them are null. Where times are
 measured: device, the same case, milliseconds (the median) and of_xla.
 """
 
-import os
-
-# Keeps TensorFlow, which the train step's reporting imports, quiet.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
-
 import argparse
 import dataclasses
 import importlib.util
@@ -130,13 +124,7 @@ def create_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-  """Runs the command line.
-
-  Args:
-    arguments: words of the command line after the program's name.
-
-  Returns:
-    The exit status, 0.
+  """Runs the command line; see `command_line.run_tool`.
 
   Raises:
     UserError: an argument is out of its range, or libtpu is not installed.

@@ -31,14 +31,9 @@ mean_class_accuracy, count (of images), undecodable (images that are left out),
 most_confused and images_per_second.
 """
 
-import os
-
-# Keeps TensorFlow, which the training loop writes TensorBoard with, quiet.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
-
 import argparse
 import dataclasses
+import os
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -122,13 +117,7 @@ def data_path(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-  """Runs the command line.
-
-  Args:
-    arguments: words of the command line after the program's name.
-
-  Returns:
-    The exit status, 0.
+  """Runs the command line; see `command_line.run_tool`.
 
   Raises:
     UserError: the checkpoint or the data cannot be used, or a number is out of

@@ -40,13 +40,7 @@ def create_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-  """Runs the command line.
-
-  Args:
-    arguments: words of the command line after the program's name.
-
-  Returns:
-    The exit status, 0.
+  """Runs the command line; see `command_line.run_tool`.
 
   Raises:
     UserError: the checkpoint cannot be read, timm does not have the variant, or

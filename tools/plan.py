@@ -24,12 +24,6 @@ compiling (config.compiled_train_step=FILE), where versions, devices, shapes and
 all else are the same.
 """
 
-import os
-
-# Keeps TensorFlow, which training imports, quiet.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
-
 import argparse
 import dataclasses
 from collections.abc import Iterable
@@ -102,10 +96,7 @@ def create_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-  """Runs the command line.
-
-  Args:
-    arguments: words of the command line after the program's name.
+  """Runs the command line; see `command_line.run_tool`.
 
   Returns:
     The exit status: 0, or 1 where the step does not fit.

@@ -75,10 +75,7 @@ def create_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-  """Runs the command line.
-
-  Args:
-    arguments: words of the command line after the program's name.
+  """Runs the command line; see `command_line.run_tool`.
 
   Returns:
     The exit status: 1 if an image could not be read.

@@ -59,13 +59,7 @@ _IMAGENET21K = ('imagenet21k_fall11', 'imagenet21k_winter21', 'imagenet21k_p')
 
 
 def main(arguments: list[str]) -> int:
-  """Prepares a data set.
-
-  Args:
-    arguments: words of the command line after the program's name.
-
-  Returns:
-    The exit status.
+  """Prepares a data set; see `command_line.run_tool`.
 
   Raises:
     UserError: the input is missing or broken, or the disk is full.

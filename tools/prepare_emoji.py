@@ -32,13 +32,7 @@ from tools import command_line
 
 
 def main(arguments: list[str]) -> int:
-  """Prepares both data sets.
-
-  Args:
-    arguments: words of the command line after the program's name.
-
-  Returns:
-    The exit status.
+  """Prepares both data sets; see `command_line.run_tool`.
 
   Raises:
     UserError: a package cannot be had or is another one, or the disk is full.

@@ -166,13 +166,7 @@ def create_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-  """Prepares the data set in a temporary directory and packs it.
-
-  Args:
-    arguments: words of the command line after the program's name.
-
-  Returns:
-    The exit status, 0.
+  """Packs the data set; see `command_line.run_tool`.
 
   Raises:
     UserError: the data set is there already.

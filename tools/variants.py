@@ -80,13 +80,7 @@ def create_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-  """Runs the command line.
-
-  Args:
-    arguments: words of the command line after the program's name.
-
-  Returns:
-    The exit status, 0.
+  """Runs the command line; see `command_line.run_tool`.
 
   Raises:
     UserError: no variant matches.
