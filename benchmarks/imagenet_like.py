@@ -11,7 +11,7 @@ import numpy as np
 HEIGHT, WIDTH = 375, 500
 # Gives about 110 kB.
 _QUALITY = 88
-# Of brightness, and of two colour differences, about the mean.
+# Deviations of brightness, and of two colour differences, from the mean.
 _DEVIATIONS = (55, 15, 15)
 
 

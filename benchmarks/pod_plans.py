@@ -47,7 +47,7 @@ ROWS = (
     ('sharding.fsdp=64', 'model.remat=blocks'),
   ),
 )
-# Of all of them: equal blocks are compiled once.
+# All of them compile equal blocks once.
 COMMON = ('model.scan_blocks=True',)
 _TITLES = (
   *('config', 'slice', '`--config.`', 'HBM GiB', 'Mcycles', 'images/s'),

@@ -31,8 +31,8 @@ implementation, and 6 GB.
 With --json: a list of objects with chip, grid, batch, heads, head_dim, dtype,
 direction, implementation, cycles, kernel_cycles, milliseconds, of_xla,
 hbm_bytes, temporary_bytes, largest_array_bytes (of what the program makes),
-needed_bytes, product_floor_cycles and hbm_floor_cycles. Of a program that does
-not fit into HBM, cycles and what follows from them are null. Where times are
+needed_bytes, product_floor_cycles and hbm_floor_cycles. Cycles and what follows
+from them are null where the program does not fit into HBM. Where times are
 measured: device, the same case, milliseconds (the median) and of_xla.
 """
 

@@ -54,7 +54,7 @@ from configs import base
 from tools import command_line
 
 _IMAGENET_CLASSES = 1000
-# Of timm's variants without published weights.
+# For timm's variants without published weights.
 _TIMM_PREPROCESSING = {
   'mean': (0.5, 0.5, 0.5),
   'std': (0.5, 0.5, 0.5),

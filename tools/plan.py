@@ -47,7 +47,7 @@ from coatnet_jax.strict_json import to_json
 from coatnet_jax.tpu_compiler import compiled_step, topologies
 from tools import command_line
 
-# Of what is special of a plan among others: 'remat=expansions (config)'.
+# Characters for what is special about a plan: 'remat=expansions (config)'.
 _LABEL_WIDTH = 25
 
 

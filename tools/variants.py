@@ -7,8 +7,8 @@ Parameters are for 1000 classes at the variant's own image size (px); 'G at px'
 is blank where that is one of the sizes beside it.
 Multiply-adds are billions per image, of convolutions and matrix products. What
 the paper reports is in parentheses; its FLOPs are multiply-adds too, with 1 to
-4 percent of elementwise work on top. Of published weights the top-1 accuracy on
-ImageNet-1k is given, in percent, where they have its classes.
+4 percent of elementwise work on top. The top-1 accuracy of published weights is
+on ImageNet-1k, in percent, where they have its classes.
 
 With --json: a list of objects with name, image_size, parameters, multiply_adds
 (by image size; null where the size is not possible), paper (its parameters and

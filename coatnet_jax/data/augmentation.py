@@ -215,6 +215,8 @@ def resize_image(
     [*size, 3] uint8; the image itself if it is of that size.
   """
   height, width = size
+  # An interpolation reads a few pixels around each place; reducing by it would
+  # skip rows. So the sides that shrink are averaged over areas first.
   reduced = min(image.shape[0], height), min(image.shape[1], width)
   if reduced != image.shape[:2]:
     image = cv2.resize(image, reduced[::-1], interpolation=cv2.INTER_AREA)

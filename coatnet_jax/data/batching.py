@@ -210,7 +210,7 @@ class _TrainingExample:
   max_damaged: int
 
   def __call__(self, index: int, rng: np.random.Generator) -> _Example:
-    # So many in a row are corrupt only if too many are.
+    # More in a row than may be damaged in all: then too many are.
     attempts = min(self.max_damaged, len(self.source)) + 2
     for attempt in range(attempts):
       position = (index + attempt) % len(self.source)
@@ -289,7 +289,8 @@ def _batch(
     list(shards) == list(range(first, first + count))
     and first % count == num_shards % count == 0
   ):
-    # Often they are consecutive: one shard of as many times the size.
+    # The shards of a process often are consecutive. They are then one shard of
+    # as many times the size, which is not taken apart and put together again.
     shard_size, shards, num_shards = (
       shard_size * count,
       (first // count,),
@@ -326,7 +327,7 @@ def _read_ahead(
   batches: grain.MapDataset, data: DataOptions, num_workers: int
 ) -> grain.IterDataset:
   """Makes batches in threads, of worker processes if there are any."""
-  # Grain hands them to its workers; a notebook has none to parse.
+  # Grain hands absl's flags to its workers, and a notebook has parsed none.
   if num_workers and not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
   dataset = batches.to_iter_dataset(

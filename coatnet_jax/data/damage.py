@@ -16,7 +16,7 @@ from coatnet_jax.data.decoding import CorruptImageError, decode_example
 from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.errors import UserError
 
-# What a first look takes at most, of each source.
+# The longest that a first look takes, for each source.
 LOOK_SECONDS = 2.0
 _MOST_LOOKED_AT = 4000
 _NAMED = 10
@@ -124,10 +124,12 @@ def look_for_damage(
     found, number = _look(source, max(num_threads, 1))
     damaged += [explain_damage(source, index) for index in found]
     looked_at += number
-    if number < len(source):  # A sample.
+    if number < len(source):
+      # A sample: the number that it finds has about its own square root for a
+      # standard deviation, and only what is certainly too much ends the run.
       certain = len(found) - _CERTAINTY * math.sqrt(len(found))
       too_many |= certain > max_fraction * number
-  # Of all splits together: whoever replaces them wants to know them all.
+  # All splits in one message: whoever replaces the images wants to know all.
   if too_many or len(damaged) > count_allowed_damage(sources[0], max_fraction):
     is_sample = looked_at < sum(map(len, sources))
     of = f', among {looked_at:,} that were looked at,' * is_sample

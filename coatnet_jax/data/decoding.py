@@ -70,7 +70,7 @@ class CorruptImageError(ValueError):
 def decode_image(data: bytes, *, exact: bool = True) -> np.ndarray:
   """Decodes a JPEG, PNG, GIF, BMP, WebP or TIFF.
 
-  Of several frames the first is taken. Pixels are turned as EXIF says.
+  The first of several frames is taken. Pixels are turned as EXIF says.
   Greyscale is repeated over the three channels, 16 bits are scaled to 8,
   CMYK is converted without a colour profile, and transparent pixels are
   composited on white.

@@ -111,9 +111,9 @@ def create_folder_source(
 ) -> FolderSource:
   """Opens one split of a directory in either layout of `FolderSource`.
 
-  Which layout it is, is decided by all that lies in it: a class may be called
-  'train'. A directory that has the folder to evaluate on, and no other, can be
-  evaluated.
+  All that lies in the directory decides which layout it is, since a class may
+  be called 'train'. A directory that has the folder to evaluate on, and no
+  other, can be evaluated.
 
   Args:
     data_dir: directory of the class folders, or of the folders of the splits.

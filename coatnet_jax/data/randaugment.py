@@ -307,7 +307,19 @@ def _square(magnitude: float, draw: Draw) -> tuple[int, float, float]:
   return int(magnitude / 10 * 40), draw.row, draw.column
 
 
-# Of both scales.
+def _list_enhancements(
+  arguments: Callable[[float, Draw], tuple[float]],
+) -> dict[str, Operation]:
+  """Returns the operations that multiply a distance by a factor."""
+  return {
+    'Color': Operation(color, arguments),
+    'Contrast': Operation(contrast, arguments),
+    'Brightness': Operation(brightness, arguments),
+    'Sharpness': Operation(sharpness, arguments),
+  }
+
+
+# The operations that are the same on both scales.
 _COMMON = {
   'AutoContrast': Operation(auto_contrast, _nothing),
   'Equalize': Operation(equalize, _nothing),
@@ -324,10 +336,7 @@ SCALES: dict[str, dict[str, Operation]] = {
     'Posterize': Operation(posterize, _whole(4)),
     'Solarize': Operation(solarize, _whole(256)),
     'SolarizeAdd': Operation(solarize_add, _whole(110)),
-    'Color': Operation(color, _growing_factor),
-    'Contrast': Operation(contrast, _growing_factor),
-    'Brightness': Operation(brightness, _growing_factor),
-    'Sharpness': Operation(sharpness, _growing_factor),
+    **_list_enhancements(_growing_factor),
     'TranslateX': Operation(translate_x, _signed(100.0)),
     'TranslateY': Operation(translate_y, _signed(100.0)),
     'Cutout': Operation(cutout, _square),
@@ -337,10 +346,7 @@ SCALES: dict[str, dict[str, Operation]] = {
     'Posterize': Operation(posterize, _falling(4, 4)),
     'Solarize': Operation(solarize, _falling(256, 256)),
     'SolarizeAdd': Operation(solarize_add, _small_addition),
-    'Color': Operation(color, _factor_of_either_way),
-    'Contrast': Operation(contrast, _factor_of_either_way),
-    'Brightness': Operation(brightness, _factor_of_either_way),
-    'Sharpness': Operation(sharpness, _factor_of_either_way),
+    **_list_enhancements(_factor_of_either_way),
     'TranslateX': Operation(translate_x_by_part, _signed(0.45)),
     'TranslateY': Operation(translate_y_by_part, _signed(0.45)),
   },

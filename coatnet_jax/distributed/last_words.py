@@ -31,7 +31,7 @@ class LastWords:
     Args:
       text: sentence to be said.
       address: host:port that is tried first.
-      lost: what is said instead if it cannot be reached.
+      lost: sentence to be said instead if the address cannot be reached.
     """
     words = json.dumps({'text': text, 'address': address, 'lost': lost})
     self._process.stdin.write(words + '\n')

@@ -69,11 +69,15 @@ def create_mesh(
       f' the {slices} slices, or -1.'
     )
   if slices > 1:
+    # Only `replica` goes across slices: the network between them carries the
+    # gradients and nothing else.
     within = (sizes['replica'] // slices, *list(sizes.values())[1:])
     array = mesh_utils.create_hybrid_device_mesh(
       within, (slices, 1, 1, 1), devices
     )
   else:
+    # Split: an axis of the mesh may be a part of an axis of the torus, 2 x 8 on
+    # 4 x 4 chips, say.
     array = mesh_utils.create_device_mesh(
       tuple(sizes.values()), devices, allow_split_physical_axes=True
     )

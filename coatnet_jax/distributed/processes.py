@@ -62,11 +62,14 @@ class ProcessOptions:
   Attributes:
     coordinator_address: host:port of process 0; empty where JAX finds out by
       itself (TPU VMs, GKE, Slurm, Open MPI).
-    num_processes: number of processes; None as above, 1 to look for no others.
-    process_id: number of this process, from 0; None as above.
-    connect_timeout_seconds: how long they wait for each other at the start.
-    hang_timeout_seconds: how long one may take for anything while the others
-      wait for it: compiling, an evaluation batch, saving a checkpoint.
+    num_processes: number of processes; None where JAX finds out by itself, 1 to
+      look for no others.
+    process_id: number of this process, from 0; None where JAX finds out by
+      itself.
+    connect_timeout_seconds: longest time that the processes wait for each other
+      at the start.
+    hang_timeout_seconds: longest time for one thing while the others wait:
+      compiling, an evaluation batch, saving a checkpoint.
   """
 
   coordinator_address: str = ''
@@ -144,7 +147,9 @@ def find_place(options: ProcessOptions) -> Place | None:
     found = clusters.ClusterEnv.auto_detect_unset_distributed_params(
       None, None, None, None, None, round(options.connect_timeout_seconds)
     )
-  except Exception as error:  # Of a metadata server, a name, a variable.
+  # The errors of a metadata server, of a name server and of reading a variable
+  # have no type in common.
+  except Exception as error:
     raise UserError(
       'The other processes cannot be found in the environment of this cluster'
       f' ({error}); --coordinator_address, --num_processes and --process_id'
@@ -210,7 +215,7 @@ def begin(doing: str, progress: str = '') -> None:
 
   Args:
     doing: words for after "It was".
-    progress: how far it has come with that: 'batch 3 of 16'.
+    progress: words for how far it has come: 'batch 3 of 16'.
   """
   terminal.begin(doing, progress)
   if _watchdog:

@@ -131,6 +131,8 @@ def _resolve_axes(name, shape, mesh):
   """Returns the mesh axes that shard an array's axes on this mesh."""
   axes = list(find_rule(name, shape))
   tensor, fsdp = mesh.shape['tensor'], mesh.shape['fsdp']
+  # The axis for `tensor` is given by what is computed with it, so that no other
+  # can take its place; for `fsdp`, which only saves memory, any other can.
   if tensor == 1:
     axes = [None if axis == 'tensor' else axis for axis in axes]
   elif 'tensor' in axes and shape[axes.index('tensor')] % tensor:
@@ -149,6 +151,8 @@ def _resolve_axes(name, shape, mesh):
     if fsdp > 1 and possible and math.prod(shape) >= MIN_SHARDED_SIZE:
       best = max(possible, key=lambda i: (i == wanted, shape[i]))
       axes[best] = 'fsdp'
+  # As JAX writes them: a specification with None at its end is not equal to the
+  # one without, though both mean the same.
   while axes and axes[-1] is None:
     axes.pop()
   return axes

@@ -69,7 +69,7 @@ class Beat:
     number: number of this beat.
     begun: number of things that its main thread has begun.
     doing: words for the last of them, for after "It was".
-    error: what ended it, if something has.
+    error: message of the error that ended it; empty if none has.
     is_broken: whether the error may be another process's end.
     is_finished: whether it waits for the others to finish too.
   """
@@ -91,7 +91,7 @@ class Judge:
 
     Args:
       process_count: number of processes of the run.
-      hang_seconds: how long a thing may take while the others wait.
+      hang_seconds: longest time for one thing while the others wait.
       now: seconds of any clock.
     """
     self._hang_seconds = hang_seconds
@@ -154,7 +154,7 @@ class Judge:
     fewest = min(beat.begun for beat in self._beats)
     last = [i for i, beat in enumerate(self._beats) if beat.begun == fewest]
     behind = [i for i in last if not self._beats[i].error]
-    # Of several, the others may wait for the slowest.
+    # Where several are behind, the others may wait for the slowest.
     seconds = min((now - self._moved[i] for i in behind), default=0.0)
     if seconds <= limit or self._beats[behind[0]].is_finished:
       return ''

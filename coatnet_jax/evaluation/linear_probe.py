@@ -31,12 +31,13 @@ from coatnet_jax.evaluation.measures import (
 from coatnet_jax.inference import rate_logits
 from coatnet_jax.training.losses import LossOptions
 
-# Of the mean loss, the strongest first: each starts from the solution before.
+# Penalties beside the mean loss, the strongest first: each fit starts from the
+# solution before.
 L2_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
-# Of the training images, to choose the penalty by.
+# Part of the training images that the penalty is chosen by.
 HELD_OUT_FRACTION = 0.1
 MAX_HELD_OUT = 10_000
-# Of one fit; CLIP's.
+# Iterations of one fit, as many as CLIP's.
 MAX_ITERATIONS = 1000
 # The largest part of the gradient of the mean loss at which it has converged;
 # that of scikit-learn's L-BFGS, which CLIP used.
@@ -167,8 +168,8 @@ def fit_linear_probe(
     labels: true class of each, [N] integers.
     num_classes: number of classes, K.
     mesh: mesh of the devices that the features are divided over.
-    l2_penalties: penalties to choose from, the strongest first. Of equally good
-      ones the strongest is taken.
+    l2_penalties: penalties to choose from, the strongest first, which is taken
+      where several are equally good.
 
   Raises:
     UserError: there are fewer than two training images.

@@ -14,7 +14,7 @@ import numpy as np
 from coatnet_jax.errors import UserError
 from coatnet_jax.training.metrics import find_hits
 
-# Of the expected calibration error, equally wide: arXiv 1706.04599 has 15.
+# Equally wide bins of the expected calibration error: arXiv 1706.04599 has 15.
 NUM_BINS = 15
 
 
@@ -127,7 +127,7 @@ class Tally:
     )
     self._top1 = self._top5 = 0
     self._loss = 0.0
-    # Of each bin: examples, sum of confidences, hits.
+    # A column for each bin: examples, sum of confidences, hits.
     self._bins = np.zeros((3, NUM_BINS), np.float64)
 
   def update(self, predictions: Predictions, hits: np.ndarray) -> None:
@@ -199,8 +199,8 @@ class Tally:
 
     Args:
       names: names of the C classes.
-      number: largest number of pairs. Of equally frequent ones the lower
-        classes come first.
+      number: largest number of pairs. Equally frequent ones are in the order
+        of their classes.
 
     Returns:
       Of each 'true', 'predicted' and 'count'; 'share' is the part of the true

@@ -1,8 +1,8 @@
 """One pass of a model over a source of images: what it says of each.
 
-Of an example only its best classes, their confidence and its loss come back to
-the host, a few bytes; logits stay on the device. Every process of several gets
-the predictions of all.
+Only a few bytes of an example come back to the host, its best classes, their
+confidence and its loss; logits stay on the device. Every process of several
+gets the predictions of all.
 """
 
 import functools

@@ -72,10 +72,10 @@ class StemOptions(Options, section='config.model.stem'):
 
   Attributes:
     widths: output channels of each convolution.
-    kernel_size: kernel size of each; padded by half of it, or patches if it is
-      the stride.
+    kernel_size: kernel size of each convolution, which is padded by half of it,
+      or takes patches where it is the stride.
     stride: stride of the first convolution.
-    use_bias: whether they have biases.
+    use_bias: whether the convolutions have biases.
     norm: kind of all norms, 'batch' or 'layer'.
     norm_epsilon: number added to the variance.
     activation: name of the activation, one of `ACTIVATIONS`.
@@ -95,9 +95,10 @@ class HeadOptions(Options, section='config.model.head'):
   """From the last map to the logits.
 
   Attributes:
-    norm: 'layer', 'batch' or 'none'.
+    norm: kind of the norm, 'layer', 'batch' or 'none'.
     norm_epsilon: number added to the variance.
-    norm_before_pool: whether it is of the map, not of the map's mean.
+    norm_before_pool: whether the norm is applied to the map, and not to its
+      mean.
     pre_logits: whether a tanh layer comes before the logits. The paper's sizes
       say so (its text does not); narrow models learn far slower with it.
     use_bias: whether the logits have biases.
@@ -117,13 +118,13 @@ class Variant(Options):
   Attributes:
     stem: choices of the stem, S0.
     stages: stages S1 to S4.
-    mbconv: what MBConv blocks are made of.
-    transformer: what Transformer blocks are made of.
-    convnext: what ConvNeXt blocks are made of.
+    mbconv: choices of the MBConv blocks.
+    transformer: choices of the Transformer blocks.
+    convnext: choices of the ConvNeXt blocks.
     head: choices of the head, from the last map to the logits.
-    kernel_init: how kernels start: 'normal_0.02' (the paper does not say; the
-      closest Google code), 'lecun_normal', with which narrow models learn
-      faster, or 'timm'.
+    kernel_init: initialiser of the kernels: 'normal_0.02' (the closest Google
+      code's; the paper does not say), 'lecun_normal', with which narrow models
+      learn faster, or 'timm'.
     image_size: (height, width) in pixels that it is for; others are possible.
     in_channels: number of channels of the images.
   """

@@ -1,4 +1,4 @@
-"""Runs the blocks of a stage as functions: recomputed, scanned, or neither.
+"""Runs the blocks of a stage as functions: rematerialised, scanned, or neither.
 
 Variables come in and statistics go out by the blocks' names, however they run:
 the parameter tree and a checkpoint are the same. Not used to initialise.
@@ -18,7 +18,7 @@ from coatnet_jax.models.layers import StochasticDepth
 from coatnet_jax.ops.batch_sharding import shard_batch
 from coatnet_jax.ops.rematerialization import KEPT
 
-# What is computed again in the backward pass, to save memory, by name.
+# What the backward pass rematerialises, to save memory, by name.
 REMAT_POLICIES = types.MappingProxyType(
   {
     'none': 'nothing',
@@ -35,7 +35,7 @@ class Block(NamedTuple):
   Attributes:
     name: name of its variables.
     module: module without a parent. Equal ones can be scanned.
-    drop: which of its branches are dropped; None in evaluation.
+    drop: choice of the branches that are dropped; None in evaluation.
     expands: whether it is an MBConv block.
     frozen: whether it is computed as in evaluation, also in training.
   """
@@ -66,7 +66,8 @@ def apply_blocks(
     blocks: blocks in the order of their application.
     variables: variables of each block, by its name.
     x: [B, H, W, C].
-    train: with batch statistics, and dropped branches, but for frozen blocks.
+    train: whether blocks that are not frozen use batch statistics and drop
+      branches.
     remat: name of a policy, one of `REMAT_POLICIES`.
     scan: whether equal blocks that follow each other are one `lax.scan`, which
       is compiled once for all of them.
@@ -94,7 +95,8 @@ def apply_blocks(
     if remat == 'blocks' or (remat == 'expansions' and group[0].expands):
       apply = _recompute(apply, scanned=scanned)
     elif scanned:
-      # Or a loop keeps the result of every single operation.
+      # Otherwise the loop keeps the result of every single operation for the
+      # backward pass.
       apply = _recompute(apply, scanned=scanned, keep_marked=True)
     if len(group) == 1:
       (block,) = group
@@ -160,11 +162,16 @@ def _recompute(
   scanned: bool = False,
   keep_marked: bool = False,
 ) -> Callable[..., Any]:
-  """Returns a function whose inside is computed again when it is derived.
+  """Returns a function whose inside the backward pass rematerialises.
 
   Sums are kept: means of channels are small, and over a mesh they cost a
-  collective. So are results with a mark of `rematerialization.keep`, if asked
-  for.
+  collective.
+
+  Args:
+    function: function to differentiate.
+    scanned: whether it is the body of a loop.
+    keep_marked: whether results that `rematerialization.keep` marks are kept
+      too.
   """
   policy = _is_sum
   if keep_marked:

@@ -20,9 +20,9 @@ from coatnet_jax.models.norms import BatchNorm, LayerNorm
 from coatnet_jax.ops.batch_sharding import shard_batch
 from coatnet_jax.values import ImageSize, Options, Range
 
-# Of BatchNorm and LayerNorm.
+# The epsilon of BatchNorm and LayerNorm.
 _NORM_EPSILON = 1e-5
-# Of the encoder, as ViT's; the stem and the logits have Flax's default.
+# The encoder's kernels start as ViT's; the stem's and the logits' as Flax's do.
 _ENCODER_INIT = nn.initializers.xavier_uniform()
 
 
@@ -92,9 +92,9 @@ class CNNStemViT(ImageModel):
     Args:
       images: [B, H, W, in_channels], normalised, any float dtype. The stem's
         stride divides H and W.
-      train: with batch statistics (mutable 'batch_stats'), dropout and
-        stochastic depth (the 'dropout' stream of keys), or with running
-        statistics and without.
+      train: whether to use batch statistics (mutable 'batch_stats'), dropout
+        and stochastic depth (the 'dropout' stream of keys); otherwise running
+        statistics, and nothing is dropped.
 
     Returns:
       Logits [B, num_classes] float32, or, if num_classes is 0, the normalised

@@ -33,7 +33,7 @@ class CoAtNet(ImageModel):
   them.
 
   Attributes, besides those of `ImageModel`:
-    compute: how the model is computed, without effect on its variables.
+    compute: choices of computation, without effect on the variables.
   """
 
   compute: ComputeOptions = ComputeOptions()
@@ -47,8 +47,9 @@ class CoAtNet(ImageModel):
     Args:
       images: [B, H, W, in_channels], normalised, any float dtype. The product
         of the strides divides H and W.
-      train: with batch statistics (mutable 'batch_stats') and stochastic depth
-        (the 'dropout' stream of keys), or with running statistics and without.
+      train: whether to use batch statistics (mutable 'batch_stats') and
+        stochastic depth (the 'dropout' stream of keys); otherwise running
+        statistics, and nothing is dropped.
 
     Returns:
       Logits [B, num_classes] float32; if num_classes is 0, the mean over the
@@ -85,6 +86,8 @@ class CoAtNet(ImageModel):
     if not train or not needs_key:
       return itertools.repeat(None)
     key = self.make_rng('dropout')
+    # A block's key follows from its place in the network, so that scanned and
+    # rematerialised blocks draw what plain ones do.
     return (
       StochasticDepth(
         key=jax.random.fold_in(key, index), rate=self.compute_drop_rate(index)
@@ -102,7 +105,8 @@ class CoAtNet(ImageModel):
     """Applies the blocks of one stage, counted from 1, to [B, H, W, C]."""
     compute = self.compute
     plainly = not compute.scan_blocks and (compute.remat == 'none' or not train)
-    # Which variables there are only the blocks themselves know.
+    # Only the blocks themselves know which variables they have: what creates
+    # variables takes the plain way.
     if plainly or self.is_initializing():
       for name, options in self.list_block_arguments(number):
         drop, trains = next(drops), self.is_training(name, train)
@@ -232,7 +236,8 @@ class CoAtNet(ImageModel):
     if options.pre_logits:
       x = jnp.tanh(maker.dense(x.shape[-1], name='head_pre_logits')(x))
     self.sow_array('pre_logits', x)
-    # In float32 whatever the compute dtype: close logits would tie.
+    # The logits are float32 whatever the compute dtype: in bfloat16 close ones
+    # would tie, and the loss would lose its small differences.
     float32 = dataclasses.replace(maker, dtype=jnp.float32)
     return float32.dense(
       self.num_classes,

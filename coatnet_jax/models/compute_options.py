@@ -1,7 +1,7 @@
-"""How a model is computed, which its variables and predictions don't depend on.
+"""How a model is computed: choices without effect on variables and predictions.
 
-So a checkpoint does not say it: what one machine trained, another computes in
-its own way.
+A checkpoint does not have them, so that a model that was trained on one machine
+is computed on another in the way that suits that one.
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ class ComputeOptions(Options):
   """Choices of computation; see `create_model`.
 
   Attributes:
-    attention: how relative attention is computed, one of `IMPLEMENTATIONS`.
+    attention: implementation of relative attention, one of `IMPLEMENTATIONS`.
     batch_norm_group_size: number of examples that BatchNorm takes statistics of
       in training; 0 for the whole batch. The only one that changes training.
-    remat: what the backward pass computes again, one of `REMAT_POLICIES`.
+    remat: policy of rematerialisation, one of `REMAT_POLICIES`.
     scan_blocks: whether equal blocks that follow each other are one loop.
   """
 

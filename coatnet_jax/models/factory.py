@@ -69,12 +69,12 @@ def create_model(
     feature_maps: names of stages, 's0' to 's4', whose outputs are the result,
       instead of logits; `model.feature_info` has their strides and widths.
       What comes after the last of them, the head too, is not in the model.
-    attention: how relative attention is computed, an `implementation` of
+    attention: implementation of relative attention, an `implementation` of
       `coatnet_jax.relative_attention`. Does not change what is computed, nor
       the variables.
     batch_norm_group_size: examples that BatchNorm takes statistics of in
       training; 0 for the whole batch.
-    remat: what the backward pass computes again instead of keeping it, one of
+    remat: policy of what the backward pass rematerialises, one of
       `block_sequence.REMAT_POLICIES`. Does not change what is computed, nor
       the variables.
     scan_blocks: whether equal blocks that follow each other are one loop, which

@@ -81,7 +81,7 @@ class LayerMaker:
 
   Attributes:
     dtype: compute dtype; parameters and statistics are float32.
-    attention: how relative attention is computed, one of
+    attention: name of how relative attention is computed, one of
       `relative_attention.IMPLEMENTATIONS`.
     kernel_init: initialiser of the kernels.
     depthwise_init: initialiser of the kernels of depthwise convolutions.
@@ -225,7 +225,7 @@ class DepthwiseConv(nn.Module):
     kernel_size: kernel size along both axes, odd.
     stride: stride of both axes.
     use_bias: whether a bias is added.
-    kernel_init: how the kernel starts.
+    kernel_init: initialiser of the kernel.
   """
 
   kernel_size: int
@@ -304,6 +304,8 @@ def drop_branch(
     keep,
     (x.shape[0],) + (1,) * (x.ndim - 1),
   )
+  # Divided by the probability, the branch has in the mean what it has in
+  # evaluation, where nothing is dropped.
   return jnp.where(kept, (x / keep).astype(x.dtype), 0)
 
 

@@ -53,6 +53,7 @@ class BatchNorm(nn.Module):
       if not self.is_initializing():
         kept = self.momentum
         means_of, vars_of = (m.reshape(-1, channels) for m in (mean, var))
+        # The variance of the whole batch: within the groups, and between them.
         whole = vars_of.mean(0) + means_of.var(0)
         means.value = kept * means.value + (1 - kept) * means_of.mean(0)
         variances.value = kept * variances.value + (1 - kept) * whole
@@ -108,7 +109,7 @@ def compute_moments(
 
   Args:
     values: values of examples, [groups..., B, ..., C].
-    axis: number of the groups' axes, which is the axis of the examples.
+    axis: number of axes of groups, which is also the axis of the examples.
 
   Returns:
     mean and variance, [groups..., 1, ..., 1, C] float32; the variance is that
@@ -121,9 +122,10 @@ def compute_moments(
     # What is taken off changes neither result, so no gradient goes through it.
     center = jax.lax.stop_gradient(values[(..., *middle, slice(None))])
   distance = values.astype(jnp.float32) - center
-  # Of each example, [groups..., B, 1, ..., 1, C].
+  # Moments of each example, [groups..., B, 1, ..., 1, C].
   offset = distance.mean(inner, keepdims=True)
   squares = jnp.square(distance).mean(inner, keepdims=True)
+  # Rounding may leave less than 0 of a variance that is nearly 0.
   within = jnp.maximum(squares - jnp.square(offset), 0)
   means = center + offset
   mean = means.mean(axis, keepdims=True)
@@ -135,8 +137,7 @@ def _may_square_first(dtype: jnp.dtype) -> bool:
 
   Computed in float32 it is off by about mean² * 2**-24: where the mean is large
   beside the deviation, no correct digit is left. In bfloat16 the rounding of
-    the
-  values alone has changed their variance by more, mean² * 2**-20 to 2**-17.
+  the values alone has changed their variance by more, mean² * 2**-20 to 2**-17.
   Another way would gain nothing, and a train step on a TPU would take a sixth
   longer.
 

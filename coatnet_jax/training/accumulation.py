@@ -34,7 +34,7 @@ def accumulate_gradients(
     params: parameters of the model.
     batch_stats: running statistics before the step.
     batch: tree of arrays [B, ...]; num_parts divides B.
-    num_parts: how many parts. One example in num_parts, not one stretch of
+    num_parts: number of parts. One example in num_parts, not one stretch of
       examples, makes a part, so that each part is sharded as the batch is.
     batch_norm_momentum: momentum of the model's running statistics.
 

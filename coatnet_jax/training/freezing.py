@@ -5,8 +5,8 @@ are not computed. A part of the model of which all parameters are frozen is
 computed as in evaluation, also in training: its BatchNorm normalises by the
 running statistics, which stay as they are, and nothing of it is dropped. What
 such a part puts out is then a function of the image alone, the one that the
-pretrained weights belong to. (In a part that is frozen only partly BatchNorm
-goes on as ever, since its inputs change.)
+pretrained weights belong to. BatchNorm in a part that is only partly frozen
+trains as ever, since its inputs change.
 
 With everything but the last layer frozen this is a linear probe, which costs
 little more than a forward pass.
@@ -23,7 +23,7 @@ import optax
 from coatnet_jax.errors import UserError
 from coatnet_jax.tree_names import flatten, map_names
 
-# As many names as tell a user what the others are like.
+# Names in a message, enough to tell what the others are like.
 _NAMES_SHOWN = 5
 
 

@@ -16,8 +16,8 @@ import optax
 from coatnet_jax.errors import UserError
 from coatnet_jax.tree_names import flatten, map_names
 
-# With what a parameter's name begins. A class token and positions are added to
-# the stem's map, so they are as deep as it.
+# Beginnings of parameters' names. A class token and positions are added to the
+# stem's map, so that they are as deep as the stem.
 _STEM = re.compile(r's0_|class_token$|(class_)?position_embedding$')
 # 's3_block_1/...' of a CoAtNet, 'block_1/...' of a cnn_stem_vit.
 _BLOCK = re.compile(r'(?:s(\d+)_)?block_(\d+)/')

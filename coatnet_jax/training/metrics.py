@@ -102,8 +102,8 @@ def compute_metric_sums(
     loss: [B] loss of each example.
 
   Returns:
-    'loss', 'top1', 'top5' and 'count': float32 scalars. Of global arrays they
-    are global sums.
+    'loss', 'top1', 'top5' and 'count': float32 scalars; global sums where the
+    arrays are global.
   """
   mask = mask.astype(bool)
   valid = mask & find_valid(logits)

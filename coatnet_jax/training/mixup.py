@@ -55,7 +55,7 @@ def apply_mixup(
     images: [B, H, W, C] float, the global batch. Normalised or not: mixing is
       linear.
     targets: [B, K] float soft labels.
-    options: what is mixed, and how much.
+    options: choice of MixUp and CutMix, and their strengths.
 
   Returns:
     Images and targets with their shapes and dtypes.

@@ -14,10 +14,11 @@ class StopSignal:
   The loop calls `is_due` after each step, saves and returns. The second one
   acts as usual. Does nothing outside of the main thread.
 
-  Of several processes, one that is asked is enough: JAX's preemption service
-  tells all, and finds a step that none of them has taken yet, after which all
-  stop. It listens to SIGTERM by itself, from the start of the process, so there
-  a SIGTERM never acts as usual, and a SIGINT is turned into one.
+  Where there are several processes, it is enough to ask one: JAX's preemption
+  service tells all, and finds a step that none of them has taken yet, after
+  which all stop. The service listens to SIGTERM by itself, from the start of
+  the process, so that a SIGTERM never acts as usual there, and a SIGINT is
+  turned into one.
   """
 
   def __init__(self):
@@ -29,7 +30,7 @@ class StopSignal:
     """Returns whether to stop after a step: the same on all processes.
 
     Args:
-      step: that was taken; to be called with every one.
+      step: number of the step that was taken; none may be left out.
     """
     if self._is_alone:
       return self._received

@@ -75,6 +75,7 @@ def create_train_state(
     image_size: (height, width) in pixels.
     use_ema: whether averages are kept.
   """
+  # Two keys: what the steps draw has nothing to do with how parameters start.
   init_key, run_key = jax.random.split(key)
   variables = create_variables(model, image_size, init_key)
   return TrainState(

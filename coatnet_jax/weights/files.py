@@ -23,7 +23,7 @@ from coatnet_jax.weights.torch_file import LEGACY_MAGIC, read_torch_file
 Format = Literal['safetensors', 'torch', 'keras']
 
 _KINDS = 'a safetensors file, a PyTorch file or a Keras HDF5 file'
-# Of safetensors' names of types, those that become float32 or stay integers.
+# safetensors' names of the types that become float32 or stay integers.
 _SAFETENSORS_DTYPES = frozenset(
   ('F64', 'F32', 'F16', 'BF16', 'BOOL')
   + ('I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'U8')
@@ -51,8 +51,8 @@ class WeightsFile:
 def read_weights(path: str | pathlib.Path) -> WeightsFile:
   """Reads all tensors of a weights file.
 
-  What the file is follows from its content, not its name. Of a PyTorch
-  checkpoint this reads the state dict; see `read_torch_file`. Names of a Keras
+  What the file is follows from its content, not its name. A PyTorch
+  checkpoint's state dict is read; see `read_torch_file`. Names of a Keras
   file are '<layer>/<weight>'; see `read_keras_file`.
 
   Args:

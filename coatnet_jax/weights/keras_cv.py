@@ -116,7 +116,7 @@ def _layout(modules: list[str], leaf: str) -> names.Layout:
     return names.transposed(0, 1, 3, 2)  # [3, 3, C, 1]
   if modules[-1] == 'qkv':
     return _QKV_KERNEL
-  # Of the attention's output it makes a product, of all else a convolution.
+  # The attention's output is a product there, all else a convolution.
   return names.same() if modules[-1] == 'out' else _POINTWISE
 
 

@@ -39,9 +39,9 @@ def load_weights(
       variables = load_weights(model, 'coatnet_0_rw_224.sw_in1k.safetensors')
       logits = model.apply(variables, images, train=False)
 
-  Every tensor of the file is accounted for. Of a model without a head, or with
-  `feature_maps`, what it does not have is left out. A prefix that the file's
-  names have ('module.', 'model.backbone.') is found, and said.
+  Every tensor of the file is accounted for. Where the model has no head, or has
+  `feature_maps`, tensors of what it does not have are left out. A prefix that
+  the file's names have ('module.', 'model.backbone.') is found, and said.
 
   Args:
     model: model from `create_model`, of the variant that the file is of.

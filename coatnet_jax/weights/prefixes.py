@@ -74,7 +74,8 @@ def find_prefix(
 
   Returns:
     The mark and its prefix, with its dot or slash, or '' where there is none;
-    None if no mark is in the file. Of two models, that of averages.
+    None if no mark is in the file. Where there are two models, that of
+    averages.
 
   Raises:
     UserError: the file has several models.

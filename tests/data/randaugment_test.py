@@ -20,11 +20,14 @@ HEIGHT, WIDTH = 160, 224
 # slope, pixels (timm: of 160 rows or 224 columns), bits kept, threshold, what
 # is added, factor, half of a side.
 MAGNITUDES = (5, 9, 15, 20)
+_COMMON = {
+  'Rotate': (15, 27, 45, 60),
+  'ShearX': (0.15, 0.27, 0.45, 0.6),
+  'ShearY': (0.15, 0.27, 0.45, 0.6),
+}
 STRENGTHS = {
   'tensorflow': {
-    'Rotate': (15, 27, 45, 60),
-    'ShearX': (0.15, 0.27, 0.45, 0.6),
-    'ShearY': (0.15, 0.27, 0.45, 0.6),
+    **_COMMON,
     'TranslateX': (50, 90, 150, 200),
     'TranslateY': (50, 90, 150, 200),
     'Posterize': (2, 3, 6, 8),
@@ -37,9 +40,7 @@ STRENGTHS = {
     'Cutout': (20, 36, 60, 80),
   },
   'timm': {
-    'Rotate': (15, 27, 45, 60),
-    'ShearX': (0.15, 0.27, 0.45, 0.6),
-    'ShearY': (0.15, 0.27, 0.45, 0.6),
+    **_COMMON,
     'TranslateX': (50.4, 90.72, 151.2, 201.6),
     'TranslateY': (36, 64.8, 108, 144),
     'Posterize': (2, 1, 0, 0),

@@ -175,8 +175,8 @@ MISTAKES = (
     ),
     (
       'factors_of_the_other_scale',
-      "'Color': Operation(color, _growing_factor),",
-      "'Color': Operation(color, _factor_of_either_way),",
+      '_list_enhancements(_growing_factor)',
+      '_list_enhancements(_factor_of_either_way)',
       "Colours follow timm's scale where TensorFlow's is asked for.",
       'data/randaugment_test.py',
     ),

@@ -40,7 +40,8 @@ def write_shards(
   Raises:
     UserError: a shard could not be written.
   """
-  # The lists of images, which no runner takes in a pipeline, are files too.
+  # Lists of images are too large for a runner to take in a pipeline: each is
+  # a file, beside the shard that it is of.
   for shard in shards:
     np.savez(_list_path(shard), **dataclasses.asdict(shard.examples))
   places = [dataclasses.replace(shard, examples=None) for shard in shards]
@@ -49,7 +50,7 @@ def write_shards(
       _ = (
         pipeline
         | 'Shards' >> beam.Create(places)
-        # Or a runner may put them all into one step.
+        # Otherwise a runner may put them all into one step.
         | 'Spread' >> beam.Reshuffle()
         | 'Write' >> beam.Map(functools.partial(_write_listed, source))
       )

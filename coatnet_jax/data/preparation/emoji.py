@@ -29,7 +29,8 @@ from coatnet_jax.data.preparation.verification import encode_png
 from coatnet_jax.errors import UserError
 
 VERSION = '16.0.0'
-# Of the emoji, by hashes: of some classes a little more, of others less.
+# Part of the emoji, chosen by hashes: a little more of some classes, and a
+# little less of others.
 EVAL_FRACTION = 0.2
 
 # Unicode's subcategories of each class. Left out are those of skin tones.

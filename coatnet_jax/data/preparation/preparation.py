@@ -39,10 +39,11 @@ ShardWriter = Callable[
 # Changes when the same images come to other bytes, so that shards of two
 # versions of this code are not mixed.
 _FORMAT_VERSION = 1
-# Of a record beside its image; and of a file, which is filled up to 64 KiB.
+# Bytes of a record beside its image, and of a file beside its records: it is
+# filled up to a multiple of 64 KiB.
 _RECORD_OVERHEAD_BYTES = 200
 _SHARD_OVERHEAD_BYTES = 2 * 65536
-# Left free on the disk for others.
+# Bytes that are left free on the disk for others.
 _SPARE_BYTES = 64 * 2**20
 _SECONDS_BETWEEN_LINES = 5
 # What order images can be written in.

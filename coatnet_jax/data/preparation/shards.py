@@ -31,7 +31,7 @@ WORK_FOLDER = '.preparing'
 # Records one by one, so that any can be read alone, and as they are: images
 # are compressed already.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
-# What a file may have at most, before it is read: no compression at all.
+# The largest size of a file that is read: as without any compression.
 _BYTES_PER_PIXEL = 4
 _HEADER_BYTES = 2**20
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -110,7 +110,7 @@ def write_shard(source: PreparationSource, shard: Shard) -> WrittenShard:
     UserError: the disk is full, or a file of the source cannot be read.
   """
   work_folder = shard.directory / WORK_FOLDER
-  # Of this attempt alone: a cluster may try a shard twice at a time.
+  # A name of this attempt alone: a cluster may try a shard twice at a time.
   attempt = f'{shard.file_name}.{uuid.uuid4().hex}'
   unfinished = work_folder / f'{attempt}.unfinished'
   note = work_folder / f'{attempt}.note.unfinished'
