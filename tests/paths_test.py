@@ -58,8 +58,8 @@ def test_a_path_of_this_machine(home, typed, expected):
   # What is resolved means itself.
   assert str(paths.resolve_path(paths.resolve_path(typed))) == expected
   if isinstance(typed, str):
-    assert str(command_line.any_path(typed)) == expected
-    assert str(command_line.local_path(typed)) == expected
+    assert str(command_line.parse_path(typed)) == expected
+    assert str(command_line.parse_local_path(typed)) == expected
 
 
 def test_above_a_link_is_above_what_it_leads_to(home):

@@ -86,17 +86,17 @@ def create_bare_parser(name: str, description: str) -> argparse.ArgumentParser:
   return arguments.create_parser(f'python -m tools.{name}', description)
 
 
-def any_path(text: str) -> epath.Path:
+def parse_path(text: str) -> epath.Path:
   """Returns a path, perhaps of a bucket; a `type` of argparse's arguments."""
   return _take(paths.resolve_path, text)
 
 
-def local_path(text: str) -> pathlib.Path:
+def parse_local_path(text: str) -> pathlib.Path:
   """Returns a path of this machine; a `type` of argparse's arguments."""
   return _take(paths.resolve_local_path, text)
 
 
-def shown_path(text: str) -> pathlib.Path:
+def parse_shown_path(text: str) -> pathlib.Path:
   """Returns a path of this machine that is shown as it was typed."""
   return _take(paths.expand_local_path, text)
 
@@ -112,7 +112,7 @@ def _take(resolve: Callable, text: str):
 def add_path(
   parser: argparse.ArgumentParser,
   name: str,
-  read: Callable[[str], Any] = local_path,
+  read: Callable[[str], Any] = parse_local_path,
   *,
   metavar: str = 'PATH',
   **options: Any,
@@ -122,7 +122,7 @@ def add_path(
   Args:
     parser: parser to add it to.
     name: name of the argument: '--out'.
-    read: kind of path: `local_path`, `any_path` or `shown_path`.
+    read: kind of path: `parse_local_path`, `parse_path` or `parse_shown_path`.
     metavar: word for the path in the help.
     **options: further options, those of `parser.add_argument`.
   """
@@ -134,7 +134,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
   add_path(
     parser,
     '--checkpoint',
-    any_path,
+    parse_path,
     required=True,
     metavar='DIR',
     help='a workdir, for its best checkpoint, or WORKDIR/checkpoints/STEP',

@@ -92,7 +92,7 @@ def create_parser() -> argparse.ArgumentParser:
   command_line.add_path(
     parser,
     '--results',
-    command_line.any_path,
+    command_line.parse_path,
     help='write PATH.json and PATH.md',
   )
   group = parser.add_argument_group(
@@ -104,16 +104,16 @@ def create_parser() -> argparse.ArgumentParser:
       is_path = f'data.{name}' in paths.CONFIG_KEYS
       group.add_argument(
         f'--data.{name}',
-        type=data_path if is_path else kind,
+        type=parse_data_path if is_path else kind,
         metavar='VALUE',
         help=f'config.data.{name}',
       )
   return parser
 
 
-def data_path(text: str) -> str:
+def parse_data_path(text: str) -> str:
   """Returns a path of --data, which may be empty, as a config has it."""
-  return text and str(command_line.any_path(text))
+  return text and str(command_line.parse_path(text))
 
 
 def main(arguments: list[str]) -> int:
@@ -190,7 +190,7 @@ def open_tasks(
       if not shots and not options['linear_probe']:
         if 'eval_fraction' not in changes:
           (own,) = resolve_data(trained, {})
-          data = data_sets.with_nothing_held_out(data, own)
+          data = data_sets.hold_nothing_out(data, own)
         opened.append(
           tasks.open_classification(data, trained, command_line.say)
         )
@@ -265,7 +265,7 @@ def resolve_data(
     data = DataOptions(**{**config, **changes, 'name': name})
     is_other = data_sets.identify(data) != data_sets.identify(own)
     if is_other and 'eval_split' not in changes:
-      data = data_sets.with_usual_split(data)
+      data = data_sets.add_usual_split(data)
     found.append(data)
   return found
 

@@ -79,7 +79,7 @@ def create_parser() -> argparse.ArgumentParser:
   command_line.add_path(
     parser,
     '--out',
-    command_line.any_path,
+    command_line.parse_path,
     required=True,
     metavar='DIR',
     help='a new directory',

@@ -85,7 +85,7 @@ def create_parser() -> argparse.ArgumentParser:
   command_line.add_path(
     parser,
     '--save_compiled',
-    command_line.any_path,
+    command_line.parse_path,
     metavar='FILE',
     help='keep the compiled train step',
   )

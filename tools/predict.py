@@ -53,7 +53,7 @@ def create_parser() -> argparse.ArgumentParser:
   command_line.add_path(
     parser,
     'images',
-    command_line.shown_path,
+    command_line.parse_shown_path,
     nargs='+',
     metavar='IMAGE',
     help='a file (JPEG, PNG, GIF, BMP, WebP, TIFF), or a directory of them',

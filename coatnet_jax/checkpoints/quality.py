@@ -63,7 +63,7 @@ def read_metrics(directory: epath.Path) -> dict[str, float]:
     raise ValueError(f'{path} is damaged: {error}') from error
 
 
-def best_evaluation(
+def find_best_evaluation(
   evaluations: Mapping[int, Mapping[str, float]], best_metric: str
 ) -> int | None:
   """Returns the step that evaluated best, the latest of equals.
@@ -72,7 +72,7 @@ def best_evaluation(
   other step is left.
 
   >>> evaluations = {100: {'top1': 0.5}, 200: {'top1': 0.7}, 300: {'top1': 0.7}}
-  >>> best_evaluation(evaluations, 'top1')
+  >>> find_best_evaluation(evaluations, 'top1')
   300
   """
   finite = [step for step in evaluations if is_finite(evaluations[step])]

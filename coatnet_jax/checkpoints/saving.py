@@ -33,8 +33,8 @@ from coatnet_jax.checkpoints.metadata import (
 )
 from coatnet_jax.checkpoints.quality import (
   BEST_METRICS,
-  best_evaluation,
   compute_quality,
+  find_best_evaluation,
   find_evaluations,
 )
 from coatnet_jax.errors import UserError
@@ -308,7 +308,7 @@ def summarize(
   directory = epath.Path(manager.directory)
   evaluations = find_evaluations(directory, manager.all_steps())
   last = max(manager.all_steps())
-  best = best_evaluation(evaluations, options.best_metric)
+  best = find_best_evaluation(evaluations, options.best_metric)
   progress = _restore_progress(
     directory / str(last), last * examples_per_step, logging.warning
   )

@@ -32,7 +32,10 @@ from coatnet_jax.checkpoints.metadata import (
   describe_failure,
   restore_metadata,
 )
-from coatnet_jax.checkpoints.quality import best_evaluation, find_evaluations
+from coatnet_jax.checkpoints.quality import (
+  find_best_evaluation,
+  find_evaluations,
+)
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.state_sharding import add_shardings
@@ -255,7 +258,9 @@ def _rank_checkpoints(
   notes = []
   if len(steps) > 1:
     evaluations = find_evaluations(directory, steps, notes.append)
-    best = best_evaluation(evaluations, _read_best_metric(directory, steps))
+    best = find_best_evaluation(
+      evaluations, _read_best_metric(directory, steps)
+    )
     if evaluations and best is None:
       raise UserError(
         f'None of the checkpoints in {directory} is the best: no evaluation'

@@ -13,8 +13,8 @@ from coatnet_jax.evaluation.data_sets import EvaluationData
 from coatnet_jax.evaluation.measures import (
   Predictions,
   Tally,
-  multi_label_hits,
-  single_label_hits,
+  find_multi_label_hits,
+  find_single_label_hits,
 )
 from coatnet_jax.evaluation.predictions import predict_source
 
@@ -84,7 +84,7 @@ def judge(
 ) -> tuple[Predictions, np.ndarray]:
   """Returns the predictions that count, and [n, k] which are right."""
   if evaluation.label_sets is None:
-    return predictions, single_label_hits(predictions)
+    return predictions, find_single_label_hits(predictions)
   sets = [evaluation.label_sets(i) for i in predictions.indices.tolist()]
   predictions = predictions.take(np.array([bool(s) for s in sets], bool))
-  return predictions, multi_label_hits(predictions, [s for s in sets if s])
+  return predictions, find_multi_label_hits(predictions, [s for s in sets if s])

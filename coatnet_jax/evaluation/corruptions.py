@@ -18,7 +18,7 @@ from coatnet_jax.evaluation.data_sets import (
   EvaluationData,
   open_evaluation_data,
 )
-from coatnet_jax.evaluation.measures import mean_corruption_error
+from coatnet_jax.evaluation.measures import compute_mean_corruption_error
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -133,7 +133,7 @@ def evaluate_corruptions(
     for corruption in ALEXNET_ERRORS
   }
   errors = {name: [1 - x for x in values] for name, values in top1.items()}
-  by_corruption, mean = mean_corruption_error(errors, ALEXNET_ERRORS)
+  by_corruption, mean = compute_mean_corruption_error(errors, ALEXNET_ERRORS)
   parts_done = list(results.values())
   seconds = sum(
     part['count'] / part['images_per_second'] for part in parts_done

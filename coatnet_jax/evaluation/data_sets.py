@@ -86,13 +86,13 @@ def identify(data: DataOptions) -> tuple[str, str]:
   return info.get('name', ''), info.get('configName', '')
 
 
-def with_usual_split(data: DataOptions) -> DataOptions:
+def add_usual_split(data: DataOptions) -> DataOptions:
   """Returns the data with the split that the field evaluates on."""
   split = SPLITS.get(identify(data)[0], data.eval_split)
   return dataclasses.replace(data, eval_split=split)
 
 
-def with_nothing_held_out(data: DataOptions, own: DataOptions) -> DataOptions:
+def hold_nothing_out(data: DataOptions, own: DataOptions) -> DataOptions:
   """Returns the data with all images of a folder to be evaluated.
 
   A folder without splits is held out in part only where it is what the model
@@ -150,7 +150,7 @@ def open_evaluation_data(
   if name == REAL:
 
     def label_sets(index: int) -> list[int]:
-      return [int(space.positions[i]) for i in source.real_labels(index)]
+      return [int(space.positions[i]) for i in source.read_real_labels(index)]
 
   return EvaluationData(
     source=source,

@@ -26,7 +26,7 @@ from coatnet_jax.evaluation.few_shot import check_same_classes
 from coatnet_jax.evaluation.measures import (
   Predictions,
   Tally,
-  single_label_hits,
+  find_single_label_hits,
 )
 from coatnet_jax.inference import rate_logits
 from coatnet_jax.training.losses import LossOptions
@@ -279,7 +279,7 @@ def evaluate_linear_probe(
   ):
     rated = jax.device_get(rate(probe.logits(features), labels))
     predictions = Predictions.create(indices, labels, rated)
-    tally.update(predictions, single_label_hits(predictions))
+    tally.update(predictions, find_single_label_hits(predictions))
   return {
     **tally.summarize(),
     'train_count': train_count,

@@ -66,7 +66,7 @@ class Predictions(NamedTuple):
     return Predictions(*(array[rows] for array in self))
 
 
-def single_label_hits(predictions: Predictions) -> np.ndarray:
+def find_single_label_hits(predictions: Predictions) -> np.ndarray:
   """Returns [n, k] bool: whether a class is the label of its example.
 
   >>> predictions = Predictions(
@@ -77,13 +77,13 @@ def single_label_hits(predictions: Predictions) -> np.ndarray:
   ...   losses=np.array([0.1, 2.0]),
   ...   valid=np.array([True, True]),
   ... )
-  >>> single_label_hits(predictions).tolist()
+  >>> find_single_label_hits(predictions).tolist()
   [[True, False], [False, False]]
   """
   return find_hits(predictions.classes, predictions.labels, predictions.valid)
 
 
-def multi_label_hits(
+def find_multi_label_hits(
   predictions: Predictions, label_sets: Sequence[Sequence[int]]
 ) -> np.ndarray:
   """Returns [n, k] bool: whether a class is one of its example's labels.
@@ -135,7 +135,8 @@ class Tally:
 
     Args:
       predictions: predictions of n examples.
-      hits: [n, k] bool, from `single_label_hits` or `multi_label_hits`.
+      hits: [n, k] bool, from `find_single_label_hits` or
+        `find_multi_label_hits`.
     """
     first = hits[:, 0]
     self.count += len(first)
@@ -156,7 +157,7 @@ class Tally:
 
     Returns:
       'top1', 'top5' (0..1) and 'loss', means over examples;
-      'calibration_error' (0..1), see `calibration_error`;
+      'calibration_error' (0..1), see `compute_calibration_error`;
       'mean_class_accuracy' (0..1), the mean of top-1 over the classes that
       occur; and 'count', the number of examples.
 
@@ -173,7 +174,7 @@ class Tally:
       'top1': self._top1 / self.count,
       'top5': self._top5 / self.count,
       'loss': self._loss / self.count,
-      'calibration_error': calibration_error(self._bins),
+      'calibration_error': compute_calibration_error(self._bins),
       'mean_class_accuracy': float(
         (self.class_hits[occurs] / self.class_counts[occurs]).mean()
       ),
@@ -241,14 +242,14 @@ def bin_confidences(confidences: np.ndarray, hits: np.ndarray) -> np.ndarray:
   )
 
 
-def calibration_error(bins: np.ndarray) -> float:
+def compute_calibration_error(bins: np.ndarray) -> float:
   """Returns the expected calibration error of `bin_confidences`.
 
   The mean over examples of |accuracy - mean confidence| of their bin
   (arXiv 1706.04599, equation 3).
 
   >>> confidences, hits = np.array([0.9, 0.9]), np.array([True, False])
-  >>> f'{calibration_error(bin_confidences(confidences, hits)):.2f}'
+  >>> f'{compute_calibration_error(bin_confidences(confidences, hits)):.2f}'
   '0.40'
 
   Args:
@@ -258,7 +259,7 @@ def calibration_error(bins: np.ndarray) -> float:
   return float(np.abs(hits - confidences).sum() / counts.sum())
 
 
-def mean_corruption_error(
+def compute_mean_corruption_error(
   errors: Mapping[str, Sequence[float]], reference: Mapping[str, float]
 ) -> tuple[dict[str, float], float]:
   """Returns how a model's errors compare with those of a reference.
@@ -266,7 +267,8 @@ def mean_corruption_error(
   arXiv 1903.12261, section 4.2: the errors at all severities, added up and
   divided by the reference's, are a corruption's error; their mean is the mCE.
 
-  >>> mean_corruption_error({'fog': [0.25, 0.75]}, reference={'fog': 1.0})
+  >>> errors = {'fog': [0.25, 0.75]}
+  >>> compute_mean_corruption_error(errors, reference={'fog': 1.0})
   ({'fog': 0.5}, 0.5)
 
   Args:

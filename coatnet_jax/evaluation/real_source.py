@@ -27,7 +27,7 @@ class RealSource(TfdsSource):
       {'real_label': features['real_label']}
     )
 
-  def real_labels(self, index: int) -> tuple[int, ...]:
+  def read_real_labels(self, index: int) -> tuple[int, ...]:
     """Returns what an image may be called; nothing where nobody knew.
 
     Args:

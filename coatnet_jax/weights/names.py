@@ -139,7 +139,7 @@ def to_variables(
     if not fits:
       problems.append(
         f'  {tensor.name}: {theirs.shape} in the file,'
-        f' {their_shape(tensor, leaf.shape)} in the model'
+        f' {compute_their_shape(tensor, leaf.shape)} in the model'
       )
   problems += [f'  {name}: not in the model' for name in sorted(unused)]
   if problems:
@@ -160,7 +160,7 @@ def to_tensors(variables: Any, naming: Naming) -> dict[str, np.ndarray]:
   return tensors
 
 
-def their_shape(tensor: Tensor, shape: Shape) -> Shape:
+def compute_their_shape(tensor: Tensor, shape: Shape) -> Shape:
   """Returns the shape in the file of an array of ours of a shape."""
   nothing = np.broadcast_to(np.float32(0), shape)
   return tensor.layout.to_theirs(nothing).shape

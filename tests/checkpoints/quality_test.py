@@ -34,7 +34,7 @@ def _measures(top1, loss=1.0):
   ],
 )
 def test_what_is_not_finite_is_never_the_best(evaluations, metric, best):
-  assert quality.best_evaluation(evaluations, metric) == best
+  assert quality.find_best_evaluation(evaluations, metric) == best
 
 
 def _save(

@@ -51,9 +51,9 @@ def test_what_is_not_of_tfds_is_unknown(data_options):
 
 def test_the_usual_split_is_taken(data_options):
   data = data_options(name='imagenet_sketch', eval_split='validation')
-  assert data_sets.with_usual_split(data).eval_split == 'test'
+  assert data_sets.add_usual_split(data).eval_split == 'test'
   data = data_options(name='cifar10', eval_split='mine')
-  assert data_sets.with_usual_split(data) == data
+  assert data_sets.add_usual_split(data) == data
 
 
 # Label, labels of ReaL and what is painted: which class is predicted.

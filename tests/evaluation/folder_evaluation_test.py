@@ -26,7 +26,7 @@ def evaluate(data, trained):
   """Returns the figures, and what was said of names."""
   said = []
   own = DataOptions(**trained.config.data)
-  data = data_sets.with_nothing_held_out(data, own)
+  data = data_sets.hold_nothing_out(data, own)
   task = tasks.open_classification(data, trained, said.append)
   result = task.run(trained, batch_size=8, report_undecodable=pytest.fail)
   return task, result, said
@@ -112,8 +112,8 @@ def test_a_folder_is_whole_for_a_model_of_other_data(tmp_path, data_options):
   write_folder(tmp_path, {'ape': 0, 'bee': 1}, count=10)
   own = data_options(source='tfds', data_dir=str(tmp_path))
   data = data_options(source='folder', data_dir=str(tmp_path))
-  assert data_sets.with_nothing_held_out(data, own).eval_fraction == 1
-  assert data_sets.with_nothing_held_out(own, own) == own
+  assert data_sets.hold_nothing_out(data, own).eval_fraction == 1
+  assert data_sets.hold_nothing_out(own, own) == own
 
 
 @pytest.mark.parametrize('name', ['train', 'test', 'val'])

@@ -21,7 +21,7 @@ def _predictions(labels, classes, confidences=None, losses=None, valid=None):
 def _tally(predictions, num_classes, hits=None):
   tally = Tally(num_classes)
   if hits is None:
-    hits = measures.single_label_hits(predictions)
+    hits = measures.find_single_label_hits(predictions)
   tally.update(predictions, hits)
   return tally
 
@@ -34,7 +34,7 @@ def test_calibration_error_by_hand():
   assert bins[0, 13] == 2
   assert bins[0, 4] == 2
   # (2 * |0.5 - 0.9| + 2 * |0 - 0.3|) / 4
-  assert measures.calibration_error(bins) == pytest.approx(0.35)
+  assert measures.compute_calibration_error(bins) == pytest.approx(0.35)
 
 
 def test_too_sure_and_too_unsure_do_not_cancel():
@@ -42,7 +42,7 @@ def test_too_sure_and_too_unsure_do_not_cancel():
   bins = measures.bin_confidences(
     np.array([0.9, 0.9, 0.1, 0.1]), np.array([True, False, True, False])
   )
-  assert measures.calibration_error(bins) == pytest.approx(0.4)
+  assert measures.compute_calibration_error(bins) == pytest.approx(0.4)
 
 
 def test_calibration_error_is_that_of_a_loop_over_bins():
@@ -55,7 +55,7 @@ def test_calibration_error_is_that_of_a_loop_over_bins():
     if inside.any():
       gap = abs(hits[inside].mean() - confidences[inside].mean())
       expected += inside.mean() * gap
-  result = measures.calibration_error(
+  result = measures.compute_calibration_error(
     measures.bin_confidences(confidences, hits)
   )
   assert result == pytest.approx(expected, rel=1e-5)
@@ -87,7 +87,7 @@ def test_accuracies_are_those_of_a_loop():
     predictions = _predictions(
       labels[part], classes[part], losses=losses[part].tolist()
     )
-    tally.update(predictions, measures.single_label_hits(predictions))
+    tally.update(predictions, measures.find_single_label_hits(predictions))
   summary = tally.summarize()
   right = classes[:, 0] == labels
   assert summary['count'] == 300
@@ -130,7 +130,7 @@ def test_any_of_several_labels_is_right():
   predictions = _predictions(
     [0, 1, 2], [[4, 0], [3, 1], [2, 0]], valid=[True, True, False]
   )
-  hits = measures.multi_label_hits(predictions, [[3, 4], [1, 5], [2]])
+  hits = measures.find_multi_label_hits(predictions, [[3, 4], [1, 5], [2]])
   np.testing.assert_array_equal(
     hits, [[True, False], [False, True], [False, False]]
   )
@@ -138,7 +138,7 @@ def test_any_of_several_labels_is_right():
 
 def test_no_labels_at_all_make_an_empty_array():
   predictions = _predictions([0], [[0, 1]]).take(np.array([False]))
-  assert measures.multi_label_hits(predictions, []).shape == (0, 2)
+  assert measures.find_multi_label_hits(predictions, []).shape == (0, 2)
 
 
 def test_no_examples_are_a_sentence():
@@ -147,7 +147,7 @@ def test_no_examples_are_a_sentence():
 
 
 def test_mean_corruption_error_by_hand():
-  by_corruption, mean = measures.mean_corruption_error(
+  by_corruption, mean = measures.compute_mean_corruption_error(
     {'fog': [0.1, 0.3], 'snow': [0.5, 0.5]}, {'fog': 0.4, 'snow': 0.5}
   )
   # The mean of the sums' ratios, not of the ratios.

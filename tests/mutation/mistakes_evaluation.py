@@ -66,9 +66,9 @@ MISTAKES = (
       'real_counts_images_without_labels',
       'predictions = predictions.take(np.array([bool(s) for s in sets],'
       ' bool))\n'
-      '  return predictions, multi_label_hits(predictions, [s for s in'
+      '  return predictions, find_multi_label_hits(predictions, [s for s in'
       ' sets if s])',
-      'return predictions, multi_label_hits(predictions, sets)',
+      'return predictions, find_multi_label_hits(predictions, sets)',
       'ReaL counts images that nobody could label as wrong.',
       'evaluation/data_sets_test.py',
     ),

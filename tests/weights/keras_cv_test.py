@@ -156,7 +156,7 @@ def get_their_shapes(model):
   found = {}
   for path, leaf in flatten(get_target(model)).items():
     tensor = naming(path)
-    found[tensor.name] = list(names.their_shape(tensor, leaf.shape))
+    found[tensor.name] = list(names.compute_their_shape(tensor, leaf.shape))
   return found
 
 

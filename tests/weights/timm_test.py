@@ -136,7 +136,7 @@ def test_names_shapes_and_sizes_are_timms(name):
   naming = timm.naming(model.variant)
   tensors = {path: naming(path) for path in flatten(variables)}
   ours = {
-    tensors[path].name: names.their_shape(tensors[path], leaf.shape)
+    tensors[path].name: names.compute_their_shape(tensors[path], leaf.shape)
     for path, leaf in flatten(variables).items()
   }
   assert len(ours) == len(tensors)
