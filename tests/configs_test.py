@@ -17,7 +17,8 @@ from coatnet_jax.models import variants
 from coatnet_jax.models.cnn_stem_vit import CNNStemViTVariant
 from coatnet_jax.models.compute_options import ComputeOptions
 from coatnet_jax.models.factory import create_model
-from coatnet_jax.run import create_run
+from coatnet_jax.run import create_run, resolve_values
+from coatnet_jax.training.workdir import config_to_json
 from configs import base
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -52,6 +53,14 @@ def test_the_configs_are_known_here():
     'quickstart',
     'transfer_study',
   ] == CONFIGS
+
+
+def test_values_are_of_their_keys_own_types():
+  """So that a config is written down, and hashed, as it stands."""
+  for name in CONFIGS:
+    config = load(name)
+    resolved = ConfigDict(resolve_values(config.to_dict()))
+    assert config_to_json(resolved) == config_to_json(config), name
 
 
 def test_what_the_base_names_is_there():

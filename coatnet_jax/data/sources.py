@@ -31,7 +31,7 @@ class DataOptions(Options, section='config.data'):
   synthetic_examples: Annotated[int, Range(at_least=1, at_most=10**12)]
   synthetic_classes: Annotated[int, Range(at_least=1, at_most=2**24)]
   synthetic_image_size: ImageSize
-  cache_mebibytes: Annotated[float, Range(at_least=0, at_most=2**30)]
+  cache_mebibytes: Annotated[int, Range(at_least=0, at_most=2**30)]
   num_workers: Annotated[int, Range(at_least=0, at_most=1024)]
   num_threads: Annotated[int, Range(at_least=0, at_most=1024)]
   prefetch_batches: Annotated[int, Range(at_least=1, at_most=2**16)]
