@@ -5,6 +5,7 @@ it: that command's help says what is in one.
 """
 
 import dataclasses
+import itertools
 import re
 import statistics
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,8 @@ import jax
 
 from benchmarks.attention.cases import Case
 from benchmarks.attention.programs import (
-  measure_interleaved,
   prepare_program,
+  time_in_turn,
   trace_program,
   trace_train_step,
 )
@@ -114,7 +115,7 @@ def measure_cases(
         name: prepare_program(case, name, direction, device)
         for name in implementations
       }
-      seconds = measure_interleaved(programs, repeats)
+      rounds = [*itertools.islice(time_in_turn(programs), repeats)]
       yield from compare_with_xla(
         [
           {
@@ -122,7 +123,8 @@ def measure_cases(
             **dataclasses.asdict(case),
             'direction': direction,
             'implementation': name,
-            'milliseconds': statistics.median(seconds[name]) * 1e3,
+            'milliseconds': 1e3
+            * statistics.median(seconds[name][0] for seconds in rounds),
           }
           for name in implementations
         ],

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.attention.programs import time_in_turn
 from coatnet_jax.ops.relative_attention import relative_attention
 from coatnet_jax.ops.relative_attention.bias_table import expand_bias_table
 
@@ -85,25 +86,21 @@ def measure(grid, heads, head_dim, batch, dtype, backward, seconds):
   )
   inputs = q, k, v, jnp.asarray(rng.standard_normal(table, np.float32)), grad
   runs = {
-    name: _compile(attend, grid, backward, inputs)
+    name: functools.partial(_compile(attend, grid, backward, inputs), *inputs)
     for name, attend in FORMS.items()
   }
-  for run in runs.values():
-    jax.block_until_ready(run(*inputs))
-  times = {name: [] for name in runs}
+  rounds = []
   end = time.perf_counter() + seconds
-  for i in range(MAX_RUNS):
-    if i >= MIN_RUNS and time.perf_counter() > end:
+  for times in itertools.islice(time_in_turn(runs), MAX_RUNS):
+    rounds.append(times)
+    if len(rounds) >= MIN_RUNS and time.perf_counter() > end:
       break
-    for name, run in runs.items():
-      wall, processor = time.perf_counter(), time.process_time()
-      jax.block_until_ready(run(*inputs))
-      times[name].append(
-        (time.perf_counter() - wall, time.process_time() - processor)
-      )
   return {
-    name: [statistics.median(column) for column in zip(*pairs)]
-    for name, pairs in times.items()
+    name: [
+      statistics.median(column)
+      for column in zip(*(times[name] for times in rounds))
+    ]
+    for name in runs
   }
 
 

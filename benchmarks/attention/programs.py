@@ -1,7 +1,8 @@
 """The programs that figures are made of: attention, and a train step."""
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -90,22 +91,25 @@ def prepare_program(
   return lambda: compiled(*arguments)
 
 
-def measure_interleaved(
-  programs: dict[str, Callable[[], Any]], repeats: int
-) -> dict[str, list[float]]:
-  """Returns the seconds of every run of every program.
+def time_in_turn(
+  programs: dict[str, Callable[[], Any]],
+) -> Iterator[dict[str, tuple[float, float]]]:
+  """Yields each program's seconds, (by the clock, of the processor), in rounds.
 
   One run of each in turn, so that what slows the machine for a while slows
-  all of them. A first round, which warms up, does not count.
+  all of them. A first round, which warms up, does not count. There is no last.
   """
-  seconds = {name: [] for name in programs}
-  for index in range(repeats + 1):
+  for index in itertools.count():
+    seconds = {}
     for name, program in programs.items():
-      start = time.perf_counter()
+      clock, processor = time.perf_counter(), time.process_time()
       jax.block_until_ready(program())
-      if index:
-        seconds[name].append(time.perf_counter() - start)
-  return seconds
+      seconds[name] = (
+        time.perf_counter() - clock,
+        time.process_time() - processor,
+      )
+    if index:
+      yield seconds
 
 
 def trace_train_step(device: jax.Device, attention: str) -> jax.stages.Traced:

@@ -222,8 +222,8 @@ MISTAKES = (
     'benchmarks/attention/programs.py',
     (
       'first_run_is_timed',
-      '      if index:\n        seconds',
-      '      if True:\n        seconds',
+      'if index:',
+      'if True:',
       'Times include the first run, which is slower.',
       'benchmarks/attention/figures_test.py',
     ),
