@@ -108,6 +108,9 @@ def backward_kernel(
   run_pipeline(
     list_units(arrays.q.shape[0], blocks),
     (stages.multiply, stages.differentiate, stages.multiply_back),
+    # Compiler estimate, v5e, both passes at 14x14 tokens and at 24x24 (sizes of
+    # docs/attention.md): 0.86 and 3.06 million cycles; 1.02 and 4.09 without
+    # lags, 0.88 and 3.03 with (2, 1).
     lags=(1, 1),
   )
 
@@ -143,7 +146,7 @@ class _BackwardStages(Stages):
       self.dot(arrays.k_rows[i, rows], q, A_BT),
       self.dot(arrays.v_rows[i, rows], grad, A_BT),
     )
-    # After the first products of a tile, not before: it fills their wait.
+    # Once for all heads and chunks of the tile.
     if (i, tile) not in self.q_columns:
       self._transpose_tile(i, tile)
 

@@ -76,6 +76,9 @@ def forward_kernel(
   run_pipeline(
     list_units(num_images, blocks),
     (stages.multiply_q_k, stages.normalise, stages.multiply_p_v),
+    # Compiler estimate, v5e, at 14x14 tokens and at 24x24 (the sizes of
+    # docs/attention.md): 0.29 and 1.08 million cycles; 0.53 and 1.60 without
+    # lags, 0.32 and 1.20 with (1, 1).
     lags=(2, 1),
   )
 

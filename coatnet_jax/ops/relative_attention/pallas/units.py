@@ -119,9 +119,7 @@ def run_in_last_step(blocks: Blocks, function: Callable[[], None]) -> None:
 
 
 def _run_in_step(step, blocks, function):
-  # Without the condition where it always holds: the scheduler moves nothing
-  # across a branch.
-  if blocks.num_steps == 1:
+  if blocks.num_steps == 1:  # The condition always holds.
     function()
   else:
     pl.when(pl.program_id(2) == step)(function)
