@@ -41,18 +41,18 @@ class TransformerOptions(BlockOptions, section='config.model.transformer'):
     num_heads: number of heads; 0 for as many as fill the attention's width.
     attention_width: width of queries, keys and values in a block that changes
       the width: its 'output' or 'input' width. The paper's sizes fit 'output'.
-    relative_position: where the bias of a pair of tokens comes from: a 'table'
-      by query - key (the paper); one by key - query (Google's MaxViT,
+    relative_position: source of the bias of a pair of tokens: a 'table' by
+      query - key (the paper); one by key - query (Google's MaxViT,
       'table_key_minus_query'); an 'mlp' of the logarithm of the offset (Swin
       V2's, as in timm's rmlp models), which fits every image size; or 'none'
       (the paper's Table 6).
-    relative_position_mlp_width: hidden width of that MLP.
-    relative_position_mlp_dropout: dropout rate of its hidden layer.
+    relative_position_mlp_width: hidden width of the MLP that makes the bias.
+    relative_position_mlp_dropout: dropout rate of that MLP's hidden layer.
     layer_scale: initial value of both branches' factors; 0 for none.
     qkv_bias: whether queries, keys and values have biases.
     out_bias: whether the attention's last product has biases.
     ffn_bias: whether the feed-forward part's products have biases.
-    branch_pool: one of `POOLS`, in the branch, after the norm (Eq. 4).
+    branch_pool: pooling in the branch, after the norm (Eq. 4), one of `POOLS`.
   """
 
   head_dim: Width = 32
@@ -185,7 +185,7 @@ class QKVProjection(nn.Module):
     num_heads: number of attention heads.
     head_dim: channels of a head.
     use_bias: whether there are biases.
-    maker: maker of the layers; how kernels start, and the compute dtype.
+    maker: maker of the layers, for the kernels' initialiser and the dtype.
   """
 
   num_heads: int
@@ -280,8 +280,8 @@ class TransformerBlock(ResidualBlock):
     def to_tokens(x):
       return x.reshape(batch, grid[0] * grid[1], -1)  # [B, N, C]
 
-    # All that can be is computed of tokens, also between one block and the
-    # next: on a TPU a map [B, H, W, C] lies in memory otherwise.
+    # Tokens wherever they will do, also between one block and the next: on a
+    # TPU a map [B, H, W, C] has another layout in memory.
     if self.stride == 1:
       x = to_tokens(x)
     shortcut = self.apply_shortcut(x)

@@ -28,8 +28,8 @@ def find_batch_axes(batch_size: int) -> tuple[str, ...]:
   """Returns the axes of the ambient mesh that divide a batch.
 
   Args:
-    batch_size: size of the whole batch. An axis that does not divide it is left
-      out.
+    batch_size: number of examples on all devices; an axis that does not divide
+      it is left out.
   """
   mesh = jax.sharding.get_abstract_mesh()
   axes, shards = [], 1
@@ -48,9 +48,9 @@ def shard_batch(x: jax.Array) -> jax.Array:
   The same holds for what comes back through it.
 
   Args:
-    x: [B, ...]. Without a mesh it is returned as it is.
+    x: activations, [B, ...], which are returned as they are without a mesh.
   """
   axes = find_batch_axes(x.shape[0])
-  if not axes:
+  if not axes:  # No mesh, or one that does not divide the batch.
     return x
   return jax.lax.with_sharding_constraint(x, PartitionSpec(axes))
