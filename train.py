@@ -30,6 +30,7 @@ from coatnet_jax.run import Run, create_run
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.tpu_compiler import compiled_step
 from coatnet_jax.training import accumulation, freezing, reporting
+from coatnet_jax.training import lease as lease_lib
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.image_normalization import normalize_images
 from coatnet_jax.training.losses import compute_loss, create_soft_targets
@@ -224,6 +225,7 @@ def train_and_evaluate(
     changed = check_same_data(run, workdir)
     processes.begin('looking for damaged images')
     damaged = run.look_for_damage()
+    lease = stack.enter_context(lease_lib.hold(workdir, terminal.line))
     taken = workdir_lib.claim_workdir(
       workdir, run.config, run.training.num_steps
     )
@@ -247,7 +249,7 @@ def train_and_evaluate(
       terminal.line(f'frozen      {count:,} of these parameters')
     if origin:
       terminal.line('init_from   ' + '\n            '.join(origin))
-    return _train(run, workdir, create_state, abstract_state, terminal)
+    return _train(run, workdir, create_state, abstract_state, terminal, lease)
 
 
 def _train(
@@ -256,6 +258,7 @@ def _train(
   create_state: Callable[[], TrainState],
   abstract_state: TrainState,
   terminal: Terminal,
+  lease: lease_lib.NoLease,
 ) -> TrainState:
   """Does what `train_and_evaluate` does with a run that is claimed."""
   num_steps = run.training.num_steps
@@ -298,6 +301,7 @@ def _train(
           saving.save_checkpoint, manager, metadata=run.metadata
         ),
         profile=reporting.create_profile(workdir, run.logging),
+        check_lease=lease.check,
       )
     processes.begin('writing the last checkpoint')
     manager.wait_until_finished()
@@ -329,6 +333,7 @@ def train_loop(
   should_save: Callable[[int], bool],
   save: Callable[..., None],
   profile: Callable[[int], Any],
+  check_lease: Callable[[], None],
 ) -> TrainState:
   """Takes the steps that are left, evaluating and saving on the way.
 
@@ -341,6 +346,8 @@ def train_loop(
     should_save: function of the step: whether enough time has passed.
     save: function of state, step, progress and an evaluation's metrics.
     profile: function called with each step.
+    check_lease: function called before each step; raises UserError where the
+      workdir is no longer this run's.
 
   Returns:
     The state after the last step, or after the one in which the process was
@@ -370,6 +377,7 @@ def train_loop(
   with StopSignal() as stop, contextlib.closing(batches):
     log.start_clock()
     for step in range(first_step + 1, num_steps + 1):
+      check_lease()
       processes.begin(f'reading the images of step {step}')
       batch = next(batches)
       corrupt.update(batch)

@@ -34,6 +34,7 @@ class _Loop:
     self.run = runs.create_run({**_CHANGES, **changes}, source=source)
     self.batches, self.evaluated, self.saved = [], [], {}
     self.stops_after = self.diverges_at = None
+    self.check_lease = lambda: None
     monkeypatch.setattr(train, 'evaluate', self._evaluate)
     monkeypatch.setattr(train, 'StopSignal', self._create_stop_signal)
 
@@ -54,6 +55,7 @@ class _Loop:
       should_save=lambda step: False,
       save=self._save,
       profile=lambda step: None,
+      check_lease=self.check_lease,
     )
 
   def _state(self):
@@ -125,6 +127,18 @@ def test_progress_adds_up_to_what_was_before(loop):
   assert progress == Progress(
     examples_seen=14, seconds=12.0, seconds_in_steps=1.0
   )
+
+
+def test_a_workdir_that_is_lost_is_not_written_to(loop):
+  def check_lease():
+    if loop.taken == 5:
+      raise UserError('taken over')
+
+  loop.check_lease = check_lease
+  with pytest.raises(UserError, match='taken over'):
+    loop.go()
+  assert loop.taken == 5
+  assert list(loop.saved) == [3]
 
 
 def test_asked_to_stop_it_saves_and_ends(loop):

@@ -12,6 +12,7 @@ from coatnet_jax.checkpoints import saving
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
+from coatnet_jax.training import lease
 from coatnet_jax.training.reporting import DivergenceError
 from tests.quick_configs import create_quick_config
 from tests.train_batches import read_train_batches
@@ -332,6 +333,18 @@ def test_an_incomplete_newest_checkpoint_is_put_aside(tmp_path, capsys):
   assert 'Resuming from the checkpoint of step 2' in printed
   assert (tmp_path / 'damaged_checkpoints' / '4' / 'state').is_dir()
   assert checkpoint_arrays(tmp_path, 4) == good
+
+
+def test_a_second_run_in_a_workdir_is_refused(tmp_path):
+  config = short_config(num_steps=2)
+  train.train_and_evaluate(config, str(tmp_path))
+  files = {path: path.stat().st_mtime for path in tmp_path.rglob('*')}
+  with (
+    lease.hold(tmp_path, print),
+    pytest.raises(UserError, match=f'The workdir {tmp_path} is in use: '),
+  ):
+    train.train_and_evaluate(config, str(tmp_path))
+  assert files == {path: path.stat().st_mtime for path in tmp_path.rglob('*')}
 
 
 def test_a_half_written_checkpoint_is_named_and_removed(tmp_path, capsys):

@@ -4,6 +4,37 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
+    'coatnet_jax/training/lease.py',
+    (
+      'dead_owner_lives',
+      'return _find_start(holder.process) == holder.process_started',
+      'return True',
+      'A run that was killed blocks its workdir for ever.',
+      'training/lease_test.py',
+    ),
+    (
+      'live_owner_dead',
+      '    if now != before:',
+      '    if False:',
+      'A run on another machine loses its workdir to the next one.',
+      'training/lease_test.py',
+    ),
+    (
+      'several_winners',
+      '    if _read(path)[0] == owner:',
+      '    if True:',
+      'Several that find a dead owner all train in its workdir.',
+      'training/lease_test.py',
+    ),
+    (
+      'never_refreshed',
+      '_write(self._path, self._owner, refreshed=time.time())',
+      'pass',
+      'A run loses its workdir after half a minute.',
+      'training/lease_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/initial_state.py',
     (
       'other_files_accepted',

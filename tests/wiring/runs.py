@@ -139,6 +139,7 @@ def record_loop(
       should_save=lambda step: False,
       save=lambda state, *, step, **_: recorded.saved.append(step),
       profile=profile,
+      check_lease=lambda: None,
     )
   return recorded
 

@@ -1,0 +1,336 @@
+"""A workdir's lease: one run at a time trains in it.
+
+    with hold(workdir, print) as lease:
+      lease.check()  # Before each step.
+
+The owner writes its name into `lease.json` and refreshes it every few seconds.
+Who comes second looks whether the owner lives: on the same machine whether its
+process does, and elsewhere whether the lease is refreshed. One that is not, for
+`LEASE_SECONDS`, is nobody's, whatever the hosts' clocks say.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import getpass
+import json
+import os
+import pathlib
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import jax
+from etils import epath
+
+from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
+
+LEASE_FILE = 'lease.json'
+REFRESH_SECONDS = 5.0
+LEASE_SECONDS = 30.0
+# When a lease that several may have written at once is read again.
+_SETTLE_SECONDS = 1.0
+_POLL_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Owner:
+  """Who holds a lease.
+
+  Attributes:
+    identity: text that no other owner has.
+    user: name of the user.
+    host: name of the machine.
+    process: process number there.
+    machine: text that the processes of one machine share that see each other;
+      empty where the system does not say.
+    process_started: when the process started, as the system counts; with the
+      number it is that process and no later one.
+    since: when the lease was taken, as ISO 8601 has it.
+  """
+
+  identity: str
+  user: str
+  host: str
+  process: int
+  machine: str
+  process_started: str
+  since: str
+
+  def describe(self) -> str:
+    """Returns who it is, for a sentence."""
+    return (
+      f'{self.user}@{self.host}, process {self.process}, since {self.since}'
+    )
+
+
+class NoLease:
+  """What the other processes of a run have: nothing to check."""
+
+  def check(self) -> None:
+    """Does nothing: the first process looks."""
+
+
+class Lease(NoLease):
+  """A lease that this process holds; made by `hold`."""
+
+  def __init__(self, path: epath.Path, owner: Owner):
+    """Begins to refresh the lease, which has been taken.
+
+    Args:
+      path: file of the lease.
+      owner: this process.
+    """
+    self._path = path
+    self._owner = owner
+    self._problem = ''
+    self._seen = time.monotonic()
+    self._ended = threading.Event()
+    self._thread = threading.Thread(
+      target=self._refresh_until_ended, name='lease', daemon=True
+    )
+    self._thread.start()
+
+  def check(self) -> None:
+    """Raises UserError if the workdir is no longer this run's."""
+    # A process that was stopped for long looks itself, as its thread may not
+    # have had its turn.
+    if time.monotonic() - self._seen > 2 * REFRESH_SECONDS:
+      self._look()
+    if self._problem:
+      raise UserError(self._problem)
+
+  def release(self) -> None:
+    """Gives the lease back."""
+    self._ended.set()
+    self._thread.join()
+    owner, _ = _read(self._path)
+    if owner == self._owner:
+      with contextlib.suppress(OSError):
+        self._path.unlink()
+
+  def _refresh_until_ended(self) -> None:
+    while not self._ended.wait(REFRESH_SECONDS):
+      if self._look():
+        # A disk that is full or away for a moment loses no lease by itself.
+        with contextlib.suppress(Exception):
+          _write(self._path, self._owner, refreshed=time.time())
+
+  def _look(self) -> bool:
+    """Returns whether the lease is still this process's."""
+    owner, exists = _read(self._path)
+    if owner == self._owner:
+      self._seen = time.monotonic()
+      return True
+    if owner is not None:
+      self._problem = (
+        f'The workdir {self._path.parent} was taken over by'
+        f' {owner.describe()}: this run was not heard of for'
+        f' {LEASE_SECONDS:.0f} s. It ends here, and saves nothing more.'
+      )
+    elif not exists and not self._ended.is_set():
+      self._problem = (
+        f'The workdir {self._path.parent} is gone, or its {LEASE_FILE} is:'
+        ' somebody has removed it. The run ends here, as it cannot save.'
+      )
+    return False
+
+
+@contextlib.contextmanager
+def hold(
+  workdir: str | os.PathLike[str], report: Callable[[str], None]
+) -> Iterator[NoLease]:
+  """Holds the lease of a workdir; made on the first process, for all.
+
+  Args:
+    workdir: directory of the run, perhaps gs://...; created where it is
+      missing.
+    report: function called with a sentence where it takes a while.
+
+  Yields:
+    The lease; one that checks nothing on the other processes.
+
+  Raises:
+    UserError: another run holds it, or the workdir cannot be written.
+  """
+  if jax.process_index() > 0:
+    yield NoLease()
+    return
+  path = epath.Path(workdir) / LEASE_FILE
+  owner = _describe_this_process()
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _take(path, owner, report)
+  except UserError:
+    raise
+  except Exception as error:  # What reads buckets raises kinds of its own.
+    reason = getattr(error, 'strerror', None) or error
+    raise UserError(
+      f'The workdir {workdir} cannot be written: {reason}.'
+    ) from error
+  lease = Lease(path, owner)
+  try:
+    yield lease
+  finally:
+    lease.release()
+
+
+def _take(
+  path: epath.Path, owner: Owner, report: Callable[[str], None]
+) -> None:
+  """Writes a lease if nobody holds one.
+
+  Raises:
+    UserError: somebody does.
+  """
+  while True:
+    holder, exists = _read(path)
+    if not exists and '://' not in str(path):
+      try:
+        with open(path, 'x', encoding='utf-8') as file:
+          file.write(_to_text(owner))
+        return
+      except FileExistsError:
+        continue  # Somebody was quicker.
+    if exists:
+      _wait_until_dead(path, holder, report)
+    _write(path, owner)
+    # Of several who found the same dead owner, the last one to write has it.
+    time.sleep(_SETTLE_SECONDS)
+    if _read(path)[0] == owner:
+      return
+
+
+def _wait_until_dead(
+  path: epath.Path, holder: Owner | None, report: Callable[[str], None]
+) -> None:
+  """Returns when the holder of a lease is known to be dead.
+
+  Raises:
+    UserError: it lives.
+  """
+  message = (
+    f'The workdir {path.parent} is in use: {{}}. Wait until that run ends, or'
+    ' use another --workdir.'
+  )
+  lives = _is_alive(holder)
+  if lives:
+    raise UserError(message.format(holder.describe()))
+  if lives is False:
+    return
+  report(
+    f'The workdir {path.parent} has a lease of'
+    f' {holder.describe() if holder else "somebody"}; waiting up to'
+    f' {LEASE_SECONDS:.0f} s to see whether that run lives ...'
+  )
+  before = _read_text(path)
+  deadline = time.monotonic() + LEASE_SECONDS
+  while time.monotonic() < deadline:
+    time.sleep(_POLL_SECONDS)
+    now = _read_text(path)
+    if now is None:
+      return
+    if now != before:
+      holder, _ = _read(path)
+      raise UserError(
+        message.format(holder.describe() if holder else 'by another run')
+      )
+
+
+def _is_alive(holder: Owner | None) -> bool | None:
+  """Returns whether a process of this machine lives; None of another one."""
+  if holder is None or not holder.machine:
+    return None
+  if holder.machine != _describe_machine():
+    return None
+  return _find_start(holder.process) == holder.process_started
+
+
+def _read_text(path: epath.Path) -> str | None:
+  """Returns a lease's text, which changes when it is refreshed, or None."""
+  try:
+    return path.read_text()
+  except OSError:
+    return None
+
+
+def _read(path: epath.Path) -> tuple[Owner | None, bool]:
+  """Returns who holds a lease, if that is readable, and whether it exists."""
+  try:
+    text = path.read_text()
+  except FileNotFoundError:
+    return None, False
+  except Exception:  # What reads buckets raises kinds of its own.
+    return None, path.exists()
+  try:
+    return Owner(**json.loads(text)['owner']), True
+  except (ValueError, TypeError, KeyError):
+    return None, True
+
+
+def _write(path: epath.Path, owner: Owner, refreshed: float = 0.0) -> None:
+  """Writes a lease whole or not at all."""
+  text = _to_text(owner, refreshed)
+  if '://' in str(path):
+    path.write_text(text)  # As buckets do.
+    return
+  partial = path.with_name(f'{LEASE_FILE}.{owner.identity}')
+  partial.write_text(text)
+  partial.replace(path)
+
+
+def _to_text(owner: Owner, refreshed: float = 0.0) -> str:
+  """Returns a lease as JSON.
+
+  Args:
+    owner: who holds it.
+    refreshed: seconds since 1970, by the owner's clock; another number each
+      time is all that others look at.
+  """
+  return to_json({'owner': dataclasses.asdict(owner), 'refreshed': refreshed})
+
+
+def _describe_this_process() -> Owner:
+  return Owner(
+    identity=uuid.uuid4().hex,
+    user=_find_user(),
+    host=socket.gethostname(),
+    process=os.getpid(),
+    machine=_describe_machine(),
+    process_started=_find_start(os.getpid()),
+    since=datetime.datetime.now(datetime.UTC).isoformat(' ', 'seconds'),
+  )
+
+
+def _find_user() -> str:
+  try:
+    return getpass.getuser()
+  except (OSError, KeyError):  # A container's user may have no name.
+    return str(os.getuid())
+
+
+def _describe_machine() -> str:
+  """Returns what processes share that see each other's numbers; '' if unknown.
+
+  The kernel's start, and the name space of process numbers, as containers have
+  their own.
+  """
+  try:
+    boot = pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+    return f'{boot} {os.readlink("/proc/self/ns/pid")}'
+  except OSError:
+    return ''
+
+
+def _find_start(process: int) -> str:
+  """Returns when a process started, in the kernel's ticks; '' if it is dead."""
+  try:
+    text = pathlib.Path(f'/proc/{process}/stat').read_text()
+  except OSError:
+    return ''
+  # Its name, in brackets, may have anything in it.
+  fields = text.rpartition(')')[2].split()
+  return '' if fields[0] in 'ZX' else fields[19]
