@@ -307,16 +307,11 @@ def test_corrupt_training_image_is_replaced_by_the_next(damaged_source, train):
 
 
 def test_replacement_is_the_next_image_and_its_label(
-  damaged_source, data_options, preprocessing, read_plain_batch
+  damaged_source, data_options, read_plain_batch, read_whole_batch
 ):
   # Without augmentation the picture itself shows.
   batch = read_plain_batch(damaged_source, data_options(), (10, 10), 200)
-  (evaluation,) = create_eval_batches(
-    damaged_source,
-    data=data_options(),
-    preprocessing=preprocessing(image_size=(10, 10), eval_crop_fraction=1.0),
-    global_batch_size=200,
-  )
+  evaluation = read_whole_batch(damaged_source, data_options(), (10, 10), 200)
   (row,) = np.flatnonzero(batch['corrupt'] == 4)
   np.testing.assert_array_equal(batch['image'][row], evaluation['image'][5])
 

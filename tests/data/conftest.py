@@ -12,7 +12,10 @@ from coatnet_jax.data.augmentation import (
   AugmentationOptions,
   PreprocessingOptions,
 )
-from coatnet_jax.data.batching import create_train_batches
+from coatnet_jax.data.batching import (
+  create_eval_batches,
+  create_train_batches,
+)
 from coatnet_jax.data.sources import DataOptions
 from configs import base
 
@@ -68,6 +71,24 @@ def read_plain_batch(preprocessing, augmentation):
     )
     with contextlib.closing(batches):
       return next(batches)
+
+  return read
+
+
+@pytest.fixture
+def read_whole_batch(preprocessing):
+  """Returns a function: a source to its evaluation batch of whole pictures."""
+
+  def read(source, data, image_size, batch_size):
+    (batch,) = create_eval_batches(
+      source,
+      data=data,
+      preprocessing=preprocessing(
+        image_size=image_size, eval_crop_fraction=1.0
+      ),
+      global_batch_size=batch_size,
+    )
+    return batch
 
   return read
 

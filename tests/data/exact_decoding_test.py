@@ -7,7 +7,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from coatnet_jax.data.batching import create_eval_batches
 from coatnet_jax.data.decoding import decode_image
 from coatnet_jax.data.sources import create_source
 from tools.predict import read_images
@@ -60,16 +59,11 @@ def test_fast_pixels_are_others(picture, kind):
 
 @pytest.mark.parametrize('cache_mebibytes', [0, 1])
 def test_evaluation_is_exact_with_and_without_cache(
-  folder, preprocessing, cache_mebibytes
+  folder, read_whole_batch, cache_mebibytes
 ):
   options = folder(cache_mebibytes=cache_mebibytes)
   source = create_source(options, 'eval')
-  (batch,) = create_eval_batches(
-    source,
-    data=options,
-    preprocessing=preprocessing(image_size=(37, 51), eval_crop_fraction=1.0),
-    global_batch_size=2,
-  )
+  batch = read_whole_batch(source, options, (37, 51), batch_size=2)
   for row in range(2):
     path = pathlib.Path(source.describe(row))
     expected = decode_with_pillow(path.read_bytes())

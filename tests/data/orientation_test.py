@@ -145,18 +145,13 @@ def test_training_sees_them_upright(phone_pictures, read_plain_batch, quarters):
 
 
 def test_prepared_pictures_are_upright_too(
-  tmp_path, phone_pictures, data_options, preprocessing, quarters
+  tmp_path, phone_pictures, data_options, read_whole_batch, quarters
 ):
   source = FolderPreparationSource('phone', tmp_path)
   prepare(source, PreparationOptions(output_dir=tmp_path / 'out'))
   options = data_options(name='phone', data_dir=str(tmp_path / 'out'))
   records = create_source(options, 'eval')
-  (batch,) = create_eval_batches(
-    records,
-    data=options,
-    preprocessing=preprocessing(image_size=(40, 24), eval_crop_fraction=1.0),
-    global_batch_size=4,
-  )
+  batch = read_whole_batch(records, options, (40, 24), batch_size=4)
   assert_all_upright(batch['image'], quarters)
 
 
