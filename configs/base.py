@@ -362,9 +362,9 @@ def _add_sharding(config: ConfigDict) -> None:
   # Groups between which only gradients are exchanged: a multiple of the number
   # of slices; -1 for that number.
   config.sharding.replica = -1
-  # Divides the batch.
+  # Shards the batch.
   config.sharding.data = -1
-  # Divides the batch, and parameters with optimizer state and averages.
+  # Shards the batch, and parameters with optimizer state and averages.
   config.sharding.fsdp = 1
-  # Divides the heads of attention and the hidden layer of feed-forward parts.
+  # Shards the heads of attention and the hidden layer of feed-forward parts.
   config.sharding.tensor = 1

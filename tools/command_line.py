@@ -170,7 +170,7 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
 
 
 def resolve_batch_size(batch_size: int, mesh: 'Mesh') -> int:
-  """Returns --batch_size, rounded up to be divided over the devices.
+  """Returns --batch_size, rounded up to be sharded over the devices.
 
   Args:
     batch_size: number of images at a time.

@@ -68,7 +68,7 @@ def fit_logistic_regression(
 
   Args:
     start: weights and bias to start from.
-    features: [blocks, rows, D] float32, the rows divided over devices or not;
+    features: [blocks, rows, D] float32, the rows sharded over devices or not;
       the logits of one block at a time are in memory.
     labels: true class of each, [blocks, rows] int32.
     weight: [blocks, rows] float32, 0 for padding and 1 for an example.
@@ -167,7 +167,7 @@ def fit_linear_probe(
       both.
     labels: true class of each, [N] integers.
     num_classes: number of classes, K.
-    mesh: mesh of the devices that the features are divided over.
+    mesh: mesh of the devices that the features are sharded over.
     l2_penalties: penalties to choose from, the strongest first, which is taken
       where several are equally good.
 

@@ -85,7 +85,7 @@ def apply_blocks(
         with_drops, variables, x, train=train, remat='blocks', scan=scan
       )
 
-    return _recompute(apply_stage)(variables, drops, x)
+    return _rematerialise(apply_stage)(variables, drops, x)
 
   batch_stats = {}
   for group in _group_equal(blocks) if scan else ([block] for block in blocks):
@@ -93,11 +93,11 @@ def apply_blocks(
     apply = functools.partial(_apply_block, group[0].module, train=trains)
     scanned = len(group) > 1
     if remat == 'blocks' or (remat == 'expansions' and group[0].expands):
-      apply = _recompute(apply, scanned=scanned)
+      apply = _rematerialise(apply, scanned=scanned)
     elif scanned:
       # Otherwise the loop keeps the result of every single operation for the
       # backward pass.
-      apply = _recompute(apply, scanned=scanned, keep_marked=True)
+      apply = _rematerialise(apply, scanned=scanned, keep_marked=True)
     if len(group) == 1:
       (block,) = group
       with jax.named_scope(block.name):
@@ -156,7 +156,7 @@ def _scan(
   }
 
 
-def _recompute(
+def _rematerialise(
   function: Callable[..., Any],
   *,
   scanned: bool = False,

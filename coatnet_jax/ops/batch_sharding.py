@@ -1,4 +1,4 @@
-"""Which axes of the ambient mesh divide a batch, and activations held to it.
+"""Which axes of the ambient mesh shard a batch, and activations held to it.
 
 A mesh is ambient where `jax.set_mesh` or `distributed.mesh.jit` say so.
 """
@@ -6,12 +6,12 @@ A mesh is ambient where `jax.set_mesh` or `distributed.mesh.jit` say so.
 import jax
 from jax.sharding import AxisType, PartitionSpec
 
-# The mesh axis that divides the heads; every other one divides the batch.
+# The mesh axis that shards the heads; every other one shards the batch.
 HEADS_AXIS = 'tensor'
 
 
 def list_free_axes() -> list[str]:
-  """Returns the axes of the ambient mesh that the compiler is to divide over.
+  """Returns the axes of the ambient mesh that the compiler is to shard over.
 
   Those that are manual already, because the caller is inside a `shard_map`, are
   not among them; without a mesh there are none.
@@ -25,7 +25,7 @@ def list_free_axes() -> list[str]:
 
 
 def find_batch_axes(batch_size: int) -> tuple[str, ...]:
-  """Returns the axes of the ambient mesh that divide a batch.
+  """Returns the axes of the ambient mesh that shard a batch.
 
   Args:
     batch_size: number of examples on all devices; an axis that does not divide
@@ -41,11 +41,11 @@ def find_batch_axes(batch_size: int) -> tuple[str, ...]:
 
 
 def shard_batch(x: jax.Array) -> jax.Array:
-  """Returns activations that are divided by images, and by nothing else.
+  """Returns activations that are sharded by images, and by nothing else.
 
-  Left to itself the compiler may divide a layer's channels as its parameters
-  are over `fsdp`, and exchange activations instead of gathering the parameters.
-  The same holds for what comes back through it.
+  Left to itself the compiler may shard a layer's channels over `fsdp`, as its
+  parameters are, and exchange activations instead of gathering the parameters.
+  The same holds for the gradients that come back through it.
 
   Args:
     x: activations, [B, ...], which are returned as they are without a mesh.

@@ -120,7 +120,7 @@ def differentiate_with_kernel(
 
 
 class _Shards:
-  """How the arrays of an attention are divided over the ambient mesh.
+  """How the arrays of an attention are sharded over the ambient mesh.
 
   The compiler cannot divide a kernel: it would gather the batch. So the kernel
   is mapped over the mesh of `jax.set_mesh`, the heads over its axis
