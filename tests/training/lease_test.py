@@ -1,6 +1,7 @@
 """One run at a time in a workdir; owners are real processes, and die."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -139,6 +140,24 @@ def test_of_many_that_begin_at_once_one_trains(tmp_path):
   for thread in threads:
     thread.join()
   assert (len(inside), len(refused)) == (1, 7), refused
+
+
+def test_the_last_of_several_that_write_has_it(tmp_path, monkeypatch):
+  """They all found the same dead owner; this one wrote before another."""
+  (tmp_path / 'lease.json').write_text('{')
+  monkeypatch.setattr(lease, 'LEASE_SECONDS', 0.5)
+  write = lease._write
+
+  def write_before_another(path, owner):
+    write(path, owner)
+    write(path, dataclasses.replace(owner, identity='f' * 32, user='ada'))
+
+  monkeypatch.setattr(lease, '_write', write_before_another)
+  with (
+    pytest.raises(UserError, match='is in use: ada@'),
+    lease.hold(tmp_path, lambda line: None),
+  ):
+    pass
 
 
 def _take_over(workdir):

@@ -1,0 +1,88 @@
+"""tools.checkpoints: what it lists, and what it puts right."""
+
+import json
+import shutil
+
+import pytest
+
+from coatnet_jax.errors import UserError
+from coatnet_jax.training import lease
+from tools import checkpoints
+
+
+@pytest.fixture
+def copy(workdir, tmp_path):
+  """Returns a run of two checkpoints, steps 6 and 12, to be damaged."""
+  return shutil.copytree(workdir, tmp_path / 'run')
+
+
+def _run(copy, *arguments, capsys):
+  capsys.readouterr()
+  status = checkpoints.main([f'--workdir={copy}', *arguments])
+  return status, capsys.readouterr().out
+
+
+def _flip(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 4
+  path.write_bytes(content)
+
+
+def _damage_arrays(copy):
+  _flip(next((copy / 'checkpoints/12/state/ocdbt.process_0/d').iterdir()))
+
+
+def test_whole_checkpoints_are_listed(copy, capsys):
+  status, out = _run(copy, capsys=capsys)
+  assert status == 0
+  first, second = out.splitlines()
+  assert first.startswith('step         6 ')
+  assert second.startswith('step        12 ')
+  assert first.count('top-1') == 1
+  assert first.endswith('%  whole')
+
+
+def test_damage_is_named_and_put_aside_and_comes_back_when_whole(copy, capsys):
+  _damage_arrays(copy)
+  status, out = _run(copy, capsys=capsys)
+  assert status == 1
+  assert 'DAMAGED: state/ocdbt.process_0/d/' in out.splitlines()[1]
+  assert (copy / 'checkpoints' / '12').is_dir()  # Listing changes nothing.
+  status, out = _run(copy, '--repair', capsys=capsys)
+  assert status == 0
+  aside = copy / 'damaged_checkpoints' / '12'
+  assert out.splitlines()[1].endswith(f'put aside in {aside}')
+  # The disk was at fault, and is mended.
+  copied = aside / 'state' / 'ocdbt.process_0' / 'd'
+  _flip(next(copied.iterdir()))
+  status, out = _run(copy, '--repair', '--json', capsys=capsys)
+  assert status == 0
+  assert [(one['step'], one['damage']) for one in json.loads(out)] == [
+    (6, {}),
+    (12, {}),
+  ]
+  assert not aside.exists()
+
+
+def test_helpers_are_mended(copy, capsys):
+  metrics = copy / 'checkpoints' / '12' / 'metrics'
+  shutil.copytree(metrics, copy / 'damaged_checkpoints' / '12_metrics')
+  shutil.rmtree(metrics)
+  _flip(copy / 'checkpoints' / '6' / '_CHECKPOINT_METADATA')
+  assert _run(copy, capsys=capsys)[0] == 1
+  status, out = _run(copy, '--repair', capsys=capsys)
+  assert status == 0
+  assert out.count('top-1') == 2
+
+
+def test_a_run_that_is_at_work_is_not_repaired(copy):
+  with (
+    lease.hold(copy, print),
+    pytest.raises(UserError, match='is in use: '),
+  ):
+    checkpoints.main([f'--workdir={copy}', '--repair'])
+
+
+def test_no_workdir_is_a_sentence(tmp_path):
+  with pytest.raises(UserError, match='no checkpoints; give the --workdir'):
+    checkpoints.main([f'--workdir={tmp_path}'])

@@ -1,0 +1,108 @@
+"""Lists a run's checkpoints, verifies them, and repairs what can be.
+
+    python -m tools.checkpoints --workdir=WORKDIR
+    python -m tools.checkpoints --workdir=WORKDIR --repair
+
+Every file is read and compared with its SHA-256. --repair brings back what was
+put aside and is whole, mends the files that arrays do not depend on, and puts
+aside what is damaged; it deletes nothing. docs/reliability.md says what a run
+does by itself.
+
+Exit status: 0 where everything that is in use is whole, 1 where not.
+
+With --json: a list of objects with path, step, num_bytes, metrics, damage (what
+is wrong by the name of a file), is_verified and is_aside.
+"""
+
+import os
+
+# Files are read, and nothing is computed.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+import argparse
+
+import humanize
+
+from coatnet_jax import terminal
+from coatnet_jax.checkpoints import checksums, inspection
+from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
+from coatnet_jax.training import lease
+from tools import command_line
+
+
+def create_parser() -> argparse.ArgumentParser:
+  """Returns the parser of the command line."""
+  parser = command_line.create_bare_parser('checkpoints', __doc__)
+  command_line.add_path(
+    parser,
+    '--workdir',
+    command_line.parse_path,
+    required=True,
+    metavar='DIR',
+    help='directory of a run',
+  )
+  parser.add_argument(
+    '--repair', action='store_true', help='put right what can be'
+  )
+  parser.add_argument(
+    '--json', action='store_true', help='print JSON, and nothing else'
+  )
+  return parser
+
+
+def main(arguments: list[str]) -> int:
+  """Runs the command line; see `command_line.run_tool`.
+
+  Raises:
+    UserError: there are no checkpoints, or a run is using the workdir that is
+      to be repaired.
+  """
+  options = create_parser().parse_args(arguments)
+  workdir = options.workdir
+  if not (workdir / 'checkpoints').is_dir():
+    raise UserError(
+      f'--workdir={workdir} has no checkpoints; give the --workdir of a run.'
+    )
+  if options.repair:
+    terminal.begin('repairing checkpoints')
+    with lease.hold(workdir, command_line.say):
+      for line in inspection.repair_checkpoints(workdir):
+        command_line.say(line)
+  terminal.begin('verifying checkpoints')
+  found = inspection.inspect_checkpoints(workdir)
+  if options.json:
+    values = [{**vars(one), 'path': str(one.path)} for one in found]
+    command_line.show(to_json(values, indent=2))
+  else:
+    for one in found:
+      command_line.show(describe(one))
+    if not found:
+      command_line.show(f'{workdir} has no checkpoint yet.')
+  return int(any(one.damage and not one.is_aside for one in found))
+
+
+def describe(found: inspection.Inspected) -> str:
+  """Returns a line about a checkpoint.
+
+  Args:
+    found: checkpoint that was looked at.
+  """
+  if found.damage:
+    state = f'DAMAGED: {checksums.describe_damage(found.damage)}'
+  elif found.is_verified:
+    state = 'whole'
+  else:
+    state = 'of an older version, without checksums'
+  top1 = found.metrics.get('top1')
+  size = humanize.naturalsize(found.num_bytes, binary=True)
+  return (
+    f'step {found.step:>9,}  {size:>10}  '
+    + (f'top-1 {top1:7.2%}' if top1 is not None else 'not evaluated')
+    + f'  {state}'
+    + f', put aside in {found.path}' * found.is_aside
+  )
+
+
+if __name__ == '__main__':
+  command_line.run_tool(main)
