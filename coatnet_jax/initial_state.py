@@ -278,7 +278,7 @@ def _state_creator(run: Run) -> Callable[..., TrainState]:
     )
     if trained is None:
       return state
-    # Of what was initialised only a new head is used; the compiler leaves the
+    # Only a new head is used of what was initialised; the compiler leaves the
     # rest out.
     variables, _ = adapt_variables(
       trained, state.variables, new_head=state.params['head_logits']

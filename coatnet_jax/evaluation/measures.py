@@ -204,7 +204,7 @@ class Tally:
         of their classes.
 
     Returns:
-      Of each 'true', 'predicted' and 'count'; 'share' is the part of the true
+      For each 'true', 'predicted' and 'count'; 'share' is the part of the true
       class's examples.
     """
     ranked = sorted(self.confusions.items(), key=lambda item: (-item[1], item))
