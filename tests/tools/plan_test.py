@@ -45,7 +45,10 @@ def planned(monkeypatch):
   [
     (['--topology=v5e-12'], "The TPU slice is 'v5e-12'; it must be one of"),
     (['--topology=v5e-4'], '--config is missing'),
-    (['--topology=v5e-4', '--config=none.py'], 'does not exist; there are'),
+    (
+      ['--topology=v5e-4', '--config=none.py'],
+      'does not exist; this project has',
+    ),
     (['--topology=v5e-4', COATNET_0, '--config.x=1'], "no key 'config.x';"),
     (['--topology=v5e-4', COATNET_0, '--steps=1'], "flag 'steps'"),
     (['--topology=v5e-4', COATNET_0, 'more'], 'Unexpected arguments: more'),
