@@ -1,9 +1,9 @@
 """Checksums of a checkpoint's files: written last, verified before it is used.
 
-`checksums.json` in the directory of a step has the size and the SHA-256 of each
-file of the step. It is written when all others are complete and before the
-checkpoint counts as one, so that a checkpoint either has it or is unfinished;
-those of older versions have none, and cannot be verified.
+`checksums.json` in the directory of a step has the size of each of its files,
+and the SHA-256 of each part of them. It is written when all others are complete
+and before the checkpoint counts as one, so that a checkpoint either has it or
+is unfinished; those of older versions have none, and cannot be verified.
 
 It also has a copy of what Orbax says of the step in a file that is written
 later, and without which Orbax opens no folder: `mend_orbax_metadata`.
@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -34,9 +34,11 @@ CUSTOM_METADATA = {'checksums': CHECKSUMS_FILE}
 _ORBAX_METADATA = '_CHECKPOINT_METADATA'
 # Orbax writes these after everything else.
 _UNCHECKED = (_ORBAX_METADATA, 'commit_success.txt', CHECKSUMS_FILE)
-# What is in memory at a time of a file, and how many files are read at once.
+# A file is read in parts, several at a time, by processes that share the work.
+_PART_BYTES = 32 << 20
+# What is in memory of a part.
 _CHUNK_BYTES = 1 << 20
-_NUM_THREADS = 8
+_NUM_THREADS = 16
 # A disk or a bucket may fail once: how long to wait before each further try.
 RETRY_SECONDS = (0.1, 1.0, 3.0)
 
@@ -49,8 +51,14 @@ def write_checksums(directory: epath.Path) -> None:
   Args:
     directory: directory of the checkpoint.
   """
-  names = _list_files(directory)
-  files = dict(zip(names, _map_files(_describe_file, directory, names)))
+  sizes = {
+    name: (directory / name).stat().length for name in _list_files(directory)
+  }
+  parts = [part for name in sizes for part in _split_file(name, sizes[name])]
+  files = {name: {'bytes': size, 'sha256': []} for name, size in sizes.items()}
+  digests = _map_parts(lambda part: _hash_part(directory, *part), parts)
+  for (name, _), digest in zip(parts, digests):
+    files[name]['sha256'].append(digest)
   sums = {'files': files, 'orbax': _read_orbax_metadata(directory)}
   text = to_json({**sums, 'sha256': _compute_own_sum(sums)}, indent=1)
   (directory / CHECKSUMS_FILE).write_text(text)
@@ -101,8 +109,8 @@ def find_damage(
   Args:
     directory: directory of the checkpoint.
     items: items whose files are compared: 'state', for example; all if empty.
-    share: (k, n) compares the k-th of n shares of the files, from 0, for n
-      processes that each take one.
+    share: (k, n) compares the k-th of n shares of the files' parts, from 0, for
+      n processes that each take one.
 
   Returns:
     What is wrong, by the name of the file in the checkpoint: empty where
@@ -121,15 +129,17 @@ def find_damage(
     for name, entry in files.items()
     if not items or name.split('/')[0] in items
   }
-  # The largest first, so that shares are about equal.
-  names = sorted(wanted, key=lambda name: (-wanted[name]['bytes'], name))
-  names = names[share[0] :: share[1]]
+  parts = [
+    part
+    for name, entry in wanted.items()
+    for part in _split_file(name, entry['bytes'])
+  ][share[0] :: share[1]]
 
-  def compare(directory, name):
-    return _compare_file(directory, name, wanted[name])
+  def compare(part):
+    return _compare_part(directory, *part, wanted[part[0]])
 
-  found = zip(names, _map_files(compare, directory, names))
-  return {name: wrong for name, wrong in found if wrong}
+  found = zip(parts, _map_parts(compare, parts))
+  return {name: wrong for (name, _), wrong in found if wrong}
 
 
 def find_damage_together(
@@ -278,41 +288,47 @@ def _list_files(directory: epath.Path) -> list[str]:
   return sorted(name for name in names if not name.endswith(_UNCHECKED))
 
 
-def _map_files(
-  function: Callable[[epath.Path, str], _Result],
-  directory: epath.Path,
-  names: Iterable[str],
+def _split_file(name: str, size: int) -> list[tuple[str, int]]:
+  """Returns the parts of a file that are read at a time, by their numbers."""
+  return [(name, k) for k in range(max(1, -(-size // _PART_BYTES)))]
+
+
+def _map_parts(
+  function: Callable[[tuple[str, int]], _Result],
+  parts: Sequence[tuple[str, int]],
 ) -> list[_Result]:
-  """Returns a function's results for files, several of them at a time."""
+  """Returns a function's results for parts of files, several at a time."""
   with concurrent.futures.ThreadPoolExecutor(
-    min(_NUM_THREADS, 2 * (os.cpu_count() or 1)), 'checksums'
+    min(_NUM_THREADS, os.cpu_count() or 1), 'checksums'
   ) as pool:
-    return list(pool.map(lambda name: function(directory, name), names))
+    return list(pool.map(function, parts))
 
 
-def _describe_file(directory: epath.Path, name: str) -> dict[str, Any]:
-  """Returns the size of a file in bytes, and its SHA-256 in hex digits."""
-  digest, size = hashlib.sha256(), 0
+def _hash_part(directory: epath.Path, name: str, number: int) -> str:
+  """Returns the SHA-256 of a part of a file, in hexadecimal digits."""
+  digest, left = hashlib.sha256(), _PART_BYTES
   with (directory / name).open('rb') as file:
-    while chunk := file.read(_CHUNK_BYTES):
+    file.seek(number * _PART_BYTES)
+    while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
       digest.update(chunk)
-      size += len(chunk)
-  return {'bytes': size, 'sha256': digest.hexdigest()}
+      left -= len(chunk)
+  return digest.hexdigest()
 
 
-def _compare_file(
-  directory: epath.Path, name: str, wanted: dict[str, Any]
+def _compare_part(
+  directory: epath.Path, name: str, number: int, wanted: dict[str, Any]
 ) -> str:
-  """Returns what is wrong with a file, or ''."""
+  """Returns what is wrong with a file, as far as a part of it tells, or ''."""
   try:
-    found = try_again(lambda: _describe_file(directory, name))
-    if found != wanted:  # Perhaps it was the reading that was wrong.
-      found = _describe_file(directory, name)
+    size = try_again((directory / name).stat).length
+    digest = try_again(lambda: _hash_part(directory, name, number))
+    if digest != wanted['sha256'][number]:  # Perhaps reading it went wrong.
+      digest = _hash_part(directory, name, number)
   except Exception as error:  # What reads buckets raises kinds of its own.
     return describe_read_failure(error)
-  if found['bytes'] != wanted['bytes']:
-    return f'has {found["bytes"]:,} bytes instead of {wanted["bytes"]:,}'
-  return '' if found == wanted else 'has another checksum'
+  if size != wanted['bytes']:
+    return f'has {size:,} bytes instead of {wanted["bytes"]:,}'
+  return '' if digest == wanted['sha256'][number] else 'has another checksum'
 
 
 def _compute_own_sum(sums: dict[str, Any]) -> str:

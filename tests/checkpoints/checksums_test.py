@@ -180,6 +180,23 @@ def test_without_its_checksums_a_checkpoint_is_not_used(workdir, damage):
   assert 'step 4 is damaged (checksums.json is ' in said
 
 
+def test_every_part_of_a_large_file_is_compared(tmp_path, monkeypatch):
+  monkeypatch.setattr(checksums, '_PART_BYTES', 64)
+  monkeypatch.setattr(checksums, '_CHUNK_BYTES', 24)
+  workdir = _save(tmp_path, (2,))
+  directory = epath.Path(workdir / 'checkpoints' / '2')
+  name = 'metadata/metadata'
+  content = (directory / name).read_bytes()
+  assert 64 < len(content) < 192
+  for place in range(0, len(content), 7):
+    changed = bytearray(content)
+    changed[place] ^= 1
+    (directory / name).write_bytes(changed)
+    assert checksums.find_damage(directory) == {name: 'has another checksum'}
+    shares = [checksums.find_damage(directory, share=(k, 3)) for k in range(3)]
+    assert sorted(map(len, shares)) == [0, 0, 1]
+
+
 @pytest.mark.parametrize(
   ('item', 'word'),
   [
@@ -233,15 +250,15 @@ def test_a_disk_that_fails_for_a_moment_moves_nothing(
 ):
   """Each file of step 4 cannot be read so many times."""
   monkeypatch.setattr(checksums.time, 'sleep', lambda seconds: None)
-  real, failures = checksums._describe_file, collections.Counter()
+  real, failures = checksums._hash_part, collections.Counter()
 
-  def describe_file(directory, name):
+  def hash_part(directory, name, number):
     failures[name] += 1
     if directory.name == '4' and failures[name] <= times:
       raise OSError(errno.EIO, 'Input/output error')
-    return real(directory, name)
+    return real(directory, name, number)
 
-  monkeypatch.setattr(checksums, '_describe_file', describe_file)
+  monkeypatch.setattr(checksums, '_hash_part', hash_part)
   state, _, said = _restore(workdir)
   assert int(state.step) == (4 if times <= 3 else 2)
   if times <= 3:

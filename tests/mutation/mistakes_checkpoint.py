@@ -55,7 +55,8 @@ MISTAKES = (
     'coatnet_jax/checkpoints/checksums.py',
     (
       'checksums_not_compared',
-      "return '' if found == wanted else 'has another checksum'",
+      "return '' if digest == wanted['sha256'][number] else 'has another"
+      " checksum'",
       "return ''",
       'A file with another content of the same size is believed.',
       'checkpoints/checksums_test.py',
