@@ -6,8 +6,7 @@ from typing import Any
 
 from etils import epath
 
-from coatnet_jax.checkpoints.metadata import restore_metadata
-from coatnet_jax.checkpoints.trained_model import find_checkpoint
+from coatnet_jax.checkpoints.trained_model import read_metadata
 from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.training import workdir as workdir_lib
 
@@ -43,7 +42,7 @@ def follow_init_from(
       (epath.Path(workdir) / workdir_lib.CONFIG_FILE).read_text()
     )
   else:
-    metadata = restore_metadata(find_checkpoint(config['init_from']))
+    metadata = read_metadata(config['init_from'])
     saved = {'model': metadata.model, 'preprocessing': metadata.preprocessing}
   taken = []
   for key in keys:

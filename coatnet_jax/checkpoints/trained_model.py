@@ -220,6 +220,24 @@ def _open_checkpoint(directory: epath.Path) -> SavedModel:
   )
 
 
+def read_metadata(path: str | os.PathLike[str]) -> Metadata:
+  """Reads what a checkpoint says of itself; of a workdir, the best that can.
+
+  Args:
+    path: path of a checkpoint, as `find_checkpoint` takes it.
+
+  Raises:
+    UserError: there is no checkpoint, or none that says it.
+  """
+  failures = []
+  for directory in _rank_checkpoints(path)[0]:
+    try:
+      return restore_metadata(directory)
+    except DamageError as error:
+      failures.append(error)
+  raise failures[0]
+
+
 def find_checkpoint(path: str | os.PathLike[str]) -> epath.Path:
   """Finds the directory of the checkpoint that a path means.
 

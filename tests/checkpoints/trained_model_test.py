@@ -15,6 +15,7 @@ from coatnet_jax.checkpoints.metadata import Metadata, Progress
 from coatnet_jax.checkpoints.trained_model import (
   find_checkpoint,
   load_trained_model,
+  read_metadata,
 )
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed.mesh import create_mesh
@@ -242,6 +243,14 @@ def test_a_whole_one_is_used_in_the_place_of_the_damaged_best(
     (copy / 'checkpoints' / str(step) / 'state' / 'manifest.ocdbt').unlink()
   with pytest.raises(UserError, match=r'/6 cannot be read: state/_METADATA'):
     load_trained_model(copy)
+
+
+def test_what_a_damaged_best_would_say_another_says(workdir, tmp_path):
+  copy = shutil.copytree(workdir, tmp_path / 'run')
+  (copy / 'checkpoints' / '6' / 'metadata' / 'metadata').write_text('{')
+  assert read_metadata(copy) == _metadata()
+  with pytest.raises(UserError, match=r'/6 cannot be read: metadata/metadata'):
+    read_metadata(copy / 'checkpoints' / '6')
 
 
 def test_an_evaluation_that_cannot_be_read_is_said(workdir, tmp_path):
