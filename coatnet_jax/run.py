@@ -12,9 +12,7 @@ from typing import Annotated, Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, FrozenConfigDict
 
@@ -26,7 +24,8 @@ from coatnet_jax.data.augmentation import (
   AugmentationOptions,
   PreprocessingOptions,
 )
-from coatnet_jax.data.image_source import ImageSource, compute_fingerprint
+from coatnet_jax.data.identity import identify_data
+from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
@@ -138,23 +137,9 @@ class Run:
   def data_identity(self) -> dict[str, dict[str, Any]]:
     """What says another time whether the data are the same: `Metadata.data`.
 
-    To be read by all processes; the first one looks at the files.
+    To be read by all processes.
     """
-    sources = {'train': self.train_source, 'eval': self.eval_source}
-    digests = [
-      bytes.fromhex(compute_fingerprint(source))
-      if jax.process_index() == 0
-      else bytes(8)
-      for source in sources.values()
-    ]
-    digests = multihost_utils.broadcast_one_to_all(
-      np.frombuffer(b''.join(digests), np.uint8)
-    )
-    digests = np.asarray(digests, np.uint8).reshape(len(sources), -1)
-    return {
-      split: {'examples': len(source), 'fingerprint': digest.tobytes().hex()}
-      for (split, source), digest in zip(sources.items(), digests)
-    }
+    return identify_data({'train': self.train_source, 'eval': self.eval_source})
 
   @property
   def metadata(self) -> Metadata:

@@ -49,7 +49,7 @@ class Metadata:
     class_names: name of each class.
     config: config of the run, whole.
     data: 'examples', number of images, and 'fingerprint', from
-      `image_source.compute_fingerprint`, of 'train' and 'eval'; empty in
+      `identity.compute_fingerprint`, of 'train' and 'eval'; empty in
       checkpoints of older versions.
   """
 

@@ -5,8 +5,6 @@ decode, augment, shuffle or batch.
 """
 
 import abc
-import hashlib
-import json
 import multiprocessing.pool
 import os
 from collections.abc import Iterable, Iterator
@@ -71,22 +69,6 @@ class ImageSource(abc.ABC):
       where the examples are not of files.
     """
     yield from ()
-
-
-def compute_fingerprint(source: ImageSource) -> str:
-  """Returns 16 hex digits that change where a source's examples do.
-
-  They depend on the number of the examples, on the names of the classes, and on
-  what `list_files` yields; not on where the data set lies, and not on the
-  files' content beyond their sizes.
-
-  Args:
-    source: source of the examples.
-  """
-  digest = hashlib.sha256()
-  for line in (len(source), source.class_names, *source.list_files()):
-    digest.update(json.dumps(line).encode() + b'\n')
-  return digest.hexdigest()[:16]
 
 
 def find_sizes(paths: Iterable[str | os.PathLike[str]]) -> Iterator[int]:

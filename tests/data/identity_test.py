@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from coatnet_jax.data.image_source import compute_fingerprint
+from coatnet_jax.data.identity import compute_fingerprint
 from coatnet_jax.data.sources import DataOptions, create_source
 from configs import quickstart
 from tests.data.preparation.archive_examples import jpeg
