@@ -1,7 +1,6 @@
 """What says whether a data set is the one that a run was begun with."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.strict_json import to_json
 
 
 def identify_data(
@@ -54,5 +54,5 @@ def compute_fingerprint(source: ImageSource) -> str:
   """
   digest = hashlib.sha256()
   for line in (len(source), source.class_names, *source.list_files()):
-    digest.update(json.dumps(line).encode() + b'\n')
+    digest.update(to_json(line).encode() + b'\n')
   return digest.hexdigest()[:16]

@@ -7,59 +7,26 @@ import os
 import random
 import shutil
 
-import flax
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
 
 from coatnet_jax.checkpoints import checksums, saving
-from coatnet_jax.checkpoints.metadata import Metadata, Progress
+from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.errors import UserError
-
-EXAMPLES_PER_STEP = 8
-OPTIONS = saving.CheckpointOptions(
-  every_steps=0, every_seconds=0, max_to_keep=9, best_metric='top1'
+from tests.checkpoints.saved_run import (
+  EXAMPLES_PER_STEP,
+  OPTIONS,
+  create_state,
+  save_run,
 )
-
-
-@flax.struct.dataclass
-class State:
-  step: jax.Array
-  w: jax.Array
-
-
-def _create_state(step):
-  key = jax.random.key(step)
-  return State(step=jnp.int32(step), w=jax.random.normal(key, (37, 11)))
-
-
-def _save(workdir, steps=(2, 4)):
-  with saving.open_checkpoints(str(workdir), OPTIONS, pytest.fail) as manager:
-    for step in steps:
-      saving.save_checkpoint(
-        manager,
-        _create_state(step),
-        step=step,
-        progress=Progress(
-          examples_seen=EXAMPLES_PER_STEP * step, seconds=9.5 * step
-        ),
-        metadata=Metadata(
-          model={'name': 'coatnet_0'},
-          preprocessing={},
-          class_names=('ant', 'bee'),
-          config={'seed': 1},
-        ),
-        metrics={'top1': step / 10, 'top5': 0.9, 'loss': 1.5},
-      )
-  return workdir
 
 
 @pytest.fixture(scope='module')
 def saved(tmp_path_factory):
   """Returns a workdir of two steps; not to be changed."""
-  return _save(tmp_path_factory.mktemp('saved'))
+  return save_run(tmp_path_factory.mktemp('saved'))
 
 
 @pytest.fixture
@@ -72,7 +39,7 @@ def _restore(workdir):
   lines = []
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-    _create_state(0),
+    create_state(0),
   )
   with saving.open_checkpoints(str(workdir), OPTIONS, lines.append) as manager:
     restored = saving.restore_newest(
@@ -93,7 +60,7 @@ def _check_restart(workdir, what):
   """Checks that a restart takes a whole state, and says what is damaged."""
   state, progress, said = _restore(workdir)
   step = int(state.step)
-  np.testing.assert_array_equal(state.w, _create_state(step).w, err_msg=what)
+  np.testing.assert_array_equal(state.w, create_state(step).w, err_msg=what)
   assert progress.examples_seen == EXAMPLES_PER_STEP * step, what
   assert progress.seconds in (9.5 * step, 0.0), what
   assert step == 4 or 'step 4 is damaged' in said, (what, said)
@@ -183,7 +150,7 @@ def test_without_its_checksums_a_checkpoint_is_not_used(workdir, damage):
 def test_every_part_of_a_large_file_is_compared(tmp_path, monkeypatch):
   monkeypatch.setattr(checksums, '_PART_BYTES', 64)
   monkeypatch.setattr(checksums, '_CHUNK_BYTES', 24)
-  workdir = _save(tmp_path, (2,))
+  workdir = save_run(tmp_path, (2,))
   directory = epath.Path(workdir / 'checkpoints' / '2')
   name = 'metadata/metadata'
   content = (directory / name).read_bytes()

@@ -7,13 +7,14 @@ import pytest
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.training import lease
+from tests.checkpoints.saved_run import save_run
 from tools import checkpoints
 
 
 @pytest.fixture
-def copy(workdir, tmp_path):
+def copy(tmp_path):
   """Returns a run of two checkpoints, steps 6 and 12, to be damaged."""
-  return shutil.copytree(workdir, tmp_path / 'run')
+  return save_run(tmp_path / 'run', (6, 12))
 
 
 def _run(copy, *arguments, capsys):

@@ -32,7 +32,7 @@ with lease.hold(sys.argv[1], print):
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
   monkeypatch.setattr(lease, 'REFRESH_SECONDS', 0.2)
-  monkeypatch.setattr(lease, 'LEASE_SECONDS', 3.0)
+  monkeypatch.setattr(lease, 'LEASE_SECONDS', 1.5)
   monkeypatch.setattr(lease, '_SETTLE_SECONDS', 0.1)
   monkeypatch.setattr(lease, '_POLL_SECONDS', 0.05)
 

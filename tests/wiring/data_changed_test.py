@@ -4,11 +4,12 @@ import pytest
 
 import train
 from coatnet_jax.errors import UserError
-from configs import quickstart
 from tests.data.preparation.archive_examples import jpeg
+from tests.quick_configs import create_quick_config
 from tests.wiring.registry import proves, record
 
 
+@pytest.mark.usefixtures('tiny_variant')
 @proves('data.changed')
 def test_a_run_is_not_resumed_on_other_pictures(tmp_path, capsys):
   folder = tmp_path / 'pictures'
@@ -17,19 +18,20 @@ def test_a_run_is_not_resumed_on_other_pictures(tmp_path, capsys):
       path = folder / split / 'abcd'[index % 4] / f'{index}.jpg'
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_bytes(jpeg(index, 32))
-  config = quickstart.get_config()
-  config.model.name = 'coatnet_mini'
-  config.data.update(
-    source='folder', name='', data_dir=str(folder), eval_split='validation'
+  config = create_quick_config(
+    {
+      'data.source': 'folder',
+      'data.data_dir': str(folder),
+      'data.train_split': 'train',
+      'data.eval_split': 'validation',
+      'training.num_steps': 2,
+      'training.global_batch_size': 4,
+      'evaluation.global_batch_size': 4,
+    }
   )
-  config.data.train_split = 'train'
-  config.schedule.warmup_epochs = 0.0
-  config.training.update(num_epochs=0.0, num_steps=2, global_batch_size=4)
-  config.evaluation.global_batch_size = 4
   workdir = str(tmp_path / 'run')
   train.train_and_evaluate(config, workdir)
-  with config.unlocked():
-    config.training.num_steps = 3
+  config.training.num_steps = 3
   with (folder / 'train' / 'a' / '0.jpg').open('ab') as file:
     file.write(b'\0')
   record(config)
