@@ -13,7 +13,11 @@ from jax import lax
 
 from coatnet_jax.errors import explain_choice
 from coatnet_jax.ops.relative_attention.cudnn import attend_with_cudnn
-from coatnet_jax.ops.relative_attention.definition import attend_by_definition
+from coatnet_jax.ops.relative_attention.definition import (
+  Operands,
+  Residuals,
+  attend_by_definition,
+)
 from coatnet_jax.ops.relative_attention.pallas import per_shard
 from coatnet_jax.ops.relative_attention.xla import (
   attend_with_xla,
@@ -93,23 +97,25 @@ def relative_attention(
   """
   q, k, v = (jnp.asarray(x) for x in (q, k, v))
   grid = (int(grid[0]), int(grid[1]))
-  _check_shapes(q, k, v, bias_table, grid)
-  _check_dtypes(q, k, v, bias_table)
+  _check_tokens(q, k, v, grid)
+  if bias_table is not None:
+    _check_bias_table(bias_table, q, grid)
   _check_implementation(q, implementation, interpret)
   if scale is None:
     scale = q.shape[-1] ** -0.5
   if bias_table is not None:
     # Here, outside the rule below: so JAX gives its gradient the table's dtype.
     bias_table = jnp.asarray(bias_table, jnp.float32)
+  operands = Operands(q, k, v, bias_table)
   with jax.named_scope('relative_attention'):
     if implementation == 'reference':
-      return attend_by_definition(q, k, v, bias_table, grid=grid, scale=scale)
+      return attend_by_definition(operands, grid=grid, scale=scale)
     if implementation == 'cudnn':
-      return attend_with_cudnn(q, k, v, bias_table, grid=grid, scale=scale)
+      return attend_with_cudnn(operands, grid=grid, scale=scale)
     if implementation == 'auto' and not per_shard.kernel_takes(q):
       implementation = 'xla'
     options = _Options(implementation, grid, float(scale), interpret)
-    return _attend(q, k, v, bias_table, options)
+    return _attend(operands, options)
 
 
 class _Options(NamedTuple):
@@ -127,50 +133,48 @@ class _Options(NamedTuple):
 # One rule for 'xla' and the kernel, outside the choice between them: JAX cannot
 # differentiate a kernel, and the platform is known only when both passes have
 # been traced.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _attend(q, k, v, bias_table, options):
-  return _attend_and_keep_residuals(q, k, v, bias_table, options)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _attend(operands, options):
+  return _attend_and_keep_residuals(operands, options)[0]
 
 
-def _attend_and_keep_residuals(q, k, v, bias_table, options):
+def _attend_and_keep_residuals(operands, options):
   """Returns the output and the residuals, the same in all implementations."""
   out, logsumexp = _run(
-    options,
-    attend_with_xla,
-    per_shard.attend_with_kernel,
-    *(q, k, v, bias_table),
+    options, attend_with_xla, per_shard.attend_with_kernel, operands
   )
   # Where blocks are recomputed these two are kept, or the backward pass would
   # first run the forward one again to have them.
   out, logsumexp = keep(out), keep(logsumexp)
-  return out, (q, k, v, bias_table, out, logsumexp)
+  return out, Residuals(operands, out, logsumexp)
 
 
 def _differentiate(options, residuals, grad):
-  return _run(
+  gradients = _run(
     options,
     differentiate_with_xla,
     per_shard.differentiate_with_kernel,
-    *(*residuals, grad),
+    *(residuals, grad),
   )
+  return (gradients,)
 
 
 _attend.defvjp(_attend_and_keep_residuals, _differentiate)
 
 
-def _run(options, xla, kernel, *operands):
+def _run(options, xla, kernel, *arguments):
   """Runs one of two functions, by implementation and platform."""
   xla = functools.partial(xla, grid=options.grid, scale=options.scale)
   kernel = _bind_kernel(kernel, options)
   if options.implementation == 'xla':
-    return xla(*operands)
+    return xla(*arguments)
   if options.interpret:
-    return kernel(*operands)
+    return kernel(*arguments)
   if options.implementation == 'pallas':
-    return call_tpu_only(kernel, *operands, otherwise=_NO_KERNEL)
+    return call_tpu_only(kernel, *arguments, otherwise=_NO_KERNEL)
   # JAX lowers every branch for every platform; no other one takes a kernel.
   on_tpu = functools.partial(call_tpu_only, kernel)
-  return lax.platform_dependent(*operands, tpu=on_tpu, default=xla)
+  return lax.platform_dependent(*arguments, tpu=on_tpu, default=xla)
 
 
 @functools.cache
@@ -188,7 +192,7 @@ def _bind_kernel(kernel, options):
   )
 
 
-def _check_shapes(q, k, v, bias_table, grid):
+def _check_tokens(q, k, v, grid):
   height, width = grid
   if q.ndim != 4 or q.shape[1] != height * width:
     raise ValueError(
@@ -200,17 +204,6 @@ def _check_shapes(q, k, v, bias_table, grid):
       f'q, k and v have the shapes {q.shape}, {k.shape} and {v.shape}; they'
       ' must have one.'
     )
-  if bias_table is None:
-    return
-  expected = (q.shape[2], 2 * height - 1, 2 * width - 1)
-  if jnp.shape(bias_table) != expected:
-    raise ValueError(
-      f'The bias table has shape {jnp.shape(bias_table)}; {q.shape[2]} heads'
-      f' on a grid of {height}x{width} need {expected}.'
-    )
-
-
-def _check_dtypes(q, k, v, bias_table):
   if q.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16):
     raise ValueError(
       f'q is {q.dtype}; it must be float32, bfloat16 or float16.'
@@ -220,8 +213,16 @@ def _check_dtypes(q, k, v, bias_table):
       f'q, k and v are {q.dtype}, {k.dtype} and {v.dtype}; they must be of one'
       ' dtype.'
     )
-  if bias_table is None:
-    return
+
+
+def _check_bias_table(bias_table, q, grid):
+  height, width = grid
+  expected = (q.shape[2], 2 * height - 1, 2 * width - 1)
+  if jnp.shape(bias_table) != expected:
+    raise ValueError(
+      f'The bias table has shape {jnp.shape(bias_table)}; {q.shape[2]} heads'
+      f' on a grid of {height}x{width} need {expected}.'
+    )
   dtype = jnp.result_type(bias_table)
   if not jnp.issubdtype(dtype, jnp.floating):
     raise ValueError(f'The bias is {dtype}; it must be of a float dtype.')

@@ -6,16 +6,11 @@ JAX binds it, and differentiates it. This project has not run it.
 import jax
 
 from coatnet_jax.ops.relative_attention.bias_table import expand_bias_table
+from coatnet_jax.ops.relative_attention.definition import Operands
 
 
 def attend_with_cudnn(
-  q: jax.Array,
-  k: jax.Array,
-  v: jax.Array,
-  bias_table: jax.Array | None,
-  *,
-  grid: tuple[int, int],
-  scale: float,
+  operands: Operands, *, grid: tuple[int, int], scale: float
 ) -> jax.Array:
   """Computes attention, [B, N, heads, head_dim] in bfloat16 or float16.
 
@@ -24,6 +19,7 @@ def attend_with_cudnn(
   Raises:
     ValueError: there is no cuDNN, or none that takes these arrays.
   """
+  q, k, v, bias_table = operands
   bias = None
   if bias_table is not None:
     bias = expand_bias_table(bias_table, grid).astype(q.dtype)[None]

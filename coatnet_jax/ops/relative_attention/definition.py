@@ -4,35 +4,60 @@ Every other implementation is compared with this one. It is also one to choose:
 JAX differentiates it, in forward mode too.
 """
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from coatnet_jax.ops.relative_attention.bias_table import expand_bias_table
 
 
+class Operands(NamedTuple):
+  """What attention is computed of: arrays, their gradients or their specs.
+
+  Attributes:
+    q: queries, [B, N, heads, head_dim].
+    k: keys, [B, N, heads, head_dim] in q's dtype.
+    v: values, [B, N, heads, head_dim] in q's dtype.
+    bias_table: biases by offset, [heads, 2H-1, 2W-1] float32, or None.
+  """
+
+  q: Any
+  k: Any
+  v: Any
+  bias_table: Any
+
+
+class Residuals(NamedTuple):
+  """What the backward pass needs of the forward one: arrays or their specs.
+
+  Attributes:
+    operands: queries, keys, values and biases.
+    out: attention, [B, N, heads, head_dim] in q's dtype.
+    logsumexp: natural logarithm of each softmax's denominator, [B, heads, N]
+      float32.
+  """
+
+  operands: Operands
+  out: Any
+  logsumexp: Any
+
+
 def attend_by_definition(
-  q: jax.Array,
-  k: jax.Array,
-  v: jax.Array,
-  bias_table: jax.Array | None,
-  *,
-  grid: tuple[int, int],
-  scale: float,
+  operands: Operands, *, grid: tuple[int, int], scale: float
 ) -> jax.Array:
   """Computes softmax(scale * q k^T + bias) v, for each head.
 
   Args:
-    q: queries, [B, N, heads, head_dim].
-    k: keys, [B, N, heads, head_dim].
-    v: values, [B, N, heads, head_dim].
-    bias_table: [heads, 2H-1, 2W-1] float32, or None.
+    operands: queries, keys, values and biases.
     grid: (H, W), with N = H*W.
     scale: factor of q k^T.
 
   Returns:
     [B, N, heads, head_dim] in q's dtype; logits and softmax are float32.
   """
-  q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # [B, heads, N, d]
+  *qkv, bias_table = operands
+  q, k, v = (jnp.swapaxes(x, 1, 2) for x in qkv)  # [B, heads, N, d]
   logits = jnp.einsum(
     'bhqd,bhkd->bhqk', q * scale, k, preferred_element_type=jnp.float32
   )

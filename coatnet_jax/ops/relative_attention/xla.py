@@ -18,6 +18,7 @@ from coatnet_jax.ops.relative_attention.bias_table import (
   expand_large_bias_table,
   fold_bias_gradient,
 )
+from coatnet_jax.ops.relative_attention.definition import Operands, Residuals
 
 # Number of tokens from which on the other way to expand the table is faster.
 _LARGE = 100
@@ -29,37 +30,32 @@ _MAX_HEAD_DIM = 32
 
 
 def attend_with_xla(
-  q: jax.Array,
-  k: jax.Array,
-  v: jax.Array,
-  bias_table: jax.Array | None,
-  *,
-  grid: tuple[int, int],
-  scale: float,
+  operands: Operands, *, grid: tuple[int, int], scale: float
 ) -> tuple[jax.Array, jax.Array]:
   """Computes attention, and what its backward pass needs of it.
 
   Arguments are those of `attend_by_definition`.
 
   Returns:
-    The output, [B, N, heads, head_dim] in q's dtype, and the natural logarithm
-    of each softmax's denominator, [B, heads, N] float32.
+    `out` and `logsumexp` of `Residuals`, [B, N, heads, head_dim] and
+    [B, heads, N].
   """
-  return _choose(q, _attend_plainly, _attend_fast)(
-    *(q, k, v, bias_table), grid=grid, scale=scale
-  )
+  attend = _choose(operands.q, _attend_plainly, _attend_fast)
+  return attend(operands, grid=grid, scale=scale)
 
 
 # As the definition does, so that its derivative can be the definition's own.
-def _attend_plainly(q, k, v, bias_table, *, grid, scale):
-  q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # [B, heads, N, d]
+def _attend_plainly(operands, *, grid, scale):
+  *qkv, bias_table = operands
+  q, k, v = (jnp.swapaxes(x, 1, 2) for x in qkv)  # [B, heads, N, d]
   logits = _compute_logits(scale * q, k, bias_table, grid, 1.0)
   out = jax.nn.softmax(logits).astype(v.dtype) @ v
   return jnp.swapaxes(out, 1, 2), jax.nn.logsumexp(logits, axis=-1)
 
 
-def _attend_fast(q, k, v, bias_table, *, grid, scale):
-  q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # [B, heads, N, d]
+def _attend_fast(operands, *, grid, scale):
+  *qkv, bias_table = operands
+  q, k, v = (jnp.swapaxes(x, 1, 2) for x in qkv)  # [B, heads, N, d]
   logits = _compute_logits(q, k, bias_table, grid, scale)
   # A softmax in steps: its denominator is what the backward pass needs, and
   # dividing the output by it is N / head_dim times cheaper than the weights.
@@ -72,50 +68,33 @@ def _attend_fast(q, k, v, bias_table, *, grid, scale):
 
 
 def differentiate_with_xla(
-  q: jax.Array,
-  k: jax.Array,
-  v: jax.Array,
-  bias_table: jax.Array | None,
-  out: jax.Array,
-  logsumexp: jax.Array,
-  grad: jax.Array,
-  *,
-  grid: tuple[int, int],
-  scale: float,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
-  """Computes the gradients of q, k, v and the bias table.
-
-  Arguments are those of `attend_by_definition`, and:
+  residuals: Residuals, grad: jax.Array, *, grid: tuple[int, int], scale: float
+) -> Operands:
+  """Computes the gradients of the operands, in their dtypes.
 
   Args:
-    out: output of `attend_with_xla`, [B, N, heads, head_dim].
-    logsumexp: logarithms from `attend_with_xla`, [B, heads, N] float32.
+    residuals: what the forward pass kept.
     grad: gradient of the output, [B, N, heads, head_dim] in q's dtype.
-
-  Returns:
-    The gradients of q, k and v in their dtypes, and of the bias table in
-    float32; None without a table.
+    grid: (H, W), with N = H*W.
+    scale: factor of q k^T.
   """
-  return _choose(q, _differentiate_plainly, _differentiate_fast)(
-    *(q, k, v, bias_table, out, logsumexp, grad), grid=grid, scale=scale
+  differentiate = _choose(
+    residuals.out, _differentiate_plainly, _differentiate_fast
   )
+  return differentiate(residuals, grad, grid=grid, scale=scale)
 
 
-def _differentiate_plainly(
-  q, k, v, bias_table, out, logsumexp, grad, *, grid, scale
-):
+def _differentiate_plainly(residuals, grad, *, grid, scale):
+  def attend(operands):
+    return _attend_plainly(operands, grid=grid, scale=scale)[0]
+
   # The compiler finds what the forward pass computed, and keeps it.
-  del out, logsumexp
-
-  def attend(*inputs):
-    return _attend_plainly(*inputs, grid=grid, scale=scale)[0]
-
-  return jax.vjp(attend, q, k, v, bias_table)[1](grad)
+  (gradients,) = jax.vjp(attend, residuals.operands)[1](grad)
+  return gradients
 
 
-def _differentiate_fast(
-  q, k, v, bias_table, out, logsumexp, grad, *, grid, scale
-):
+def _differentiate_fast(residuals, grad, *, grid, scale):
+  (q, k, v, bias_table), out, logsumexp = residuals
   dtype = q.dtype
   q, k, bias_table, grad = lax.platform_dependent(
     *(q, k, bias_table, grad),
@@ -143,7 +122,7 @@ def _differentiate_fast(
   grad_logits = grad_logits.astype(dtype)
   grad_q = scale * _multiply(grad_logits, k)
   grad_k = scale * _multiply(q_transposed, grad_logits)  # [B, heads, d, N]
-  return (
+  return Operands(
     grad_q.astype(dtype).transpose(0, 2, 1, 3),
     grad_k.astype(dtype).transpose(0, 3, 1, 2),
     grad_v.astype(dtype).transpose(0, 3, 1, 2),

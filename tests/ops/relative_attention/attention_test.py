@@ -175,13 +175,18 @@ def test_auto_on_a_tpu_without_a_kernel_for_it(head_dim, dtype):
     )
 
 
+def _create_call(implementation):
+  """Returns the function of arrays, and float32 arrays that a kernel takes."""
+  grid = (2, 3)
+  attend = functools.partial(
+    coatnet_jax.relative_attention, grid=grid, implementation=implementation
+  )
+  return attend, _float32(_create_inputs(grid, head_dim=32))
+
+
 @pytest.mark.parametrize('transform', [lambda f: f, jax.jit])
 def test_pallas_elsewhere_says_what_to_do(transform):
-  grid = (2, 3)
-  inputs = _float32(_create_inputs(grid, head_dim=32))
-  attend = functools.partial(
-    coatnet_jax.relative_attention, grid=grid, implementation='pallas'
-  )
+  attend, inputs = _create_call('pallas')
   with pytest.raises(
     ValueError, match="use implementation='auto' or 'xla', or"
   ):
@@ -192,11 +197,7 @@ def test_pallas_elsewhere_says_what_to_do(transform):
 
 
 def test_cudnn_without_one_says_what_to_do():
-  grid = (2, 3)
-  inputs = _float32(_create_inputs(grid, head_dim=32))
-  attend = functools.partial(
-    coatnet_jax.relative_attention, grid=grid, implementation='cudnn'
-  )
+  attend, inputs = _create_call('cudnn')
   with pytest.raises(
     ValueError, match='q is float32; it takes bfloat16 and float16'
   ):

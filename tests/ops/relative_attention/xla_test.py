@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from coatnet_jax.ops.relative_attention import relative_attention
+from coatnet_jax.ops.relative_attention.definition import Operands
 from coatnet_jax.ops.relative_attention.xla import attend_with_xla
 from tests.ops.relative_attention import numpy_reference as reference
 
@@ -91,9 +92,8 @@ def test_the_logarithm_of_the_denominator():
   """It is of the natural base, with scale and bias: a kernel may read it."""
   grid = (2, 3)
   q, k, v, table, _ = _create_inputs(grid)
-  _, logsumexp = attend_with_xla(
-    *reference.convert((q, k, v, table, q), 'float32')[:4], grid=grid, scale=0.3
-  )
+  operands = reference.convert((q, k, v, table, q), 'float32')[:4]
+  _, logsumexp = attend_with_xla(Operands(*operands), grid=grid, scale=0.3)
   logits = 0.3 * np.einsum('bqhd,bkhd->bhqk', q, k)
   logits += reference.expand(table, grid)
   expected = np.log(np.exp(logits).sum(-1))

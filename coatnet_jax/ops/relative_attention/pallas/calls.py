@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from coatnet_jax.ops.relative_attention.definition import Operands, Residuals
 from coatnet_jax.ops.relative_attention.pallas.backward_kernel import (
   backward_kernel,
 )
@@ -40,20 +41,14 @@ _VMEM_LIMIT_BYTES = 100 * 2**20
 
 
 def call_forward_kernel(
-  q: jax.Array,
-  k: jax.Array,
-  v: jax.Array,
-  table: jax.Array,
-  *,
-  grid: tuple[int, int],
-  scale: float,
-  interpret: bool,
+  operands: Operands, *, grid: tuple[int, int], scale: float, interpret: bool
 ) -> tuple[jax.Array, jax.Array]:
   """Does on one device what `per_shard.attend_with_kernel` does on a mesh.
 
-  q, k, v and the first result are [B, N, heads, head_dim], with the images and
-  the heads that the device has; there always is a table.
+  Operands have the images and the heads of the device; there always is a table.
+  The results are [B, N, heads, head_dim] and [B, heads, N].
   """
+  q, k, v, table = operands
   blocks = choose_blocks(grid, q.shape[-1])
   specs = _Specs(q, blocks)
   q_lanes = to_lanes(q, blocks, blocks.num_queries)
@@ -78,22 +73,18 @@ def call_forward_kernel(
 
 
 def call_backward_kernel(
-  q: jax.Array,
-  k: jax.Array,
-  v: jax.Array,
-  table: jax.Array,
-  out: jax.Array,
-  logsumexp: jax.Array,
+  residuals: Residuals,
   grad: jax.Array,
   *,
   grid: tuple[int, int],
   scale: float,
   interpret: bool,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+) -> Operands:
   """Does on one device what `per_shard.differentiate_with_kernel` does.
 
   The table's gradient, [heads, 2H-1, 2W-1] float32, is of the device's images.
   """
+  (q, k, v, table), out, logsumexp = residuals
   blocks = choose_blocks(grid, q.shape[-1])
   specs = _Specs(q, blocks)
   q_lanes, out_lanes, grad_lanes = (
@@ -133,7 +124,7 @@ def call_backward_kernel(
   # The kernel's gradient is that of the bias before its factor.
   (dtable,) = fold(dbias / LOG2_E)
   dq, dk, dv = (from_lanes(x, blocks, q.shape) for x in (dq, dk, dv))
-  return dq, dk, dv, dtable
+  return Operands(dq, dk, dv, dtable)
 
 
 def _call(kernel, name, *, blocks, scale, interpret, **specs):

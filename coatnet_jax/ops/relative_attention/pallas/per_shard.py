@@ -16,6 +16,7 @@ from coatnet_jax.ops.batch_sharding import (
   find_batch_axes,
   list_free_axes,
 )
+from coatnet_jax.ops.relative_attention.definition import Operands, Residuals
 from coatnet_jax.ops.relative_attention.pallas.calls import (
   call_backward_kernel,
   call_forward_kernel,
@@ -37,10 +38,7 @@ def kernel_takes(q: jax.Array) -> bool:
 
 
 def attend_with_kernel(
-  q: jax.Array,
-  k: jax.Array,
-  v: jax.Array,
-  bias_table: jax.Array | None,
+  operands: Operands,
   *,
   grid: tuple[int, int],
   scale: float,
@@ -54,69 +52,58 @@ def attend_with_kernel(
     interpret: whether to run the kernel's program on any backend, slowly.
 
   Returns:
-    The attention [B, N, heads, head_dim] in q's dtype, and the natural
-    logarithm of each softmax's denominator, [B, heads, N] float32.
+    `out` and `logsumexp` of `Residuals`, [B, N, heads, head_dim] and
+    [B, heads, N].
   """
-  shards = _Shards(q)
+  shards = _Shards(operands.q)
   attend_shard = shards.map(
     functools.partial(
       call_forward_kernel, grid=grid, scale=scale, interpret=interpret
     ),
-    in_specs=(shards.tokens, shards.tokens, shards.tokens, shards.table),
+    in_specs=(shards.operands,),
     out_specs=(shards.tokens, shards.statistics),
   )
-  return attend_shard(q, k, v, _table_or_zeros(bias_table, q, grid))
+  return attend_shard(_ensure_table(operands, grid))
 
 
 def differentiate_with_kernel(
-  q: jax.Array,
-  k: jax.Array,
-  v: jax.Array,
-  bias_table: jax.Array | None,
-  out: jax.Array,
-  logsumexp: jax.Array,
+  residuals: Residuals,
   grad: jax.Array,
   *,
   grid: tuple[int, int],
   scale: float,
   interpret: bool = False,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
-  """Computes the gradients of q, k, v and the table.
+) -> Operands:
+  """Computes the gradients of the operands, in their dtypes.
 
-  Arguments are those of `attend_by_definition`, and:
+  Arguments are those of `differentiate_with_xla`, and:
 
   Args:
-    out: output of `attend_with_kernel`, [B, N, heads, head_dim].
-    logsumexp: logarithms from `attend_with_kernel`, [B, heads, N] float32.
-    grad: gradient of the output, [B, N, heads, head_dim] in q's dtype.
     interpret: whether to run the kernel's program on any backend, slowly.
-
-  Returns:
-    Gradients with the shapes and dtypes of q, k, v and the table.
   """
-  shards = _Shards(q)
+  operands, out, logsumexp = residuals
+  shards = _Shards(operands.q)
 
   def differentiate_shard(*arrays):
-    *gradients, dtable = call_backward_kernel(
+    gradients = call_backward_kernel(
       *arrays, grid=grid, scale=scale, interpret=interpret
     )
     # Each device has the whole table, or its heads', and some of the images.
     if shards.batch_axes:
-      dtable = jax.lax.psum(dtable, shards.batch_axes)
-    return *gradients, dtable
+      dtable = jax.lax.psum(gradients.bias_table, shards.batch_axes)
+      gradients = gradients._replace(bias_table=dtable)
+    return gradients
 
-  tokens, table = shards.tokens, shards.table
-  dq, dk, dv, dtable = shards.map(
+  specs = Residuals(shards.operands, shards.tokens, shards.statistics)
+  gradients = shards.map(
     differentiate_shard,
-    in_specs=(
-      *(tokens, tokens, tokens, table),
-      *(tokens, shards.statistics, tokens),
-    ),
-    out_specs=(tokens, tokens, tokens, table),
-  )(q, k, v, _table_or_zeros(bias_table, q, grid), out, logsumexp, grad)
-  if bias_table is None:
-    return dq, dk, dv, None
-  return dq, dk, dv, dtable.astype(bias_table.dtype)
+    in_specs=(specs, shards.tokens),
+    out_specs=shards.operands,
+  )(Residuals(_ensure_table(operands, grid), out, logsumexp), grad)
+  if operands.bias_table is None:
+    return gradients._replace(bias_table=None)
+  dtable = gradients.bias_table.astype(operands.bias_table.dtype)
+  return gradients._replace(bias_table=dtable)
 
 
 class _Shards:
@@ -140,9 +127,11 @@ class _Shards:
       else None
     )
     over_batch = self.batch_axes or None
-    self.tokens = PartitionSpec(over_batch, None, over_heads, None)
+    tokens = PartitionSpec(over_batch, None, over_heads, None)
+    table = PartitionSpec(over_heads, None, None)
+    self.tokens = tokens
+    self.operands = Operands(tokens, tokens, tokens, table)
     self.statistics = PartitionSpec(over_batch, over_heads, None)
-    self.table = PartitionSpec(over_heads, None, None)
 
   def map(self, function, *, in_specs, out_specs):
     if not self.axes:
@@ -157,9 +146,10 @@ class _Shards:
     )
 
 
-def _table_or_zeros(table, q, grid):
-  """Returns the table; one kernel does for attention without a bias, too."""
-  if table is not None:
-    return table
-  height, width = grid
-  return jnp.zeros((q.shape[2], 2 * height - 1, 2 * width - 1), jnp.float32)
+def _ensure_table(operands, grid):
+  """Returns them with a table; one kernel does without a bias, too."""
+  if operands.bias_table is not None:
+    return operands
+  (height, width), heads = grid, operands.q.shape[2]
+  table = jnp.zeros((heads, 2 * height - 1, 2 * width - 1), jnp.float32)
+  return operands._replace(bias_table=table)
