@@ -30,9 +30,7 @@ PHASES = {
   **finetune('imagenet21k_pt_ra', _PT_RA_FINETUNE),
   'imagenet21k_pt_ra_e150': _PT_RA | {'training.num_epochs': 150.0},
   **finetune('imagenet21k_pt_ra_e150', _PT_RA_FINETUNE),
-  'jft300m': recipes.JFT300M
-  | drop(0.1)
-  | {'schedule.peak_learning_rate': 5e-4},
+  'jft300m': recipes.JFT300M_LARGE | drop(0.1),
   **finetune('jft300m', recipes.JFT_FINETUNE | drop(0.3), sizes=(512,)),
   # Ours: CoAtNet-3's.
   'imagenet1k': recipes.IMAGENET1K | drop(0.7),

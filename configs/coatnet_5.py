@@ -15,9 +15,7 @@ from configs import recipes
 from configs.recipes import drop, finetune
 
 PHASES = {
-  'jft300m': recipes.JFT300M
-  | drop(0.0)
-  | {'schedule.peak_learning_rate': 5e-4},
+  'jft300m': recipes.JFT300M_LARGE | drop(0.0),
   **finetune('jft300m', recipes.JFT_FINETUNE | drop(0.2), sizes=(512,)),
   # Ours: CoAtNet-3's.
   'imagenet1k': recipes.IMAGENET1K | drop(0.7),

@@ -10,13 +10,12 @@ data are Google's own: name yours, prepared as TFDS data sets are.
         --config.init_from=RUN --workdir=RUN_512
 """
 
-from configs import recipes
-from configs.recipes import drop, finetune
+from configs import coatnet_6, recipes
 
-# All ours.
+# CoAtNet-6's, all ours, but for the epochs.
 PHASES = {
-  'jft3b': recipes.JFT3B | drop(0.0) | {'training.num_epochs': 5.0},
-  **finetune('jft3b', recipes.JFT_FINETUNE | drop(0.2), sizes=(512,)),
+  **coatnet_6.PHASES,
+  'jft3b': coatnet_6.PHASES['jft3b'] | {'training.num_epochs': 5.0},
 }
 
 

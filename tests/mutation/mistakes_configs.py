@@ -28,8 +28,8 @@ MISTAKES = (
     ),
     (
       'jft3b_at_the_rate_of_300m',
-      "JFT300M | {\n  'schedule.peak_learning_rate': 5e-4,",
-      "JFT300M | {\n  'schedule.peak_learning_rate': 1e-3,",
+      'JFT3B: Column = JFT300M_LARGE | {',
+      'JFT3B: Column = JFT300M | {',
       'JFT-3B has twice its learning rate.',
       'recipe_numbers_test.py',
     ),
