@@ -5,13 +5,13 @@ import numpy as np
 from absl import logging
 
 from coatnet_jax.data.decoding import CorruptImageError, decode_example
-from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.data.image_source import DerivedSource, ImageSource
 
 # How many images, spread evenly, a source's decoded size is estimated from.
 _SAMPLE_SIZE = 16
 
 
-class CachedSource(ImageSource):
+class CachedSource(DerivedSource):
   """A source whose images are uint8 arrays in memory.
 
   Images that cannot be decoded are kept as they are, to fail where they are
@@ -19,19 +19,11 @@ class CachedSource(ImageSource):
   which costs the cache's size of memory per worker and a copy at its start.
   """
 
-  in_memory = True
-
   def __init__(self, source: ImageSource, examples: list[dict]):
     """Takes a source and all its examples, decoded."""
-    self._source = source
+    super().__init__(source)
     self._examples = examples
-    self.class_names = source.class_names
-    self.description = source.description
-
-  @property
-  def data_set_size(self) -> int:
-    """The number of images of the data set that the source is of."""
-    return self._source.data_set_size
+    self.in_memory = True
 
   def __len__(self):
     """The number of examples."""

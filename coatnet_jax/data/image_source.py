@@ -71,6 +71,22 @@ class ImageSource(abc.ABC):
     yield from ()
 
 
+class DerivedSource(ImageSource):
+  """The images of another source, all or some of them, in a form of its own."""
+
+  def __init__(self, source: ImageSource):
+    """Takes the other source."""
+    self._source = source
+    self.class_names = source.class_names
+    self.description = source.description
+    self.in_memory = source.in_memory
+
+  @property
+  def data_set_size(self) -> int:
+    """The number of images of the data set that the source is of."""
+    return self._source.data_set_size
+
+
 def find_sizes(paths: Iterable[str | os.PathLike[str]]) -> Iterator[int]:
   """Yields the sizes of files in bytes, -1 of one that is not there.
 

@@ -16,29 +16,26 @@ from coatnet_jax import inference
 from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.damage import explain_damage
-from coatnet_jax.data.image_source import ImageSource, format_count
+from coatnet_jax.data.image_source import (
+  DerivedSource,
+  ImageSource,
+  format_count,
+)
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.evaluation.predictions import run_over_source
 
 
-class Subset(ImageSource):
+class Subset(DerivedSource):
   """Some images of a source, in a given order."""
 
   def __init__(self, source: ImageSource, indices: Sequence[int]):
     """Takes the source and which of its images."""
-    self._source = source
+    super().__init__(source)
     self._indices = [int(index) for index in indices]
-    self.class_names = source.class_names
     self.description = (
       f'{format_count(len(self._indices), "image")} of {source.description}'
     )
-    self.in_memory = source.in_memory
-
-  @property
-  def data_set_size(self) -> int:
-    """The number of images of the data set that the source is of."""
-    return self._source.data_set_size
 
   def __len__(self):
     """The number of examples."""

@@ -7,7 +7,7 @@ feature of 100 makes that of the bias small.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -165,9 +165,7 @@ def evaluate_few_shot(
   *,
   shots: Sequence[int],
   seeds: Sequence[int],
-  data: DataOptions,
-  batch_size: int,
-  report_undecodable: Callable[[str], None],
+  **run: Any,
 ) -> dict[str, Any]:
   """Evaluates a model's features by few-shot classification.
 
@@ -177,11 +175,8 @@ def evaluate_few_shot(
     eval_source: images that are evaluated, all of them, in one pass.
     shots: numbers of images per class, with one result for each.
     seeds: seeds of the choices.
-    data: options: batches read ahead, workers and threads, and the part of
-      images to evaluate that may be damaged.
-    batch_size: number of images at a time, a multiple of the mesh's size.
-    report_undecodable: function that takes the name of an image that is left
-      out because it cannot be decoded, and why.
+    **run: keyword arguments of `compute_features`: data, batch_size and
+      report_undecodable.
 
   Returns:
     'shots': a list with, for each, 'shots', 'top1' (0..1, the mean over
@@ -193,11 +188,6 @@ def evaluate_few_shot(
       differ, or more images to evaluate cannot be decoded than may be.
   """
   check_same_classes(train_source, eval_source)
-  run = {
-    'data': data,
-    'batch_size': batch_size,
-    'report_undecodable': report_undecodable,
-  }
   classifiers = {}
   for seed in seeds:
     features, labels, ranks = compute_shots(

@@ -7,7 +7,7 @@ Features are standardised over the training images.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.image_source import ImageSource
-from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.features import collect_features, compute_features
@@ -233,10 +232,7 @@ def evaluate_linear_probe(
   trained: TrainedModel,
   train_source: ImageSource,
   eval_source: ImageSource,
-  *,
-  data: DataOptions,
-  batch_size: int,
-  report_undecodable: Callable[[str], None],
+  **run: Any,
 ) -> dict[str, Any]:
   """Evaluates a model's features by a linear classifier of them.
 
@@ -246,11 +242,8 @@ def evaluate_linear_probe(
     trained: model with its weights; its classes don't matter.
     train_source: images that the classifier is fitted to.
     eval_source: images that it is evaluated on.
-    data: options: batches read ahead, workers and threads, and the part of
-      images that may be damaged.
-    batch_size: number of images at a time, a multiple of the mesh's size.
-    report_undecodable: function that takes the name of an image that is left
-      out because it cannot be decoded, and why.
+    **run: keyword arguments of `compute_features`: data, batch_size and
+      report_undecodable.
 
   Returns:
     What `Tally.summarize` has; 'train_count', 'l2_penalty', 'held_out' (a
@@ -261,11 +254,6 @@ def evaluate_linear_probe(
       more of them cannot be decoded than may be.
   """
   check_same_classes(train_source, eval_source)
-  run = {
-    'data': data,
-    'batch_size': batch_size,
-    'report_undecodable': report_undecodable,
-  }
   batches = compute_features(trained, train_source, **run)
   _, features, labels = collect_features(batches, len(train_source))
   train_count = len(labels)

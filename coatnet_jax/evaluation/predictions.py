@@ -90,17 +90,12 @@ def predict_source(
 ) -> Iterator[Predictions]:
   """Predicts every image of a source once, in order.
 
-  The model is compiled before this returns.
+  The model is compiled before this returns. Arguments are those of
+  `run_over_source`, and:
 
   Args:
     trained: model with its weights, and the preprocessing of the images.
-    source: images to look at.
     space: meaning that the labels of the images have to the model.
-    data: options: batches read ahead, workers and threads, and the part of
-      images that may be damaged.
-    batch_size: number of images at a time, a multiple of the mesh's size.
-    report_undecodable: function that takes the index of an image that is left
-      out because it cannot be decoded.
 
   Returns:
     An iterator of the predictions of a batch's images.
