@@ -57,11 +57,12 @@ def test_fast_pixels_are_others(picture, kind):
   assert 0.5 < np.abs(difference).mean() < 10
 
 
-@pytest.mark.parametrize('cache_mebibytes', [0, 1])
-def test_evaluation_is_exact_with_and_without_cache(
-  folder, read_whole_batch, cache_mebibytes
-):
-  options = folder(cache_mebibytes=cache_mebibytes)
+@pytest.fixture(params=[0, 1], ids=['no cache', 'cache'])
+def options(folder, request):
+  return folder(cache_mebibytes=request.param)
+
+
+def test_evaluation_is_exact_with_and_without_cache(options, read_whole_batch):
   source = create_source(options, 'eval')
   batch = read_whole_batch(source, options, (37, 51), batch_size=2)
   for row in range(2):
@@ -77,11 +78,7 @@ def test_prediction_is_exact(folder, preprocessing):
     np.testing.assert_array_equal(image, decode_with_pillow(path.read_bytes()))
 
 
-@pytest.mark.parametrize('cache_mebibytes', [0, 1])
-def test_training_is_fast_with_and_without_cache(
-  folder, read_plain_batch, cache_mebibytes
-):
-  options = folder(cache_mebibytes=cache_mebibytes)
+def test_training_is_fast_with_and_without_cache(options, read_plain_batch):
   source = create_source(options, 'train')
   batch = read_plain_batch(source, options, (37, 51), batch_size=2)
   expected = {

@@ -20,23 +20,19 @@ HEIGHT, WIDTH = 160, 224
 # slope, pixels (timm: of 160 rows or 224 columns), bits kept, threshold, what
 # is added, factor, half of a side.
 MAGNITUDES = (5, 9, 15, 20)
+ENHANCEMENTS = ('Color', 'Contrast', 'Brightness', 'Sharpness')
 _COMMON = {
   'Rotate': (15, 27, 45, 60),
-  'ShearX': (0.15, 0.27, 0.45, 0.6),
-  'ShearY': (0.15, 0.27, 0.45, 0.6),
+  **dict.fromkeys(('ShearX', 'ShearY'), (0.15, 0.27, 0.45, 0.6)),
 }
 STRENGTHS = {
   'tensorflow': {
     **_COMMON,
-    'TranslateX': (50, 90, 150, 200),
-    'TranslateY': (50, 90, 150, 200),
+    **dict.fromkeys(('TranslateX', 'TranslateY'), (50, 90, 150, 200)),
     'Posterize': (2, 3, 6, 8),
     'Solarize': (128, 230, 384, 512),
     'SolarizeAdd': (55, 99, 165, 220),
-    'Color': (1.0, 1.72, 2.8, 3.7),
-    'Contrast': (1.0, 1.72, 2.8, 3.7),
-    'Brightness': (1.0, 1.72, 2.8, 3.7),
-    'Sharpness': (1.0, 1.72, 2.8, 3.7),
+    **dict.fromkeys(ENHANCEMENTS, (1.0, 1.72, 2.8, 3.7)),
     'Cutout': (20, 36, 60, 80),
   },
   'timm': {
@@ -46,15 +42,11 @@ STRENGTHS = {
     'Posterize': (2, 1, 0, 0),
     'Solarize': (128, 26, 0, 0),
     'SolarizeAdd': (55, 99, 128, 128),
-    'Color': (1.45, 1.81, 2.35, 2.8),
-    'Contrast': (1.45, 1.81, 2.35, 2.8),
-    'Brightness': (1.45, 1.81, 2.35, 2.8),
-    'Sharpness': (1.45, 1.81, 2.35, 2.8),
+    **dict.fromkeys(ENHANCEMENTS, (1.45, 1.81, 2.35, 2.8)),
   },
 }
 # The factors of timm's with a negative sign.
 REDUCED = dict(zip(MAGNITUDES, (0.55, 0.19, 0.1, 0.1), strict=True))
-ENHANCEMENTS = ('Color', 'Contrast', 'Brightness', 'Sharpness')
 WARPS = ('Rotate', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY')
 WITHOUT_STRENGTH = ('AutoContrast', 'Equalize', 'Invert')
 

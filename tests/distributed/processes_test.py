@@ -80,14 +80,11 @@ def test_flags_say_the_place(no_cluster):
 
 
 def test_slurm_says_the_place(no_cluster, monkeypatch):
-  for name, value in {
-    'SLURM_JOB_ID': '4097',
-    'SLURM_STEP_NODELIST': 'node[007-010]',
-    'SLURM_NTASKS': '4',
-    'SLURM_PROCID': '2',
-    'SLURM_LOCALID': '0',
-  }.items():
-    monkeypatch.setenv(name, value)
+  monkeypatch.setenv('SLURM_JOB_ID', '4097')
+  monkeypatch.setenv('SLURM_STEP_NODELIST', 'node[007-010]')
+  monkeypatch.setenv('SLURM_NTASKS', '4')
+  monkeypatch.setenv('SLURM_PROCID', '2')
+  monkeypatch.setenv('SLURM_LOCALID', '0')
   place = processes.find_place(ProcessOptions())
   assert place.coordinator_address == 'node007:61441'
   assert (place.num_processes, place.process_id) == (4, 2)
@@ -98,13 +95,11 @@ def test_slurm_says_the_place(no_cluster, monkeypatch):
 
 
 def test_open_mpi_says_the_place(no_cluster, monkeypatch):
-  for name, value in {
-    'OMPI_MCA_orte_hnp_uri': '1531576320.0;tcp://10.96.0.1,10.148.0.1:34911',
-    'OMPI_COMM_WORLD_SIZE': '8',
-    'OMPI_COMM_WORLD_RANK': '5',
-    'OMPI_COMM_WORLD_LOCAL_RANK': '1',
-  }.items():
-    monkeypatch.setenv(name, value)
+  uri = '1531576320.0;tcp://10.96.0.1,10.148.0.1:34911'
+  monkeypatch.setenv('OMPI_MCA_orte_hnp_uri', uri)
+  monkeypatch.setenv('OMPI_COMM_WORLD_SIZE', '8')
+  monkeypatch.setenv('OMPI_COMM_WORLD_RANK', '5')
+  monkeypatch.setenv('OMPI_COMM_WORLD_LOCAL_RANK', '1')
   place = processes.find_place(ProcessOptions())
   assert place.coordinator_address.startswith('10.96.0.1:')
   assert (place.num_processes, place.process_id) == (8, 5)

@@ -13,6 +13,13 @@ from coatnet_jax.training.losses import LossOptions
 from configs import base
 from tests.evaluation.painted_images import ReadsColour
 
+_PREPROCESSING = {
+  'image_size': (8, 8),
+  'mean': (0.0, 0.0, 0.0),
+  'std': (1.0, 1.0, 1.0),
+  'interpolation': 'bilinear',
+}
+
 
 @pytest.fixture(scope='session')
 def imagenet_names():
@@ -31,12 +38,7 @@ def create_trained():
       model=ReadsColour(len(class_names)),
       variables={'params': {}, 'batch_stats': {}},
       preprocessing=PreprocessingOptions(
-        image_size=(8, 8),
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        eval_crop_fraction=0.875,
-        eval_resize='cover',
-        interpolation='bilinear',
+        **{**config['preprocessing'], **_PREPROCESSING}
       ),
       loss=LossOptions(kind='softmax', label_smoothing=0.1),
       class_names=tuple(class_names),

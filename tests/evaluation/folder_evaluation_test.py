@@ -22,14 +22,20 @@ def write_folder(root, label_of, count=2):
       cv2.imwrite(path, np.ascontiguousarray(paint(label)[..., ::-1]))
 
 
-def evaluate(data, trained):
-  """Returns the figures, and what was said of names."""
-  said = []
-  own = DataOptions(**trained.config.data)
-  data = data_sets.hold_nothing_out(data, own)
-  task = tasks.open_classification(data, trained, said.append)
-  result = task.run(trained, batch_size=8, report_undecodable=pytest.fail)
-  return task, result, said
+@pytest.fixture
+def evaluate(data_options):
+  """Returns a function: a folder and a model to figures and what was said."""
+
+  def evaluate(folder, trained, **options):
+    said = []
+    data = data_options(source='folder', data_dir=str(folder), **options)
+    own = DataOptions(**trained.config.data)
+    data = data_sets.hold_nothing_out(data, own)
+    task = tasks.open_classification(data, trained, said.append)
+    result = task.run(trained, batch_size=8, report_undecodable=pytest.fail)
+    return task, result, said
+
+  return evaluate
 
 
 @pytest.fixture
@@ -54,12 +60,11 @@ def create_model(create_trained):
   ],
 )
 def test_numbered_folders_are_found_by_name(
-  tmp_path, create_model, data_options, class_names
+  tmp_path, create_model, evaluate, class_names
 ):
   label_of = {str(int(name)): i for i, name in enumerate(class_names)}
   write_folder(tmp_path, label_of)
-  data = data_options(source='folder', data_dir=str(tmp_path))
-  _, result, said = evaluate(data, create_model(class_names))
+  _, result, said = evaluate(tmp_path, create_model(class_names))
   assert (result['top1'], result['count']) == (1, 24)
   assert said == []
 
@@ -82,16 +87,15 @@ def test_numbers_that_begin_at_one_are_refused():
 
 
 def test_a_few_numbers_are_some_of_the_classes(
-  tmp_path, create_model, data_options
+  tmp_path, create_model, evaluate
 ):
   write_folder(tmp_path, {'9': 9, '10': 10, '2': 2})
-  data = data_options(source='folder', data_dir=str(tmp_path))
-  _, result, _ = evaluate(data, create_model(NUMBERS))
+  _, result, _ = evaluate(tmp_path, create_model(NUMBERS))
   assert (result['top1'], result['count']) == (1, 6)
 
 
 def test_a_flat_folder_is_evaluated_whole_and_its_own_in_part(
-  tmp_path, create_model, data_options
+  tmp_path, create_model, evaluate
 ):
   write_folder(tmp_path / 'own', {'ape': 0, 'bee': 1}, count=20)
   write_folder(tmp_path / 'new', {'ape': 0, 'bee': 1}, count=20)
@@ -102,8 +106,7 @@ def test_a_flat_folder_is_evaluated_whole_and_its_own_in_part(
     ('own', 4, ', held-out 0.1: 4 images'),
     ('link', 4, ', held-out 0.1: 4 images'),
   ):
-    data = data_options(source='folder', data_dir=str(tmp_path / name))
-    task, result, _ = evaluate(data, trained)
+    task, result, _ = evaluate(tmp_path / name, trained)
     assert (result['top1'], result['count']) == (1, count)
     assert words in task.data
 
@@ -118,23 +121,19 @@ def test_a_folder_is_whole_for_a_model_of_other_data(tmp_path, data_options):
 
 @pytest.mark.parametrize('name', ['train', 'test', 'val'])
 def test_a_class_called_as_a_split_is_evaluated_with_the_others(
-  tmp_path, create_model, data_options, name
+  tmp_path, create_model, evaluate, name
 ):
   names = ('bus', 'car', name)
   write_folder(tmp_path, {folder: i for i, folder in enumerate(names)})
-  data = data_options(source='folder', data_dir=str(tmp_path))
-  _, result, _ = evaluate(data, create_model(names))
+  _, result, _ = evaluate(tmp_path, create_model(names))
   assert (result['top1'], result['count']) == (1, 6)
 
 
-def test_a_split_beside_no_other_is_evaluated(
-  tmp_path, create_model, data_options
-):
+def test_a_split_beside_no_other_is_evaluated(tmp_path, create_model, evaluate):
   write_folder(tmp_path / 'test', {'ape': 0, 'bee': 1}, count=3)
-  data = data_options(
-    source='folder', data_dir=str(tmp_path), eval_split='test'
+  task, result, _ = evaluate(
+    tmp_path, create_model(('ape', 'bee')), eval_split='test'
   )
-  task, result, _ = evaluate(data, create_model(('ape', 'bee')))
   assert (result['top1'], result['count']) == (1, 6)
   assert 'test: 6 images' in task.data
 

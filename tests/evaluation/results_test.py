@@ -26,13 +26,16 @@ _CLASSIFICATION = {
   ],
   'per_class': [{'class': 'a|b', 'count': 12, 'top1': 0.5}],
 }
-_CORRUPTIONS = {
-  'kind': 'corruptions',
-  'data': 'imagenet2012_corrupted',
+_PLAIN = {
   'image_size': (8, 8),
   'changes': [],
   'rules': [],
   'preprocessing': {},
+}
+_CORRUPTIONS = {
+  **_PLAIN,
+  'kind': 'corruptions',
+  'data': 'imagenet2012_corrupted',
   'mean_corruption_error': 0.7,
   'count': 75,
   'corruptions': {
@@ -44,12 +47,9 @@ _CORRUPTIONS = {
   },
 }
 _FEW_SHOT = {
+  **_PLAIN,
   'kind': 'few_shot',
   'data': 'cifar10',
-  'image_size': (8, 8),
-  'changes': [],
-  'rules': [],
-  'preprocessing': {},
   'count': 100,
   'seeds': [0, 1, 2],
   'shots': [{'shots': 5, 'top1': 0.25, 'top1_std': 0.01, 'top1_by_seed': []}],

@@ -181,14 +181,14 @@ def create_train_batches(
   return batches
 
 
-def summarise_map(array: np.ndarray) -> dict[str, np.ndarray]:
+def summarise_map(array: np.ndarray, columns: int = 3) -> dict[str, np.ndarray]:
   """Returns what the golden files keep of a map [B, H, W, C].
 
   Returns:
-    'means' [B, C] over positions; 'samples' [B, 2, 3, C] of positions.
+    'means' [B, C] over positions; 'samples' [B, 2, columns, C] of positions.
   """
   height, width = array.shape[1:3]
   return {
     'means': array.mean((1, 2)),
-    'samples': array[:, :: height // 2, :: width // 3].copy(),
+    'samples': array[:, :: height // 2, :: width // columns].copy(),
   }

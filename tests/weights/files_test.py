@@ -131,27 +131,30 @@ def test_other_files_are_recognised(tmp_path, start, message):
     read_weights(path)
 
 
-@pytest.mark.parametrize('file_format', ['safetensors', 'torch', 'keras'])
-def test_truncated_files_are_refused(tmp_path, file_format):
-  data = _files(tmp_path)[file_format].read_bytes()
+@pytest.fixture(params=['safetensors', 'torch', 'keras'])
+def whole_file(request, tmp_path):
+  """Returns the bytes of a file of weights."""
+  return _files(tmp_path)[request.param].read_bytes()
+
+
+def test_truncated_files_are_refused(tmp_path, whole_file):
   path = tmp_path / 'cut'
-  cuts = [1, 7, 8, 9, 40, 200, len(data) // 2, len(data) - 40, len(data) - 1]
+  length = len(whole_file)
+  cuts = [1, 7, 8, 9, 40, 200, length // 2, length - 40, length - 1]
   for cut in cuts:
-    path.write_bytes(data[:cut])
+    path.write_bytes(whole_file[:cut])
     with pytest.raises(UserError, match=f'{path} is (truncated|not a safe)'):
       read_weights(path)
 
 
-@pytest.mark.parametrize('file_format', ['safetensors', 'torch', 'keras'])
-def test_damage_raises_nothing_but_user_errors(tmp_path, file_format):
-  data = _files(tmp_path)[file_format].read_bytes()
+def test_damage_raises_nothing_but_user_errors(tmp_path, whole_file):
   path = tmp_path / 'damaged'
   generator = random.Random(0)
   messages = []
   for _ in range(60):
-    damaged = bytearray(data)
+    damaged = bytearray(whole_file)
     for _ in range(generator.choice([1, 4, 16])):
-      index = generator.randrange(len(data))
+      index = generator.randrange(len(whole_file))
       damaged[index] = generator.choice([0, 0x7F, 0xFF])
     path.write_bytes(damaged)
     try:
