@@ -154,8 +154,8 @@ def load_trained_model(
 def open_saved_model(path: str | os.PathLike[str]) -> SavedModel:
   """Reads all of a checkpoint but its arrays, whose files are verified.
 
-  Of a workdir it is the best checkpoint that is whole. To be called by all
-  processes.
+  Where the path is a workdir, that is its best checkpoint that is whole. To be
+  called by all processes.
 
   Args:
     path: path of a checkpoint, as `find_checkpoint` takes it.

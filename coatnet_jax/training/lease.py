@@ -198,7 +198,7 @@ def _take(
     if exists:
       _wait_until_dead(path, holder, report)
     _write(path, owner)
-    # Of several who found the same dead owner, the last one to write has it.
+    # Where several found the same dead owner, the last one to write has it.
     time.sleep(_SETTLE_SECONDS)
     if _read(path)[0] == owner:
       return
