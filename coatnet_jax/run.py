@@ -256,11 +256,11 @@ def create_run(
   taken_over = ()
   if workdir is not None:
     resolved, taken_over = follow_init_from(resolved, workdir)
-  data = DataOptions(**resolved['data'])
   training = TrainingOptions(**resolved['training'])
   evaluation = EvaluationOptions(**resolved['evaluation'])
-  augmentation = AugmentationOptions(**resolved['augmentation'])
   options = {
+    'data': DataOptions(**resolved['data']),
+    'augmentation': AugmentationOptions(**resolved['augmentation']),
     'preprocessing': PreprocessingOptions(**resolved['preprocessing']),
     'mixup': MixupOptions(**resolved['mixup']),
     'loss': LossOptions(**resolved['loss']),
@@ -272,10 +272,10 @@ def create_run(
   _check_attention(resolved['model']['attention'], mesh)
   _check_durations(resolved)
   _check_batches(resolved, mesh)
-  augmentation.check_batch_size(training.global_batch_size)
+  options['augmentation'].check_batch_size(training.global_batch_size)
   train_source, eval_source = sources or (
-    create_source(data, 'train'),
-    create_source(data, 'eval'),
+    create_source(options['data'], 'train'),
+    create_source(options['data'], 'eval'),
   )
   steps_per_epoch = len(train_source) / training.global_batch_size
   training, evaluation = _resolve_durations(
@@ -292,8 +292,6 @@ def create_run(
     seed=resolved['seed'],
     init_from=resolved['init_from'],
     compiled_train_step=resolved['compiled_train_step'],
-    data=data,
-    augmentation=augmentation,
     training=training,
     evaluation=evaluation,
     **options,

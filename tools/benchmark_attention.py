@@ -117,9 +117,7 @@ def create_parser() -> argparse.ArgumentParser:
     help="compile CoAtNet-0's train step for the first chip, with each of"
     " --implementations ('pallas' is what 'auto' chooses)",
   )
-  parser.add_argument(
-    '--json', action='store_true', help='print JSON, and nothing else'
-  )
+  command_line.add_json(parser)
   return parser
 
 

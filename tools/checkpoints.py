@@ -45,9 +45,7 @@ def create_parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--repair', action='store_true', help='put right what can be'
   )
-  parser.add_argument(
-    '--json', action='store_true', help='print JSON, and nothing else'
-  )
+  command_line.add_json(parser)
   return parser
 
 

@@ -75,15 +75,20 @@ def create_parser(name: str, description: str) -> argparse.ArgumentParser:
   """
   parser = create_bare_parser(name, description)
   add_checkpoint(parser)
-  parser.add_argument(
-    '--json', action='store_true', help='print JSON, and nothing else'
-  )
+  add_json(parser)
   return parser
 
 
 def create_bare_parser(name: str, description: str) -> argparse.ArgumentParser:
   """Returns a parser without arguments; see `create_parser`."""
   return arguments.create_parser(f'python -m tools.{name}', description)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+  """Adds --json."""
+  parser.add_argument(
+    '--json', action='store_true', help='print JSON, and nothing else'
+  )
 
 
 def parse_path(text: str) -> epath.Path:

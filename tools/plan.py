@@ -89,9 +89,7 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='FILE',
     help='keep the compiled train step',
   )
-  parser.add_argument(
-    '--json', action='store_true', help='print JSON, and nothing else'
-  )
+  command_line.add_json(parser)
   return parser
 
 

@@ -221,23 +221,16 @@ def _create_source(args: argparse.Namespace):
     return create_imagenet2012(
       args.train_archive,
       args.validation_archive,
-      devkit=args.devkit,
-      classes=args.classes,
-      num_workers=args.num_workers,
+      **_pick(args, 'devkit', 'classes', 'num_workers'),
       show=command_line.say,
     )
   if args.command in _IMAGENET21K:
-    fraction = (
-      {'eval_fraction': args.eval_fraction} if 'eval_fraction' in args else {}
-    )
+    names = ('classes', 'leave_out_other_classes', 'num_workers')
     return create_imagenet21k(
       args.command,
       args.archive,
-      classes=args.classes,
-      leave_out_other_classes=args.leave_out_other_classes,
-      num_workers=args.num_workers,
+      **_pick(args, *names, 'eval_fraction'),
       show=command_line.say,
-      **fraction,
     )
   directory = args.source_dir
   name = args.name or directory.name
@@ -248,14 +241,14 @@ def _create_source(args: argparse.Namespace):
       ' by --name.'
     )
   if args.command == 'folder':
-    return FolderPreparationSource(
-      name,
-      directory,
-      eval_fraction=args.eval_fraction,
-      classes=args.classes,
-      only_split=args.only_split,
-    )
+    options = _pick(args, 'eval_fraction', 'classes', 'only_split')
+    return FolderPreparationSource(name, directory, **options)
   return IdxPreparationSource(name, directory)
+
+
+def _pick(args, *names):
+  """Returns those of some arguments that the command has, by name."""
+  return {name: getattr(args, name) for name in names if name in args}
 
 
 def _create_writer(args: argparse.Namespace):

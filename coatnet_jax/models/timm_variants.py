@@ -36,21 +36,11 @@ _PAPER_TRANSFORMER = TransformerOptions(
   branch_pool='avg',
 )
 # What the others share.
-_RW_MBCONV = MBConvOptions(
-  stride_in='depthwise',
-  expand_from='input',
-  norm_epsilon=1e-5,
-  activation='silu',
-  se_basis='expanded',
-  shortcut_pool='avg',
+_RW_MBCONV = replace(
+  _PAPER_MBCONV,
+  {'expand_from': 'input', 'activation': 'silu', 'se_basis': 'expanded'},
 )
-_RW_TRANSFORMER = TransformerOptions(
-  attention_width='input',
-  norm_epsilon=1e-6,
-  activation='gelu',
-  shortcut_pool='avg',
-  branch_pool='avg',
-)
+_RW_TRANSFORMER = replace(_PAPER_TRANSFORMER, {'attention_width': 'input'})
 _RW_HEAD = HeadOptions(
   norm_epsilon=1e-6, norm_before_pool=True, pre_logits=False
 )

@@ -167,9 +167,8 @@ MISTAKES = (
     ),
     (
       'folder_fraction_ignored',
-      'eval_fraction=args.eval_fraction,\n      classes=args.classes,\n'
-      '      only_split',
-      'classes=args.classes,\n      only_split',
+      "_pick(args, 'eval_fraction', 'classes', 'only_split')",
+      "_pick(args, 'classes', 'only_split')",
       '--eval_fraction of a folder is passed over.',
       'tools/prepare_arguments_test.py',
     ),

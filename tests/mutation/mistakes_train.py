@@ -223,8 +223,8 @@ MISTAKES = (
     ),
     (
       'evaluated_on_training',
-      "create_source(data, 'eval'),",
-      "create_source(data, 'train'),",
+      "create_source(options['data'], 'eval'),",
+      "create_source(options['data'], 'train'),",
       'The accuracy is that of the training images.',
       'wiring/data_test.py'
       ' train_test.py::test_evaluation_counts_every_example_once',
