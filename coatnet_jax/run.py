@@ -337,17 +337,14 @@ def _resolve_durations(
 def _check_durations(config: Mapping[str, Any]) -> None:
   """Raises UserError for what is wrong with them whatever the data are."""
   training, schedule = config['training'], config['schedule']
-  evaluation = config['evaluation']
-  for name, steps, epochs in (
-    ('training.num', training['num_steps'], training['num_epochs']),
-    ('schedule.warmup', schedule['warmup_steps'], schedule['warmup_epochs']),
-    (
-      'evaluation.every',
-      evaluation['every_steps'],
-      evaluation['every_epochs'],
-    ),
+  for section, name in (
+    ('training', 'num'),
+    ('schedule', 'warmup'),
+    ('evaluation', 'every'),
   ):
-    schedules.check_unit(name, steps, epochs)
+    options = config[section]
+    steps, epochs = options[f'{name}_steps'], options[f'{name}_epochs']
+    schedules.check_unit(f'{section}.{name}', steps, epochs)
   # The rest of it, for the shortest epochs that there can be.
   schedules.create_learning_rate_schedule(
     **{**schedule, 'warmup_epochs': 0.0},
