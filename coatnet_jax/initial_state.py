@@ -204,13 +204,14 @@ def check_same_data(run: Run, workdir: str) -> str:
     UserError: the data differ, and `config.data.changed` is 'refuse'; or there
       is another number of classes.
   """
+  now = run.metadata  # By all processes, whatever each of them can read.
   directory = saving.checkpoint_directory(workdir)
   for step in reversed(find_steps(directory)):
     try:
       saved = restore_metadata(directory / str(step))
     except UserError:
       continue  # An older one is resumed from in its place.
-    difference = _describe_other_data(saved, run.metadata)
+    difference = _describe_other_data(saved, now)
     if not difference:
       return ''
     is_fatal = len(saved.class_names) != len(run.train_source.class_names)

@@ -80,23 +80,34 @@ def mend_helpers(directory: epath.Path, report: Callable[[str], None]) -> None:
   """
   if jax.process_index() == 0:
     for step in find_steps(directory):
-      if checksums.mend_orbax_metadata(directory / str(step)):
-        report(f"Orbax's description of step {step:,} was damaged; mended.")
-      metrics = directory / str(step) / 'metrics'
       try:
-        quality.read_metrics(directory / str(step))
-      except ValueError as error:
-        moved = ''
-        if metrics.exists():
-          target = find_place_aside(directory, f'{step}_metrics')
-          target.parent.mkdir(exist_ok=True)
-          metrics.rename(target)
-          moved = f' and was moved to {target}'
+        _mend_step(directory, step, report)
+      except OSError as error:
         report(
-          f'The evaluation of step {step:,} is damaged ({error}){moved}; the'
-          ' step counts as not evaluated.'
+          f'Step {step:,} has damaged files beside its arrays, which cannot be'
+          f' mended ({error.strerror or error}).'
         )
   multihost_utils.sync_global_devices('helpers of checkpoints are mended')
+
+
+def _mend_step(
+  directory: epath.Path, step: int, report: Callable[[str], None]
+) -> None:
+  if checksums.mend_orbax_metadata(directory / str(step)):
+    report(f"Orbax's description of step {step:,} was damaged; mended.")
+  try:
+    quality.read_metrics(directory / str(step))
+  except ValueError as error:
+    metrics, moved = directory / str(step) / 'metrics', ''
+    if metrics.exists():
+      target = find_place_aside(directory, f'{step}_metrics')
+      target.parent.mkdir(exist_ok=True)
+      metrics.rename(target)
+      moved = f' and was moved to {target}'
+    report(
+      f'The evaluation of step {step:,} is damaged ({error}){moved}; the step'
+      ' counts as not evaluated.'
+    )
 
 
 def find_place_aside(directory: epath.Path, name: str) -> epath.Path:

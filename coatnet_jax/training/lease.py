@@ -264,7 +264,7 @@ def _read(path: epath.Path) -> tuple[Owner | None, bool]:
   except FileNotFoundError:
     return None, False
   except Exception:  # What reads buckets raises kinds of its own.
-    return None, path.exists()
+    return None, True
   try:
     return Owner(**json.loads(text)['owner']), True
   except (ValueError, TypeError, KeyError):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from coatnet_jax.checkpoints import checksums, saving
+from coatnet_jax.checkpoints import checksums, folder, saving
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.errors import UserError
 from tests.checkpoints.saved_run import (
@@ -179,6 +179,21 @@ def test_damage_beside_the_arrays_blocks_nothing(workdir, item, word):
   step, said = _check_restart(workdir, item)
   assert step == 4
   assert word in said
+
+
+def test_helpers_that_cannot_be_mended_are_said(workdir, monkeypatch):
+  """As where the checkpoints are read-only."""
+  path = workdir / 'checkpoints' / '4' / '_CHECKPOINT_METADATA'
+  path.write_bytes(path.read_bytes().replace(b'"metrics"', b'"mEtrics"'))
+
+  def refuse(directory):
+    raise OSError(errno.EROFS, 'Read-only file system')
+
+  lines = []
+  monkeypatch.setattr(checksums, 'mend_orbax_metadata', refuse)
+  folder.mend_helpers(epath.Path(workdir / 'checkpoints'), lines.append)
+  assert len(lines) == 2
+  assert lines[1].endswith('cannot be mended (Read-only file system).')
 
 
 def test_a_progress_of_another_step_is_not_believed(workdir):
