@@ -24,10 +24,11 @@ from coatnet_jax.data.augmentation import (
   AugmentationOptions,
   PreprocessingOptions,
 )
-from coatnet_jax.data.identity import identify_data
+from coatnet_jax.data.identity import compute_fingerprint
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.distributed.first_process import ask_first_process
 from coatnet_jax.errors import UserError
 from coatnet_jax.init_from import follow_init_from
 from coatnet_jax.models.factory import create_model
@@ -139,7 +140,16 @@ class Run:
 
     To be read by all processes.
     """
-    return identify_data({'train': self.train_source, 'eval': self.eval_source})
+    sources = {'train': self.train_source, 'eval': self.eval_source}
+    fingerprints = ask_first_process(
+      lambda: ' '.join(map(compute_fingerprint, sources.values()))
+    )
+    return {
+      split: {'examples': len(source), 'fingerprint': fingerprint}
+      for (split, source), fingerprint in zip(
+        sources.items(), fingerprints.split()
+      )
+    }
 
   @property
   def metadata(self) -> Metadata:
