@@ -37,6 +37,8 @@ _AspectRatio = Annotated[float, Range(at_least=0.01, at_most=100)]
 
 # Draws of a random crop before the centre is taken instead.
 _CROP_ATTEMPTS = 10
+# The most by which a picture's long side exceeds its short one in evaluation.
+MAX_PROPORTION = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -227,6 +229,24 @@ def resize_image(
   return image
 
 
+def cut_to_proportions(image: np.ndarray) -> np.ndarray:
+  """Cuts out the middle of a picture that is far longer than it is wide.
+
+  Where the short side is enlarged to cover a size, the long one grows with it:
+  a line of 2 x 60,000 pixels would take 6 GB. No photograph is so long.
+
+  Args:
+    image: [h, w, 3] uint8.
+
+  Returns:
+    The part of it whose long side is at most `MAX_PROPORTION` times the short.
+  """
+  height, width = image.shape[:2]
+  largest = MAX_PROPORTION * min(height, width)
+  top, left = max(0, (height - largest) // 2), max(0, (width - largest) // 2)
+  return image[top : top + largest, left : left + largest]
+
+
 def crop_for_evaluation(
   image: np.ndarray, preprocessing: PreprocessingOptions
 ) -> np.ndarray:
@@ -244,6 +264,8 @@ def crop_for_evaluation(
   Returns:
     [H, W, 3] uint8 of `preprocessing.image_size`.
   """
+  if not preprocessing.eval_resize.endswith('squash'):
+    image = cut_to_proportions(image)
   if preprocessing.eval_resize in PUBLISHED_CROPS:
     return PUBLISHED_CROPS[preprocessing.eval_resize](
       image,

@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import simplejpeg
 
+from coatnet_jax.data import picture_size
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.orientation import (
   read_exif_orientation,
@@ -61,6 +62,8 @@ _CONVERT = 'convert it to JPEG or PNG'
 # early ('Premature end ...', '... premature end of data segment').
 _TRUNCATION_WARNING = 'remature end'
 _GREY_PNG = 0
+# Rows that are composited at a time, so that it takes little memory.
+_STRIP_ROWS = 64
 
 
 class CorruptImageError(ValueError):
@@ -85,10 +88,18 @@ def decode_image(data: bytes, *, exact: bool = True) -> np.ndarray:
     [H, W, 3] uint8 RGB.
 
   Raises:
-    CorruptImageError: the file is empty, truncated or not an image.
+    CorruptImageError: the file is empty, truncated or not an image; or it takes
+      more memory or time than `picture_size` allows.
   """
   if not data:
     raise CorruptImageError('the file is empty')
+  try:
+    return _decode(data, exact)
+  except picture_size.TooLargeError as error:
+    raise CorruptImageError(str(error)) from error
+
+
+def _decode(data: bytes, exact: bool) -> np.ndarray:
   if data.startswith(_JPEG_START):
     pixels = _decode_jpeg(data, exact)
     return turn_upright(pixels, read_jpeg_orientation(data))
@@ -125,6 +136,7 @@ def decode_example(
 
 def _decode_jpeg(data: bytes, exact: bool) -> np.ndarray:
   """Returns [H, W, 3] uint8 RGB, also of grey, CMYK and non-standard files."""
+  smallest = picture_size.check_jpeg(data)
   try:
     is_cmyk = simplejpeg.decode_jpeg_header(data)[2] in ('CMYK', 'YCCK')
     image = simplejpeg.decode_jpeg(
@@ -132,6 +144,8 @@ def _decode_jpeg(data: bytes, exact: bool) -> np.ndarray:
       'CMYK' if is_cmyk else 'RGB',
       fastdct=not exact,
       fastupsample=not exact,
+      min_height=smallest[0],
+      min_width=smallest[1],
     )
   except ValueError as error:
     # Every warning of libjpeg is an error here, and one of missing data is
@@ -144,12 +158,21 @@ def _decode_jpeg(data: bytes, exact: bool) -> np.ndarray:
 
 def _convert_cmyk(image: np.ndarray) -> np.ndarray:
   """Makes [H, W, 3] uint8 RGB of [H, W, 4] uint8, inverted as Adobe does."""
-  ink = image.astype(np.uint16)
-  return ((ink[..., :3] * ink[..., 3:] + 127) // 255).astype(np.uint8)
+  result = np.empty((*image.shape[:2], 3), np.uint8)
+  for top in range(0, len(image), _STRIP_ROWS):
+    ink, black = _split_channels(image[top : top + _STRIP_ROWS])
+    result[top : top + _STRIP_ROWS] = cv2.multiply(ink, black, scale=1 / 255)
+  return result
+
+
+def _split_channels(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the first three channels, and the fourth in the place of each."""
+  return np.ascontiguousarray(image[..., :3]), cv2.merge([image[..., 3]] * 3)
 
 
 def _decode_png(data: bytes) -> np.ndarray:
   """Returns [H, W, 3] uint8 RGB: by OpenCV, with what that leaves out."""
+  picture_size.check_png(data)
   stored = _decode_with_opencv(data, 'PNG')
   chunks = _read_png_chunks(data)
   pixels = _convert_to_rgb(stored)
@@ -196,19 +219,23 @@ def _convert_to_rgb(image: np.ndarray) -> np.ndarray:
   if image.ndim == 2:
     return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
   if image.shape[-1] == 4:
-    return _composite_on_white(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA))
-  return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA, dst=image)
+    return _composite_on_white(image)
+  return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
   """Returns the first frame, [H, W, 3] uint8 RGB; see `decode_image`."""
   try:
     with PIL.Image.open(io.BytesIO(data), formats=(name,)) as image:
+      picture_size.check_pillow(image)
       image.load()
       pixels = _convert_pillow(image)
       orientation = read_pillow_orientation(image)
-  except CorruptImageError:
+  except (CorruptImageError, picture_size.TooLargeError):
     raise
+  except PIL.Image.DecompressionBombError as error:
+    raise CorruptImageError(f'too large: {error}') from error
   except Exception as error:  # Damaged files raise nearly anything.
     raise CorruptImageError(
       f'truncated {name}, or a damaged or unusual one: {error}'
@@ -227,14 +254,18 @@ def _convert_pillow(image: PIL.Image.Image) -> np.ndarray:
     )
   if image.has_transparency_data:
     return _composite_on_white(np.asarray(image.convert('RGBA')))
-  return np.array(image.convert('RGB'))
+  return np.array(image if image.mode == 'RGB' else image.convert('RGB'))
 
 
 def _composite_on_white(image: np.ndarray) -> np.ndarray:
   """Makes [H, W, 3] of [H, W, 4], uint8, with alpha not premultiplied."""
-  color, alpha = image[..., :3].astype(np.uint16), image[..., 3:]
-  white = 255 * (255 - alpha.astype(np.uint16))
-  return ((color * alpha + white + 127) // 255).astype(np.uint8)
+  result = np.empty((*image.shape[:2], 3), np.uint8)
+  for top in range(0, len(image), _STRIP_ROWS):
+    color, alpha = _split_channels(image[top : top + _STRIP_ROWS])
+    # 255 - alpha * (255 - color) / 255, which rounds to the same.
+    dark = cv2.multiply(cv2.bitwise_not(color), alpha, scale=1 / 255)
+    result[top : top + _STRIP_ROWS] = cv2.bitwise_not(dark)
+  return result
 
 
 def describe_other(data: bytes) -> str | None:

@@ -163,7 +163,7 @@ MISTAKES = (
     'coatnet_jax/data/decoding.py',
     (
       'blue_and_red_swapped',
-      'return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)',
+      'return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)',
       'return image',
       'PNGs have red and blue swapped, and JPEGs have not.',
       'data/decoding_test.py',
@@ -190,9 +190,16 @@ MISTAKES = (
       'data/decoding_test.py',
     ),
     (
+      'bombs_decoded',
+      '  picture_size.check_png(data)\n',
+      '',
+      'A PNG of 41 bytes takes gigabytes.',
+      'data/picture_size_test.py',
+    ),
+    (
       'transparent_is_black',
-      'white = 255 * (255 - alpha.astype(np.uint16))',
-      'white = 0 * (255 - alpha.astype(np.uint16))',
+      'cv2.bitwise_not(dark)',
+      'cv2.multiply(color, alpha, scale=1 / 255)',
       'Transparent pixels are black.',
       'data/formats_test.py',
     ),
