@@ -91,13 +91,13 @@ def find_sizes(paths: Iterable[str | os.PathLike[str]]) -> Iterator[int]:
   """Yields the sizes of files in bytes, -1 of one that is not there.
 
   Args:
-    paths: files, perhaps of a bucket; many are looked at at a time.
+    paths: files, perhaps of a bucket, whose sizes are asked for in parallel.
   """
 
   def find_size(path):
     try:
       return epath.Path(path).stat().length
-    except OSError:
+    except Exception:  # What reads buckets raises kinds of its own.
       return -1
 
   with multiprocessing.pool.ThreadPool(32) as pool:

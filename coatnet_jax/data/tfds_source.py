@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import shlex
+from collections.abc import Iterable
 
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
@@ -94,9 +95,13 @@ class TfdsSource(ImageSource):
       {name: features[name] for name in names[:1]}
     )
     self._records = _open_records(builder, self._split)
-    self._instructions = builder.info.splits[self._split].file_instructions
-    self._num_bytes = int(builder.info.dataset_size)
-    self._data_set_size = builder.info.splits.total_num_examples
+    splits = builder.info.splits
+    self._instructions = splits[self._split].file_instructions
+    self._num_bytes = _count_bytes(splits, self._find_paths())
+    self._data_set_size = splits.total_num_examples
+
+  def _find_paths(self) -> list[epath.Path]:
+    return [epath.Path(part.filename) for part in self._instructions]
 
   @property
   def data_set_size(self) -> int:
@@ -135,19 +140,38 @@ class TfdsSource(ImageSource):
     )
 
   def list_files(self):
-    """Yields the version, the shards and their sums; see ImageSource.
+    """Yields version, bytes, shards and their sums; see ImageSource.
 
     A shard's sum is its SHA-256 where `tools.prepare` wrote it down, or its
     size in bytes.
     """
-    # The files' own sizes are rounded up to whole blocks.
+    # Shards are padded to whole blocks, so that their sizes may stay the same
+    # where examples change; the sum of the examples' own sizes says more.
     yield self.full_name, self._num_bytes
-    paths = [epath.Path(part.filename) for part in self._instructions]
+    paths = self._find_paths()
     sums = _read_shard_sums(epath.Path(self._builder_dir))
     for part, path, size in zip(self._instructions, paths, find_sizes(paths)):
       # A split may be a part of its records; -1 takes all that are left.
       name = f'{path.name}, {part.take} records from {part.skip}'
       yield name, sums.get(path.name, size)
+
+
+def _count_bytes(
+  splits: tfds.core.splits.SplitDict, shards: Iterable[epath.Path]
+) -> int:
+  """Returns how many bytes the examples of whole splits have.
+
+  Args:
+    splits: splits of the data set.
+    shards: files that are read; a split counts where one of them is its own, as
+      do 'train' and 'test' for 'train[:80%]+test'.
+  """
+  names = {path.name for path in shards}
+  return sum(
+    int(split.num_bytes)
+    for split in splits.values()
+    if not names.isdisjoint(split.filenames)
+  )
 
 
 def _read_shard_sums(directory: epath.Path) -> dict[str, str]:

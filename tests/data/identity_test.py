@@ -10,17 +10,12 @@ import tensorflow_datasets as tfds
 from coatnet_jax.data.identity import compute_fingerprint
 from coatnet_jax.data.sources import DataOptions, create_source
 from configs import quickstart
-from tests.data.preparation.archive_examples import jpeg
+from tests.data.preparation.archive_examples import jpeg, write_folder
 
 
 @pytest.fixture
 def folder(tmp_path):
-  for split, number in (('train', 12), ('validation', 4)):
-    for index in range(number):
-      path = tmp_path / 'pictures' / split / 'abcd'[index % 4] / f'{index}.jpg'
-      path.parent.mkdir(parents=True, exist_ok=True)
-      path.write_bytes(jpeg(index, 32))
-  return tmp_path / 'pictures'
+  return write_folder(tmp_path / 'pictures', train=12, validation=4)
 
 
 def _fingerprint(directory, split='train', **changes):
@@ -86,7 +81,7 @@ def test_a_prepared_data_set_is_known_by_version_and_shards(tmp_path):
     }
   )
 
-  def write(name, version, number):
+  def write(name, version, number, *others):
     examples = [
       (k, {'image': np.full((8, 8, 3), k, np.uint8), 'label': k % 2})
       for k in range(number)
@@ -95,7 +90,7 @@ def test_a_prepared_data_set_is_known_by_version_and_shards(tmp_path):
       name='tiny',
       version=version,
       data_dir=tmp_path / name,
-      split_datasets={'train': examples},
+      split_datasets=dict.fromkeys(('train', *others), examples),
       features=features,
       file_format='array_record',
     )
@@ -107,18 +102,22 @@ def test_a_prepared_data_set_is_known_by_version_and_shards(tmp_path):
   one = write('one', '1.0.0', 6)
   same = shutil.copytree(one, tmp_path / 'copy' / 'tiny' / '1.0.0')
   assert fingerprint(same) == fingerprint(one)
+  more = write('more', '1.0.0', 6, 'test')
+  for split in ('train', 'train[:5]'):
+    assert fingerprint(more, split) == fingerprint(one, split)
   others = [
     fingerprint(one),
     fingerprint(write('two', '2.0.0', 6)),
     fingerprint(write('three', '1.0.0', 5)),
     fingerprint(one, 'train[:5]'),
     fingerprint(one, 'train[1:]'),
+    fingerprint(more, 'train+test'),
   ]
   (same / 'checksums.sha256').write_text(
     ''.join(f'0123  {path.name}\n' for path in same.glob('*array_record*'))
   )
   others.append(fingerprint(same))
-  assert len(set(others)) == 6
+  assert len(set(others)) == 7
 
 
 def test_the_pixels_of_idx_files_count(tmp_path):

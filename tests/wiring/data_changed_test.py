@@ -4,7 +4,7 @@ import pytest
 
 import train
 from coatnet_jax.errors import UserError
-from tests.data.preparation.archive_examples import jpeg
+from tests.data.preparation.archive_examples import write_folder
 from tests.quick_configs import create_quick_config
 from tests.wiring.registry import proves, record
 
@@ -12,12 +12,7 @@ from tests.wiring.registry import proves, record
 @pytest.mark.usefixtures('tiny_variant')
 @proves('data.changed')
 def test_a_run_is_not_resumed_on_other_pictures(tmp_path, capsys):
-  folder = tmp_path / 'pictures'
-  for split in ('train', 'validation'):
-    for index in range(8):
-      path = folder / split / 'abcd'[index % 4] / f'{index}.jpg'
-      path.parent.mkdir(parents=True, exist_ok=True)
-      path.write_bytes(jpeg(index, 32))
+  folder = write_folder(tmp_path / 'pictures', train=8, validation=8)
   config = create_quick_config(
     {
       'data.source': 'folder',

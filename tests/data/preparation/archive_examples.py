@@ -33,6 +33,24 @@ def jpeg(seed: int, size: int = 16) -> bytes:
   return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=90)
 
 
+def write_folder(directory: pathlib.Path, **num_images: int) -> pathlib.Path:
+  """Writes pictures of the classes 'a' to 'd' by turns.
+
+  Args:
+    directory: directory of the splits.
+    **num_images: number of pictures by the name of each split.
+
+  Returns:
+    The directory.
+  """
+  for split, number in num_images.items():
+    for index in range(number):
+      path = directory / split / 'abcd'[index % 4] / f'{index}.jpg'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(jpeg(index, 32))
+  return directory
+
+
 def other_format(format_name: str, mode: str = 'RGB') -> bytes:
   file = io.BytesIO()
   PIL.Image.new(mode, (20, 18), 77 if mode == 'L' else None).save(
