@@ -67,7 +67,8 @@ def resolve_path(
   if found := re.match(rf'({"|".join(_BUCKETS)}):/+(.*)', text, re.DOTALL):
     if not found[2]:
       raise UserError(
-        f'{name} is {text!r}, which names no bucket; it must be {found[1]}://NAME.'
+        f'{name} is {text!r}, which names no bucket; it must be'
+        f' {found[1]}://NAME.'
       )
     return epath.Path(f'{found[1]}://{found[2]}')
   if found := _SCHEME.match(text):

@@ -17,7 +17,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from coatnet_jax.checkpoints.trained_model import TrainedModel
-from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.features import collect_features, compute_features
@@ -176,7 +176,8 @@ def fit_linear_probe(
   count = len(features)
   if count < 2:
     raise UserError(
-      f'There are {count} images to fit a linear probe to; it takes two.'
+      'The training split, config.data.train_split or --data.train_split, has'
+      f' {format_count(count, "image")}; a linear probe is fitted to 2 or more.'
     )
   mean, std = features.mean(axis=0), features.std(axis=0) + _EPSILON
   features -= mean

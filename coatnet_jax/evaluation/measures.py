@@ -166,8 +166,8 @@ class Tally:
     """
     if not self.count:
       raise UserError(
-        'The evaluation split has no examples that count; set'
-        ' config.data.eval_split to one that has.'
+        'The evaluation split, config.data.eval_split or --data.eval_split, has'
+        ' no examples that count; choose one that has.'
       )
     occurs = self.class_counts > 0
     return {

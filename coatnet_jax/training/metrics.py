@@ -20,8 +20,8 @@ import numpy as np
 from coatnet_jax.errors import UserError
 
 NO_EXAMPLES = (
-  'The evaluation split has no examples; set config.data.eval_split to one that'
-  ' has.'
+  'The evaluation split, config.data.eval_split or --data.eval_split, has no'
+  ' examples; choose one that has.'
 )
 
 

@@ -90,7 +90,7 @@ def test_the_held_out_part_is_not_fitted(mesh, monkeypatch):
 
 
 def test_one_image_is_a_sentence(mesh):
-  with pytest.raises(UserError, match='There are 1 images to fit'):
+  with pytest.raises(UserError, match='has 1 image; a linear probe'):
     linear_probe.fit_linear_probe(
       np.zeros((1, 2), np.float32), np.zeros(1, np.int32), 2, mesh
     )
