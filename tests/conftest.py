@@ -40,8 +40,8 @@ def pytest_addoption(parser):
   parser.addoption(
     '--part',
     metavar='K/N',
-    help='of the tests marked "rotating" every Nth, from the Kth on; K may be'
-    ' any number, and turns',
+    help='run only one of N parts of the tests marked "rotating", number K'
+    ' modulo N; all others are run too',
   )
 
 

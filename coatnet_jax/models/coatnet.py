@@ -32,7 +32,9 @@ class CoAtNet(ImageModel):
   sown as 'intermediates': `apply(..., mutable=['intermediates'])` returns
   them.
 
-  Attributes, besides those of `ImageModel`:
+  `ImageModel` has further attributes.
+
+  Attributes:
     compute: choices of computation, without effect on the variables.
   """
 

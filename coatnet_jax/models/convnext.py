@@ -53,7 +53,7 @@ class ConvNeXtBlock(ResidualBlock):
   """x + FFN(Norm(DepthwiseConv(x))), to a multiple of the input's width.
 
   Attributes:
-    options: what the block is made of.
+    options: choices of the block.
   """
 
   options: ConvNeXtOptions

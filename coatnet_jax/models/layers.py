@@ -81,7 +81,7 @@ class LayerMaker:
 
   Attributes:
     dtype: compute dtype; parameters and statistics are float32.
-    attention: name of how relative attention is computed, one of
+    attention: implementation of relative attention, one of
       `relative_attention.IMPLEMENTATIONS`.
     kernel_init: initialiser of the kernels.
     depthwise_init: initialiser of the kernels of depthwise convolutions.

@@ -30,10 +30,10 @@ class MBConvOptions(BlockOptions, section='config.model.mbconv'):
   Attributes:
     expand_from: width that `expansion_ratio` multiplies, 'output' or 'input'.
       The paper's reported costs fit the output width.
-    stride_in: what of the branch strides: 'expand', the first 1x1 convolution
-      (Eq. 5); 'depthwise' (the paper's Table 9); or 'pool', before the first.
-    branch_pool: how the branch is made smaller, one of `POOLS`, where
-      `stride_in` is 'pool'.
+    stride_in: layer of the branch that has the block's stride: 'expand', the
+      first 1x1 convolution (Eq. 5); 'depthwise' (the paper's Table 9); or
+      'pool', a pooling before both.
+    branch_pool: kind of that pooling, one of `POOLS`.
     norm: kind of all norms, 'batch', or 'layer' (the paper's Table 8).
     pre_norm_activation: whether the activation follows the first norm too.
     se_ratio: squeezed width, as a part of the width that `se_basis` names; 0
@@ -86,7 +86,7 @@ class MBConvBlock(ResidualBlock):
   """x + MBConv(Norm(x)), pre-activation, with squeeze-and-excitation.
 
   Attributes:
-    options: what the block is made of.
+    options: choices of the block.
   """
 
   options: MBConvOptions

@@ -32,8 +32,9 @@ class BlockOptions(Options):
     activation: name of the activation, one of `ACTIVATIONS`.
     expansion_ratio: hidden width, as a multiple of the block's width.
     shortcut_bias: whether the shortcut's 1x1 convolution has a bias.
-    shortcut_pool: how a shortcut is made smaller, one of `POOLS`.
-    shortcut_projection: when a shortcut is projected, one of
+    shortcut_pool: pooling of the shortcut where the block strides, one of
+      `POOLS`.
+    shortcut_projection: shortcuts that have a 1x1 convolution, one of
       `SHORTCUT_PROJECTIONS`.
   """
 

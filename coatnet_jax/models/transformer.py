@@ -98,7 +98,7 @@ class RelativeAttention(nn.Module):
   Attributes:
     width: number of output channels.
     num_heads: number of attention heads.
-    options: what the block is made of.
+    options: choices of the block.
     maker: maker of the layers; the softmax is float32.
   """
 
@@ -258,7 +258,7 @@ class TransformerBlock(ResidualBlock):
   A block that strides pools the input of both branches (Eq. 4).
 
   Attributes:
-    options: what the block is made of.
+    options: choices of the block.
   """
 
   options: TransformerOptions
