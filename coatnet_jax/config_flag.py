@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from coatnet_jax.errors import UserError, suggest
+from coatnet_jax.errors import UserError, list_choices, suggest
 from coatnet_jax.paths import expand_local_path
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -110,10 +110,8 @@ def _check_config_file(path: str) -> None:
   configs = _list_configs()
   name = pathlib.Path(path).stem
   what = 'is no Python file' if os.path.exists(path) else 'does not exist'
-  raise UserError(
-    f'--config is {path!r}, which {what}; this project has'
-    f' {", ".join(configs.values())}{suggest(name, configs, shown=configs)}'
-  )
+  listed = list_choices(name, configs, shown=configs, words='this project has')
+  raise UserError(f'--config is {path!r}, which {what}; {listed}')
 
 
 def _describe_flag_error(error: flags.Error) -> str:

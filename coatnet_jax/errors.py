@@ -38,7 +38,12 @@ def explain_choice(
 
 
 def list_choices(
-  value: object, choices: Collection[str], *, listed: str = ''
+  value: object,
+  choices: Collection[str],
+  *,
+  listed: str = '',
+  shown: Mapping[str, str] | None = None,
+  words: str = 'it must be one of',
 ) -> str:
   """Returns the end of such a message, where its beginning is another.
 
@@ -49,9 +54,13 @@ def list_choices(
     value: value that was given.
     choices: values there are, as `explain_choice` takes them.
     listed: words for where they are listed, as `explain_choice` takes them.
+    shown: how each is shown, as `suggest` takes it.
+    words: words before the list, where others than these are possible too.
   """
-  names = f'the {len(choices)} {listed}' if listed else ', '.join(choices)
-  return f'it must be one of {names}{suggest(value, choices)}'
+  names = ', '.join(shown[name] if shown else name for name in choices)
+  if listed:
+    names = f'the {len(choices)} {listed}'
+  return f'{words} {names}{suggest(value, choices, shown=shown)}'
 
 
 def suggest(

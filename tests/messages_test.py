@@ -31,20 +31,44 @@ KEY = re.compile(
 )
 # What is allowed comes after what is wrong.
 BACKWARDS = re.compile(r'\bmust (?:be|have)\b[^;.]*, not ')
-LISTED = re.compile(r'\b(one of|there are|known are) …(\.|$)')
+LISTED = re.compile(
+  r'\b(one of|there are|known are|has only:?|project has) …(…|\.|$)'
+)
 
 
 def find_messages(text):
-  """Yields line and text of each error raised; what is filled in is '…'."""
-  for node in ast.walk(ast.parse(text)):
-    if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call):
-      continue
+  """Yields line and text of each error raised; what is filled in is '…'.
+
+  The texts of a module's function count too where an error is made of what it
+  returns, as in `raise UserError(_describe(error))`.
+  """
+  nodes = list(ast.walk(ast.parse(text)))
+  calls = [
+    node.exc
+    for node in nodes
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+  ]
+  called = {
+    node.func.id
+    for call in calls
+    for node in ast.walk(call)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+  }
+  texts = [(call.lineno, call.args) for call in calls]
+  for function in nodes:
+    if isinstance(function, ast.FunctionDef) and function.name in called:
+      texts += [
+        (node.lineno, [node.value])
+        for node in ast.walk(function)
+        if isinstance(node, ast.Return | ast.Assign | ast.AugAssign)
+        and node.value
+      ]
+  for line, arguments in texts:
+    parts = [part for node in arguments for part in _find_parts(node)]
     yield (
-      node.lineno,
+      line,
       ''.join(
-        part.value if isinstance(part, ast.Constant) else '…'
-        for argument in node.exc.args
-        for part in _find_parts(argument)
+        part.value if isinstance(part, ast.Constant) else '…' for part in parts
       ),
     )
 
@@ -111,6 +135,9 @@ def test_a_message_of_another_form_is_noticed():
     "raise UserError(f'q must be float32, not {q.dtype}.')",
     'raise UserError(f\'x is {x!r}; it must be one of {", ".join(names)}.\')',
     "raise UserError(f'There is no {x}; there are' f' {listed}.')",
+    "raise UserError(_no(x))\ndef _no(x):\n  return f'there are {listed}.'",
+    "raise UserError(_no(x))\ndef _no(x):\n  text = f'loss.kind is {x}'",
+    "raise _no(x)\ndef _no(x):\n  return UserError(f'loss.kind is {x}')",
   ):
     assert find_faults(text), text
   for text in (

@@ -255,11 +255,10 @@ def _not_found(name: str, base_name: str, data_dir: str) -> str:
   prepared = _list_prepared(data_dir)
   known = set(tfds.list_builders(with_community_datasets=False))
   if base_name in prepared:
-    below = ', '.join(_folders(os.path.join(data_dir, base_name)))
-    return (
-      f'The data set {name!r} is not in {data_dir}, where {base_name} has '
-      f'only: {below}.'
-    )
+    below = _folders(os.path.join(data_dir, base_name))
+    rest = name.removeprefix(base_name)[1:]
+    listed = list_choices(rest, below, words=f'where {base_name} has only')
+    return f'The data set {name!r} is not in {data_dir}, {listed}'
   if base_name not in known:
     embedded = set(_folders(str(EMBEDDED_DIR)))
     return explain_choice(

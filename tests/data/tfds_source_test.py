@@ -210,9 +210,9 @@ def test_name_that_is_none_is_refused(data_dirs):
 
 
 def test_unknown_version_gets_the_known_ones(data_dirs):
-  with pytest.raises(UserError, match=r'has only: 1\.2\.3'):
+  with pytest.raises(UserError, match=r'has only 1\.2\.3'):
     open_toy(data_dirs, name='toy:2.0.0')
-  with pytest.raises(UserError, match=r'has only: 1\.0\.0'):
+  with pytest.raises(UserError, match=r'has only 1\.0\.0'):
     open_toy(data_dirs, name='fashion_mnist_12k:2.0.0')
 
 
