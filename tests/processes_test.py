@@ -1,89 +1,23 @@
 """Real processes over loopback: one run, whatever it is divided over."""
 
-import contextlib
-import dataclasses
 import json
 import os
-import pathlib
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
 from coatnet_jax.checkpoints import saving
-
-ROOT = pathlib.Path(__file__).parents[1]
-# How long anything may take on a busy machine with two cores.
-TIMEOUT = 280
-
-# Connects and compares, without the rest of the program.
-AGREE = """
-import sys
-from coatnet_jax.distributed import processes
-from coatnet_jax.errors import UserError
-address, count, index, fact, seconds = sys.argv[1:]
-try:
-  options = processes.ProcessOptions(
-    coordinator_address=address, num_processes=int(count),
-    process_id=int(index), connect_timeout_seconds=float(seconds))
-  with processes.connect(options):
-    processes.check_agreement('code', processes.describe_code())
-    processes.check_agreement('command', {'config.seed': fact})
-  print('together')
-except UserError as error:
-  sys.exit(f'Error: {error}')
-"""
-
-# Trains, and prints every step's loss and a number for each of its examples.
-TRAIN = """
-import json, sys
-import jax, jax.numpy as jnp
-import train
-from coatnet_jax.distributed import mesh as mesh_lib
-from coatnet_jax.distributed import processes
-from tests import processes_config
-
-address, count, index, workdir, options = sys.argv[1:]
-config = processes_config.get_config()
-config.update_from_flattened_dict(json.loads(options))
-records = []
-compile_train_step = train.compile_train_step
-
-def compile_and_record(run, *args):
-  take_step = compile_train_step(run, *args)
-
-  def checksum(images):
-    factors = jnp.arange(images[0].size, dtype=jnp.uint32).reshape(
-      images.shape[1:])
-    return (images.astype(jnp.uint32) * factors).sum((1, 2, 3))
-
-  checksum = jax.jit(
-    checksum, out_shardings=mesh_lib.create_replicated_sharding(run.mesh))
-
-  def record(state, batch):
-    examples = checksum(batch['image'])
-    state, metrics = take_step(state, batch)
-    records.append((metrics['loss'], examples))
-    return state, metrics
-
-  return record
-
-train.compile_train_step = compile_and_record
-alone = count == '1'
-with processes.connect(processes.ProcessOptions(
-    coordinator_address='' if alone else address, num_processes=int(count),
-    process_id=None if alone else int(index), connect_timeout_seconds=60)):
-  train.train_and_evaluate(config, workdir)
-  losses = [float(loss) for loss, _ in records]
-  examples = [jax.device_get(e).tolist() for _, e in records]
-  print(json.dumps({
-    'losses': losses, 'examples': examples, 'devices': jax.device_count()}))
-"""
-
+from tests.real_processes import (
+  Processes,
+  create_agreement,
+  create_run,
+  create_training,
+  read_result,
+  wait_for,
+)
 
 # Process 0 saves a step of 4 devices of 2 processes, or both load and take it.
 SAVE_OR_LOAD = """
@@ -118,75 +52,6 @@ multihost_utils.sync_global_devices(action)
 """
 
 
-@dataclasses.dataclass
-class Started:
-  """One of the processes, with the files that it writes to."""
-
-  process: subprocess.Popen
-  output: pathlib.Path
-  errors: pathlib.Path
-
-  def wait(self, timeout=TIMEOUT):
-    return self.process.wait(timeout)
-
-  def stdout(self):
-    return self.output.read_text()
-
-  def stderr(self):
-    return self.errors.read_text()
-
-
-class Processes:
-  """Starts processes, and leaves none behind."""
-
-  def __init__(self, directory):
-    self._directory = directory
-    self._started = []
-
-  def start(self, count, command, *, devices=2):
-    """Starts `count` processes with `command(address, count, index)`."""
-    with socket.socket() as free:
-      free.bind(('127.0.0.1', 0))
-      address = f'127.0.0.1:{free.getsockname()[1]}'
-    environment = {
-      **os.environ,
-      'JAX_PLATFORMS': 'cpu',
-      'PYTHONPATH': str(ROOT),
-      'PYTHONUNBUFFERED': '1',
-      # XLA's threads, of which every device's collectives hold some.
-      'NPROC': '32',
-      'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]}'
-      f' --xla_force_host_platform_device_count={devices}'
-      # Two cores are a long time before all devices have come.
-      ' --xla_cpu_collective_call_terminate_timeout_seconds=300',
-    }
-    started = []
-    for index in range(count):
-      name = f'{len(self._started)}'
-      output = self._directory / f'{name}.stdout'
-      errors = self._directory / f'{name}.stderr'
-      with output.open('w') as out, errors.open('w') as err:
-        process = subprocess.Popen(
-          [sys.executable, *command(address, count, index)],
-          cwd=ROOT,
-          stdin=subprocess.DEVNULL,
-          stdout=out,
-          stderr=err,
-          env=environment,
-          start_new_session=True,
-        )
-      started.append(Started(process, output, errors))
-      self._started.append(started[-1])
-    return started
-
-  def end(self):
-    """Kills what still runs, with everything it has started."""
-    for started in self._started:
-      with contextlib.suppress(ProcessLookupError):
-        os.killpg(started.process.pid, signal.SIGKILL)
-      started.process.wait()
-
-
 @pytest.fixture(name='processes')
 def fixture_processes(tmp_path):
   directory = tmp_path / 'output'
@@ -196,56 +61,6 @@ def fixture_processes(tmp_path):
   processes.end()
 
 
-def _agree(fact, *, expected=None, seconds=30):
-  def command(address, count, index):
-    numbers = (str(expected or count), str(index))
-    return ['-c', AGREE, address, *numbers, fact(index), str(seconds)]
-
-  return command
-
-
-def _train(workdir, **options):
-  # Keyword names with dots in them.
-  def command(address, count, index):
-    return [
-      *('-c', TRAIN, address, str(count), str(index)),
-      *(str(workdir), json.dumps(options)),
-    ]
-
-  return command
-
-
-def _main(workdir, *options, own=lambda index: ()):
-  def command(address, count, index):
-    return [
-      *('main.py', '--config=tests/processes_config.py'),
-      *(f'--workdir={workdir}', f'--coordinator_address={address}'),
-      *(f'--num_processes={count}', f'--process_id={index}'),
-      *(*options, *own(index)),
-    ]
-
-  return command
-
-
-def _result(started):
-  """Waits for all processes; returns what they printed, which is the same."""
-  for process in started:
-    assert process.wait() == 0, process.stderr()
-  results = [json.loads(p.stdout().splitlines()[-1]) for p in started]
-  assert all(result == results[0] for result in results)
-  return results[0]
-
-
-def _wait_for(started, text, timeout=TIMEOUT):
-  """Waits until the first process has printed what matches."""
-  deadline = time.monotonic() + timeout
-  while not re.search(text, started[0].stdout()):
-    for process in started:
-      assert process.process.poll() is None, process.stderr()
-    assert time.monotonic() < deadline, started[0].stdout()
-    time.sleep(0.05)
-
-
 def _steps(workdir):
   """Returns the steps of the checkpoints that were written to their end."""
   names = [p.name for p in saving.checkpoint_directory(workdir).iterdir()]
@@ -253,7 +68,7 @@ def _steps(workdir):
 
 
 def test_processes_that_differ_are_told_where(processes):
-  started = processes.start(3, _agree(lambda index: f'{index // 2}'))
+  started = processes.start(3, create_agreement(lambda index: f'{index // 2}'))
   for process in started:
     assert process.wait(60) == 1
   expected = (
@@ -269,7 +84,7 @@ def test_processes_that_differ_are_told_where(processes):
 @pytest.mark.slow
 def test_one_that_does_not_come_is_not_waited_for_long(processes):
   [alone] = processes.start(
-    1, _agree(lambda index: 'fact', expected=2, seconds=3)
+    1, create_agreement(lambda index: 'fact', expected=2, seconds=3)
   )
   assert alone.wait(60) != 0
   assert re.search(
@@ -282,9 +97,11 @@ def test_one_that_does_not_come_is_not_waited_for_long(processes):
 @pytest.mark.slow
 @pytest.mark.parametrize('count', [2, 4])
 def test_processes_of_two_devices_are_one_device(processes, tmp_path, count):
-  [alone] = processes.start(1, _train(tmp_path / 'one'), devices=1)
-  expected = _result([alone])
-  result = _result(processes.start(count, _train(tmp_path / 'many')))
+  [alone] = processes.start(1, create_training(tmp_path / 'one'), devices=1)
+  expected = read_result([alone])
+  result = read_result(
+    processes.start(count, create_training(tmp_path / 'many'))
+  )
   assert (expected['devices'], result['devices']) == (1, 2 * count)
   assert len(result['losses']) == 5
   assert result['losses'] == pytest.approx(expected['losses'], rel=1e-5)
@@ -304,16 +121,18 @@ def test_restored_on_other_devices_it_is_the_same_run(
   processes, tmp_path, count, devices
 ):
   options = {'sharding.fsdp': 2, 'checkpoint.every_steps': 3}
-  whole = _result(
-    processes.start(2, _train(tmp_path / 'whole', **options), devices=4)
+  whole = read_result(
+    processes.start(
+      2, create_training(tmp_path / 'whole', **options), devices=4
+    )
   )
   # Left after step 3, as by a kill; the newest checkpoint is that of step 3.
   os.rename(
     tmp_path / 'whole' / 'checkpoints' / '5', tmp_path / 'checkpoint_of_step_5'
   )
-  rest = _result(
+  rest = read_result(
     processes.start(
-      count, _train(tmp_path / 'whole', **options), devices=devices
+      count, create_training(tmp_path / 'whole', **options), devices=devices
     )
   )
   assert (whole['devices'], rest['devices']) == (8, 4)
@@ -323,19 +142,19 @@ def test_restored_on_other_devices_it_is_the_same_run(
 
 @pytest.mark.slow
 def test_killed_it_ends_and_started_again_it_goes_on(processes, tmp_path):
-  command = _main(
+  command = create_run(
     tmp_path / 'run',
     '--config.training.num_steps=3000',
     '--config.checkpoint.every_steps=3',
   )
   started = processes.start(4, command)
-  _wait_for(started, 'step 8/')
+  wait_for(started, 'step 8/')
   for victim in (2, 0):
     _kill_one(started, victim)
     last = max(_steps(tmp_path / 'run'))
     started = processes.start(4, command)
-    _wait_for(started, f'Resuming from the checkpoint of step {last}')
-    _wait_for(started, f'step {last + 2}/')
+    wait_for(started, f'Resuming from the checkpoint of step {last}')
+    wait_for(started, f'step {last + 2}/')
 
 
 def _kill_one(started, victim):
@@ -355,13 +174,13 @@ def _kill_one(started, victim):
 def test_stopped(processes, tmp_path, victim):
   started = processes.start(
     3,
-    _main(
+    create_run(
       tmp_path / 'run',
       '--config.training.num_steps=3000',
       '--config.training.global_batch_size=12',
     ),
   )
-  _wait_for(started, 'step 5/')
+  wait_for(started, 'step 5/')
   os.kill(started[victim].process.pid, signal.SIGSTOP)
   stopped = time.monotonic()
   name = f'Process {victim} ({socket.gethostname()})'
@@ -387,14 +206,14 @@ def test_hanging_in_python(processes, tmp_path):
       '  update(self, batch)\n'
       'damage.CorruptImageCounter.update = hang\n'
       'sys.exit(main.main(sys.argv[1:]))\n',
-      *_main(
+      *create_run(
         tmp_path / 'run',
         '--config.training.num_steps=3000',
         '--hang_timeout_seconds=60',
       )(*place)[1:],
     ],
   )
-  _wait_for(started, 'step 3/')
+  wait_for(started, 'step 3/')
   for process in started:
     assert process.wait(120) == 1
     assert re.search(
@@ -407,8 +226,8 @@ def test_hanging_in_python(processes, tmp_path):
 @pytest.mark.slow
 def test_one_that_is_asked_to_stop_stops_all(processes, tmp_path):
   options = ('--config.training.num_steps=60', '--config.data.num_workers=1')
-  started = processes.start(2, _main(tmp_path / 'run', *options))
-  _wait_for(started, 'step 5/')
+  started = processes.start(2, create_run(tmp_path / 'run', *options))
+  wait_for(started, 'step 5/')
   started[1].process.send_signal(signal.SIGTERM)
   for process in started:
     assert process.wait() == 75, process.stderr()
@@ -416,7 +235,7 @@ def test_one_that_is_asked_to_stop_stops_all(processes, tmp_path):
   assert 5 <= step < 60
   assert f'Stopped after step {step}, which is saved' in started[0].stdout()
   assert started[1].stdout().count('Stopped') == 0
-  again = processes.start(2, _main(tmp_path / 'run', *options))
+  again = processes.start(2, create_run(tmp_path / 'run', *options))
   for process in again:
     assert process.wait() == 0, process.stderr()
   assert f'Resuming from the checkpoint of step {step}' in again[0].stdout()
@@ -429,7 +248,7 @@ def test_other_config_is_refused_before_anything_is_written(
 ):
   started = processes.start(
     2,
-    _main(
+    create_run(
       tmp_path / 'run',
       own=lambda index: [f'--config.optimizer.weight_decay=0.{index + 1}'],
     ),
@@ -446,7 +265,7 @@ def test_other_config_is_refused_before_anything_is_written(
 def test_an_error_of_one_process_ends_the_others(processes, tmp_path):
   # A file where process 1 has its log.
   (tmp_path / 'run' / 'train_1.log').mkdir(parents=True)
-  started = processes.start(2, _main(tmp_path / 'run'))
+  started = processes.start(2, create_run(tmp_path / 'run'))
   for process in started:
     assert process.wait() == 1
     assert re.search(

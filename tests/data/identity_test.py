@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from coatnet_jax.data import image_source
 from coatnet_jax.data.identity import compute_fingerprint
 from coatnet_jax.data.sources import DataOptions, create_source
 from configs import quickstart
@@ -71,6 +72,14 @@ def test_where_a_folder_lies_does_not_matter(folder, tmp_path):
   assert before[0] != before[1]
   moved = shutil.move(folder, tmp_path / 'elsewhere')
   assert (_fingerprint(moved), _fingerprint(moved, 'eval')) == before
+
+
+def test_a_file_whose_size_a_bucket_does_not_tell_is_no_error(monkeypatch):
+  def fail(path):
+    raise KeyError(f'a kind of its own: {path}')
+
+  monkeypatch.setattr(image_source.epath, 'Path', fail)
+  assert list(image_source.find_sizes(['gs://bucket/a.jpg'] * 2)) == [-1, -1]
 
 
 def test_a_prepared_data_set_is_known_by_version_and_shards(tmp_path):
