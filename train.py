@@ -225,7 +225,9 @@ def train_and_evaluate(
     changed = check_same_data(run, workdir)
     processes.begin('looking for damaged images')
     damaged = run.look_for_damage()
+    processes.begin('taking the lease of the workdir')
     lease = stack.enter_context(lease_lib.hold(workdir, terminal.line))
+    processes.wait_for_all('taking the lease of the workdir')
     taken = workdir_lib.claim_workdir(
       workdir, run.config, run.training.num_steps
     )
@@ -318,6 +320,7 @@ def _train(
       **saving.summarize(manager, run.checkpoint, examples_per_step=batch_size),
       'config_hash': workdir_lib.compute_config_hash(run.config),
     }
+    lease.check()
     reporting.write_summary(workdir, summary)
     terminal.line(reporting.describe_end(workdir, summary))
   return state
@@ -346,8 +349,8 @@ def train_loop(
     should_save: function of the step: whether enough time has passed.
     save: function of state, step, progress and an evaluation's metrics.
     profile: function called with each step.
-    check_lease: function called before each step; raises UserError where the
-      workdir is no longer this run's.
+    check_lease: function called before each step and each save; raises
+      UserError where the workdir is no longer this run's.
 
   Returns:
     The state after the last step, or after the one in which the process was
@@ -355,7 +358,7 @@ def train_loop(
 
   Raises:
     DivergenceError: a step's loss, gradient or parameters are not finite.
-    UserError: too many images cannot be decoded.
+    UserError: too many images cannot be decoded, or the workdir is lost.
   """
   first_step = int(state.step)
   num_steps, every_steps = run.training.num_steps, run.evaluation.every_steps
@@ -403,6 +406,7 @@ def train_loop(
         eval_metrics = evaluate_run(run, state)
         log.report_evaluation(step, eval_metrics)
       processes.begin(f'saving, step {step}')
+      check_lease()
       save(
         state,
         step=step,

@@ -21,6 +21,7 @@ from coatnet_jax.checkpoints.trained_model import (
   restore_variables,
 )
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.distributed.first_process import ask_first_process
 from coatnet_jax.distributed.state_sharding import add_shardings
 from coatnet_jax.errors import UserError
 from coatnet_jax.run import Run
@@ -98,7 +99,10 @@ def prepare_train_state(
       the workdir has checkpoints that no run has claimed.
   """
   create_state, abstract_state = abstract_train_state(run)
-  has_checkpoint = saving.has_checkpoint(workdir)
+  # All do the same, also where they wrongly have workdirs of their own.
+  has_checkpoint = bool(
+    ask_first_process(lambda: 'yes' * saving.has_checkpoint(workdir))
+  )
   if has_checkpoint and not workdir_lib.is_claimed(workdir):
     raise UserError(
       f'{workdir} has checkpoints, but no {workdir_lib.CONFIG_FILE} of a run to'
@@ -210,7 +214,7 @@ def check_same_data(run: Run, workdir: str) -> str:
     try:
       saved = restore_metadata(directory / str(step))
     except UserError:
-      continue  # An older one is resumed from in its place.
+      continue  # Its arrays may be whole; an older one says it as well.
     difference = _describe_other_data(saved, now)
     if not difference:
       return ''

@@ -6,7 +6,7 @@ and before the checkpoint counts as one, so that a checkpoint either has it or
 is unfinished; those of older versions have none, and cannot be verified.
 
 It also has a copy of what Orbax says of the step in a file that is written
-later, and without which Orbax opens no folder: `mend_orbax_metadata`.
+later, and which Orbax needs to open the folder: `mend_orbax_metadata`.
 """
 
 import concurrent.futures
@@ -34,11 +34,15 @@ CUSTOM_METADATA = {'checksums': CHECKSUMS_FILE}
 _ORBAX_METADATA = '_CHECKPOINT_METADATA'
 # Orbax writes these after everything else.
 _UNCHECKED = (_ORBAX_METADATA, 'commit_success.txt', CHECKSUMS_FILE)
-# A file is read in parts, several at a time, by processes that share the work.
+# A file is read in parts, several at a time; to verify a checkpoint, by all
+# processes, each its share. The first one alone computes the sums of a new one,
+# while training goes on.
 _PART_BYTES = 32 << 20
 # What is in memory of a part.
 _CHUNK_BYTES = 1 << 20
 _NUM_THREADS = 16
+# What a process says of damage that only another one has found.
+DAMAGE_ELSEWHERE = {'a file': 'is damaged, as another process found'}
 # A disk or a bucket may fail once: how long to wait before each further try.
 RETRY_SECONDS = (0.1, 1.0, 3.0)
 
@@ -52,11 +56,14 @@ def write_checksums(directory: epath.Path) -> None:
     directory: directory of the checkpoint.
   """
   sizes = {
-    name: (directory / name).stat().length for name in _list_files(directory)
+    name: try_again((directory / name).stat).length
+    for name in _list_files(directory)
   }
   parts = [part for name in sizes for part in _split_file(name, sizes[name])]
   files = {name: {'bytes': size, 'sha256': []} for name, size in sizes.items()}
-  digests = _map_parts(lambda part: _hash_part(directory, *part), parts)
+  digests = _map_parts(
+    lambda part: try_again(lambda: _hash_part(directory, *part)), parts
+  )
   for (name, _), digest in zip(parts, digests):
     files[name]['sha256'].append(digest)
   sums = {'files': files, 'orbax': _read_orbax_metadata(directory)}
@@ -72,30 +79,36 @@ def has_checksums(directory: epath.Path) -> bool:
   return says.get('custom_metadata') == CUSTOM_METADATA
 
 
-def mend_orbax_metadata(directory: epath.Path) -> bool:
-  """Puts right what Orbax says of a step, where that is damaged.
+def is_orbax_metadata_whole(directory: epath.Path) -> bool:
+  """Returns whether what Orbax says of a step is as it was written.
 
-  Orbax opens no folder in which it is; nothing that is restored depends on it.
+  Where it is not, Orbax may refuse to open the whole folder; nothing that is
+  restored depends on it.
 
   Args:
     directory: directory of the checkpoint.
+  """
+  found = _read_orbax_metadata(directory)
+  wanted = _read_orbax_copy(directory)
+  if wanted is not None:
+    return found is not None and _without_commit_time(found) == wanted
+  if not (directory / _ORBAX_METADATA).exists():
+    return True  # It can do without.
+  return found is not None and found.keys() <= _ORBAX_TYPES.keys()
 
-  Returns:
-    Whether it was damaged.
+
+def mend_orbax_metadata(directory: epath.Path) -> None:
+  """Writes what Orbax says of a step anew, or puts it aside without a copy.
+
+  Args:
+    directory: directory of a checkpoint where it is not whole.
   """
   path = directory / _ORBAX_METADATA
-  found = _read_orbax_metadata(directory)
-  try:
-    wanted = _read_checksums(directory)['orbax']
-  except (OSError, ValueError):
-    if found is not None or not path.exists():
-      return False
-    path.unlink()  # It can do without.
-    return True
-  if found is not None and _without_commit_time(found) == wanted:
-    return False
-  path.write_text(to_json(wanted))
-  return True
+  copy = _read_orbax_copy(directory)
+  if copy is None:
+    path.rename(path.with_name(f'{_ORBAX_METADATA}.damaged'))
+  else:
+    path.write_text(to_json(copy))
 
 
 def find_damage(
@@ -160,7 +173,7 @@ def find_damage_together(
   damage = find_damage(directory, items, share=share)
   if is_good_everywhere(not damage):
     return {}
-  return damage or {'a file': 'is damaged, as another process found'}
+  return damage or DAMAGE_ELSEWHERE
 
 
 def is_good_everywhere(is_good: bool) -> bool:
@@ -185,9 +198,9 @@ def try_again(read: Callable[[], _Result]) -> _Result:
   for seconds in RETRY_SECONDS:
     try:
       return read()
-    except FileNotFoundError:
-      raise
-    except OSError:
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+      raise  # Another try would say the same.
+    except Exception:  # What reads buckets raises kinds of its own.
       time.sleep(seconds)
   return read()
 
@@ -265,13 +278,21 @@ def _read_orbax_metadata(directory: epath.Path) -> dict[str, Any] | None:
   """Returns what Orbax says of a step; None if that is not readable."""
   try:
     says = json.loads(try_again((directory / _ORBAX_METADATA).read_text))
-  except (OSError, ValueError):
+  except Exception:  # What reads buckets raises kinds of its own.
     return None
-  if not isinstance(says, dict) or not says.keys() <= _ORBAX_TYPES.keys():
+  is_readable = isinstance(says, dict) and all(
+    isinstance(value, _ORBAX_TYPES.get(name, object))
+    for name, value in says.items()
+  )
+  return says if is_readable else None
+
+
+def _read_orbax_copy(directory: epath.Path) -> dict[str, Any] | None:
+  """Returns what Orbax said of a step when its checksums were written."""
+  try:
+    return _read_checksums(directory)['orbax']
+  except Exception:  # What reads buckets raises kinds of its own.
     return None
-  if all(isinstance(says[name], _ORBAX_TYPES[name]) for name in says):
-    return says
-  return None
 
 
 def _without_commit_time(says: dict[str, Any]) -> dict[str, Any]:

@@ -79,9 +79,10 @@ def mend_helpers(directory: epath.Path, report: Callable[[str], None]) -> None:
     report: function called with a sentence for each.
   """
   if jax.process_index() == 0:
-    for step in find_steps(directory):
+    steps = find_steps(directory)
+    for step in steps:
       try:
-        _mend_step(directory, step, report)
+        _mend_step(directory, step, report, is_newest=step == max(steps))
       except OSError as error:
         report(
           f'Step {step:,} has damaged files beside its arrays, which cannot be'
@@ -91,21 +92,35 @@ def mend_helpers(directory: epath.Path, report: Callable[[str], None]) -> None:
 
 
 def _mend_step(
-  directory: epath.Path, step: int, report: Callable[[str], None]
+  directory: epath.Path,
+  step: int,
+  report: Callable[[str], None],
+  *,
+  is_newest: bool,
 ) -> None:
-  if checksums.mend_orbax_metadata(directory / str(step)):
+  path = directory / str(step)
+  if not checksums.is_orbax_metadata_whole(path):
+    checksums.mend_orbax_metadata(path)
     report(f"Orbax's description of step {step:,} was damaged; mended.")
+  damage = checksums.find_damage(path, ('metrics',))
+  if checksums.CHECKSUMS_FILE in damage:
+    return  # Which says nothing of the evaluation.
   try:
-    quality.read_metrics(directory / str(step))
+    quality.read_metrics(path)
   except ValueError as error:
-    metrics, moved = directory / str(step) / 'metrics', ''
-    if metrics.exists():
-      target = find_place_aside(directory, f'{step}_metrics')
+    # An older checkpoint may be kept as the best alone, and is not deleted for
+    # its evaluation that nobody can read.
+    source = path / 'metrics' if is_newest else path
+    name = f'{step}_metrics' if is_newest else str(step)
+    moved = ''
+    if source.exists():
+      target = find_place_aside(directory, name)
       target.parent.mkdir(exist_ok=True)
-      metrics.rename(target)
-      moved = f' and was moved to {target}'
+      source.rename(target)
+      what = 'was' if is_newest else 'the whole step was'
+      moved = f'; {what} moved to {target}'
     report(
-      f'The evaluation of step {step:,} is damaged ({error}){moved}; the step'
+      f'The evaluation of step {step:,} is damaged ({error}){moved}. The step'
       ' counts as not evaluated.'
     )
 

@@ -3,9 +3,17 @@
 import dataclasses
 from collections.abc import Iterator
 
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
 from etils import epath
 
 from coatnet_jax.checkpoints import checksums, folder, quality
+from coatnet_jax.checkpoints.metadata import describe_failure
+
+_ORBAX, _STATE = '_CHECKPOINT_METADATA', 'state'
+# What a run can do without.
+_HELPERS = {'progress', 'metrics', 'metadata', _ORBAX}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,9 +106,41 @@ def _bring_metrics_back(workdir: epath.Path) -> Iterator[str]:
 
 
 def _blocks(damage: dict[str, str]) -> bool:
-  """Returns whether a checkpoint with this damage is not used."""
+  """Returns whether no run is resumed from a checkpoint with this damage."""
   items = {name.split('/')[0] for name in damage}
-  return not items <= {'progress', 'metrics'}
+  return not items <= _HELPERS
+
+
+def _find_other_damage(path: epath.Path, step: int) -> dict[str, str]:
+  """Returns what is wrong with a checkpoint whose files are whole."""
+  damage = {}
+  if not checksums.is_orbax_metadata_whole(path):
+    damage[_ORBAX] = 'is damaged'
+  try:
+    saved = _read_step(path)
+  except Exception as error:  # Orbax raises many kinds for missing files.
+    damage[_STATE] = f'cannot be read: {describe_failure(error)}'
+  else:
+    if saved != step:
+      damage[_STATE] = f'is of step {saved:,}, and not of {step:,}'
+  return damage
+
+
+def _read_step(path: epath.Path) -> int:
+  """Returns the number of steps that a checkpoint's state has taken."""
+  item = {'step': jax.ShapeDtypeStruct((), np.int32)}
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    restored = checkpointer.restore(
+      path / 'state',
+      args=ocp.args.PyTreeRestore(
+        item=item,
+        restore_args=jax.tree.map(
+          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
+        ),
+        partial_restore=True,
+      ),
+    )
+  return int(restored['step'])
 
 
 def _find_aside(workdir: epath.Path) -> list[epath.Path]:
@@ -117,16 +157,18 @@ def _inspect(path: epath.Path, *, is_aside: bool) -> Inspected:
     metrics = quality.read_metrics(path)
   except ValueError:  # It is in the damage, too.
     metrics = {}
+  step = int(path.name.split('_')[0])
+  damage = checksums.find_damage(path)
   return Inspected(
     path=path,
-    step=int(path.name.split('_')[0]),
+    step=step,
     num_bytes=sum(
       (parent / name).stat().length
       for parent, _, names in path.walk()
       for name in names
     ),
     metrics=metrics,
-    damage=checksums.find_damage(path),
+    damage=damage or _find_other_damage(path, step),
     is_verified=checksums.has_checksums(path),
     is_aside=is_aside,
   )

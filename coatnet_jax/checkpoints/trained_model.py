@@ -33,11 +33,13 @@ from coatnet_jax.checkpoints.metadata import (
   restore_metadata,
 )
 from coatnet_jax.checkpoints.quality import (
+  compute_quality,
   find_best_evaluation,
   find_evaluations,
 )
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed import mesh as mesh_lib
+from coatnet_jax.distributed.first_process import ask_first_process
 from coatnet_jax.distributed.state_sharding import add_shardings
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
@@ -167,13 +169,16 @@ def open_saved_model(path: str | os.PathLike[str]) -> SavedModel:
   candidates, notes = _rank_checkpoints(path)
   failures = []
   for directory in candidates:
-    try:
-      damage = checksums.find_damage_together(directory, ('state', 'metadata'))
-      if damage:
-        raise create_damage_error(directory, damage)
-      saved = _open_checkpoint(directory)
-    except DamageError as error:
-      failures.append(error)
+    damage = checksums.find_damage_together(directory, ('state', 'metadata'))
+    failure = create_damage_error(directory, damage) if damage else None
+    if failure is None:
+      try:
+        saved = _open_checkpoint(directory)
+      except DamageError as error:
+        failure = error
+    if not checksums.is_good_everywhere(failure is None):
+      damage = checksums.DAMAGE_ELSEWHERE
+      failures.append(failure or create_damage_error(directory, damage))
       continue
     notes += [f'{error} Step {directory.name} is used.' for error in failures]
     return dataclasses.replace(saved, notes=tuple(notes))
@@ -256,8 +261,9 @@ def _rank_checkpoints(
 ) -> tuple[list[epath.Path], list[str]]:
   """Returns the directories that a path means, best first, and warnings.
 
-  After the best of the steps that were evaluated come the others, newest
-  first.
+  After the steps that were evaluated, the latest of equals first, come the
+  others, newest first. To be called by all processes, which get the order of
+  the first: a run that is still training adds and removes some.
 
   Raises:
     UserError: there is no checkpoint.
@@ -276,18 +282,24 @@ def _rank_checkpoints(
   notes = []
   if len(steps) > 1:
     evaluations = find_evaluations(directory, steps, notes.append)
-    best = find_best_evaluation(
-      evaluations, _read_best_metric(directory, steps)
-    )
+    best_metric = _read_best_metric(directory, steps)
+    best = find_best_evaluation(evaluations, best_metric)
     if evaluations and best is None:
       raise UserError(
         f'None of the checkpoints in {directory} is the best: no evaluation'
         ' gave finite numbers. Give the directory of one of them, such as'
         f' {directory / str(steps[0])}.'
       )
-    # Stable, so that the rest stays in its order.
-    steps.sort(key=lambda step: step != best)
-  return [directory / str(step) for step in steps], notes
+    quality = {
+      step: compute_quality(metrics, best_metric)
+      for step, metrics in evaluations.items()
+    }
+    steps.sort(
+      key=lambda step: (step in quality, quality.get(step, 0.0), step),
+      reverse=True,
+    )
+  order = ask_first_process(lambda: ' '.join(map(str, steps)))
+  return [directory / step for step in order.split()], notes
 
 
 def _read_best_metric(directory: epath.Path, steps: list[int]) -> str:

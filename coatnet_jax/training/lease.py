@@ -31,7 +31,7 @@ from coatnet_jax.strict_json import to_json
 LEASE_FILE = 'lease.json'
 REFRESH_SECONDS = 5.0
 LEASE_SECONDS = 30.0
-# When a lease that several may have written at once is read again.
+# How long after writing to a bucket, as several may, the lease is read again.
 _SETTLE_SECONDS = 1.0
 _POLL_SECONDS = 0.5
 
@@ -107,21 +107,26 @@ class Lease(NoLease):
     """Gives the lease back."""
     self._ended.set()
     self._thread.join()
-    owner, _ = _read(self._path)
-    if owner == self._owner:
-      with contextlib.suppress(OSError):
+    with contextlib.suppress(Exception):  # It expires by itself, too.
+      if _read(self._path)[0] == self._owner:
         self._path.unlink()
 
   def _refresh_until_ended(self) -> None:
     while not self._ended.wait(REFRESH_SECONDS):
-      if self._look():
-        # A disk that is full or away for a moment loses no lease by itself.
-        with contextlib.suppress(Exception):
+      # A disk that is full or away for a moment loses no lease by itself.
+      with contextlib.suppress(Exception):
+        if self._look():
           _write(self._path, self._owner, refreshed=time.time())
 
   def _look(self) -> bool:
-    """Returns whether the lease is still this process's."""
-    owner, exists = _read(self._path)
+    """Returns whether the lease is known to be this process's still."""
+    try:
+      owner, text = _read(self._path)
+      if text is None:  # A network's file system may err once.
+        time.sleep(_POLL_SECONDS)
+        owner, text = _read(self._path)
+    except Exception:  # It cannot be read now; nobody has taken it yet.
+      return False
     if owner == self._owner:
       self._seen = time.monotonic()
       return True
@@ -131,7 +136,7 @@ class Lease(NoLease):
         f' {owner.describe()}: this run was not heard of for'
         f' {LEASE_SECONDS:.0f} s. It ends here, and saves nothing more.'
       )
-    elif not exists and not self._ended.is_set():
+    elif text is None and not self._ended.is_set():
       self._problem = (
         f'The workdir {self._path.parent} is gone, or its {LEASE_FILE} is:'
         ' somebody has removed it. The run ends here, as it cannot save.'
@@ -186,28 +191,60 @@ def _take(
   Raises:
     UserError: somebody does.
   """
+  is_bucket = '://' in str(path)
   while True:
-    holder, exists = _read(path)
-    if not exists and '://' not in str(path):
-      try:
-        with open(path, 'x', encoding='utf-8') as file:
-          file.write(_to_text(owner))
+    holder, text = _read(path)
+    if text is not None:
+      _wait_until_dead(path, holder, text, report)
+    if is_bucket:
+      # The last of several that write has it.
+      _write(path, owner)
+      time.sleep(_SETTLE_SECONDS)
+      if _read(path)[0] == owner:
         return
-      except FileExistsError:
-        continue  # Somebody was quicker.
-    if exists:
-      _wait_until_dead(path, holder, report)
-    _write(path, owner)
-    # Where several found the same dead owner, the last one to write has it.
-    time.sleep(_SETTLE_SECONDS)
-    if _read(path)[0] == owner:
+      continue
+    if text is not None:
+      _remove_dead(path, text, owner)
+    try:
+      with open(path, 'x', encoding='utf-8') as file:
+        file.write(_to_text(owner))
       return
+    except FileExistsError:
+      pass  # Somebody was quicker.
+
+
+def _remove_dead(path: epath.Path, text: str, owner: Owner) -> None:
+  """Removes the lease of a dead owner, and none that has come since.
+
+  Args:
+    path: file of the lease.
+    text: its text when its owner was known to be dead.
+    owner: this process.
+  """
+  aside = path.with_name(f'{LEASE_FILE}.{owner.identity}')
+  try:
+    path.rename(aside)
+  except FileNotFoundError:
+    return
+  if aside.read_text() != text:  # A new owner's, which goes back.
+    with contextlib.suppress(FileExistsError):
+      os.link(aside, path)
+  aside.unlink()
 
 
 def _wait_until_dead(
-  path: epath.Path, holder: Owner | None, report: Callable[[str], None]
+  path: epath.Path,
+  holder: Owner | None,
+  text: str,
+  report: Callable[[str], None],
 ) -> None:
   """Returns when the holder of a lease is known to be dead.
+
+  Args:
+    path: file of the lease.
+    holder: owner that it names, if it is readable.
+    text: what it says.
+    report: function called with a sentence where it takes a while.
 
   Raises:
     UserError: it lives.
@@ -226,49 +263,56 @@ def _wait_until_dead(
     f' {holder.describe() if holder else "somebody"}; waiting up to'
     f' {LEASE_SECONDS:.0f} s to see whether that run lives ...'
   )
-  before = _read_text(path)
-  deadline = time.monotonic() + LEASE_SECONDS
+  deadline, failure = time.monotonic() + LEASE_SECONDS, None
   while time.monotonic() < deadline:
     time.sleep(_POLL_SECONDS)
-    now = _read_text(path)
+    try:
+      holder, now = _read(path)
+      failure = None
+    except Exception as error:  # Which says nothing of its owner.
+      failure = error
+      continue
     if now is None:
       return
-    if now != before:
-      holder, _ = _read(path)
+    if now != text:
       raise UserError(
         message.format(holder.describe() if holder else 'by another run')
       )
+  if failure is not None:
+    raise failure
 
 
 def _is_alive(holder: Owner | None) -> bool | None:
-  """Returns whether a process of this machine lives; None of another one."""
+  """Returns whether a lease's owner lives, where this machine can tell."""
   if holder is None or not holder.machine:
     return None
   if holder.machine != _describe_machine():
     return None
-  return _find_start(holder.process) == holder.process_started
-
-
-def _read_text(path: epath.Path) -> str | None:
-  """Returns a lease's text, which changes when it is refreshed, or None."""
+  if started := _find_start(holder.process):
+    return started == holder.process_started
   try:
-    return path.read_text()
-  except OSError:
-    return None
+    os.kill(holder.process, 0)  # Sends nothing.
+  except ProcessLookupError:
+    return False
+  except PermissionError:
+    return None  # Another user's, which some machines hide.
+  return None
 
 
-def _read(path: epath.Path) -> tuple[Owner | None, bool]:
-  """Returns who holds a lease, if that is readable, and whether it exists."""
+def _read(path: epath.Path) -> tuple[Owner | None, str | None]:
+  """Returns who holds a lease, if it says so, and its text; None without one.
+
+  Raises:
+    Exception: it cannot be read. What reads buckets raises kinds of its own.
+  """
   try:
     text = path.read_text()
   except FileNotFoundError:
-    return None, False
-  except Exception:  # What reads buckets raises kinds of its own.
-    return None, True
+    return None, None
   try:
-    return Owner(**json.loads(text)['owner']), True
+    return Owner(**json.loads(text)['owner']), text
   except (ValueError, TypeError, KeyError):
-    return None, True
+    return None, text
 
 
 def _write(path: epath.Path, owner: Owner, refreshed: float = 0.0) -> None:
@@ -326,11 +370,14 @@ def _describe_machine() -> str:
 
 
 def _find_start(process: int) -> str:
-  """Returns when a process started, in the kernel's ticks; '' if it is dead."""
+  """Returns when a process started, in the kernel's ticks.
+
+  The text is empty if that is not to be seen, and another one of a zombie.
+  """
   try:
     text = pathlib.Path(f'/proc/{process}/stat').read_text()
   except OSError:
     return ''
   # Its name, in brackets, may have anything in it.
   fields = text.rpartition(')')[2].split()
-  return '' if fields[0] in 'ZX' else fields[19]
+  return 'ended' if fields[0] in 'ZX' else fields[19]

@@ -181,6 +181,16 @@ def test_damage_beside_the_arrays_blocks_nothing(workdir, item, word):
   assert word in said
 
 
+def test_an_older_step_with_a_damaged_evaluation_is_not_lost(workdir):
+  """It may be kept as the best alone, which nobody can tell now."""
+  path = workdir / 'checkpoints' / '2' / 'metrics' / 'metrics'
+  path.write_bytes(path.read_bytes()[:-1])
+  _, said = _check_restart(workdir, 'metrics of step 2')
+  aside = workdir / 'damaged_checkpoints' / '2'
+  assert f'the whole step was moved to {aside}. The step counts as' in said
+  assert (aside / 'state').is_dir()
+
+
 def test_helpers_that_cannot_be_mended_are_said(workdir, monkeypatch):
   """As where the checkpoints are read-only."""
   path = workdir / 'checkpoints' / '4' / '_CHECKPOINT_METADATA'
@@ -192,8 +202,8 @@ def test_helpers_that_cannot_be_mended_are_said(workdir, monkeypatch):
   lines = []
   monkeypatch.setattr(checksums, 'mend_orbax_metadata', refuse)
   folder.mend_helpers(epath.Path(workdir / 'checkpoints'), lines.append)
-  assert len(lines) == 2
-  assert lines[1].endswith('cannot be mended (Read-only file system).')
+  assert len(lines) == 1
+  assert lines[0].endswith('cannot be mended (Read-only file system).')
 
 
 def test_a_progress_of_another_step_is_not_believed(workdir):

@@ -15,6 +15,7 @@ from coatnet_jax.checkpoints.metadata import Metadata, Progress
 from coatnet_jax.checkpoints.trained_model import (
   find_checkpoint,
   load_trained_model,
+  open_saved_model,
   read_metadata,
 )
 from coatnet_jax.data.augmentation import PreprocessingOptions
@@ -233,16 +234,27 @@ def test_a_whole_one_is_used_in_the_place_of_the_damaged_best(
   copy = shutil.copytree(workdir, tmp_path / 'run')
   (copy / 'checkpoints' / '6' / 'state' / '_METADATA').unlink()
   trained = load_trained_model(copy)
-  assert trained.step == 8
+  assert trained.step == 4  # The next best.
   (change,) = trained.changes
   assert '/6 cannot be read: state/_METADATA is missing.' in change
-  assert change.endswith('Step 8 is used.')
+  assert change.endswith('Step 4 is used.')
   with pytest.raises(UserError, match=r'/6 cannot .* beside it: 2, 4, 8\.'):
     load_trained_model(copy / 'checkpoints' / '6')
   for step in (2, 4, 8):
     (copy / 'checkpoints' / str(step) / 'state' / 'manifest.ocdbt').unlink()
   with pytest.raises(UserError, match=r'/6 cannot be read: state/_METADATA'):
     load_trained_model(copy)
+
+
+def test_all_processes_take_one_that_is_whole_for_all(workdir, monkeypatch):
+  """Another process cannot read the best: neither uses it."""
+  answers = iter([True, False, True, True])
+  monkeypatch.setattr(
+    checksums, 'is_good_everywhere', lambda is_good: is_good and next(answers)
+  )
+  saved = open_saved_model(workdir)
+  assert saved.path.name == '4'
+  assert 'as another process found' in saved.notes[0]
 
 
 def test_what_a_damaged_best_would_say_another_says(workdir, tmp_path):

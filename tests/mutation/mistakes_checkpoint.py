@@ -7,14 +7,14 @@ MISTAKES = (
     'coatnet_jax/training/lease.py',
     (
       'dead_owner_lives',
-      'return _find_start(holder.process) == holder.process_started',
+      'return started == holder.process_started',
       'return True',
       'A run that was killed blocks its workdir for ever.',
       'training/lease_test.py',
     ),
     (
       'live_owner_dead',
-      '    if now != before:',
+      '    if now != text:',
       '    if False:',
       'A run on another machine loses its workdir to the next one.',
       'training/lease_test.py',
@@ -201,8 +201,8 @@ MISTAKES = (
     ),
     (
       'newest_for_best',
-      'steps.sort(key=lambda step: step != best)',
-      'steps.sort(key=lambda step: -step)',
+      'key=lambda step: (step in quality, quality.get(step, 0.0), step),',
+      'key=lambda step: step,',
       'Tools take the newest checkpoint of a workdir for its best.',
       'checkpoints/trained_model_test.py::test_the_config_says_which_is_best',
     ),

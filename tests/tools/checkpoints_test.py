@@ -76,6 +76,33 @@ def test_helpers_are_mended(copy, capsys):
   assert out.count('top-1') == 2
 
 
+def test_what_a_run_resumes_from_is_not_moved(copy, capsys):
+  _flip(copy / 'checkpoints' / '12' / 'metadata' / 'metadata')
+  status, out = _run(copy, '--repair', capsys=capsys)
+  assert status == 1  # No other command can use it.
+  assert 'DAMAGED: metadata/metadata has another checksum' in out
+  assert (copy / 'checkpoints' / '12').is_dir()
+
+
+def test_a_checkpoint_under_another_number_is_put_aside_for_good(copy, capsys):
+  shutil.copytree(copy / 'checkpoints' / '12', copy / 'checkpoints' / '99')
+  assert (
+    'DAMAGED: state is of step 12, and not of 99'
+    in _run(copy, capsys=capsys)[1]
+  )
+  for _ in range(2):
+    assert _run(copy, '--repair', capsys=capsys)[0] == 0
+    assert not (copy / 'checkpoints' / '99').exists()
+    assert (copy / 'damaged_checkpoints' / '99').is_dir()
+
+
+def test_orbax_description_is_looked_at(copy, capsys):
+  path = copy / 'checkpoints' / '12' / '_CHECKPOINT_METADATA'
+  path.write_text(path.read_text().replace('metrics', 'mEtrics'))
+  assert '_CHECKPOINT_METADATA is damaged' in _run(copy, capsys=capsys)[1]
+  assert _run(copy, '--repair', capsys=capsys)[0] == 0
+
+
 def test_a_run_that_is_at_work_is_not_repaired(copy):
   with (
     lease.hold(copy, print),

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import threading
 import time
 
 import pytest
+from etils import epath
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.training import lease
@@ -142,10 +144,12 @@ def test_of_many_that_begin_at_once_one_trains(tmp_path):
   assert (len(inside), len(refused)) == (1, 7), refused
 
 
-def test_the_last_of_several_that_write_has_it(tmp_path, monkeypatch):
-  """They all found the same dead owner; this one wrote before another."""
-  (tmp_path / 'lease.json').write_text('{')
-  monkeypatch.setattr(lease, 'LEASE_SECONDS', 0.5)
+def test_in_a_bucket_the_last_of_several_that_write_has_it(bucket, monkeypatch):
+  """They all found none; this one wrote before another."""
+  with lease.hold('gs://bucket/run', pytest.fail) as held:
+    held.check()
+    assert (bucket / 'run' / 'lease.json').exists()
+  (bucket / 'run' / 'lease.json').unlink(missing_ok=True)
   write = lease._write
 
   def write_before_another(path, owner):
@@ -155,9 +159,68 @@ def test_the_last_of_several_that_write_has_it(tmp_path, monkeypatch):
   monkeypatch.setattr(lease, '_write', write_before_another)
   with (
     pytest.raises(UserError, match='is in use: ada@'),
+    lease.hold('gs://bucket/run', lambda line: None),
+  ):
+    pass
+
+
+def test_a_lease_that_comes_while_a_dead_one_is_removed_stays(tmp_path):
+  path = epath.Path(tmp_path / 'lease.json')
+  with lease.hold(tmp_path, print) as held:
+    owner = dataclasses.replace(held._owner, identity='f' * 32)
+    lease._remove_dead(path, 'the text of a dead owner', owner)
+    held.check()
+    assert lease._read(path)[0] == held._owner
+    lease._remove_dead(path, path.read_text(), owner)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('is_readable_later', [True, False])
+def test_what_cannot_be_read_is_not_taken(
+  tmp_path, monkeypatch, is_readable_later
+):
+  """A disk that is away for a moment says nothing of an owner."""
+  with _holder(tmp_path, 'another'):
+    text = (tmp_path / 'lease.json').read_text()
+    read, calls = lease._read, []
+
+    def fail_to_read(path):
+      calls.append(path)
+      if len(calls) > 1 and (len(calls) < 8 or not is_readable_later):
+        raise OSError(errno.EACCES, 'Permission denied')
+      return read(path)
+
+    monkeypatch.setattr(lease, '_read', fail_to_read)
+    message = 'is in use: ' if is_readable_later else 'Permission denied'
+    with (
+      pytest.raises(UserError, match=message),
+      lease.hold(tmp_path, lambda line: None),
+    ):
+      pass
+    written = json.loads((tmp_path / 'lease.json').read_text())['owner']
+    assert written == json.loads(text)['owner']
+
+
+def test_a_process_that_is_hidden_is_waited_for(tmp_path, monkeypatch):
+  """As those of other users are, on machines that many share."""
+  monkeypatch.setattr(lease, '_find_start', lambda process: '')
+  with (
+    _holder(tmp_path),
+    pytest.raises(UserError, match='is in use: '),
     lease.hold(tmp_path, lambda line: None),
   ):
     pass
+
+
+def test_a_file_that_is_away_for_a_moment_is_not_gone(tmp_path, monkeypatch):
+  with lease.hold(tmp_path, print) as held:
+    read, answers = lease._read, [(None, None)]
+    monkeypatch.setattr(
+      lease, '_read', lambda path: answers.pop() if answers else read(path)
+    )
+    time.sleep(1.0)
+    held.check()
+    assert not answers
 
 
 def _take_over(workdir):
