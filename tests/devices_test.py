@@ -146,6 +146,7 @@ def test_all_axes_of_a_mesh_are_one_device(one_device):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('fsdp', [1, 2, 4, 8])
 def test_eight_devices_are_one(one_device, fsdp):
   result = _run(

@@ -77,10 +77,18 @@ def describe_shardings(name):
   return described
 
 
-@pytest.mark.slow
-def test_every_variant_on_several_meshes():
+def test_every_variant_is_in_the_golden_file():
   golden = json.loads(gzip.decompress(GOLDEN.read_bytes()))
-  assert {name: describe_shardings(name) for name in list_variants()} == golden
+  assert sorted(golden) == sorted(list_variants())
+
+
+@pytest.mark.slow
+@pytest.mark.rotating
+@pytest.mark.parametrize('part', range(3))
+def test_every_variant_on_several_meshes(part):
+  golden = json.loads(gzip.decompress(GOLDEN.read_bytes()))
+  for name in sorted(golden)[part::3]:
+    assert describe_shardings(name) == golden[name], name
 
 
 @pytest.mark.parametrize('name', ['coatnet_0', 'coatnet_7', 'cnn_stem_vit'])

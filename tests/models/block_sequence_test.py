@@ -83,16 +83,19 @@ def compute_plainly():
   return variables, images, jax.tree.map(np.asarray, result)
 
 
+ONE_OF_MANY = (pytest.mark.slow, pytest.mark.rotating)
+
+
 @pytest.mark.parametrize(
   ('remat', 'scan_blocks'),
   [
     ('none', True),
     ('everything', True),
-    pytest.param('expansions', False, marks=pytest.mark.slow),
-    pytest.param('expansions', True, marks=pytest.mark.slow),
-    pytest.param('blocks', False, marks=pytest.mark.slow),
-    pytest.param('blocks', True, marks=pytest.mark.slow),
-    pytest.param('everything', False, marks=pytest.mark.slow),
+    pytest.param('expansions', False, marks=ONE_OF_MANY),
+    pytest.param('expansions', True, marks=ONE_OF_MANY),
+    pytest.param('blocks', False, marks=ONE_OF_MANY),
+    pytest.param('blocks', True, marks=ONE_OF_MANY),
+    pytest.param('everything', False, marks=ONE_OF_MANY),
   ],
 )
 def test_a_step_is_the_same(remat, scan_blocks):
