@@ -23,7 +23,7 @@ def _variant(*stages):
   )
 
 
-@pytest.fixture(scope='session', autouse=True)
+@pytest.fixture(scope='module', autouse=True)
 def _wired_variants():
   """Adds the variants, as small as they can be."""
   added = {
