@@ -256,6 +256,7 @@ def test_an_image_size_that_does_not_fit():
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('name', PAPER)
 def test_paper(name):
   model = coatnet_jax.create_model(name)
@@ -265,6 +266,7 @@ def test_paper(name):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('name', [*TIMM, *KERAS_CV])
 def test_other_implementations(name):
   billions = {**TIMM, **KERAS_CV}[name]

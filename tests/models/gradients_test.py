@@ -74,7 +74,7 @@ QUICK = ('coatnet_0', 'coatnet_3_rw_224', 'coatnet_rmlp_0_rw_224')
   [
     name
     if set(found) & set(QUICK)
-    else pytest.param(name, marks=pytest.mark.slow)
+    else pytest.param(name, marks=(pytest.mark.slow, pytest.mark.rotating))
     for name, (_, found) in FORMS.items()
   ],
 )

@@ -157,7 +157,8 @@ LARGER_IMAGES = {
 
 
 def _slow_if(is_slow, name):
-  return pytest.param(name, marks=pytest.mark.slow if is_slow else ())
+  marks = (pytest.mark.slow, pytest.mark.rotating) if is_slow else ()
+  return pytest.param(name, marks=marks)
 
 
 def _count(tree):
