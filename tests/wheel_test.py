@@ -149,6 +149,7 @@ def test_it_is_the_library_alone(wheel):
   assert files <= set(names)
 
 
+@pytest.mark.slow
 def test_it_works_from_any_directory(found, site):
   assert pathlib.Path(found['file']).is_relative_to(site)
   assert found['not_there'] == []
