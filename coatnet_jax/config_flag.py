@@ -51,10 +51,22 @@ def parse_with_config(
 
   Returns:
     The parser's arguments; and the words that are left, for `load_config`.
+
+  Raises:
+    UserError: a flag that is neither the parser's nor a key's.
   """
   # One dash is as good as two, as for absl, which reads what is left.
   words = [re.sub(r'^-(?=[a-z]\w)', '--', word) for word in words]
-  return parser.parse_known_args(words)
+  options, rest = parser.parse_known_args(words)
+  flag_of = {name: f'--{name}' for name in vars(options)}
+  for word in rest:
+    found = re.match(r'--([^=]+)', word)
+    if found and not re.match(r'(no)?config\.', found[1]):
+      raise UserError(
+        f'Unknown command line flag {found[1]!r} (--help lists the flags)'
+        + suggest(found[1], flag_of, shown=flag_of)
+      )
+  return options, rest
 
 
 def load_config(path: str | None, changes: Sequence[str] = ()) -> ConfigDict:

@@ -7,6 +7,7 @@ import pytest
 
 import main
 from coatnet_jax.config_flag import load_config, parse_with_config
+from coatnet_jax.errors import UserError
 from tests.documents import ROOT
 
 FILE = f'{ROOT}/configs/image_folder.py'
@@ -102,3 +103,18 @@ def test_help_has_every_argument_and_more_than_one_name():
     '--hang_timeout_seconds',
   ):
     assert name in texts[0]
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    ([f'--confg={FILE}', '--workdir=D'], "'confg' .*; did you mean --config"),
+    ([f'--config={FILE}', '--workdr=D'], "'workdr' .*; did you mean --workdir"),
+    ([f'--config={FILE}', '--workdir=D', '--nowhere'], "flag 'nowhere'"),
+  ],
+)
+def test_a_flag_that_is_none_is_named_and_not_the_one_that_is_missing(
+  words, message
+):
+  with pytest.raises(UserError, match=message):
+    _parse(*words)

@@ -62,6 +62,8 @@ def _check(process, workdir, *messages):
     ('--num_processes=two', "is 'two'; it must be a whole number, at least 1"),
     ('--process_id', 'argument --process_id: expected one argument'),
     ('--wrokdir=x', "Unknown command line flag 'wrokdir'"),
+    ('--wrokdir=x', 'did you mean --workdir?'),
+    ('--xyz', "Unknown command line flag 'xyz' (--help lists the flags)."),
     ('extra', 'Unexpected arguments: extra; everything is given as --NAME='),
     ('--process_id=1', '--num_processes and --process_id are given together'),
   ],
