@@ -56,7 +56,8 @@ def read_metrics(directory: epath.Path) -> dict[str, float]:
   try:
     metrics = json.loads(checksums.try_again(path.read_text))
     return {
-      str(name): math.nan if number is None else float(number)
+      # Adding raises for what is no number, and leaves a count whole.
+      name: math.nan if number is None else number + 0
       for name, number in metrics.items()
     }
   except Exception as error:  # What reads buckets raises kinds of its own.

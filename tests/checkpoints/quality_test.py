@@ -5,6 +5,7 @@ import math
 
 import jax.numpy as jnp
 import pytest
+from etils import epath
 
 from coatnet_jax.checkpoints import quality, saving
 from coatnet_jax.checkpoints.metadata import Metadata, Progress
@@ -98,6 +99,21 @@ def test_the_best_is_kept_beside_newer_ones_that_are_not_finite(tmp_path):
   text = (tmp_path / 'summary.json').read_text()
   assert json.loads(text, parse_constant=_refuse)['final']['loss'] is None
   assert 'at step 2' in reporting.describe_end(str(tmp_path), summary)
+
+
+def test_a_count_is_read_as_it_was_written(tmp_path):
+  summary = _save(tmp_path, {1: _measures(0.5)})
+  assert repr(summary['final']['count']) == '10'
+  said = reporting.describe_end(str(tmp_path), summary)
+  assert 'on 10 images' in said
+
+
+@pytest.mark.parametrize('text', ['[]', '{"top1": "high"}', '{"top1": []}'])
+def test_metrics_that_are_no_numbers_are_damaged(tmp_path, text):
+  (tmp_path / 'metrics').mkdir()
+  (tmp_path / 'metrics' / 'metrics').write_text(text)
+  with pytest.raises(ValueError, match='is damaged'):
+    quality.read_metrics(epath.Path(tmp_path))
 
 
 def test_where_nothing_is_finite_it_is_said(tmp_path):
