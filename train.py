@@ -29,7 +29,7 @@ from coatnet_jax.initial_state import check_same_data, prepare_train_state
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.tpu_compiler import compiled_step
-from coatnet_jax.training import accumulation, freezing, reporting
+from coatnet_jax.training import accumulation, curves, freezing, reporting
 from coatnet_jax.training import lease as lease_lib
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.image_normalization import normalize_images
@@ -231,7 +231,7 @@ def train_and_evaluate(
     taken = workdir_lib.claim_workdir(
       workdir, run.config, run.training.num_steps
     )
-    stack.enter_context(reporting.log_to_file(workdir))
+    stack.enter_context(reporting.log_to_file(workdir, terminal.line))
     num_parameters = reporting.count_parameters(abstract_state.params)
     terminal.line(
       f'model       {run.model_name}, {num_parameters:,} parameters\n'
@@ -268,9 +268,6 @@ def _train(
     manager = saving.open_checkpoints(workdir, run.checkpoint, terminal.line)
     stack.callback(manager.close)
     stack.push(processes.end_all_on_error)  # Before it waits for the others.
-    processes.begin('loading TensorFlow, which writes for TensorBoard')
-    writer = reporting.create_writer(workdir)
-    stack.callback(writer.close)
     processes.begin('restoring the checkpoint')
     batch_size = run.training.global_batch_size
     restored = saving.restore_newest(
@@ -279,6 +276,9 @@ def _train(
     if restored is None:
       processes.begin('initialising the parameters')
     state, progress = restored or (create_state(), Progress())
+    processes.begin('loading TensorFlow, which writes for TensorBoard')
+    writer = curves.create_writer(workdir, int(state.step), terminal.line)
+    stack.callback(writer.close)
     if int(state.step) < num_steps:
       processes.begin('compiling the train step')
       terminal.line('Compiling the train step ...')
@@ -302,7 +302,7 @@ def _train(
         save=functools.partial(
           saving.save_checkpoint, manager, metadata=run.metadata
         ),
-        profile=reporting.create_profile(workdir, run.logging),
+        profile=reporting.create_profile(workdir, run.logging, terminal.line),
         check_lease=lease.check,
       )
     processes.begin('writing the last checkpoint')

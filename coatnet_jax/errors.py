@@ -97,3 +97,21 @@ def shorten(lines: list[str], limit: int = 20) -> list[str]:
   if len(lines) <= limit:
     return lines
   return [*lines[:limit], f'  and {len(lines) - limit:,} more']
+
+
+def find_reason(error: BaseException) -> str:
+  """Returns why reading or writing failed, briefly, for within a sentence.
+
+  >>> find_reason(OSError(28, 'No space left on device', '/tmp/file'))
+  'No space left on device'
+
+  Args:
+    error: error that was raised; what caused it says more.
+  """
+  while error.__cause__ is not None:
+    error = error.__cause__
+  if reason := getattr(error, 'strerror', None):
+    return reason
+  text = str(error).strip() or type(error).__name__
+  # TensorFlow's has the operation and the path before the reason.
+  return text.splitlines()[0].rpartition('; ')[2][:300].rstrip('.')

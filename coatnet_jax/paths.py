@@ -79,6 +79,15 @@ def resolve_path(
   return LocalPath(_absolute(_expand_user(text, name)))
 
 
+def is_plain_file(path: epath.Path) -> bool:
+  """Returns whether a path is a file, of this machine or of a bucket.
+
+  A pipe or a device is none: to read one may never end.
+  """
+  text = os.fspath(path)
+  return path.is_file() if _SCHEME.match(text) else os.path.isfile(text)
+
+
 def resolve_local_path(
   path: str | os.PathLike[str], name: str = 'the path'
 ) -> pathlib.Path:

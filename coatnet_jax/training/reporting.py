@@ -9,27 +9,25 @@ import contextlib
 import dataclasses
 import logging as python_logging
 import math
-import os
 import pathlib
 import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 from clu import parameter_overview
 from etils import epath
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, find_reason
 from coatnet_jax.strict_json import is_finite, to_json
 from coatnet_jax.terminal import Terminal, format_seconds
-from coatnet_jax.training.workdir import SUMMARY_FILE
+from coatnet_jax.training.curves import CurveWriter
+from coatnet_jax.training.workdir import SUMMARY_FILE, write_whole
 from coatnet_jax.values import Options, Range
-
-if TYPE_CHECKING:
-  from clu.metric_writers import MetricWriter
 
 # The time left is first estimated after these many steps.
 STEPS_BEFORE_ESTIMATE = 10
@@ -57,14 +55,46 @@ class DivergenceError(UserError):
   """A step's loss, gradient or parameters are not finite."""
 
 
+class _LogFile(python_logging.FileHandler):
+  """A log file that says once, and no more, that it cannot be written."""
+
+  def __init__(self, path: pathlib.Path, report: Callable[[str], None]):
+    """Opens the file, to append to it."""
+    super().__init__(path, encoding='utf-8', errors='backslashreplace')
+    self._report = report
+    self._is_failure_said = False
+
+  def handleError(self, record: python_logging.LogRecord) -> None:
+    """Says why a line was lost; called where an error is being handled."""
+    if self._is_failure_said:
+      return
+    self._is_failure_said = True  # Before what is said is logged, too.
+    self._report(
+      f'{self.baseFilename} cannot be written'
+      f' ({find_reason(sys.exc_info()[1])}); lines of the log are lost, and'
+      ' training goes on.'
+    )
+
+  def close(self) -> None:
+    """Closes the file, in which the last lines may not have found a place."""
+    with contextlib.suppress(OSError):
+      super().close()
+
+
 @contextlib.contextmanager
-def log_to_file(workdir: str) -> Iterator[None]:
+def log_to_file(
+  workdir: str, report: Callable[[str], None] = print
+) -> Iterator[None]:
   """Context in which everything that is logged goes to workdir/train.log.
 
   Processes but the first have files of their own. A bucket has no files to be
   appended to: where workdir is one, they lie in this machine's directory for
   temporary files. What else shows a log, as in a notebook, shows errors alone
   meanwhile: libraries have hundreds of lines to say.
+
+  Args:
+    workdir: directory of the run, perhaps gs://...
+    report: function called with a sentence once lines are lost.
   """
   index = jax.process_index()
   name = 'train.log' if index == 0 else f'train_{index}.log'
@@ -72,9 +102,7 @@ def log_to_file(workdir: str) -> Iterator[None]:
   if '://' in workdir:
     run = workdir.partition('://')[2].strip('/').replace('/', '_')
     path = pathlib.Path(tempfile.gettempdir()) / f'{run}_{name}'
-  handler = python_logging.FileHandler(
-    path, encoding='utf-8', errors='backslashreplace'
-  )
+  handler = _LogFile(path, report)
   handler.setFormatter(
     python_logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s')
   )
@@ -99,7 +127,7 @@ class TrainingLog:
 
   def __init__(
     self,
-    writer: 'MetricWriter',
+    writer: CurveWriter,
     terminal: Terminal,
     *,
     options: LoggingOptions,
@@ -110,7 +138,7 @@ class TrainingLog:
     """Starts with no step taken.
 
     Args:
-      writer: clu metric writer.
+      writer: writer of the curves.
       terminal: terminal for the lines.
       options: how often lines are written, and what else is.
       first_step: number of steps taken by earlier processes.
@@ -260,28 +288,21 @@ def describe_end(workdir: str, summary: Mapping[str, Any]) -> str:
   )
 
 
-def create_writer(workdir: str) -> 'MetricWriter':
-  """Returns clu's writer to TensorBoard and the log; logs only elsewhere."""
-  # Here, because it takes TensorFlow along, which takes seconds to import, and
-  # has things to say where it is not asked to be quiet.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
-  from clu import metric_writers
-
-  return metric_writers.create_default_writer(
-    workdir, just_logging=jax.process_index() > 0
-  )
-
-
 def create_profile(
-  workdir: str, options: LoggingOptions
-) -> Callable[[int], Any]:
-  """Returns what is called after each step to profile those asked for."""
+  workdir: str, options: LoggingOptions, report: Callable[[str], None] = print
+) -> Callable[[int], None]:
+  """Returns what is called after each step to profile those asked for.
+
+  Args:
+    workdir: directory of the run, perhaps gs://...
+    options: steps to be profiled.
+    report: function called with a sentence where the profile fails.
+  """
   if not options.profile_at_step:
     return lambda step: None
   from clu import periodic_actions
 
-  return periodic_actions.Profile(
+  profile = periodic_actions.Profile(
     logdir=workdir,
     num_profile_steps=options.profile_num_steps,
     # Else clu goes on for three seconds, and to no end in a shorter run.
@@ -289,6 +310,22 @@ def create_profile(
     first_profile=options.profile_at_step,
     every_secs=None,
   )
+  has_failed = False
+
+  def go_on(step: int) -> None:
+    nonlocal has_failed
+    if has_failed:
+      return
+    try:
+      profile(step)
+    except Exception as error:  # JAX raises kinds of its own.
+      has_failed = True
+      report(
+        f'The profile cannot be written to {workdir}'
+        f' ({find_reason(error)}); training goes on.'
+      )
+
+  return go_on
 
 
 def count_parameters(params: Any) -> int:
@@ -302,10 +339,21 @@ def count_parameters(params: Any) -> int:
 
 
 def write_summary(workdir: str, summary: Mapping[str, Any]) -> None:
-  """Writes workdir/summary.json, on the first process."""
-  if jax.process_index() == 0:
-    path = epath.Path(workdir) / SUMMARY_FILE
-    path.write_text(to_json(summary, indent=2) + '\n')
+  """Writes workdir/summary.json, on the first process.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  if jax.process_index() > 0:
+    return
+  path = epath.Path(workdir) / SUMMARY_FILE
+  try:
+    write_whole(path, to_json(summary, indent=2) + '\n')
+  except Exception as error:  # What writes buckets raises kinds of its own.
+    raise UserError(
+      f'The run is finished and saved, but {path} cannot be written:'
+      f' {find_reason(error)}. The same command writes it.'
+    ) from error
 
 
 def has_summary(workdir: str) -> bool:

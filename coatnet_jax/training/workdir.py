@@ -84,10 +84,7 @@ def claim_workdir(workdir: str, config: ConfigDict, num_steps: int = 0) -> int:
         if is_longer and not is_same_run(before, config):
           kept = path / _name_with_step(CONFIG_FILE, taken)
           kept.write_text(saved.read_text())
-      # Written whole or not at all, also when killed here.
-      partial = path / (CONFIG_FILE + '.partial')
-      partial.write_text(text)
-      partial.replace(saved)
+      write_whole(saved, text)
       if 0 < taken < num_steps:
         # Not finished any more.
         summary = path / SUMMARY_FILE
@@ -112,6 +109,13 @@ def claim_workdir(workdir: str, config: ConfigDict, num_steps: int = 0) -> int:
     raise UserError(
       f'The workdir {workdir} cannot be written: {reason}.'
     ) from error
+
+
+def write_whole(path: epath.Path, text: str) -> None:
+  """Writes a file whole or not at all, also when killed meanwhile."""
+  partial = path.with_name(f'{path.name}.partial')
+  partial.write_text(text)
+  partial.replace(path)
 
 
 def is_claimed(workdir: str) -> bool:

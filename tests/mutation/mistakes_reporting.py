@@ -56,6 +56,30 @@ MISTAKES = (
     ),
   ),
   *in_file(
+    'coatnet_jax/training/curves.py',
+    (
+      'rows_of_steps_that_come_again',
+      '.step <= step\n',
+      '.step <= step + 1\n',
+      'After a restart TensorBoard shows a step twice.',
+      'training/curves_test.py',
+    ),
+    (
+      'one_start_of_a_session',
+      '    start,\n    start,\n',
+      '    start,\n',
+      'A TensorBoard that was looking shows steps twice after a restart.',
+      'training/curves_test.py',
+    ),
+    (
+      'a_damaged_row_is_passed_over',
+      '      masked_crc32c(content[event:footer]),\n',
+      '      _FOOTER.unpack_from(content, footer)[0],\n',
+      'TensorBoard reads no further than a damaged row, and nobody is told.',
+      'training/curves_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/training/stop_signal.py',
     (
       'second_ctrl_c_ignored',

@@ -12,7 +12,7 @@ import train
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.tpu_compiler import compiled_step
-from coatnet_jax.training import reporting
+from coatnet_jax.training import curves
 from tests.wiring import runs
 from tests.wiring.pictures import Pictures, level
 from tests.wiring.registry import proves
@@ -123,7 +123,7 @@ def _train(workdir, changes, evaluations=(), profiler=None):
     mock.patch.object(train, 'compile_train_step', compile_train_step),
     mock.patch.object(train, 'evaluate_run', evaluate_run),
     mock.patch.object(train, 'prepare_train_state', prepare_train_state),
-    mock.patch.object(reporting, 'create_writer', return_value=writer),
+    mock.patch.object(curves, 'create_writer', return_value=writer),
   ):
     train.train_and_evaluate(runs.create_config(changes), str(workdir))
   summary = json.loads((workdir / 'summary.json').read_text())
