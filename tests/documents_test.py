@@ -58,7 +58,8 @@ def check(monkeypatch) -> Callable[[list[str]], None]:
     raise _ParsedError
 
   monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_args)
-  monkeypatch.setattr('tools.plan.load_config', load)
+  for tool in ('chaos', 'plan'):
+    monkeypatch.setattr(f'tools.{tool}.load_config', load)
 
   def check_command(words: list[str]) -> None:
     words = [PLACEHOLDERS.get(word, word) for word in words]

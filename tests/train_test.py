@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import train
-from coatnet_jax.checkpoints import saving
+from benchmarks.chaos.results import read_result
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
@@ -324,7 +324,7 @@ def test_an_incomplete_newest_checkpoint_is_put_aside(tmp_path, capsys):
   config = short_config(num_steps=4)
   config.checkpoint.every_steps = 2
   train.train_and_evaluate(config, str(tmp_path))
-  good = checkpoint_arrays(tmp_path, 4)
+  good = read_result(tmp_path)
   _damage(tmp_path / 'checkpoints' / '4')
   capsys.readouterr()
   train.train_and_evaluate(config, str(tmp_path))
@@ -332,7 +332,7 @@ def test_an_incomplete_newest_checkpoint_is_put_aside(tmp_path, capsys):
   assert 'The checkpoint of step 4 is damaged (state/' in printed
   assert 'Resuming from the checkpoint of step 2' in printed
   assert (tmp_path / 'damaged_checkpoints' / '4' / 'state').is_dir()
-  assert checkpoint_arrays(tmp_path, 4) == good
+  assert read_result(tmp_path) == good
 
 
 def test_a_second_run_in_a_workdir_is_refused(tmp_path):
@@ -370,17 +370,3 @@ def test_no_checkpoint_that_can_be_read_is_an_error(tmp_path):
   with pytest.raises(UserError, match='None of the checkpoints in'):
     train.train_and_evaluate(config, str(tmp_path))
   assert (tmp_path / 'checkpoints' / '4').is_dir()
-
-
-def checkpoint_arrays(workdir, step):
-  """Returns the bytes of every array of a checkpoint, by name."""
-  import orbax.checkpoint as ocp
-
-  path = saving.checkpoint_directory(workdir) / str(step) / 'state'
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-    state = checkpointer.restore(path)
-  state['key'] = jax.random.key_data(state['key'])
-  return {
-    jax.tree_util.keystr(name): (leaf.shape, np.asarray(leaf).tobytes())
-    for name, leaf in jax.tree_util.tree_leaves_with_path(state)
-  }

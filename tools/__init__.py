@@ -13,6 +13,7 @@ from coatnet_jax.errors import explain_choice
 
 TOOLS = (
   'benchmark_attention',
+  'chaos',
   'checkpoints',
   'convert_to_array_record',
   'evaluate',
