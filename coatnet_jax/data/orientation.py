@@ -3,21 +3,26 @@
 Cameras store pixels as the sensor has them, and note here how it was held.
 """
 
+import re
+
 import cv2
 import numpy as np
 import PIL.Image
 
+from coatnet_jax.data.picture_files import (
+  UnusualFileError,
+  read_jpeg,
+  read_tiff,
+)
+
 _UPRIGHT = 1
 _ORIENTATION_TAG = 0x0112
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 _EXIF_START = b'Exif\0\0'
-_START_OF_SCAN = 0xDA
-_APP1 = 0xE1
 
 
 def read_jpeg_orientation(data: bytes) -> int:
   """Reads the orientation of a JPEG; 1, upright, where it has none.
-
-  Only the markers before the pixels are looked at, which takes microseconds.
 
   Args:
     data: content of the whole file.
@@ -25,19 +30,10 @@ def read_jpeg_orientation(data: bytes) -> int:
   Returns:
     1 to 8.
   """
-  place = 2
-  while data[place : place + 1] == b'\xff' and place + 4 <= len(data):
-    marker = data[place + 1]
-    if marker == 0xFF:  # Padding.
-      place += 1
-      continue
-    if marker == _START_OF_SCAN:
-      break
-    end = place + 2 + int.from_bytes(data[place + 2 : place + 4], 'big')
-    if marker == _APP1 and data.startswith(_EXIF_START, place + 4):
-      return read_exif_orientation(data[place + 4 : end])
-    place = end
-  return _UPRIGHT
+  try:
+    return read_exif_orientation(read_jpeg(data).exif)
+  except UnusualFileError:
+    return _UPRIGHT
 
 
 def read_exif_orientation(exif: bytes) -> int:
@@ -49,35 +45,30 @@ def read_exif_orientation(exif: bytes) -> int:
   Returns:
     1 to 8.
   """
+  exif = exif.removeprefix(_EXIF_START).removeprefix(_EXIF_START)
   try:
-    found = PIL.Image.Exif()
-    found.load(exif)
-    return _find_orientation(found)
-  except Exception:  # What is damaged raises nearly anything.
+    value = read_tiff(exif).values.get(_ORIENTATION_TAG, _UPRIGHT)
+  except UnusualFileError:
     return _UPRIGHT
+  return value if _UPRIGHT < value <= 8 else _UPRIGHT
 
 
 def read_pillow_orientation(image: PIL.Image.Image) -> int:
   """Reads the orientation of an image of Pillow's; 1 where it has none.
 
   Args:
-    image: loaded image. Pillow turns a TIFF as it loads it, after which the
-      TIFF has no orientation.
+    image: opened image, with EXIF or the XMP that editors write. Pillow turns a
+      TIFF as it loads it.
 
   Returns:
     1 to 8.
   """
-  try:
-    return _find_orientation(image.getexif())
-  except Exception:  # As above.
+  if image.format == 'TIFF':
     return _UPRIGHT
-
-
-def _find_orientation(exif: PIL.Image.Exif) -> int:
-  """Returns 1 to 8: what EXIF says, or 1 where that means nothing."""
-  value = exif.get(_ORIENTATION_TAG)
-  is_known = isinstance(value, int) and _UPRIGHT < value <= 8
-  return value if is_known else _UPRIGHT
+  orientation = read_exif_orientation(image.info.get('exif', b''))
+  found = _XMP_ORIENTATION.search(image.info.get('xmp', b''))
+  is_noted = orientation != _UPRIGHT or found is None
+  return orientation if is_noted else int(found[1])
 
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

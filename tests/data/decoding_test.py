@@ -1,5 +1,8 @@
+import io
+
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import simplejpeg
 
@@ -73,6 +76,17 @@ def test_odd_jpeg_is_decoded_in_spite_of_a_warning(picture, encode):
     simplejpeg.decode_jpeg(odd)
   difference = decode_image(odd).astype(int) - decode_image(data)
   assert np.abs(difference).mean() < 10
+
+
+def test_odd_cmyk_jpeg_is_no_negative(picture):
+  file = io.BytesIO()
+  image = PIL.Image.fromarray(picture()).convert('CMYK')
+  image.save(file, 'JPEG', restart_marker_blocks=2)
+  data = file.getvalue()
+  place = data.index(b'\xff\xd1')
+  odd = data[:place] + bytes(3) + data[place:]
+  difference = decode_image(odd).astype(int) - decode_image(data)
+  assert np.abs(difference).mean() < 12
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg'])

@@ -145,15 +145,15 @@ MISTAKES = (
     'coatnet_jax/data/preparation/verification.py',
     (
       'cmyk_stays',
-      "if found in allowed and mode != 'CMYK':",
+      'if found in allowed and not header.is_cmyk:',
       'if found in allowed:',
       'CMYK JPEGs go into a data set that others read as RGB.',
       'data/preparation/verification_test.py data/preparation/imagenet_test.py',
     ),
     (
       'limit_of_one_side',
-      'if width * height > max_pixels:',
-      'if max(width, height) > max_pixels:',
+      'if header.width * header.height > max_pixels:',
+      'if max(header.width, header.height) > max_pixels:',
       'An image of a million million pixels is decoded.',
       'data/preparation/verification_test.py',
     ),

@@ -4,24 +4,21 @@ What decodes here decodes in training: both use `decoding.decode_image`.
 """
 
 import dataclasses
-import io
 
 import cv2
 import numpy as np
-import PIL.Image
 import simplejpeg
 
 from coatnet_jax.data.decoding import (
   CorruptImageError,
   decode_image,
-  describe_other,
+  read_header,
 )
+from coatnet_jax.data.picture_size import DEFAULT_MAX_PIXELS as DECODED_PIXELS
 
 # 10,000 x 10,000: 300 MB of pixels. The largest of ImageNet have 20 million.
 DEFAULT_MAX_PIXELS = 100_000_000
 _JPEG_QUALITY = 95
-# Formats that are not looked for are not opened: Pillow knows dozens.
-_FORMATS = ('JPEG', 'PNG', 'BMP', 'GIF', 'WEBP', 'TIFF')
 
 
 class DroppedImageError(ValueError):
@@ -63,20 +60,21 @@ def verify_image(
   """
   if not data:
     raise DroppedImageError('empty file')
-  found, mode, (width, height) = _read_header(data)
-  if width * height > max_pixels:
-    raise DroppedImageError(
-      f'{width} x {height} pixels, more than {max_pixels:,}'
-    )
   try:
-    pixels = decode_image(data)
+    header = read_header(data)
+    if header.width * header.height > max_pixels:
+      raise DroppedImageError(
+        f'{header.width} x {header.height} pixels, more than {max_pixels:,}'
+      )
+    pixels = decode_image(data, max_pixels=max(max_pixels, DECODED_PIXELS))
   except CorruptImageError as error:
     raise DroppedImageError(str(error)) from error
+  found = header.name.lower()
   allowed = (encoding_format,) if encoding_format else ('jpeg', 'png')
-  if found in allowed and mode != 'CMYK':
+  if found in allowed and not header.is_cmyk:
     return VerifiedImage(data)
   target = encoding_format or ('jpeg' if found == 'jpeg' else 'png')
-  kind = 'CMYK JPEG' if mode == 'CMYK' and found == 'jpeg' else found.upper()
+  kind = 'CMYK JPEG' if header.is_cmyk else header.name
   return VerifiedImage(
     _encode(pixels, target), f'{kind} encoded as {target.upper()}'
   )
@@ -87,21 +85,6 @@ def encode_png(pixels: np.ndarray) -> bytes:
   if pixels.ndim == 3:
     pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
   return cv2.imencode('.png', pixels)[1].tobytes()
-
-
-def _read_header(data: bytes) -> tuple[str, str, tuple[int, int]]:
-  """Returns format in lower case, Pillow's mode, and (width, height)."""
-  if (other := describe_other(data)) is not None:
-    raise DroppedImageError(other)
-  try:
-    with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-      return image.format.lower().replace('mpo', 'jpeg'), image.mode, image.size
-  except PIL.Image.DecompressionBombError as error:
-    # Pillow's error is for twice the limit that decoding.py sets.
-    limit = 2 * PIL.Image.MAX_IMAGE_PIXELS
-    raise DroppedImageError(f'more than {limit:,} pixels') from error
-  except Exception as error:  # Damaged headers raise nearly anything.
-    raise DroppedImageError('not an image, or its header is damaged') from error
 
 
 def _encode(pixels: np.ndarray, encoding_format: str) -> bytes:

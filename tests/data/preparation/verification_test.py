@@ -1,5 +1,4 @@
 import numpy as np
-import PIL.Image
 import pytest
 import simplejpeg
 
@@ -76,16 +75,12 @@ def test_pixels_survive_png():
     (other_format('PNG')[:-30], 'truncated'),
     (other_format('GIF', 'L')[:-8], 'truncated GIF'),
     (bomb(20_000, 9_000), '20000 x 9000 pixels, more than 100,000,000'),
-    (bomb(), 'more than 1,073,741,824 pixels'),
+    (bomb(), '60000 x 60000 pixels, more than 100,000,000'),
   ],
 )
 def test_bad_images_are_dropped(data, reason):
   with pytest.raises(DroppedImageError, match=reason):
     verify(data)
-
-
-def test_decoding_keeps_its_limit():
-  assert PIL.Image.MAX_IMAGE_PIXELS == 2**29
 
 
 def test_the_limit_of_pixels_is_of_every_format():
