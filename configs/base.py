@@ -125,6 +125,11 @@ def _add_data(config: ConfigDict) -> None:
   # 0. Damaged ones are replaced in training, by the next that is whole, with
   # its own label, and left out of evaluation. Ours.
   config.data.max_damaged_fraction = 0.01
+  # Pixels of the largest picture that is decoded; a larger one is damaged. What
+  # takes longer than a plain JPEG, or more memory, may have fewer. With this
+  # number no picture takes more than a second or 512 MiB; with another one that
+  # is in proportion. Ours: the largest cameras have 100 million.
+  config.data.max_image_pixels = 2**27
   # What is done where a run is resumed on other data than it was begun with:
   # other names of classes, another number of images, files of other names or
   # sizes, another version. 'refuse' says what differs; 'accept' resumes. Ours.

@@ -51,6 +51,7 @@ OUT_OF_RANGE = {
   'data.synthetic_image_size': ((0, 8), (8, -8), (8, HUGE)),
   'data.cache_mebibytes': (-1.0, 1e30),
   'data.max_damaged_fraction': (-0.1, 1.1),
+  'data.max_image_pixels': NOT_POSITIVE,
   'data.changed': ('', 'yes'),
   'data.num_workers': NEGATIVE,
   'data.num_threads': NEGATIVE,

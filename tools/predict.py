@@ -36,6 +36,8 @@ from coatnet_jax.data.folder_listing import (
   LeftOut,
   list_images,
 )
+from coatnet_jax.data.picture_size import DEFAULT_MAX_PIXELS
+from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
 from coatnet_jax.inference import predict_top_classes
@@ -198,7 +200,8 @@ def predict_files(
   )
   done = 0
   terminal.begin('reading images and compiling')
-  images = read_images(paths, trained.preprocessing, report_failure)
+  max_pixels = DataOptions(**trained.config.data).max_image_pixels
+  images = read_images(paths, trained.preprocessing, report_failure, max_pixels)
   while part := list(itertools.islice(images, batch_size)):
     batch = np.zeros(
       (batch_size, *trained.preprocessing.image_size, 3), np.uint8
@@ -230,6 +233,7 @@ def read_images(
   paths: Iterable[pathlib.Path],
   preprocessing: PreprocessingOptions,
   report_failure: Callable[[pathlib.Path, str], None],
+  max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Iterator[tuple[pathlib.Path, np.ndarray]]:
   """Yields each file that can be read and its crop, [H, W, 3] uint8.
 
@@ -237,10 +241,11 @@ def read_images(
     paths: paths of the files.
     preprocessing: size, crop and interpolation.
     report_failure: function that is called with each of the others, and why.
+    max_pixels: largest number of pixels: config.data.max_image_pixels.
   """
   for path in paths:
     try:
-      image = decode_image(path.read_bytes())
+      image = decode_image(path.read_bytes(), max_pixels=max_pixels)
     except OSError as error:
       report_failure(path, f'cannot be read: {error.strerror}')
     except CorruptImageError as error:

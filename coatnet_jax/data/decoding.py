@@ -220,7 +220,7 @@ def decode_example(
   example = source[index]
   image = example['image']
   if not isinstance(image, np.ndarray):
-    image = decode_image(image, exact=exact)
+    image = decode_image(image, exact=exact, max_pixels=source.max_image_pixels)
   return image, int(example['label'])
 
 

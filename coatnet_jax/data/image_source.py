@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from etils import epath
 
+from coatnet_jax.data.picture_size import DEFAULT_MAX_PIXELS
+
 
 class ImageSource(abc.ABC):
   """Labelled images with random access.
@@ -24,11 +26,13 @@ class ImageSource(abc.ABC):
     description: one line for the terminal: what, which split, how many.
     in_memory: whether the pixels are in memory already, so that caching and
       worker processes would gain little.
+    max_image_pixels: pixels of the largest image that is decoded.
   """
 
   class_names: tuple[str, ...]
   description: str
   in_memory: bool = False
+  max_image_pixels: int = DEFAULT_MAX_PIXELS
 
   @property
   def num_classes(self) -> int:
@@ -80,6 +84,7 @@ class DerivedSource(ImageSource):
     self.class_names = source.class_names
     self.description = source.description
     self.in_memory = source.in_memory
+    self.max_image_pixels = source.max_image_pixels
 
   @property
   def data_set_size(self) -> int:

@@ -28,10 +28,10 @@ _LEAST_NANOSECONDS = 10_000_000
 # core of an AMD EPYC: `python -m tests.data.attack --largest`.
 _JPEG = (3, 8)
 _JPEG_BUFFERED = (6, 30)
-_JPEG_CMYK = (12, 8)
+_JPEG_CMYK = (16, 8)
 _JPEG_UNUSUAL = (150, 100)
-_PNG = (10, 9)
-_PNG_ALPHA = (20, 9)
+_PNG = (13, 9)
+_PNG_ALPHA = (22, 9)
 _GIF = (16, 8)
 _BMP = (8, 1)
 _BMP_RUNS = (150, 400)

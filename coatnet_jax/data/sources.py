@@ -9,6 +9,7 @@ from coatnet_jax.data.cache import cache_if_small
 from coatnet_jax.data.folder import create_folder_source
 from coatnet_jax.data.idx import IdxSource
 from coatnet_jax.data.image_source import ImageSource, format_count
+from coatnet_jax.data.picture_size import DEFAULT_MAX_PIXELS
 from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.paths import resolve_local_path
 from coatnet_jax.values import NOT_EMPTY, ImageSize, OneOf, Options, Range
@@ -37,6 +38,9 @@ class DataOptions(Options, section='config.data'):
   prefetch_batches: Annotated[int, Range(at_least=1, at_most=2**16)]
   # Configs of older checkpoints have none.
   max_damaged_fraction: Annotated[float, Range(at_least=0, at_most=1)] = 0.01
+  max_image_pixels: Annotated[int, Range(at_least=1, at_most=2**31)] = (
+    DEFAULT_MAX_PIXELS
+  )
   changed: Annotated[str, OneOf(('refuse', 'accept'))] = 'refuse'
 
   def check(self):
@@ -112,10 +116,9 @@ def create_source(options: DataOptions, split: str) -> ImageSource:
   """
   if split not in ('train', 'eval'):
     raise ValueError(explain_choice('split', split, ('train', 'eval')))
-  create = _CREATE_BY_SOURCE[options.source]
-  return cache_if_small(
-    create(options, split), options.cache_mebibytes, exact=split == 'eval'
-  )
+  source = _CREATE_BY_SOURCE[options.source](options, split)
+  source.max_image_pixels = options.max_image_pixels
+  return cache_if_small(source, options.cache_mebibytes, exact=split == 'eval')
 
 
 def _split_name(options: DataOptions, split: str) -> str:

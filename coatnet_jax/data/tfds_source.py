@@ -111,8 +111,8 @@ class TfdsSource(ImageSource):
   def __getstate__(self):
     """Leaves out what is open, for worker processes."""
     return {
-      key: self.__dict__[key]
-      for key in ('_builder_dir', '_split', 'description')
+      key: getattr(self, key)
+      for key in ('_builder_dir', '_split', 'description', 'max_image_pixels')
     }
 
   def __setstate__(self, state):

@@ -47,6 +47,8 @@ def open_real_source(data: DataOptions) -> RealSource:
   Raises:
     UserError: it is not there, or not as TFDS has it.
   """
-  return create_tfds_source(
+  source = create_tfds_source(
     data.name, data.data_dir, data.eval_split, RealSource
   )
+  source.max_image_pixels = data.max_image_pixels
+  return source

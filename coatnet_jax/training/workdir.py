@@ -30,6 +30,7 @@ FREE_KEYS = (
   'data.changed',
   'data.data_dir',
   'data.max_damaged_fraction',
+  'data.max_image_pixels',
   'data.num_threads',
   'data.num_workers',
   'data.prefetch_batches',

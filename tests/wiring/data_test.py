@@ -279,3 +279,17 @@ def test_a_damaged_picture_is_replaced_with_the_label_of_the_other(folder):
     )
     with pytest.raises(UserError, match='max_damaged_fraction'):
       runs.record_loop(a_run)
+
+
+@proves('data.max_image_pixels')
+def test_a_picture_of_more_pixels_is_damaged(folder):
+  """In training and in evaluation; the others of the folder have 64."""
+  for number, split in ((4, 'train'), (17, 'val')):
+    path = folder / split / 'abcd'[number % 4] / f'{number:02}.png'
+    cv2.imwrite(str(path), np.full((9, 8, 3), 10 * number, np.uint8))
+  for pixels, is_read in ((72, True), (71, False)):
+    trained, evaluated = _train_and_eval_numbers(
+      _folder_changes(folder, max_damaged_fraction=0.5, max_image_pixels=pixels)
+    )
+    assert (4 in trained) == is_read
+    assert evaluated == [16, *[17] * is_read, 18, 19]

@@ -74,7 +74,10 @@ def list_largest(only: str = '') -> Iterator[tuple[str, bytes]]:
           image.putalpha(image.convert('L'))
         elif mode == 'P':
           image = image.quantize(256, method=PIL.Image.Quantize.FASTOCTREE)
-        data = save(image.convert(mode), name, **settings)
+        try:
+          data = save(image.convert(mode), name, **settings)
+        except (OSError, ValueError):
+          data = b''  # Too large to be encoded.
         if _is_decoded(data):
           yield f'{kind}, {content}, {side} x {side}', data
           break
