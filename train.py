@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from coatnet_jax import paths
+from coatnet_jax import memory, paths
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.data import batching, damage
@@ -26,7 +26,7 @@ from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.eval_step import evaluate
 from coatnet_jax.initial_state import check_same_data, prepare_train_state
-from coatnet_jax.run import Run, create_run
+from coatnet_jax.run import Run, create_run, estimate_host_bytes
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.tpu_compiler import compiled_step
 from coatnet_jax.training import accumulation, curves, freezing, reporting
@@ -221,6 +221,9 @@ def train_and_evaluate(
     )
     processes.begin('preparing the model')
     create_state, abstract_state, origin = prepare_train_state(run, workdir)
+    memory.check_state(
+      abstract_state, estimate_host_bytes(run.config, run.model)
+    )
     processes.begin('comparing the data with those the run was begun with')
     changed = check_same_data(run, workdir)
     processes.begin('looking for damaged images')

@@ -14,17 +14,24 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from coatnet_jax.errors import UserError, list_choices, suggest
+from coatnet_jax.errors import UserError, list_choices, show, suggest
 from coatnet_jax.paths import expand_local_path
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
 # What ml_collections says of --config=FILE:PHASE where there are none.
 _NO_PHASES = r'flag --config=(.+?):(\w*): .*get_config\(\) takes 0 positional'
+# What stands before the "=" of --config.KEY=VALUE: names with dots between.
+_CHANGE = re.compile(r'--?(?:no)?config\.([^=]*)', re.DOTALL)
+_KEY = re.compile(r'(?:[^\W\d]\w{0,99}\.){0,9}[^\W\d]\w{0,99}')
+# What ml_collections says of a value for a section, and of a key in a key.
+_SECTION = r'.*flag --(config\.[\w.]+)=.* as a ConfigDict: .*'
+_NO_SECTION = r'.*Attempting to lookup: ([\w.]+)\.(\w+).*'
 # What absl says of a text that is not of a flag's type, and what is.
 _NO_VALUE = r'flag --([\w.]+)=(.*?): (.*)'
 _TYPES = {
   'invalid literal for int': 'a whole number',
+  'Exceeds the limit': 'a whole number',
   'could not convert string to float': 'a number',
   'Non-boolean argument': 'true or false',
 }
@@ -60,6 +67,7 @@ def parse_with_config(
   options, rest = parser.parse_known_args(words)
   flag_of = {name: f'--{name}' for name in vars(options)}
   for word in rest:
+    _check_key(word)
     found = re.match(r'--([^=]+)', word)
     if found and not re.match(r'(no)?config\.', found[1]):
       raise UserError(
@@ -114,6 +122,17 @@ def load_config(path: str | None, changes: Sequence[str] = ()) -> ConfigDict:
   return config
 
 
+def _check_key(word: str) -> None:
+  """Raises UserError for --config.KEY=VALUE where nothing can have the key."""
+  found = _CHANGE.match(word)
+  if found and not _KEY.fullmatch(found[1]):
+    raise UserError(
+      f'{show(word)} names no key; between "--config." and "=" come'
+      ' names of letters, digits and "_" with single dots between, as in'
+      ' --config.data.name=VALUE. configs/base.py has all keys.'
+    )
+
+
 def _check_config_file(path: str) -> None:
   """Raises UserError where there is no such file, with those there are."""
   path = path.partition(':')[0]
@@ -131,10 +150,15 @@ def _describe_flag_error(error: flags.Error) -> str:
   text = str(error)
   if found := re.search(_NO_PHASES, text, re.DOTALL):
     return f'{found[1]} has no phases; leave :{found[2]} out of --config.'
+  if found := re.fullmatch(_SECTION, text, re.DOTALL):
+    return (
+      f'--{found[1]} is a section, which has no value but keys, as in'
+      f' --{found[1]}.KEY=VALUE; configs/base.py has them all.'
+    )
   if found := re.fullmatch(_NO_VALUE, text, re.DOTALL):
     for words, kind in _TYPES.items():
       if words in found[3]:
-        return f'--{found[1]} is {found[2]!r}; it must be {kind}.'
+        return f'--{found[1]} is {show(found[2])}; it must be {kind}.'
   return f'{text.rstrip(".")} (--help lists the flags.)'
 
 
@@ -154,6 +178,11 @@ def _describe_config_error(error: Exception, arguments: list[str]) -> str:
   # ml_collections lists every key there is; its suggestion says enough. A
   # KeyError's text is in quotes.
   text = str(error).replace('\\', '').strip('"')
+  if found := re.fullmatch(_NO_SECTION, text, re.DOTALL):
+    return (
+      f'{where}there is no key {f"config.{found[1]}.{found[2]}"!r}:'
+      f' config.{found[1]} has a value, and no keys.'
+    )
   key = like = ''
   if found := re.search('Did you mean "(.+?)" instead of "(.+?)"', text):
     like, key = found.groups()

@@ -8,7 +8,11 @@ order. A key of a config is called by its whole name: config.loss.kind.
 """
 
 import difflib
+import reprlib
 from collections.abc import Collection, Mapping
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
 
 
 class UserError(ValueError):
@@ -34,7 +38,9 @@ def explain_choice(
     listed: words for where the choices are listed, if they are too many for a
       message: 'of the TPU v5e'.
   """
-  return f'{where} is {value!r}; {list_choices(value, choices, listed=listed)}'
+  return (
+    f'{where} is {show(value)}; {list_choices(value, choices, listed=listed)}'
+  )
 
 
 def list_choices(
@@ -97,6 +103,15 @@ def shorten(lines: list[str], limit: int = 20) -> list[str]:
   if len(lines) <= limit:
     return lines
   return [*lines[:limit], f'  and {len(lines) - limit:,} more']
+
+
+def show(value: object) -> str:
+  """Returns a value as Python writes it, shortened to one line of a message.
+
+  >>> show('x' * 1000)[:10], len(show('x' * 1000))
+  ("'xxxxxxxxx", 120)
+  """
+  return _SHORT.repr(value)
 
 
 def find_reason(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from etils import epath
 from ml_collections import ConfigDict
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, show
 
 # Keys of a config that are paths, or empty.
 CONFIG_KEYS = ('compiled_train_step', 'data.data_dir', 'init_from')
@@ -148,6 +148,13 @@ def _check_text(path: str | os.PathLike[str], name: str) -> str:
     ) from error
   if not text.strip():
     raise UserError(f'{name} is empty; it must be a path.')
+  # What Linux takes; elsewhere it is less.
+  longest = max(len(os.fsencode(part)) for part in text.split('/'))
+  if len(text) > 4096 or longest > 255:
+    raise UserError(
+      f'{name} is {show(text)}, which is too long: a path has at most'
+      ' 4,096 characters, and 255 bytes between two slashes.'
+    )
   if '\0' in text:
     raise UserError(f'{name} is {text!r}; no path has a null character.')
   return text

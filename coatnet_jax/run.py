@@ -16,7 +16,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from coatnet_jax import paths, values
+from coatnet_jax import memory, paths, values
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.metadata import Metadata, find_model_arguments
 from coatnet_jax.data import damage
@@ -279,9 +279,12 @@ def create_run(
   }
   mesh = mesh_lib.create_mesh(**resolved['sharding'], devices=devices)
   model = create_model(**resolved['model'])
+  _check_image_size(model, options['preprocessing'])
   _check_attention(resolved['model']['attention'], mesh)
   _check_durations(resolved)
   _check_batches(resolved, mesh)
+  if devices is None:  # Else others than this machine's are meant.
+    memory.check_host(estimate_host_bytes(resolved, model))
   options['augmentation'].check_batch_size(training.global_batch_size)
   train_source, eval_source = sources or (
     create_source(options['data'], 'train'),
@@ -386,6 +389,71 @@ def _check_batches(config: Mapping[str, Any], mesh: Mesh) -> None:
       f'config.model.batch_norm_group_size is {group_size}; it must divide'
       f' the {part_size} images that are computed at a time.'
     )
+
+
+def _check_image_size(
+  model: nn.Module, preprocessing: PreprocessingOptions
+) -> None:
+  """Raises UserError for images that the model cannot take."""
+  try:
+    model.check_image_size((1, *preprocessing.image_size, 3))
+  except UserError as error:
+    raise UserError(
+      f'config.preprocessing.image_size is {preprocessing.image_size}: {error}'
+    ) from error
+
+
+def estimate_host_bytes(
+  config: Mapping[str, Any], model: nn.Module
+) -> dict[str, int]:
+  """Returns what a run takes of this machine's memory at least, without state.
+
+  Args:
+    config: config with resolved values.
+    model: model of the config.
+
+  Returns:
+    Bytes by words for what they are of, with the keys that change it.
+  """
+  data = config['data']
+  height, width = config['preprocessing']['image_size']
+  image_bytes = 3 * height * width
+  batches = {
+    'training': data['prefetch_batches'],  # Read ahead, where it is fast.
+    'evaluation': 1,
+  }
+  return {
+    f'pictures of {section} (config.{section}.global_batch_size,'
+    ' config.data.prefetch_batches, config.preprocessing.image_size)': (
+      count
+      * config[section]['global_batch_size']
+      // jax.process_count()
+      * image_bytes
+    )
+    for section, count in batches.items()
+  } | {
+    'worker processes (config.data.num_workers)': (
+      data['num_workers'] * memory.WORKER_BYTES
+    ),
+    'position tables of attention (config.preprocessing.image_size)': max(
+      (
+        8 * (side // stride) ** 3
+        for stride in _find_attention_strides(model)
+        for side in (height, width)
+      ),
+      default=0,
+    ),
+  }
+
+
+def _find_attention_strides(model: nn.Module) -> list[int]:
+  """Returns the strides of the grids over which a CoAtNet attends."""
+  stages = getattr(model.variant, 'stages', ())
+  return [
+    stride
+    for stage, stride in zip(stages, model.variant.strides[1:])
+    if any(group.kind == 'transformer' for group in stage.groups)
+  ]
 
 
 def _check_attention(attention: str, mesh: Mesh) -> None:

@@ -22,6 +22,7 @@ ALLOWED = {
     'training',
   },
   'train': {
+    'memory',
     'checkpoints',
     'data',
     'distributed',
@@ -44,6 +45,7 @@ ALLOWED = {
     'weights',
   },
   'run': {
+    'memory',
     'checkpoints',
     'data',
     'distributed',
@@ -119,6 +121,7 @@ ALLOWED = {
     'tree_names',
     'values',
   },
+  'memory': {'errors'},
   'tree_names': set(),
   'values': {'errors'},
   'weights': {'errors', 'models', 'paths', 'strict_json', 'tree_names'},

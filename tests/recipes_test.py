@@ -8,6 +8,7 @@ import pathlib
 import re
 
 import numpy as np
+import jax
 import pytest
 
 from coatnet_jax.config_flag import load_config
@@ -136,7 +137,8 @@ def _resolve(config):
   config.data.source = 'synthetic'
   config.data.synthetic_examples = dataset.num_train_examples
   config.data.synthetic_classes = dataset.num_classes
-  return create_run(config)
+  # As for a pod, in whose memory it fits.
+  return create_run(config, devices=jax.devices())
 
 
 def test_every_phase_is_known_here():

@@ -239,13 +239,13 @@ def format_preparation_command(name: str, data_dir: str) -> str:
 def _find_builder_dir(name: str, data_dir: str) -> str:
   """Returns the directory of a data set by name, or raises a UserError."""
   base_name = name.split(':')[0].split('/')[0]
-  embedded = (EMBEDDED_DIR / base_name).is_dir()
+  embedded = base_name in _folders(str(EMBEDDED_DIR))
   where = str(EMBEDDED_DIR) if embedded else data_dir
   try:
     builder = tfds.core.read_only_builder.builder_from_files(
       name, data_dir=where
     )
-  except (tfds.core.DatasetNotFoundError, ValueError) as error:
+  except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
     raise UserError(_not_found(name, base_name, where)) from error
   return str(builder.data_dir)
 

@@ -4,6 +4,26 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
+    'coatnet_jax/config_flag.py',
+    (
+      'a_key_of_dots_alone',
+      '    _check_key(word)\n',
+      '',
+      'A malformed key on the command line is a SyntaxError of Python.',
+      'config_overrides_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/memory.py',
+    (
+      'memory_of_one_device',
+      '{name: num_bytes * len(local), **others}',
+      '{name: num_bytes * len(local)}',
+      'A run begins that the system ends without a word.',
+      'memory_test.py',
+    ),
+  ),
+  *in_file(
     'configs/recipes.py',
     (
       'a_thousand_steps_of_warmup',
