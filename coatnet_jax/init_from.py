@@ -38,12 +38,18 @@ def follow_init_from(
     return config, ()
   if workdir_lib.is_claimed(workdir):
     # This run's own, as it took them over when it began.
-    saved = json.loads(
-      (epath.Path(workdir) / workdir_lib.CONFIG_FILE).read_text()
-    )
+    source = epath.Path(workdir) / workdir_lib.CONFIG_FILE
+    saved = _read_config(source)
   else:
+    source = f'The checkpoint of config.init_from, {config["init_from"]},'
     metadata = read_metadata(config['init_from'])
     saved = {'model': metadata.model, 'preprocessing': metadata.preprocessing}
+  for section in ('model', 'preprocessing'):
+    if not isinstance(saved.get(section), dict):
+      raise UserError(
+        f'{source} has no {section} in its config; it is damaged, or is not'
+        ' one of this program.'
+      )
   taken = []
   for key in keys:
     section, _, name = key.partition('.')
@@ -58,6 +64,18 @@ def follow_init_from(
     options = {k: v for k, v in saved['model'].items() if k != 'num_classes'}
     config['model'] = options | config['model']
   return config, tuple(taken)
+
+
+def _read_config(path: epath.Path) -> dict[str, Any]:
+  """Returns the config of a workdir; UserError for what is none."""
+  try:
+    config = json.loads(path.read_text())
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(
+      f'{path} is no JSON that can be read ({error}); this workdir was damaged,'
+      ' or is not one of this program.'
+    ) from error
+  return config if isinstance(config, dict) else {}
 
 
 def _find_followed_keys(config: Mapping[str, Any]) -> list[str]:

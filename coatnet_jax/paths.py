@@ -8,6 +8,7 @@ is absolute, or of a bucket: gs://...
 import os
 import pathlib
 import re
+import stat
 from collections.abc import Iterator
 
 from etils import epath
@@ -18,6 +19,14 @@ from coatnet_jax.errors import UserError, show
 # Keys of a config that are paths, or empty.
 CONFIG_KEYS = ('compiled_train_step', 'data.data_dir', 'init_from')
 
+# What else than a file may be at a path.
+_KINDS = (
+  (stat.S_ISDIR, 'a directory'),
+  (stat.S_ISFIFO, 'a named pipe'),
+  (stat.S_ISSOCK, 'a socket'),
+  (stat.S_ISCHR, 'a device'),
+  (stat.S_ISBLK, 'a device'),
+)
 _BUCKETS = ('gs', 's3', 'az', 'hf')
 _SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
 
@@ -117,6 +126,25 @@ def expand_local_path(
       ' -r` copies from a bucket and to one.'
     )
   return _expand_user(text, name)
+
+
+def describe_special_file(path: pathlib.Path) -> str | None:
+  """Returns what a path is that is no file with an end; None for a file.
+
+  Opening such a path may wait for ever, and what it gives has no end. Where
+  there is nothing at the path, that is for whoever opens it to notice.
+
+  >>> describe_special_file(pathlib.Path('/dev/zero'))
+  'a device'
+
+  Args:
+    path: path on this machine.
+  """
+  try:
+    mode = path.stat().st_mode
+  except OSError:
+    return None
+  return next((word for is_kind, word in _KINDS if is_kind(mode)), None)
 
 
 def resolve_config(config: ConfigDict) -> ConfigDict:

@@ -11,6 +11,7 @@ import re
 import sys
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.paths import describe_special_file
 
 # UTF-32's mark of little-endian order begins like UTF-16's.
 _BYTE_ORDER_MARKS = {
@@ -66,6 +67,10 @@ def read_text(path: os.PathLike[str]) -> str:
   Raises:
     UserError: it cannot be read.
   """
+  if kind := describe_special_file(pathlib.Path(path)):
+    raise UserError(
+      f'{printable(path)} cannot be read: it is {kind}, not a file.'
+    )
   try:
     text = decode_text(pathlib.Path(path).read_bytes())
   except OSError as error:

@@ -110,7 +110,7 @@ ALLOWED = {
     'training',
   },
   'terminal': set(),
-  'texts': {'errors'},
+  'texts': {'errors', 'paths'},
   'tpu_compiler': {'errors', 'strict_json'},
   'training': {
     'errors',
@@ -124,7 +124,14 @@ ALLOWED = {
   'memory': {'errors'},
   'tree_names': set(),
   'values': {'errors'},
-  'weights': {'errors', 'models', 'paths', 'strict_json', 'tree_names'},
+  'weights': {
+    'errors',
+    'models',
+    'paths',
+    'strict_json',
+    'texts',
+    'tree_names',
+  },
   'configs': {'errors'},
 }
 

@@ -18,11 +18,12 @@ weights were trained with:
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.resources
 import pathlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -40,10 +41,11 @@ from coatnet_jax.checkpoints.metadata import (
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
-from coatnet_jax.texts import read_names
+from coatnet_jax.texts import printable, read_names
 from coatnet_jax.training.train_state import TrainState
 from coatnet_jax.weights.files import read_weights
 from coatnet_jax.weights.loading import (
+  check_size,
   count_classes,
   fit_variables,
   read_variables,
@@ -121,7 +123,10 @@ def main(arguments: list[str]) -> int:
     check_variant(options.variant, description, options.weights)
     model_arguments = dict(description.model)
     del model_arguments['num_classes']
-  whole = create_model(**model_arguments)
+  with named_as_source(options.weights, description):
+    whole = create_model(**model_arguments)
+  if description is not None:
+    check_size(whole, weights)
   variables = read_variables(whole, weights, report=command_line.show)
   num_classes = count_classes(variables)
   if num_classes is None and options.num_classes is None:
@@ -148,9 +153,10 @@ def main(arguments: list[str]) -> int:
     report=command_line.show,
     source=options.weights,
   )
-  preprocessing, origin = find_preprocessing(
-    options.variant, image_size or model.variant.image_size, description
-  )
+  with named_as_source(options.weights, description):
+    preprocessing, origin = find_preprocessing(
+      options.variant, image_size or model.variant.image_size, description
+    )
   terminal.begin('writing the checkpoint')
   write_checkpoint(
     out,
@@ -163,6 +169,27 @@ def main(arguments: list[str]) -> int:
     describe(options.variant, class_names, preprocessing, origin, out)
   )
   return 0
+
+
+@contextlib.contextmanager
+def named_as_source(
+  path: pathlib.Path, description: Description | None
+) -> Iterator[None]:
+  """Names a file in the error of what it says of its model.
+
+  Args:
+    path: path of the file.
+    description: description that is used; errors stay as they are if None.
+  """
+  try:
+    yield
+  except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+    if description is None:
+      raise
+    raise UserError(
+      f'{path} says of its model what cannot be: {printable(str(error))} It is'
+      ' damaged, or of another version: export it again.'
+    ) from error
 
 
 def check_variant(variant: str, description: Description, path: str) -> None:
@@ -205,6 +232,11 @@ def find_class_names(
       )
     return found
   if description is not None:
+    if len(description.class_names) != num_classes:
+      raise UserError(
+        f'The weights have {num_classes:,} classes, and the file has names for'
+        f' {len(description.class_names):,}; it is damaged: export it again.'
+      )
     return description.class_names
   if num_classes == _IMAGENET_CLASSES:
     package = importlib.resources.files('tensorflow_datasets')

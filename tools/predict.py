@@ -41,6 +41,7 @@ from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
 from coatnet_jax.inference import predict_top_classes
+from coatnet_jax.paths import describe_special_file
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.texts import printable
 from tools import command_line
@@ -244,6 +245,9 @@ def read_images(
     max_pixels: largest number of pixels: config.data.max_image_pixels.
   """
   for path in paths:
+    if kind := describe_special_file(path):
+      report_failure(path, f'cannot be read: it is {kind}')
+      continue
     try:
       image = decode_image(path.read_bytes(), max_pixels=max_pixels)
     except OSError as error:

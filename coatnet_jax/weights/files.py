@@ -8,16 +8,20 @@ mean for a model of ours is decided elsewhere.
 """
 
 import dataclasses
+import errno
+import os
 import pathlib
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import ml_dtypes
 import numpy as np
 from safetensors import safe_open
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.paths import resolve_local_path
-from coatnet_jax.weights.keras_file import read_keras_file
+from coatnet_jax.paths import describe_special_file, resolve_local_path
+from coatnet_jax.texts import printable
+from coatnet_jax.weights.keras_process import read_keras_file
+from coatnet_jax.weights.limits import check_count, check_names
 from coatnet_jax.weights.torch_file import LEGACY_MAGIC, read_torch_file
 
 Format = Literal['safetensors', 'torch', 'keras']
@@ -28,6 +32,14 @@ _SAFETENSORS_DTYPES = frozenset(
   ('F64', 'F32', 'F16', 'BF16', 'BOOL')
   + ('I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'U8')
 )
+# 10,000 tensors take 1 MB; the format allows 100.
+_MAX_HEADER_BYTES = 16 * 2**20
+# Characters.
+_MAX_MESSAGE = 2000
+# From which size on it is looked at whether a file was written, and in how
+# many pieces at most.
+_SPARSE_BYTES = 64 * 2**20
+_MAX_PIECES = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,12 +79,36 @@ def read_weights(path: str | pathlib.Path) -> WeightsFile:
       no names, or it would run code.
   """
   path = resolve_local_path(path, 'the weights file')
-  file_format = _find_format(path)
+  try:
+    file_format = _find_format(path)
+    tensors, metadata = _read(path, file_format)
+  except UserError as error:
+    # What it cites of the file may be anything, of any length.
+    text = printable(str(error))
+    if len(text) > _MAX_MESSAGE:
+      text = f'{text[: _MAX_MESSAGE // 2]} ... {text[-_MAX_MESSAGE // 2 :]}'
+    raise UserError(text) from error
+  return WeightsFile(
+    tensors=tensors, metadata=metadata, format=file_format, path=path
+  )
+
+
+def _read(
+  path: pathlib.Path, file_format: Format
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+  """What is in a file; a UserError, whatever is wrong with it."""
   try:
     tensors, metadata = _READERS[file_format](path)
-    tensors = {
-      name: _to_float32(array, name, path) for name, array in tensors.items()
-    }
+    if not tensors:
+      raise UserError(f'{path} has no tensors in it; save the weights again.')
+    check_count(len(tensors), path)
+    check_names(tensors, path)
+    # Two names may be of one array.
+    converted: dict[int, np.ndarray] = {}
+    for name, array in tensors.items():
+      if id(array) not in converted:
+        converted[id(array)] = _to_float32(array, name, path)
+    return {n: converted[id(a)] for n, a in tensors.items()}, metadata
   except UserError:
     raise
   except MemoryError as error:
@@ -85,26 +121,21 @@ def read_weights(path: str | pathlib.Path) -> WeightsFile:
     raise UserError(
       f'{path} is truncated or damaged ({_first_line(error)}); get it again.'
     ) from error
-  if not tensors:
-    raise UserError(f'{path} has no tensors in it; save the weights again.')
-  return WeightsFile(
-    tensors=tensors, metadata=metadata, format=file_format, path=path
-  )
 
 
 def _find_format(path: pathlib.Path) -> Format:
   """The format by the first bytes; a UserError that says what else it is."""
+  if kind := describe_special_file(path):
+    raise UserError(f'{path} is {kind}; give the weights file itself.')
   try:
     with path.open('rb') as file:
       start = file.read(512)
-      size = file.seek(0, 2)
+      size = file.seek(0, os.SEEK_END)
+      if size > _SPARSE_BYTES:
+        _check_written(file, size, path)
   except FileNotFoundError as error:
     raise UserError(
       f'There is no file {path}; give the path of a file of weights.'
-    ) from error
-  except IsADirectoryError as error:
-    raise UserError(
-      f'{path} is a directory; give the weights file itself.'
     ) from error
   except OSError as error:
     raise UserError(f'{path} cannot be read: {_first_line(error)}.') from error
@@ -119,6 +150,29 @@ def _find_format(path: pathlib.Path) -> Format:
   if start[8:9] == b'{' and int.from_bytes(start[:8], 'little') < 2**32:
     return 'safetensors'
   raise UserError(f'{path} {_describe_foreign(start)}')
+
+
+def _check_written(file: BinaryIO, size: int, path: pathlib.Path) -> None:
+  """Raises UserError for a large file of which most was never written.
+
+  It takes little of a disk, or of an archive, and reads as zeros without end.
+  """
+  written = end = 0
+  for _ in range(_MAX_PIECES):
+    try:
+      start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+      end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+    except OSError as error:
+      if error.errno == errno.ENXIO:  # There is no more.
+        break
+      return  # Nothing is known of it.
+    written += end - start
+    if written > size // 2:
+      return
+  raise UserError(
+    f'{path} has {size:,} bytes, of which {written:,} were ever written, as'
+    ' after a download that was broken off; get it again.'
+  )
 
 
 def _describe_foreign(start: bytes) -> str:
@@ -151,8 +205,17 @@ def _read_safetensors(
   path: pathlib.Path,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
   tensors = {}
+  with path.open('rb') as file:
+    length = int.from_bytes(file.read(8), 'little')
+  if length > _MAX_HEADER_BYTES:
+    raise UserError(
+      f'{path} has a header of {length:,} bytes; at most'
+      f' {_MAX_HEADER_BYTES:,} are read. It is damaged: get it again.'
+    )
   with safe_open(path, framework='numpy') as file:
-    for name in file.keys():  # noqa: SIM118, safe_open has no __iter__
+    names = file.keys()
+    check_count(len(names), path)
+    for name in names:
       dtype = file.get_slice(name).get_dtype()
       if dtype not in _SAFETENSORS_DTYPES:
         raise _unreadable_dtype(path, name, dtype)
@@ -177,6 +240,11 @@ def _to_float32(array: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:
     array = array.astype(array.dtype.newbyteorder('='), order='C', copy=False)
   else:
     raise _unreadable_dtype(path, name, str(array.dtype))
+  if array.dtype.kind == 'f' and not np.isfinite(array).all():
+    raise UserError(
+      f'{path}: {name} has numbers that are infinite or none (NaN); get the'
+      f' file again, or save it without {name}.'
+    )
   array.setflags(write=False)
   return array
 

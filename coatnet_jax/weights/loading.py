@@ -1,5 +1,6 @@
 """Weights files into the variables that `model.apply` takes."""
 
+import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,6 +24,8 @@ from coatnet_jax.weights.files import WeightsFile, read_weights
 from coatnet_jax.weights.names import LOGITS
 
 _FIRST_NAMES = 3
+# At stride 16: those of 2,048 px.
+_MAX_TOKENS = 2**14
 
 
 def load_weights(
@@ -106,6 +109,42 @@ def read_variables(
   return names.to_variables(
     tensors, target, naming, source=source, ignored=ignored
   )
+
+
+def check_size(model: nn.Module, weights: WeightsFile) -> None:
+  """Checks a model that a file says it is of, before it is looked at.
+
+  What a file says may be anything; a model of a million layers, or of a million
+  tokens, takes hours and all memory before its shapes are known.
+
+  Args:
+    model: model as the file describes it.
+    weights: content of the file.
+
+  Raises:
+    UserError: it has more layers than the file has tensors, or more tokens
+      than a picture of 2,048 px gives.
+  """
+  variant = model.variant
+  if isinstance(variant, Variant):
+    layers = len(variant.stem.widths) + variant.num_blocks
+    strides = [
+      stride
+      for stage, stride in zip(variant.stages, variant.strides[1:])
+      if any(group.kind == 'transformer' for group in stage.groups)
+    ]
+  else:
+    layers = len(variant.stem_widths) + variant.depth
+    strides = [variant.total_stride]
+  tokens = math.prod(variant.image_size) // min(strides, default=2**20) ** 2
+  if layers > len(weights.tensors) or tokens > _MAX_TOKENS:
+    height, width = variant.image_size
+    raise UserError(
+      f'{weights.path} says that it is of a model with {layers:,} layers, of'
+      f' {tokens:,} tokens at {height}x{width} px; a file of'
+      f' {len(weights.tensors):,} tensors has no more layers, and models have'
+      f' at most {_MAX_TOKENS:,} tokens. It is damaged: export it again.'
+    )
 
 
 def fit_variables(

@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import to_json
+from coatnet_jax.texts import printable
 from coatnet_jax.weights import names
 from coatnet_jax.weights.files import WeightsFile
 
 # Is in every file under our names.
 MARK = 'params/s0_conv_0/kernel'
 _METADATA_KEY = 'coatnet_jax'
+# What a file says of model and preprocessing takes 500 characters.
+_MAX_LENGTH = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,15 +64,47 @@ def write_tensors(
 
 
 def read_description(weights: WeightsFile) -> Description | None:
-  """Returns what a file says of its weights; None if it is not of ours."""
+  """Returns what a file says of its weights; None if it is not of ours.
+
+  Whether there can be such a model is not looked at.
+
+  Args:
+    weights: content of the file.
+
+  Raises:
+    UserError: it is damaged.
+  """
   if _METADATA_KEY not in weights.metadata:
     return None
-  found = json.loads(weights.metadata[_METADATA_KEY])
-  return Description(
-    model=found['model'],
-    preprocessing={
+  try:
+    found = json.loads(weights.metadata[_METADATA_KEY])
+    model, preprocessing = found['model'], found['preprocessing']
+    class_names = found['class_names']
+    if len(json.dumps([model, preprocessing])) > _MAX_LENGTH:
+      raise ValueError(f'it is longer than {_MAX_LENGTH:,} characters')
+    if not isinstance(model['name'], str) or not isinstance(
+      model['num_classes'], int
+    ):
+      raise TypeError('the model has no name or number of classes')
+    if not isinstance(preprocessing, dict):
+      raise TypeError('the preprocessing is no object')
+    preprocessing = {
       name: tuple(value) if isinstance(value, list) else value
-      for name, value in found['preprocessing'].items()
-    },
-    class_names=tuple(found['class_names']),
+      for name, value in preprocessing.items()
+    }
+    if not isinstance(class_names, list) or not all(
+      isinstance(name, str) for name in class_names
+    ):
+      raise TypeError('the names of classes are no texts')
+    if len(class_names) != model['num_classes']:
+      raise ValueError('there are more or fewer names than classes')
+  # Any JSON, or none.
+  except (LookupError, RecursionError, TypeError, ValueError) as error:
+    raise UserError(
+      f'{weights.path} says of its model what cannot be read'
+      f' ({printable(repr(error)[:200])}); it is damaged: export it again with'
+      ' tools.export_weights.'
+    ) from error
+  return Description(
+    model=model, preprocessing=preprocessing, class_names=tuple(class_names)
   )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.weights.limits import MAX_NAME_LENGTH, check_count
 from coatnet_jax.weights.prefixes import is_of_averages
 
 # Where training scripts put the state dict, the first that is there; after
@@ -20,6 +21,9 @@ _OTHERS = ('optim', 'sched', 'scaler', 'rng', 'callback', 'loop')
 _MAX_DEPTH = 4
 # How many names an error lists.
 _MAX_NAMES = 10
+# How many entries of dictionaries are looked at. A dictionary may be an entry
+# of many others, and of itself.
+_MAX_ENTRIES = 200_000
 
 
 def choose_state_dict(
@@ -40,10 +44,20 @@ def choose_state_dict(
   """
   if not isinstance(content, dict):
     raise UserError(
-      f'{path} holds a {type(content).__name__.lstrip("_")}, not a state dict;'
+      f'{path} holds a {type(content).__name__.lower()}, not a state dict;'
       ' save model.state_dict() with torch.save, or as safetensors.'
     )
-  found = list(_find_state_dicts(content, tensor_type, ()))
+  found = []
+  entries = 0
+  for candidate in _find_state_dicts(content, tensor_type, ()):
+    entries += 1 + len(candidate[1])
+    if entries > _MAX_ENTRIES:
+      raise UserError(
+        f'{path} has the same dictionaries in each other too many times to be'
+        ' a checkpoint; save model.state_dict() alone.'
+      )
+    if candidate[2]:
+      found.append(candidate)
   # Not the one number that is a tensor beside the state dict, or of an average.
   largest = max((count for _, _, count in found), default=0)
   path_in_file, state_dict, _ = min(
@@ -59,6 +73,7 @@ def choose_state_dict(
       if isinstance(value, str | int | float)
     }
     metadata['state_dict'] = '.'.join(path_in_file)
+  check_count(len(state_dict), path)
   others = [
     str(name)
     for name, value in state_dict.items()
@@ -76,18 +91,18 @@ def choose_state_dict(
 def _find_state_dicts(
   content: dict, tensor_type: type, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], dict, int]]:
-  """Yields dictionaries that have tensors: keys to each, it, their number."""
+  """Yields dictionaries: keys to each, it, and its number of tensors."""
   count = sum(
     isinstance(name, str) and isinstance(value, tensor_type)
     for name, value in content.items()
   )
-  if count:
-    yield path, content, count
+  yield path, content, count
   if len(path) == _MAX_DEPTH:
     return
   for key, value in content.items():
     if (
       isinstance(key, str)
+      and len(key) <= MAX_NAME_LENGTH
       and isinstance(value, dict)
       and not any(other in key.lower() for other in _OTHERS)
     ):

@@ -136,10 +136,41 @@ MISTAKES = (
     'coatnet_jax/weights/keras_file.py',
     (
       'top_level_weights_lost',
-      'if _TOP_LEVEL in root and _TOP_LEVEL not in layers:',
-      'if _TOP_LEVEL in layers and _TOP_LEVEL not in root:',
+      'if _has(root, _TOP_LEVEL) and _TOP_LEVEL not in layers:',
+      'if _TOP_LEVEL in layers and not _has(root, _TOP_LEVEL):',
       "A Keras model's own weights are left out.",
       'weights/keras_file_test.py',
+    ),
+    (
+      'links_followed',
+      'if not isinstance(link, h5py.HardLink):',
+      'if link is False:',
+      'A Keras file gives what another file holds that it leads to.',
+      'weights/attack_test.py',
+    ),
+    (
+      'external_storage_read',
+      'if dataset.is_virtual or properties.get_external_count():',
+      'if dataset.is_virtual:',
+      'What is refused of a Keras file is not said to lie in another file.',
+      'weights/attack_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/weights/keras_process.py',
+    (
+      'other_files_can_be_opened',
+      '(resource.RLIMIT_NOFILE, free + 1),',
+      '(resource.RLIMIT_NOFILE, free + 1000),',
+      "HDF5's library can open any file of the machine.",
+      'weights/keras_process_test.py',
+    ),
+    (
+      'reads_for_ever',
+      '(resource.RLIMIT_CPU, seconds),',
+      '(resource.RLIMIT_CPU, 1000 * seconds),',
+      'A damaged Keras file is read for ever.',
+      'weights/keras_process_test.py',
     ),
   ),
   *in_file(
@@ -226,6 +257,26 @@ MISTAKES = (
       'Tensors that share a storage all begin at its start.',
       'weights/torch_file_test.py',
     ),
+    (
+      'views_take_any_memory',
+      'self._bytes_left -= num_elements * size',
+      'self._bytes_left -= 0',
+      'A file of 1 MB takes 2 GiB, by views of one storage.',
+      'weights/attack_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/weights/torch_checkpoint.py',
+    (
+      'dictionaries_in_themselves',
+      'if entries > _MAX_ENTRIES:',
+      'if entries < 0:',
+      'A file of 366 bytes is read for ever.',
+      'weights/attack_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/weights/torch_pickle.py',
     (
       'code_is_run',
       'if (module, name) not in _GLOBALS:',

@@ -140,14 +140,17 @@ def whole_file(request, tmp_path):
 def test_truncated_files_are_refused(tmp_path, whole_file):
   path = tmp_path / 'cut'
   length = len(whole_file)
-  cuts = [1, 7, 8, 9, 40, 200, length // 2, length - 40, length - 1]
+  cuts = [1, 7, 9, 200, length // 2, length - 1]
   for cut in cuts:
     path.write_bytes(whole_file[:cut])
     with pytest.raises(UserError, match=f'{path} is (truncated|not a safe)'):
       read_weights(path)
 
 
-def test_damage_raises_nothing_but_user_errors(tmp_path, whole_file):
+# attack_test.py has Keras' files, and far more.
+@pytest.mark.parametrize('file_format', ['safetensors', 'torch'])
+def test_damage_raises_nothing_but_user_errors(tmp_path, file_format):
+  whole_file = _files(tmp_path)[file_format].read_bytes()
   path = tmp_path / 'damaged'
   generator = random.Random(0)
   messages = []

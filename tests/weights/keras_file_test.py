@@ -5,9 +5,19 @@ import numpy as np
 import pytest
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.weights import files
 from coatnet_jax.weights.files import read_weights
+from coatnet_jax.weights.keras_file import read_weights as read_keras_weights
 
 FIXTURES = pathlib.Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def without_a_process(monkeypatch):
+  """Reads in this process; keras_process_test.py has the other."""
+  monkeypatch.setitem(
+    files._READERS, 'keras', lambda path: read_keras_weights(path, str(path))
+  )
 
 
 @pytest.fixture
