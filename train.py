@@ -29,7 +29,13 @@ from coatnet_jax.initial_state import check_same_data, prepare_train_state
 from coatnet_jax.run import Run, create_run, estimate_host_bytes
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.tpu_compiler import compiled_step
-from coatnet_jax.training import accumulation, curves, freezing, reporting
+from coatnet_jax.training import (
+  accumulation,
+  curves,
+  freezing,
+  reporting,
+  skipping,
+)
 from coatnet_jax.training import lease as lease_lib
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.image_normalization import normalize_images
@@ -54,7 +60,8 @@ def train_step(
   Returns:
     The state after it, and float32 scalars: 'loss', the mean over the batch;
     'gradient_norm', the global norm before clipping; 'parameter_norm', that of
-    the new parameters; 'learning_rate'. Should one not be finite, the state is
+    the new parameters; 'learning_rate'; and, where steps may be skipped,
+    'skipped', whether this one was. Should another not be finite, the state is
     not worth keeping.
   """
   mixup_key, dropout_key = jax.random.split(
@@ -110,6 +117,10 @@ def train_step(
   new_state = new_state.update_ema(
     run.training.ema_decay, warmup=run.training.ema_warmup
   )
+  if run.training.skip_nonfinite_steps:
+    rate = run.schedule(skipping.count_updates(state))
+    metrics['learning_rate'] = jnp.asarray(rate, jnp.float32)
+    return skipping.skip_unless_finite(new_state, state, metrics)
   return new_state, metrics
 
 
@@ -300,6 +311,8 @@ def _train(
           first_step=int(state.step),
           num_steps=num_steps,
           global_batch_size=batch_size,
+          max_skipped=run.training.skip_nonfinite_steps,
+          skipped_before=progress.skipped_steps,
         ),
         should_save=manager.should_save,
         save=functools.partial(
@@ -360,7 +373,8 @@ def train_loop(
     asked to stop; it is saved.
 
   Raises:
-    DivergenceError: a step's loss, gradient or parameters are not finite.
+    DivergenceError: a number of a step, or of a state that was to be saved, is
+      not finite.
     UserError: too many images cannot be decoded, or the workdir is lost.
   """
   first_step = int(state.step)
@@ -404,6 +418,7 @@ def train_loop(
         saves = saves or should_save(step)
       if not saves:
         continue
+      log.check_state(step, state)  # So does this.
       eval_metrics = None
       if evaluates:
         eval_metrics = evaluate_run(run, state)

@@ -26,6 +26,7 @@ from coatnet_jax.distributed.state_sharding import add_shardings
 from coatnet_jax.errors import UserError
 from coatnet_jax.run import Run
 from coatnet_jax.training import workdir as workdir_lib
+from coatnet_jax.training.finite import describe_names, find_not_finite
 from coatnet_jax.training.train_state import TrainState, create_train_state
 from coatnet_jax.weights.adaptation import (
   adapt_variables,
@@ -82,7 +83,7 @@ def abstract_train_state(
 def prepare_train_state(
   run: Run, workdir: str
 ) -> tuple[Callable[[], TrainState], TrainState, list[str]]:
-  """Checks how a run's state will start; nothing is written, or read whole.
+  """Checks how a run's state will start; nothing is written.
 
   Args:
     run: resolved run; its `init_from` is used where the workdir has no
@@ -95,7 +96,8 @@ def prepare_train_state(
 
   Raises:
     UserError: the image size does not fit the model; `init_from` is no
-      checkpoint, or one of another model (the first differences are listed);
+      checkpoint, one of another model (the first differences are listed), or
+      one with numbers that are not finite;
       the workdir has checkpoints that no run has claimed.
   """
   create_state, abstract_state = abstract_train_state(run)
@@ -117,6 +119,13 @@ def prepare_train_state(
     saved.shapes, abstract_state.variables, new_head=True, source=source
   )
   check_same_architecture(saved.model, run.model, source)
+  # Read for this alone: whoever kept them would hold them for the whole run.
+  names = find_not_finite(restore_variables(saved, run.mesh)[1])
+  if names:
+    raise UserError(
+      f'{source.capitalize()} cannot be started from:'
+      f' {describe_names(names)}; start from another one.'
+    )
   kinds = 'averaged parameters' if saved.has_ema else 'parameters'
   lines = [
     *saved.notes,

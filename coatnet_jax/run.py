@@ -53,6 +53,9 @@ class TrainingOptions(Options, section='config.training'):
   gradient_accumulation_steps: Annotated[int, Range(at_least=1, at_most=2**16)]
   ema_decay: Annotated[float, Range(at_least=0, below=1)]
   ema_warmup: bool
+  skip_nonfinite_steps: Annotated[
+    int, Range(at_least=0, at_most=schedules.MAX_STEPS)
+  ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

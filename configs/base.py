@@ -308,6 +308,11 @@ def _add_training(config: ConfigDict) -> None:
   # holds from the first step, and for the first 10,000 or so averages have much
   # of the start in them. Ours: the paper does not say.
   config.training.ema_warmup = True
+  # Steps that may be skipped in all: one whose loss, gradients, new parameters
+  # or statistics are not finite then leaves everything as it was but the number
+  # of the step, and is counted. One more ends the run, as the first does with
+  # 0. Ours.
+  config.training.skip_nonfinite_steps = 0
 
 
 def _add_evaluation(config: ConfigDict) -> None:

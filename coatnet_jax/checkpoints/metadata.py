@@ -21,20 +21,29 @@ class Progress:
     examples_seen: data position: number of examples read for training.
     seconds: time since the start of training.
     seconds_in_steps: part of that time, without evaluation and saving.
+    skipped_steps: number of steps that changed nothing, as they were not
+      finite.
   """
 
   examples_seen: int = 0
   seconds: float = 0.0
   seconds_in_steps: float = 0.0
+  skipped_steps: int = 0
 
   def after(
-    self, *, examples: int, seconds: float, seconds_in_steps: float
+    self,
+    *,
+    examples: int,
+    seconds: float,
+    seconds_in_steps: float,
+    skipped_steps: int = 0,
   ) -> 'Progress':
     """Returns the progress after so much more."""
     return Progress(
       examples_seen=self.examples_seen + examples,
       seconds=self.seconds + seconds,
       seconds_in_steps=self.seconds_in_steps + seconds_in_steps,
+      skipped_steps=self.skipped_steps + skipped_steps,
     )
 
 

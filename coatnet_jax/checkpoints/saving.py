@@ -40,6 +40,7 @@ from coatnet_jax.checkpoints.quality import (
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_path
 from coatnet_jax.strict_json import null_for_nan
+from coatnet_jax.training.finite import describe_names, find_not_finite
 from coatnet_jax.values import OneOf, Options, Range
 
 _clock = time.monotonic
@@ -210,6 +211,9 @@ def restore_newest(
     if not checksums.is_good_everywhere(state is not None):
       failures[step] = failure or 'on another process'
       continue
+    if names := find_not_finite(state):  # Versions before this one saved that.
+      failures[step] = describe_names(names)
+      continue
     for failed, reason in failures.items():
       moved_to = _put_aside(manager, failed)
       report(
@@ -317,6 +321,7 @@ def summarize(
     'final': {'step': last, **evaluations.get(last, {})},
     'best': None if best is None else {'step': best, **evaluations[best]},
     'steps': last,
+    'skipped_steps': progress.skipped_steps,
     'images_seen': progress.examples_seen,
     'seconds': round(progress.seconds, 1),
     'images_per_second': round(rate, 1),

@@ -45,6 +45,7 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.paths import resolve_path
+from coatnet_jax.training.finite import describe_names, find_not_finite
 from coatnet_jax.training.losses import LossOptions
 from coatnet_jax.weights.adaptation import adapt_variables, check_variables
 
@@ -64,8 +65,9 @@ class TrainedModel:
     step: number of optimizer steps taken.
     path: directory of the checkpoint.
     mesh: devices that hold the variables.
-    changes: sentences about checkpoints that were damaged and passed over, and
-      what was done to the variables for another image size.
+    changes: sentences about checkpoints that were damaged and passed over,
+      about variables that are not finite, and about what was done to them for
+      another image size.
   """
 
   model: nn.Module
@@ -136,6 +138,12 @@ def load_trained_model(
   source = f'the checkpoint {saved.path}'
   check_variables(saved.shapes, target, source=source)
   step, variables = restore_variables(saved, mesh)
+  notes = saved.notes
+  if names := find_not_finite(variables):
+    notes += (
+      f'{describe_names(names)} in {saved.path}: this model has diverged, and'
+      ' what it computes is worth nothing.',
+    )
   variables, changes = adapt_variables(variables, target, source=source)
   return TrainedModel(
     model=saved.model,
@@ -149,7 +157,7 @@ def load_trained_model(
     step=step,
     path=saved.path,
     mesh=mesh,
-    changes=(*saved.notes, *changes),
+    changes=(*notes, *changes),
   )
 
 

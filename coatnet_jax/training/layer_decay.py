@@ -18,10 +18,10 @@ from coatnet_jax.tree_names import flatten, map_names
 
 # Beginnings of parameters' names. A class token and positions are added to the
 # stem's map, so that they are as deep as the stem.
-_STEM = re.compile(r's0_|class_token$|(class_)?position_embedding$')
+_STEM = re.compile(r'(?:^|/)(?:s0_|class_token$|(class_)?position_embedding$)')
 # 's3_block_1/...' of a CoAtNet, 'block_1/...' of a cnn_stem_vit.
-_BLOCK = re.compile(r'(?:s(\d+)_)?block_(\d+)/')
-_HEAD = re.compile(r'head_')
+_BLOCK = re.compile(r'(?:^|/)(?:s(\d+)_)?block_(\d+)(?:/|$)')
+_HEAD = re.compile(r'(?:^|/)head_')
 
 # Sorts before and after every block: (stage, number in it).
 _FIRST, _LAST = (-1, 0), (math.inf, 0)
@@ -47,7 +47,7 @@ def compute_layer_scales(params: Any, decay: float) -> Any:
     ValueError: parameters that belong to no layer; lists all of them. Not a
       `UserError`, because what is missing is a rule in this module.
   """
-  places = {name: _find_place(name) for name in flatten(params)}
+  places = {name: find_place(name) for name in flatten(params)}
   unknown = [name for name, place in places.items() if place is None]
   if unknown:
     raise ValueError(
@@ -62,13 +62,20 @@ def compute_layer_scales(params: Any, decay: float) -> Any:
   )
 
 
-def _find_place(name: str) -> tuple[float, int] | None:
-  """Returns what layers are sorted by: stage and number of a block in it."""
-  if _STEM.match(name):
+def find_place(name: str) -> tuple[float, int] | None:
+  """Returns what layers are sorted by: stage and number of a block in it.
+
+  >>> find_place('params/s3_block_1/expand/kernel'), find_place('step')
+  ((3, 1), None)
+
+  Args:
+    name: name of a parameter, or of what is named after one.
+  """
+  if _STEM.search(name):
     return _FIRST
-  if _HEAD.match(name):
+  if _HEAD.search(name):
     return _LAST
-  block = _BLOCK.match(name)
+  block = _BLOCK.search(name)
   return (int(block[1] or 0), int(block[2])) if block else None
 
 

@@ -26,6 +26,7 @@ from coatnet_jax.errors import UserError, find_reason
 from coatnet_jax.strict_json import is_finite, to_json
 from coatnet_jax.terminal import Terminal, format_seconds
 from coatnet_jax.training.curves import CurveWriter
+from coatnet_jax.training.finite import describe_names, find_not_finite
 from coatnet_jax.training.workdir import SUMMARY_FILE, write_whole
 from coatnet_jax.values import Options, Range
 
@@ -52,7 +53,27 @@ class LoggingOptions(Options, section='config.logging'):
 
 
 class DivergenceError(UserError):
-  """A step's loss, gradient or parameters are not finite."""
+  """A number of a step, or of the state after it, is not finite.
+
+  Attributes:
+    problem: sentence that says what and when.
+    step: step in which it was noticed.
+  """
+
+  def __init__(self, problem: str, step: int = 0, found: str = ''):
+    """Adds what to do to what is known.
+
+    Args:
+      problem: sentence that says what is not finite, and when.
+      step: step in which it was noticed.
+      found: further sentences about it.
+    """
+    advice = (
+      'Nothing of it was saved; a lower learning rate, more warm-up or a'
+      ' smaller config.optimizer.clip_norm may help.'
+    )
+    super().__init__(' '.join(filter(None, (problem, found, advice))))
+    self.problem, self.step = problem, step
 
 
 class _LogFile(python_logging.FileHandler):
@@ -134,6 +155,8 @@ class TrainingLog:
     first_step: int,
     num_steps: int,
     global_batch_size: int,
+    max_skipped: int = 0,
+    skipped_before: int = 0,
   ):
     """Starts with no step taken.
 
@@ -144,6 +167,9 @@ class TrainingLog:
       first_step: number of steps taken by earlier processes.
       num_steps: number of steps of the whole run.
       global_batch_size: number of examples per step.
+      max_skipped: number of steps that may be skipped in the whole run; with 0,
+        steps don't say whether they were.
+      skipped_before: number of steps that earlier processes skipped.
     """
     self._writer = writer
     self._terminal = terminal
@@ -151,6 +177,10 @@ class TrainingLog:
     self._first_step = first_step
     self._num_steps = num_steps
     self._global_batch_size = global_batch_size
+    self._max_skipped = max_skipped
+    self._skipped_before = skipped_before
+    self._skipped = 0
+    self._last: dict[str, float] = {}
     self._pending: list[tuple[int, Mapping[str, jax.Array]]] = []
     self._seconds_in_steps = 0.0
     self._steps_timed = 0
@@ -159,12 +189,18 @@ class TrainingLog:
 
   @property
   def progress(self) -> dict[str, float]:
-    """Examples, seconds, and seconds in steps, of what was reported."""
+    """Examples, seconds, seconds in steps, and skipped steps, as reported."""
     return {
       'examples': self._steps_timed * self._global_batch_size,
       'seconds': time.monotonic() - self._start,
       'seconds_in_steps': self._seconds_in_steps,
+      'skipped_steps': self._skipped,
     }
+
+  @property
+  def seconds_per_step(self) -> float:
+    """Mean time of the steps reported; 0 before the first report."""
+    return self._seconds_in_steps / max(self._steps_timed, 1)
 
   def start_clock(self) -> None:
     """Begins the time of the next row here, after a pause."""
@@ -183,31 +219,36 @@ class TrainingLog:
     """Waits for the steps added so far and reports them as one row.
 
     Raises:
-      DivergenceError: a step's loss, gradient or parameters are not finite.
+      DivergenceError: a step's loss, gradient or parameters are not finite, and
+        it was not skipped, or too many were.
     """
     if not self._pending:
       return
-    rows = [(step, jax.device_get(m)) for step, m in self._pending]
+    rows = [
+      (step, {name: float(value) for name, value in metrics.items()})
+      for step, metrics in jax.device_get(self._pending)
+    ]
     seconds = time.monotonic() - self._row_start
     self._pending = []
-    for step, metrics in rows:
-      _check_finite(step, metrics)
+    # Steps that were skipped are in no mean.
+    taken = [metrics for step, metrics in rows if self._is_taken(step, metrics)]
     self._seconds_in_steps += seconds
     self._steps_timed += len(rows)
 
-    step, last = rows[-1]
-    loss = float(np.mean([metrics['loss'] for _, metrics in rows]))
+    step, loss = rows[-1][0], math.nan
     rate = len(rows) * self._global_batch_size / max(seconds, 1e-9)
     per_device = rate / jax.device_count()
-    self._writer.write_scalars(
-      step,
-      {f'train_{name}': float(value) for name, value in last.items()}
-      | {
-        'train_loss': loss,
-        'images_per_second': rate,
-        'images_per_second_per_device': per_device,
-      },
-    )
+    scalars = {
+      'images_per_second': rate,
+      'images_per_second_per_device': per_device,
+    }
+    if self._max_skipped:
+      scalars['skipped_steps'] = self._count_skipped()
+    if taken:
+      self._last = taken[-1]
+      scalars |= {f'train_{name}': value for name, value in taken[-1].items()}
+      scalars['train_loss'] = loss = float(np.mean([m['loss'] for m in taken]))
+    self._writer.write_scalars(step, scalars)
     elapsed = time.monotonic() - self._start
     left = elapsed / (step - self._first_step) * (self._num_steps - step)
     text = f'{rate:,.0f} images/s'
@@ -221,14 +262,66 @@ class TrainingLog:
     )
     self.start_clock()
 
+  def _is_taken(self, step: int, metrics: dict[str, float]) -> bool:
+    """Returns whether a step was taken, and not skipped.
+
+    Args:
+      step: number of the step.
+      metrics: metrics of the step; loses 'skipped', where it has it.
+
+    Raises:
+      DivergenceError: it is not finite, and there are no more to be skipped.
+    """
+    was_skipped = metrics.pop('skipped', 0) > 0
+    if not was_skipped and is_finite(metrics):
+      return True
+    shown = ', '.join(
+      f'{name.replace("_", " ")} {value:.4g}' for name, value in metrics.items()
+    )
+    self._skipped += was_skipped
+    count = self._count_skipped()
+    if was_skipped and count <= self._max_skipped:
+      self._terminal.line(
+        f'step {step:,}: skipped, as it is not finite ({shown}); {count:,} of'
+        f' at most {self._max_skipped:,}'
+      )
+      return False
+    more = f' {count - 1:,} steps were skipped before.' * was_skipped
+    raise DivergenceError(
+      f'Training diverged at step {step}: {shown}.{more}', step
+    )
+
+  def _count_skipped(self) -> int:
+    return self._skipped_before + self._skipped
+
+  def check_state(self, step: int, state: Any) -> None:
+    """Looks at every array of a state that is to be saved; by all processes.
+
+    Args:
+      step: step after which it is, whose metrics were reported.
+      state: `TrainState`.
+
+    Raises:
+      DivergenceError: a number is not finite.
+    """
+    names = find_not_finite(state)
+    if names:
+      shown = ', '.join(
+        f'{name.replace("_", " ")} {value:.4g}'
+        for name, value in self._last.items()
+      )
+      raise DivergenceError(
+        f'Training diverged at step {step} or before: {describe_names(names)};'
+        f' {shown}.',
+        step,
+      )
+
   def report_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
     """Reports 'loss', 'top1', 'top5' (0..1) and 'count' of an evaluation."""
     self._writer.write_scalars(
       step, {f'eval_{name}': value for name, value in metrics.items()}
     )
-    finite = is_finite(metrics)
-    warning = '' if finite else ' (not all finite, so never the best)'
-    self._terminal.line(f'step {step:,}: {format_metrics(metrics)}{warning}')
+    self._terminal.line(f'step {step:,}: {format_metrics(metrics)}')
 
   def write_images(self, step: int, images: np.ndarray) -> None:
     """Writes the first of a batch, [B, H, W, 3] uint8, as one square."""
@@ -242,20 +335,6 @@ class TrainingLog:
     self._writer.write_images(step, {'training_images': grid})
 
 
-def _check_finite(step: int, metrics: Mapping[str, Any]) -> None:
-  values = {name: float(value) for name, value in metrics.items()}
-  if is_finite(values):
-    return
-  shown = ', '.join(
-    f'{name.replace("_", " ")} {value:.4g}' for name, value in values.items()
-  )
-  raise DivergenceError(
-    f'Training diverged at step {step}: {shown}. Nothing of it was saved; a'
-    ' lower learning rate, more warm-up or a smaller'
-    ' config.optimizer.clip_norm may help.'
-  )
-
-
 def format_metrics(metrics: Mapping[str, float]) -> str:
   """Returns evaluation metrics as a sentence for people.
 
@@ -266,6 +345,7 @@ def format_metrics(metrics: Mapping[str, float]) -> str:
   return (
     f'top-1 {metrics["top1"]:.2%}, top-5 {metrics["top5"]:.2%}, loss'
     f' {metrics["loss"]:.4f} on {metrics["count"]:,} images'
+    + ('' if is_finite(metrics) else ' (not all finite, so never the best)')
   )
 
 

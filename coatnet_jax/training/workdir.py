@@ -40,6 +40,8 @@ FREE_KEYS = (
   'logging.',
   *(f'model.{name}' for name in SAME_RESULT_NAMES),
   'sharding.',
+  # What it changes would have ended the run.
+  'training.skip_nonfinite_steps',
 )
 # What runs did before there was a key for it.
 BEFORE_THE_KEY = {

@@ -72,6 +72,7 @@ def test_the_pause_between_rows_is_nobodys(clock):
     'examples': 4 * BATCH_SIZE,
     'seconds': 56.0,
     'seconds_in_steps': 6.0,
+    'skipped_steps': 0,
   }
 
 
