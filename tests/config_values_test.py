@@ -95,6 +95,7 @@ OUT_OF_RANGE = {
   'training.global_batch_size': NOT_POSITIVE,
   'training.gradient_accumulation_steps': NOT_POSITIVE,
   'training.ema_decay': NO_PART,
+  'training.skip_nonfinite_steps': NEGATIVE,
   'evaluation.every_epochs': (-1.0, 1e30),
   'evaluation.every_steps': NEGATIVE,
   'evaluation.global_batch_size': NOT_POSITIVE,

@@ -276,3 +276,30 @@ def test_init_from_a_model_of_the_same_shapes_only(
     config.model[section] = {option: value}
   with pytest.raises(UserError, match=rf'{section}\.{option}: .* {value} in'):
     prepare_train_state(create_run(config), str(tmp_path / 'run'))
+
+
+def test_weights_that_are_not_finite_are_named(pretrained, tmp_path):
+  run = create_run(_config(2, (28, 28), 10))
+  create_state, _ = abstract_train_state(run)
+  state = create_state()
+  ema = jax.device_get(state.variables)
+  ema['batch_stats']['s0_norm']['var'] = np.full(8, np.inf, np.float32)
+  for name, part in ema['params']['head_logits'].items():
+    ema['params']['head_logits'][name] = part * np.nan
+  workdir = tmp_path / 'diverged'
+  with saving.open_checkpoints(workdir, run.checkpoint, pytest.fail) as manager:
+    saving.save_checkpoint(
+      manager,
+      state.replace(ema=ema),
+      step=0,
+      progress=Progress(),
+      metadata=run.metadata,
+    )
+  said = 'batch_stats/s0_norm/var and 2 other arrays are not finite'
+  with pytest.raises(
+    UserError, match=f'The checkpoint .* of init_from .*{said}'
+  ):
+    _prepare(_config(2, (28, 28), 10, workdir), tmp_path / 'run')
+  (note,) = load_trained_model(workdir).changes
+  assert note.startswith(said)
+  assert not load_trained_model(pretrained).changes

@@ -33,7 +33,7 @@ class _Loop:
       source = Pictures(pictures.reshape(14, 4, 4, 3))
     self.run = runs.create_run({**_CHANGES, **changes}, source=source)
     self.batches, self.evaluated, self.saved = [], [], {}
-    self.stops_after = self.diverges_at = None
+    self.stops_after = self.diverges_at = self.broken_at = None
     self.check_lease = lambda: None
     monkeypatch.setattr(train, 'evaluate', self._evaluate)
     monkeypatch.setattr(train, 'StopSignal', self._create_stop_signal)
@@ -45,6 +45,7 @@ class _Loop:
     log.progress = {'examples': 6, 'seconds': 2.0, 'seconds_in_steps': 1.0}
     log.is_due = lambda step: step % every_steps == 0
     log.report.side_effect = self._report
+    log.check_state.side_effect = self._check_state
     self.log = log
     return train.train_loop(
       self.run,
@@ -83,6 +84,11 @@ class _Loop:
   def _report(self):
     if self.taken == self.diverges_at:
       raise DivergenceError('diverged')
+
+  def _check_state(self, step, state):
+    assert state.step == step == self.taken
+    if step == self.broken_at:
+      raise DivergenceError('not finite')
 
   def _create_stop_signal(self):
     signal = mock.MagicMock()
@@ -155,6 +161,18 @@ def test_what_diverged_is_not_saved(monkeypatch, step):
   with pytest.raises(DivergenceError):
     loop.go()
   assert list(loop.saved) == list(range(1, step))
+
+
+@pytest.mark.parametrize('step', [2, 3, 7])
+def test_a_state_that_is_not_finite_is_neither_saved_nor_evaluated(
+  monkeypatch, step
+):
+  loop = _Loop(monkeypatch, **{'checkpoint.every_steps': 1})
+  loop.broken_at = step
+  with pytest.raises(DivergenceError):
+    loop.go()
+  assert list(loop.saved) == list(range(1, step))
+  assert f'averages {step}' not in loop.evaluated
 
 
 def test_images_that_cannot_be_decoded_stop_it(monkeypatch):

@@ -296,3 +296,35 @@ def test_averages_are_what_is_evaluated():
     assert metrics['loss'] == pytest.approx(
       _cross_entropy(MIXED, logits), rel=1e-5
     )
+
+
+@proves('training.skip_nonfinite_steps')
+def test_a_step_that_is_not_finite_changes_nothing_where_it_may_be_skipped():
+  allowed = {'training.skip_nonfinite_steps': 1, 'training.ema_decay': 0.9}
+  # Its first update is too large for float32.
+  too_large = {
+    'schedule.peak_learning_rate': 3e38,
+    'training.gradient_accumulation_steps': 2,
+    'optimizer.frozen': ('^s0_',),
+  }
+  seen = runs.take_step({**allowed, **too_large}, NOISE, LABELS)
+  assert seen.metrics['skipped'] == 1
+  assert int(seen.after.step) == 1
+  for name in ('params', 'batch_stats', 'ema'):
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      getattr(seen.after, name),
+      getattr(seen.before, name),
+    )
+  assert not any(np.any(x) for x in jax.tree.leaves(seen.after.opt_state))
+  seen = runs.take_step(allowed, NOISE, LABELS)
+  plain = runs.take_step({'training.ema_decay': 0.9}, NOISE, LABELS)
+  assert seen.metrics.pop('skipped') == 0
+  assert 'skipped' not in plain.metrics
+  assert seen.metrics == pytest.approx(plain.metrics, rel=1e-6)
+  for name in ('params', 'batch_stats', 'opt_state', 'ema'):
+    jax.tree.map(
+      lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5),
+      getattr(seen.after, name),
+      getattr(plain.after, name),
+    )
