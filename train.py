@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from coatnet_jax import memory, paths
+from coatnet_jax import memory, paths, replay
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.data import batching, damage
@@ -45,24 +45,19 @@ from coatnet_jax.training.stop_signal import StopSignal
 from coatnet_jax.training.train_state import TrainState
 
 
-def train_step(
+def prepare_inputs(
   state: TrainState, batch: Mapping[str, jax.Array], *, run: Run
-) -> tuple[TrainState, dict[str, jax.Array]]:
-  """Takes one optimizer step.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns what a step trains on: images, targets, and the key of dropout.
 
   Args:
-    state: state before the step; its buffers may be donated.
-    batch: 'image' [B, H, W, 3] uint8 and 'label' [B] int32 or [B, K] float,
-      the global batch. Every example counts: training batches have no
-      padding.
+    state: state before the step, of which the key and the step count.
+    batch: global batch, as `train_step` takes it.
     run: resolved run; static.
 
   Returns:
-    The state after it, and float32 scalars: 'loss', the mean over the batch;
-    'gradient_norm', the global norm before clipping; 'parameter_norm', that of
-    the new parameters; 'learning_rate'; and, where steps may be skipped,
-    'skipped', whether this one was. Should another not be finite, the state is
-    not worth keeping.
+    Images [B, H, W, 3] float32, normalised and mixed; targets [B, K] float32;
+    a key.
   """
   mixup_key, dropout_key = jax.random.split(
     jax.random.fold_in(state.key, state.step)
@@ -72,6 +67,20 @@ def train_step(
   )
   targets = create_soft_targets(batch['label'], run.model.num_classes)
   images, targets = apply_mixup(mixup_key, images, targets, options=run.mixup)
+  return images, targets, dropout_key
+
+
+def compute_gradients(
+  state: TrainState, batch: Mapping[str, jax.Array], *, run: Run
+) -> tuple[Any, Any, jax.Array]:
+  """Returns a step's gradients, new batch statistics and loss.
+
+  Args:
+    state: state before the step.
+    batch: global batch, as `train_step` takes it.
+    run: resolved run; static.
+  """
+  images, targets, dropout_key = prepare_inputs(state, batch, run=run)
   model = freezing.freeze_modules(run.model, state.params, run.frozen)
 
   @functools.partial(jax.value_and_grad, has_aux=True)
@@ -100,6 +109,29 @@ def train_step(
     batch_norm_momentum=run.model.batch_norm_momentum,
   )
   batch_stats = freezing.keep_batch_stats(model, batch_stats, state.batch_stats)
+  return grads, batch_stats, loss
+
+
+def train_step(
+  state: TrainState, batch: Mapping[str, jax.Array], *, run: Run
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """Takes one optimizer step.
+
+  Args:
+    state: state before the step; its buffers may be donated.
+    batch: 'image' [B, H, W, 3] uint8 and 'label' [B] int32 or [B, K] float,
+      the global batch. Every example counts: training batches have no
+      padding.
+    run: resolved run; static.
+
+  Returns:
+    The state after it, and float32 scalars: 'loss', the mean over the batch;
+    'gradient_norm', the global norm before clipping; 'parameter_norm', that of
+    the new parameters; 'learning_rate'; and, where steps may be skipped,
+    'skipped', whether this one was. Should another not be finite, the state is
+    not worth keeping.
+  """
+  grads, batch_stats, loss = compute_gradients(state, batch, run=run)
   updates, opt_state = run.tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   metrics = {
@@ -176,6 +208,15 @@ def compile_train_step(
       report(f'Loaded {run.compiled_train_step}; nothing to compile.')
       return compiled
   return lowered.compile()
+
+
+def step_functions(take_step: Callable[..., Any]) -> replay.StepFunctions:
+  """Returns what a step is made of, to take one apart.
+
+  Args:
+    take_step: compiled step, from `compile_train_step`.
+  """
+  return replay.StepFunctions(prepare_inputs, compute_gradients, take_step)
 
 
 def evaluate_run(run: Run, state: TrainState) -> dict[str, float]:
@@ -299,28 +340,44 @@ def _train(
       take_step = compile_train_step(run, abstract_state, terminal.line)
       processes.wait_for_all('compiling the train step')
       terminal.line('Training; the time it takes is estimated in a moment.')
-      state = train_loop(
-        run,
-        state,
-        progress,
-        take_step,
-        log=reporting.TrainingLog(
-          writer,
-          terminal,
-          options=run.logging,
-          first_step=int(state.step),
-          num_steps=num_steps,
-          global_batch_size=batch_size,
-          max_skipped=run.training.skip_nonfinite_steps,
-          skipped_before=progress.skipped_steps,
-        ),
-        should_save=manager.should_save,
-        save=functools.partial(
-          saving.save_checkpoint, manager, metadata=run.metadata
-        ),
-        profile=reporting.create_profile(workdir, run.logging, terminal.line),
-        check_lease=lease.check,
+      log = reporting.TrainingLog(
+        writer,
+        terminal,
+        options=run.logging,
+        first_step=int(state.step),
+        num_steps=num_steps,
+        global_batch_size=batch_size,
+        max_skipped=run.training.skip_nonfinite_steps,
+        skipped_before=progress.skipped_steps,
       )
+      try:
+        state = train_loop(
+          run,
+          state,
+          progress,
+          take_step,
+          log=log,
+          should_save=manager.should_save,
+          save=functools.partial(
+            saving.save_checkpoint, manager, metadata=run.metadata
+          ),
+          profile=reporting.create_profile(
+            workdir, run.logging, terminal.line
+          ),
+          check_lease=lease.check,
+        )
+      except reporting.DivergenceError as error:
+        manager.wait_until_finished()
+        raise replay.explain_divergence(
+          error,
+          run,
+          workdir,
+          step_functions(take_step),
+          create_state,
+          abstract_state,
+          seconds_per_step=log.seconds_per_step,
+          report=terminal.line,
+        ) from None
     processes.begin('writing the last checkpoint')
     manager.wait_until_finished()
 

@@ -30,6 +30,7 @@ ALLOWED = {
     'evaluation',
     'initial_state',
     'paths',
+    'replay',
     'run',
     'terminal',
     'tpu_compiler',
@@ -43,6 +44,14 @@ ALLOWED = {
     'run',
     'training',
     'weights',
+  },
+  'replay': {
+    'checkpoints',
+    'data',
+    'distributed',
+    'run',
+    'training',
+    'tree_names',
   },
   'run': {
     'memory',

@@ -24,6 +24,7 @@ TOOLS = (
   'prepare',
   'prepare_emoji',
   'prepare_fashion_mnist',
+  'replay',
   'variants',
 )
 # What is told goes to stderr: stdout has nothing but results.

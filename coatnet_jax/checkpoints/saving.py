@@ -207,12 +207,9 @@ def restore_newest(
   failures = {}
   for step in sorted(manager.all_steps(), reverse=True):
     directory = epath.Path(manager.directory) / str(step)
-    state, failure = _restore_state(directory, step, abstract_state)
-    if not checksums.is_good_everywhere(state is not None):
-      failures[step] = failure or 'on another process'
-      continue
-    if names := find_not_finite(state):  # Versions before this one saved that.
-      failures[step] = describe_names(names)
+    state, failure = restore_step(directory, step, abstract_state)
+    if state is None:
+      failures[step] = failure
       continue
     for failed, reason in failures.items():
       moved_to = _put_aside(manager, failed)
@@ -230,6 +227,26 @@ def restore_newest(
       + '; '.join(f'step {step}: {why}' for step, why in failures.items())
     )
   return None
+
+
+def restore_step(
+  directory: epath.Path, step: int, abstract_state: Any
+) -> tuple[Any, str]:
+  """Returns the state of a step, or None and what is wrong with it.
+
+  To be called by all processes, which agree.
+
+  Args:
+    directory: directory of the step's checkpoint.
+    step: number of the step.
+    abstract_state: tree of `jax.ShapeDtypeStruct` with shardings.
+  """
+  state, failure = _restore_state(directory, step, abstract_state)
+  if not checksums.is_good_everywhere(state is not None):
+    return None, failure or 'on another process'
+  if names := find_not_finite(state):  # Older versions saved that.
+    return None, describe_names(names)
+  return state, ''
 
 
 def _restore_state(
