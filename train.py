@@ -361,9 +361,7 @@ def _train(
           save=functools.partial(
             saving.save_checkpoint, manager, metadata=run.metadata
           ),
-          profile=reporting.create_profile(
-            workdir, run.logging, terminal.line
-          ),
+          profile=reporting.create_profile(workdir, run.logging, terminal.line),
           check_lease=lease.check,
         )
       except reporting.DivergenceError as error:
