@@ -469,7 +469,7 @@ def read_kept_batch(run: Run, workdir: str, step: int) -> Batch | None:
   try:
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
       batch = {name: file[name] for name in ('image', 'label')}
-  except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+  except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
     logging.warning('%s is damaged: %s', path, error)
     return None
   shape = run.abstract_batch['image'].shape

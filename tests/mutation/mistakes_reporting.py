@@ -48,6 +48,20 @@ MISTAKES = (
       'training/reporting_test.py',
     ),
     (
+      'only_parameters_looked_at',
+      'names = find_not_finite(state)',
+      'names = find_not_finite(state.params)',
+      'Statistics, moments and averages that are not finite are saved.',
+      'training/finite_test.py',
+    ),
+    (
+      'skipped_before_forgotten',
+      'return self._skipped_before + self._skipped',
+      'return self._skipped',
+      'A run that is resumed may skip as many steps again.',
+      'training/skipping_test.py',
+    ),
+    (
       'pictures_cut_across',
       'grid = grid.swapaxes(1, 2)',
       'grid = grid * 1',

@@ -153,6 +153,13 @@ MISTAKES = (
       'train_loop_test.py',
     ),
     (
+      'only_metrics_looked_at',
+      '      log.check_state(step, state)  # So does this.\n',
+      '',
+      'Statistics, moments and averages that are not finite are saved.',
+      'train_loop_test.py',
+    ),
+    (
       'last_step_not_evaluated',
       'evaluates = step == num_steps or step % ',
       'evaluates = step % ',

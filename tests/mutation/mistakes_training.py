@@ -256,6 +256,33 @@ MISTAKES = (
     ),
   ),
   *in_file(
+    'coatnet_jax/training/skipping.py',
+    (
+      'averages_of_nan',
+      "names = ('params', 'batch_stats', 'opt_state', 'ema')",
+      "names = ('params', 'batch_stats', 'opt_state')",
+      'A step that is skipped leaves NaN in the averages.',
+      'training/skipping_test.py',
+    ),
+    (
+      'statistics_not_looked_at',
+      '[*metrics.values(), *jax.tree.leaves(new_state.batch_stats)]',
+      '[*metrics.values()]',
+      'A step whose statistics alone are not finite is not skipped.',
+      'training/skipping_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/replay.py',
+    (
+      'update_before_its_cause',
+      '    if forward:\n',
+      '    if forward and not self.after:\n',
+      'A divergence is said to begin where it ends.',
+      'replay_test.py::test_it_begins_where_the_first_is',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/training/freezing.py',
     (
       'frozen_statistics_move',
