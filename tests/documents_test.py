@@ -26,6 +26,8 @@ PLACEHOLDERS = {
   '--config=CONFIG': '--config=configs/quickstart.py',
   '--config=...': '--config=configs/quickstart.py',
   'tools.NAME': 'tools.variants',
+  '--step=N': '--step=12',
+  '--step=VALUE': '--step=12',
 }
 PLAN = ('--config=configs/coatnet_0.py', '--topology=v5e-16')
 # Two paths that are filled in together.
