@@ -143,7 +143,10 @@ def main(arguments: list[str]) -> int:
       ' other --faults.'
     )
   load_config(options.config, changes)  # Its mistakes are said at once.
-  directory = options.directory or tempfile.mkdtemp(prefix='chaos_')
+  directory = options.directory or pathlib.Path(tempfile.mkdtemp('_chaos'))
+  directory.mkdir(parents=True, exist_ok=True)
+  if any(directory.iterdir()):
+    raise UserError(f'--directory={directory} is not empty; name a new one.')
   plan = rounds.Plan(
     [f'--config={options.config}', *changes],
     Cadence(
@@ -151,7 +154,7 @@ def main(arguments: list[str]) -> int:
       evaluation_steps=options.steps // 4,
       checkpoint_steps=options.steps // 8,
     ),
-    pathlib.Path(directory),
+    directory,
   )
   tasks = [
     _Task(name, number, options.seed)

@@ -97,14 +97,14 @@ class StartedRun:
     """Returns the numbers of the processes that prepare data."""
     return [
       process
-      for process in self._find_session()
+      for process in self.find_processes()
       if b'spawn_main' in _read_process_file(process, 'cmdline')
     ]
 
   def find_survivors(self) -> list[int]:
     """Returns what is left of an ended run, after a while; normally nothing."""
     deadline = time.monotonic() + _LAST_SECONDS
-    while survivors := self._find_session():
+    while survivors := self.find_processes():
       if time.monotonic() > deadline:
         return survivors
       time.sleep(0.1)
@@ -112,13 +112,13 @@ class StartedRun:
 
   def kill_all(self) -> None:
     """Kills the process and all that it started."""
-    for process in (self.process.pid, *self._find_session()):
+    for process in (self.process.pid, *self.find_processes()):
       with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
     self.process.wait()
 
-  def _find_session(self) -> list[int]:
-    """Returns the numbers of the living processes of the run's session."""
+  def find_processes(self) -> list[int]:
+    """Returns the numbers of its processes, its own and what it started."""
     found = []
     for path in pathlib.Path('/proc').iterdir():
       if not path.name.isdigit():

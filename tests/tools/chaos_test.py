@@ -40,6 +40,12 @@ def test_a_fault_that_is_not_known_is_named(run):
     run('--faults=kil')
 
 
+def test_a_directory_with_something_in_it_is_left_alone(run, tmp_path):
+  (tmp_path / 'mine').touch()
+  with pytest.raises(UserError, match='is not empty; name a new one'):
+    run()
+
+
 def test_a_row_counts_what_was_survived(run):
   status, said = run('--faults=kill,nan', '--rounds=3', breaks=['nan_1'])
   assert status == 1
