@@ -1,10 +1,7 @@
 """What a run takes over of its config from the weights that it starts from."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
-
-from etils import epath
 
 from coatnet_jax.checkpoints.trained_model import read_metadata
 from coatnet_jax.errors import UserError, explain_choice
@@ -38,8 +35,8 @@ def follow_init_from(
     return config, ()
   if workdir_lib.is_claimed(workdir):
     # This run's own, as it took them over when it began.
-    source = epath.Path(workdir) / workdir_lib.CONFIG_FILE
-    saved = _read_config(source)
+    source = workdir
+    saved = workdir_lib.read_config(workdir)
   else:
     source = f'The checkpoint of config.init_from, {config["init_from"]},'
     metadata = read_metadata(config['init_from'])
@@ -64,18 +61,6 @@ def follow_init_from(
     options = {k: v for k, v in saved['model'].items() if k != 'num_classes'}
     config['model'] = options | config['model']
   return config, tuple(taken)
-
-
-def _read_config(path: epath.Path) -> dict[str, Any]:
-  """Returns the config of a workdir; UserError for what is none."""
-  try:
-    config = json.loads(path.read_text())
-  except (OSError, ValueError, RecursionError) as error:
-    raise UserError(
-      f'{path} is no JSON that can be read ({error}); this workdir was damaged,'
-      ' or is not one of this program.'
-    ) from error
-  return config if isinstance(config, dict) else {}
 
 
 def _find_followed_keys(config: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,8 @@
 """A run with a model that compiles quickly, for tests of many processes."""
 
+import os
+
+from coatnet_jax.distributed import watchdog
 from tests.quick_configs import create_quick_config
 from tests.quick_models import TINY, add_variant
 
@@ -7,6 +10,10 @@ from tests.quick_models import TINY, add_variant
 def get_config():
   """Returns a run of all that depends on the batch: BatchNorm, MixUp, ..."""
   add_variant('tiny', TINY)
+  # Tests need not wait as long as a pod does.
+  if silence := os.environ.get('TEST_SILENCE_SECONDS'):
+    watchdog.SILENCE_SECONDS = float(silence)
+    watchdog.BROKEN_SECONDS = min(watchdog.BROKEN_SECONDS, float(silence) / 2)
   return create_quick_config(
     {
       'model.stochastic_depth_rate': 0.3,

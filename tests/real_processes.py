@@ -110,11 +110,21 @@ class Processes:
     self._directory = directory
     self._started = []
 
-  def start(self, count, command, *, devices=2):
-    """Starts `count` processes with `command(address, count, index)`."""
+  def start(self, count, command, *, devices=2, network=None, **environment):
+    """Starts `count` processes with `command(address, count, index)`.
+
+    Args:
+      count: number of processes.
+      command: function that returns the words after the interpreter's name.
+      devices: number of devices of each.
+      network: `TwoHosts`, whose second has the last process; all on this one
+        if None.
+      **environment: further variables of the environment.
+    """
     with socket.socket() as free:
       free.bind(('127.0.0.1', 0))
-      address = f'127.0.0.1:{free.getsockname()[1]}'
+      host = network.addresses[0] if network else '127.0.0.1'
+      address = f'{host}:{free.getsockname()[1]}'
     environment = {
       **os.environ,
       'JAX_PLATFORMS': 'cpu',
@@ -126,6 +136,7 @@ class Processes:
       f' --xla_force_host_platform_device_count={devices}'
       # Two cores are a long time before all devices have come.
       ' --xla_cpu_collective_call_terminate_timeout_seconds=300',
+      **environment,
     }
     started = []
     for index in range(count):
@@ -134,7 +145,11 @@ class Processes:
       errors = self._directory / f'{name}.stderr'
       with output.open('w') as out, errors.open('w') as err:
         process = subprocess.Popen(
-          [sys.executable, *command(address, count, index)],
+          [
+            *(network.enter(is_last=index == count - 1) if network else ()),
+            sys.executable,
+            *command(address, count, index),
+          ],
           cwd=ROOT,
           stdin=subprocess.DEVNULL,
           stdout=out,
@@ -152,6 +167,65 @@ class Processes:
       with contextlib.suppress(ProcessLookupError):
         os.killpg(started.process.pid, signal.SIGKILL)
       started.process.wait()
+
+
+class TwoHosts:
+  """Two network name spaces with a cable between them, which can be cut."""
+
+  names = ('near', 'far')
+  addresses = ('10.77.0.1', '10.77.0.2')
+
+  def __init__(self, directory):
+    """Makes them; needs root and Linux.
+
+    Args:
+      directory: directory for a file of the hosts' names.
+    """
+    hosts = directory / 'hosts'
+    lines = [f'{a} {n}\n' for a, n in zip(self.addresses, self.names)]
+    hosts.write_text('127.0.0.1 localhost\n' + ''.join(lines))
+    self._holders = [
+      subprocess.Popen(
+        ['unshare', '--net', '--uts', '--mount', 'sh', '-ec']
+        + [
+          f'hostname {name}; mount --bind {hosts} /etc/hosts;'
+          ' ip link set lo up; echo ready; exec sleep 3600'
+        ],
+        stdout=subprocess.PIPE,
+      )
+      for name in self.names
+    ]
+    for holder in self._holders:
+      assert holder.stdout.readline() == b'ready\n'
+    other = str(self._holders[1].pid)
+    words = ('ip', 'link', 'add', 'cable', 'type', 'veth', 'peer', 'cable')
+    self._run(0, *words, 'netns', other)
+    for index, address in enumerate(self.addresses):
+      self._run(index, 'ip', 'address', 'add', f'{address}/24', 'dev', 'cable')
+      self._run(index, 'ip', 'link', 'set', 'cable', 'up')
+
+  def enter(self, *, is_last):
+    """Returns the words before a command that is run on a host."""
+    return self._enter(int(is_last))
+
+  def cut(self):
+    """Cuts the cable: neither hears of the other any more."""
+    self._run(0, 'ip', 'link', 'set', 'cable', 'down')
+
+  def close(self):
+    """Ends both."""
+    for holder in self._holders:
+      holder.kill()
+      holder.wait()
+      holder.stdout.close()
+
+  def _enter(self, index):
+    process = str(self._holders[index].pid)
+    spaces = ('--net', '--uts', '--mount', f'--wd={ROOT}')
+    return 'nsenter', '--target', process, *spaces, '--'
+
+  def _run(self, index, *words):
+    subprocess.run([*self._enter(index), *words], check=True)
 
 
 def create_agreement(fact, *, expected=None, seconds=30):

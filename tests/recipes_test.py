@@ -7,8 +7,8 @@ import importlib
 import pathlib
 import re
 
-import numpy as np
 import jax
+import numpy as np
 import pytest
 
 from coatnet_jax.config_flag import load_config

@@ -11,10 +11,10 @@ later, and which Orbax needs to open the folder: `mend_orbax_metadata`.
 
 import concurrent.futures
 import hashlib
-import json
 import os
+import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -24,7 +24,8 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint.path import atomicity
 
-from coatnet_jax.strict_json import to_json
+from coatnet_jax.paths import is_plain_file
+from coatnet_jax.strict_json import MAX_BYTES, read_mapping, to_json
 
 CHECKSUMS_FILE = 'checksums.json'
 # Says in Orbax's own file that there are checksums: without them a checkpoint
@@ -32,6 +33,10 @@ CHECKSUMS_FILE = 'checksums.json'
 CUSTOM_METADATA = {'checksums': CHECKSUMS_FILE}
 
 _ORBAX_METADATA = '_CHECKPOINT_METADATA'
+# What Orbax reads as JSON.
+_ORBAX_JSON = (_ORBAX_METADATA, '_METADATA', '_sharding')
+# What a checkpoint has, a directory each.
+ITEMS = ('state', 'progress', 'metadata', 'metrics')
 # Orbax writes these after everything else.
 _UNCHECKED = (_ORBAX_METADATA, 'commit_success.txt', CHECKSUMS_FILE)
 # A file is read in parts, several at a time; to verify a checkpoint, by all
@@ -105,10 +110,13 @@ def mend_orbax_metadata(directory: epath.Path) -> None:
   """
   path = directory / _ORBAX_METADATA
   copy = _read_orbax_copy(directory)
-  if copy is None:
+  if copy is None or path.is_dir():
     path.rename(path.with_name(f'{_ORBAX_METADATA}.damaged'))
-  else:
-    path.write_text(to_json(copy))
+  if copy is not None:
+    # In its place, whatever is there: a link, perhaps, to another's file.
+    partial = path.with_name(f'{_ORBAX_METADATA}.mended')
+    partial.write_text(to_json(copy))
+    partial.replace(path)
 
 
 def find_damage(
@@ -129,6 +137,8 @@ def find_damage(
     What is wrong, by the name of the file in the checkpoint: empty where
     nothing is, or where there are no checksums to compare with.
   """
+  if odd := _find_odd_files(directory, items):
+    return odd
   if not has_checksums(directory):
     return {}
   try:
@@ -253,14 +263,28 @@ def _read_checksums(directory: epath.Path) -> dict[str, Any]:
   Raises:
     ValueError: it is damaged.
   """
-  text = try_again((directory / CHECKSUMS_FILE).read_text)
+  sums = try_again(lambda: read_mapping(directory / CHECKSUMS_FILE))
   try:
-    sums = json.loads(text)
-    if sums.pop('sha256') == _compute_own_sum(sums):
+    own_sum = sums.pop('sha256')
+    if own_sum == _compute_own_sum(sums) and _is_well_formed(sums['files']):
       return sums
-  except (ValueError, KeyError, TypeError, AttributeError):
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
     pass
   raise ValueError('is damaged')
+
+
+def _is_well_formed(files: Mapping[str, Any]) -> bool:
+  """Returns whether sums are of files below a checkpoint, a part each.
+
+  Whoever writes the sums can also compute their own.
+  """
+  return all(
+    not (parts := pathlib.PurePosixPath(name)).is_absolute()
+    and '..' not in parts.parts
+    and type(entry['bytes']) is int
+    and len(entry['sha256']) == _count_parts(entry['bytes'])
+    for name, entry in files.items()
+  )
 
 
 # What Orbax writes of a step, and the types of these values.
@@ -277,10 +301,10 @@ _ORBAX_TYPES = {
 def _read_orbax_metadata(directory: epath.Path) -> dict[str, Any] | None:
   """Returns what Orbax says of a step; None if that is not readable."""
   try:
-    says = json.loads(try_again((directory / _ORBAX_METADATA).read_text))
+    says = try_again(lambda: read_mapping(directory / _ORBAX_METADATA))
   except Exception:  # What reads buckets raises kinds of its own.
     return None
-  is_readable = isinstance(says, dict) and all(
+  is_readable = all(
     isinstance(value, _ORBAX_TYPES.get(name, object))
     for name, value in says.items()
   )
@@ -300,6 +324,30 @@ def _without_commit_time(says: dict[str, Any]) -> dict[str, Any]:
   return {**says, 'commit_timestamp_nsecs': None}
 
 
+def _find_odd_files(
+  directory: epath.Path, items: Sequence[str]
+) -> dict[str, str]:
+  """Returns what a checkpoint has that is not to be read.
+
+  To read a pipe or a device may never end, nor may JSON of any size, which
+  Orbax reads whole. Buckets have no such things as the first two.
+  """
+  if '://' in str(directory):
+    return {}
+  found = {}
+  for item in ('.', *(items or ITEMS)):
+    for parent, folders, names in os.walk(directory / item):
+      if item == '.':
+        folders.clear()
+      for name in names:
+        path = os.path.join(parent, name)
+        if not os.path.isfile(path):
+          found[os.path.relpath(path, directory)] = 'is no file'
+        elif name in _ORBAX_JSON and os.path.getsize(path) > MAX_BYTES:
+          found[os.path.relpath(path, directory)] = 'is too large'
+  return found
+
+
 def _list_files(directory: epath.Path) -> list[str]:
   """Returns the files below a directory as 'state/d/0', sorted."""
   names = []
@@ -311,7 +359,12 @@ def _list_files(directory: epath.Path) -> list[str]:
 
 def _split_file(name: str, size: int) -> list[tuple[str, int]]:
   """Returns the parts of a file that are read at a time, by their numbers."""
-  return [(name, k) for k in range(max(1, -(-size // _PART_BYTES)))]
+  return [(name, k) for k in range(_count_parts(size))]
+
+
+def _count_parts(size: int) -> int:
+  """Returns how many parts a file of so many bytes is read in."""
+  return max(1, -(-size // _PART_BYTES))
 
 
 def _map_parts(
@@ -342,13 +395,15 @@ def _compare_part(
   """Returns what is wrong with a file, as far as a part of it tells, or ''."""
   try:
     size = try_again((directory / name).stat).length
+    if not is_plain_file(directory / name):
+      return 'is no file'
+    if size != wanted['bytes']:
+      return f'has {size:,} bytes instead of {wanted["bytes"]:,}'
     digest = try_again(lambda: _hash_part(directory, name, number))
     if digest != wanted['sha256'][number]:  # Perhaps reading it went wrong.
       digest = _hash_part(directory, name, number)
   except Exception as error:  # What reads buckets raises kinds of its own.
     return describe_read_failure(error)
-  if size != wanted['bytes']:
-    return f'has {size:,} bytes instead of {wanted["bytes"]:,}'
   return '' if digest == wanted['sha256'][number] else 'has another checksum'
 
 

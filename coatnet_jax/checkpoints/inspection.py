@@ -163,7 +163,7 @@ def _inspect(path: epath.Path, *, is_aside: bool) -> Inspected:
     path=path,
     step=step,
     num_bytes=sum(
-      (parent / name).stat().length
+      _measure(parent / name)
       for parent, _, names in path.walk()
       for name in names
     ),
@@ -172,3 +172,11 @@ def _inspect(path: epath.Path, *, is_aside: bool) -> Inspected:
     is_verified=checksums.has_checksums(path),
     is_aside=is_aside,
   )
+
+
+def _measure(path: epath.Path) -> int:
+  """Returns the size of a file in bytes; 0 where that is not known."""
+  try:
+    return path.stat().length
+  except Exception:  # What reads buckets raises kinds of its own.
+    return 0

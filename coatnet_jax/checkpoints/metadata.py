@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import orbax.checkpoint as ocp
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -11,6 +10,7 @@ from coatnet_jax.checkpoints import checksums
 from coatnet_jax.checkpoints.folder import find_steps
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.compute_options import COMPUTE_NAMES
+from coatnet_jax.strict_json import read_mapping
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,15 @@ class Progress:
   seconds: float = 0.0
   seconds_in_steps: float = 0.0
   skipped_steps: int = 0
+
+  def __post_init__(self):
+    """Raises ValueError for what is no progress, as a damaged file has it."""
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f'{field.name} is no number')
+      if not 0 <= value < 2**63:
+        raise ValueError(f'{field.name} is {value:g}')
 
   def after(
     self,
@@ -68,6 +77,18 @@ class Metadata:
   config: dict[str, Any]
   data: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
+  def __post_init__(self):
+    """Raises ValueError for values of other types, as a damaged file has."""
+    for name in ('model', 'preprocessing', 'config', 'data'):
+      if not isinstance(getattr(self, name), dict):
+        raise ValueError(f'{name} is no mapping')
+    if not all(isinstance(entry, dict) for entry in self.data.values()):
+      raise ValueError('data has no mappings')
+    if not isinstance(self.class_names, tuple | list) or not all(
+      isinstance(name, str) for name in self.class_names
+    ):
+      raise ValueError('class_names are no names')
+
 
 def find_model_arguments(
   config: ConfigDict, num_classes: int
@@ -91,12 +112,8 @@ def read_json_item(directory: epath.Path) -> dict[str, Any]:
   Args:
     directory: directory of the item.
   """
-
-  def read():
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-      return checkpointer.restore(directory, args=ocp.args.JsonRestore())
-
-  return checksums.try_again(read)
+  # As Orbax names it.
+  return checksums.try_again(lambda: read_mapping(directory / 'metadata'))
 
 
 def restore_metadata(directory: epath.Path) -> Metadata:

@@ -1,14 +1,14 @@
 """Which of a run's evaluations is the best."""
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from absl import logging
 from etils import epath
 
 from coatnet_jax.checkpoints import checksums
-from coatnet_jax.strict_json import is_finite
+from coatnet_jax.strict_json import is_finite, read_mapping
 
 # metric name -> larger is better.
 BEST_METRICS = {'top1': True, 'top5': True, 'loss': False}
@@ -54,14 +54,19 @@ def read_metrics(directory: epath.Path) -> dict[str, float]:
   if not path.parent.exists():
     return {}
   try:
-    metrics = json.loads(checksums.try_again(path.read_text))
+    metrics = checksums.try_again(lambda: read_mapping(path))
     return {
-      # Adding raises for what is no number, and leaves a count whole.
-      name: math.nan if number is None else number + 0
+      name: math.nan if number is None else _check_number(number)
       for name, number in metrics.items()
     }
   except Exception as error:  # What reads buckets raises kinds of its own.
     raise ValueError(f'{path} is damaged: {error}') from error
+
+
+def _check_number(number: Any) -> float:
+  """Returns a number as it is; raises for another value or too large a one."""
+  math.isfinite(number + 0)  # A text could be added to no number.
+  return number
 
 
 def find_best_evaluation(
@@ -94,9 +99,9 @@ def compute_quality(
     best_metric: name of the one that decides, of `BEST_METRICS`.
 
   Returns:
-    The number; -inf where any measure is not finite.
+    The number; -inf where any measure is not finite, or that one is missing.
   """
-  if not is_finite(metrics):
+  if not is_finite(metrics) or best_metric not in metrics:
     return -math.inf
   sign = 1 if BEST_METRICS[best_metric] else -1
   return sign * metrics[best_metric]

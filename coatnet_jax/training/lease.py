@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import datetime
 import getpass
-import json
 import os
 import pathlib
 import socket
@@ -26,7 +25,8 @@ import jax
 from etils import epath
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.strict_json import to_json
+from coatnet_jax.strict_json import read_mapping, to_json
+from coatnet_jax.texts import printable
 
 LEASE_FILE = 'lease.json'
 REFRESH_SECONDS = 5.0
@@ -60,9 +60,17 @@ class Owner:
   process_started: str
   since: str
 
+  def __post_init__(self):
+    """Raises ValueError for values of other types, as a damaged file has."""
+    for field in dataclasses.fields(self):
+      if type(getattr(self, field.name)) is not field.type:
+        raise ValueError(f'{field.name} is no {field.type.__name__}')
+    if not 0 < self.process < 2**31:
+      raise ValueError(f'{self.process} is no number of a process')
+
   def describe(self) -> str:
     """Returns who it is, for a sentence."""
-    return (
+    return printable(
       f'{self.user}@{self.host}, process {self.process}, since {self.since}'
     )
 
@@ -226,7 +234,7 @@ def _remove_dead(path: epath.Path, text: str, owner: Owner) -> None:
     path.rename(aside)
   except FileNotFoundError:
     return
-  if aside.read_text() != text:  # A new owner's, which goes back.
+  if _read(aside)[1] != text:  # A new owner's, which goes back.
     with contextlib.suppress(FileExistsError):
       os.link(aside, path)
   aside.unlink()
@@ -306,11 +314,15 @@ def _read(path: epath.Path) -> tuple[Owner | None, str | None]:
     Exception: it cannot be read. What reads buckets raises kinds of its own.
   """
   try:
-    text = path.read_text()
+    says = read_mapping(path)
   except FileNotFoundError:
-    return None, None
+    # A link to nothing is in the way of a new lease.
+    return None, 'is a link' if os.path.islink(path) else None
+  except ValueError as error:  # It is no lease of ours, and as it is.
+    return None, str(error)
+  text = to_json(says)
   try:
-    return Owner(**json.loads(text)['owner']), text
+    return Owner(**says['owner']), text
   except (ValueError, TypeError, KeyError):
     return None, text
 

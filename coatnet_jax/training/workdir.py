@@ -11,10 +11,10 @@ from flax.traverse_util import flatten_dict
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, find_reason
 from coatnet_jax.models.compute_options import SAME_RESULT_NAMES
 from coatnet_jax.paths import CONFIG_KEYS, resolve_path
-from coatnet_jax.strict_json import to_json
+from coatnet_jax.strict_json import read_mapping, to_json
 
 CONFIG_FILE = 'config.json'
 SUMMARY_FILE = 'summary.json'
@@ -81,7 +81,7 @@ def claim_workdir(workdir: str, config: ConfigDict, num_steps: int = 0) -> int:
       path.mkdir(parents=True, exist_ok=True)
       taken = _read_steps_taken(path)
       if saved.exists():
-        before = json.loads(saved.read_text())
+        before = read_config(workdir)
         is_longer = 0 < taken < num_steps
         check_same_run(before, config, workdir, is_longer=is_longer)
         if is_longer and not is_same_run(before, config):
@@ -102,15 +102,9 @@ def claim_workdir(workdir: str, config: ConfigDict, num_steps: int = 0) -> int:
     return taken if taken < num_steps else 0
   except UserError:
     raise
-  except json.JSONDecodeError as error:
-    raise UserError(
-      f'{saved} is no JSON ({error}); this workdir was damaged, or is not one'
-      ' of this program.'
-    ) from error
   except Exception as error:  # What reads buckets raises kinds of its own.
-    reason = getattr(error, 'strerror', None) or error
     raise UserError(
-      f'The workdir {workdir} cannot be written: {reason}.'
+      f'The workdir {workdir} cannot be written: {find_reason(error)}.'
     ) from error
 
 
@@ -124,6 +118,37 @@ def write_whole(path: epath.Path, text: str) -> None:
 def is_claimed(workdir: str) -> bool:
   """Returns whether a directory is that of a run."""
   return (epath.Path(workdir) / CONFIG_FILE).exists()
+
+
+def read_config(workdir: str) -> dict[str, Any]:
+  """Returns the config of the run that has claimed a workdir.
+
+  Raises:
+    UserError: it cannot be read, or is none.
+  """
+  says = _read_json(epath.Path(workdir) / CONFIG_FILE)
+  sections = says.get('model'), says.get('preprocessing')
+  if not all(isinstance(section, dict) for section in sections):
+    raise _create_damage_error(
+      epath.Path(workdir) / CONFIG_FILE, 'has no sections of a config'
+    )
+  return says
+
+
+def _read_json(path: epath.Path) -> dict[str, Any]:
+  try:
+    return read_mapping(path)
+  except ValueError as error:
+    raise _create_damage_error(path, str(error)) from error
+  except Exception as error:  # What reads buckets raises kinds of its own.
+    raise UserError(f'{path} cannot be read: {find_reason(error)}.') from error
+
+
+def _create_damage_error(path: epath.Path, problem: str) -> UserError:
+  return UserError(
+    f'{path} {problem}; this workdir was damaged, or is not one of this'
+    ' program.'
+  )
 
 
 def _is_shared(saved: epath.Path, text: str) -> bool:
@@ -146,7 +171,12 @@ def _without_paths(text: str) -> dict[str, Any]:
 def _read_steps_taken(path: epath.Path) -> int:
   """Returns the steps of the run that was finished in a workdir, or 0."""
   summary = path / SUMMARY_FILE
-  return json.loads(summary.read_text())['steps'] if summary.exists() else 0
+  if not summary.exists():
+    return 0
+  steps = _read_json(summary).get('steps')
+  if type(steps) is not int or not 0 <= steps < 2**63:
+    raise _create_damage_error(summary, 'does not say how many steps it is of')
+  return steps
 
 
 def _name_with_step(name: str, step: int) -> str:
