@@ -18,6 +18,8 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.chaos.started_run import StartedRun, find_last_step
+from coatnet_jax import arguments
+from coatnet_jax.config_flag import add_config, load_config, parse_with_config
 from coatnet_jax.errors import UserError
 
 _EVERY_SECONDS = 1.0
@@ -72,12 +74,18 @@ def main(words: list[str]) -> int:
   """Runs the command line; returns the exit status.
 
   Args:
-    words: words of main.py's command line but --workdir.
+    words: words of the command line after the program's name.
 
   Raises:
-    UserError: the run ended with an error, or too early to say anything.
+    UserError: the config does not exist, the run ended with an error, or it was
+      too short to say anything.
   """
+  parser = arguments.create_parser('benchmarks.steady_run', __doc__)
+  add_config(parser)
+  options, changes = parse_with_config(parser, words)
+  load_config(options.config, changes)  # Its mistakes are said at once.
   directory = pathlib.Path(tempfile.mkdtemp('_steady_run'))
+  words = [f'--config={options.config}', *changes]
   run = StartedRun(words, directory / 'workdir', directory / 'output')
   rows = []
   while not run.has_ended():

@@ -60,8 +60,8 @@ def check(monkeypatch) -> Callable[[list[str]], None]:
     raise _ParsedError
 
   monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_args)
-  for tool in ('chaos', 'plan'):
-    monkeypatch.setattr(f'tools.{tool}.load_config', load)
+  for program in ('tools.chaos', 'tools.plan', 'benchmarks.steady_run'):
+    monkeypatch.setattr(f'{program}.load_config', load)
 
   def check_command(words: list[str]) -> None:
     words = [PLACEHOLDERS.get(word, word) for word in words]

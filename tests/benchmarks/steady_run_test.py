@@ -10,7 +10,7 @@ from coatnet_jax.errors import UserError
 # A program in the place of main.py, which keeps what it is told to.
 _PROGRAM = """
 import sys, time
-grows, kept, files = sys.argv[1] == 'grows', [], []
+grows, kept, files = 'name=grows' in sys.argv[2], [], []
 for step in range(1, 81):
   if grows:
     kept.append(bytearray(b'1' * 4_000_000))
@@ -28,7 +28,8 @@ def fixture_measure(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(steady_run, '_EVERY_SECONDS', 0.04)
 
   def measure(word):
-    status = steady_run.main([word])
+    words = ['--config=configs/quickstart.py', f'--config.data.name={word}']
+    status = steady_run.main(words)
     lines = capsys.readouterr().out.splitlines()
     # By the beginning of a line, with the numbers after it.
     return status, {line[:30].strip(): line[30:].split() for line in lines}
