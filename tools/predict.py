@@ -36,7 +36,8 @@ from coatnet_jax.data.folder_listing import (
   LeftOut,
   list_images,
 )
-from coatnet_jax.data.picture_size import DEFAULT_MAX_PIXELS
+from coatnet_jax.data.picture_files import NotAPictureFileError, read_file
+from coatnet_jax.data.picture_size import BYTES_PER_PIXEL, DEFAULT_MAX_PIXELS
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
@@ -249,10 +250,11 @@ def read_images(
       report_failure(path, f'cannot be read: it is {kind}')
       continue
     try:
-      image = decode_image(path.read_bytes(), max_pixels=max_pixels)
+      data = read_file(path, max_pixels * BYTES_PER_PIXEL)
+      image = decode_image(data, max_pixels=max_pixels)
     except OSError as error:
       report_failure(path, f'cannot be read: {error.strerror}')
-    except CorruptImageError as error:
+    except (CorruptImageError, NotAPictureFileError) as error:
       report_failure(path, f'cannot be decoded: {error}')
     else:
       yield path, crop_for_evaluation(image, preprocessing)

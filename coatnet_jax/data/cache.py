@@ -4,8 +4,12 @@ import humanize
 import numpy as np
 from absl import logging
 
-from coatnet_jax.data.decoding import CorruptImageError, decode_example
-from coatnet_jax.data.image_source import DerivedSource, ImageSource
+from coatnet_jax.data.decoding import decode_example
+from coatnet_jax.data.image_source import (
+  CorruptImageError,
+  DerivedSource,
+  ImageSource,
+)
 
 # How many images, spread evenly, a source's decoded size is estimated from.
 _SAMPLE_SIZE = 16
@@ -14,13 +18,15 @@ _SAMPLE_SIZE = 16
 class CachedSource(DerivedSource):
   """A source whose images are uint8 arrays in memory.
 
-  Images that cannot be decoded are kept as they are, to fail where they are
-  used, as without a cache. The arrays are pickled to each worker process,
-  which costs the cache's size of memory per worker and a copy at its start.
+  Images that cannot be decoded fail where they are used, as without a cache.
+  The arrays are pickled to each worker process, which costs the cache's size of
+  memory per worker and a copy at its start.
   """
 
-  def __init__(self, source: ImageSource, examples: list[dict]):
-    """Takes a source and all its examples, decoded."""
+  def __init__(
+    self, source: ImageSource, examples: list[dict | CorruptImageError]
+  ):
+    """Takes a source and all its examples, decoded, or what they raise."""
     super().__init__(source)
     self._examples = examples
     self.in_memory = True
@@ -31,7 +37,10 @@ class CachedSource(DerivedSource):
 
   def __getitem__(self, index):
     """Returns one example; see ImageSource."""
-    return self._examples[index]
+    example = self._examples[index]
+    if isinstance(example, CorruptImageError):
+      raise example
+    return example
 
   def describe(self, index):
     """Names the example for a log."""
@@ -83,15 +92,18 @@ def cache_if_small(
   return CachedSource(source, examples)
 
 
-def _decoded(source: ImageSource, index: int, exact: bool) -> dict:
-  """Returns the example with pixels, or as it is if it cannot be decoded."""
+def _decoded(
+  source: ImageSource, index: int, exact: bool
+) -> dict | CorruptImageError:
+  """Returns the example with pixels, or the error if it cannot be decoded."""
   try:
     image, label = decode_example(source, index, exact=exact)
-  except CorruptImageError:
-    return source[index]
+  except CorruptImageError as error:
+    return CorruptImageError(str(error))  # Without its traceback, and so small.
   return {'image': image, 'label': label}
 
 
-def _size(example: dict) -> int:
-  image = example['image']
-  return image.nbytes if isinstance(image, np.ndarray) else len(image)
+def _size(example: dict | CorruptImageError) -> int:
+  if isinstance(example, CorruptImageError):
+    return 0
+  return example['image'].nbytes

@@ -21,7 +21,7 @@ import PIL.Image
 import simplejpeg
 
 from coatnet_jax.data import picture_files
-from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.data.image_source import CorruptImageError, ImageSource
 from coatnet_jax.data.orientation import (
   read_exif_orientation,
   read_pillow_orientation,
@@ -98,10 +98,6 @@ _CONVERT = 'convert it to JPEG or PNG'
 _TRUNCATION_WARNING = 'remature end'
 # Pixels that are converted at a time, so that it takes little memory.
 _STRIP_PIXELS = 1 << 18
-
-
-class CorruptImageError(ValueError):
-  """The bytes are not an image, or not a whole one; the message says why."""
 
 
 def decode_image(
@@ -215,7 +211,7 @@ def decode_example(
     The image, [H, W, 3] uint8 RGB, and its label.
 
   Raises:
-    CorruptImageError: the image cannot be decoded.
+    CorruptImageError: the image cannot be read or decoded.
   """
   example = source[index]
   image = example['image']

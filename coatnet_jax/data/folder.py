@@ -7,10 +7,13 @@ import pathlib
 from coatnet_jax.data import folder_listing
 from coatnet_jax.data.folder_listing import ClassFolders, list_classes
 from coatnet_jax.data.image_source import (
+  CorruptImageError,
   ImageSource,
   find_sizes,
   format_count,
 )
+from coatnet_jax.data.picture_files import NotAPictureFileError, read_file
+from coatnet_jax.data.picture_size import BYTES_PER_PIXEL
 from coatnet_jax.errors import UserError, list_choices
 from coatnet_jax.paths import resolve_local_path
 from coatnet_jax.texts import printable
@@ -80,7 +83,10 @@ class FolderSource(ImageSource):
     label, _ = self._files[index]
     path = self._path(index)
     try:
-      return {'image': path.read_bytes(), 'label': label}
+      data = read_file(path, self.max_image_pixels * BYTES_PER_PIXEL)
+      return {'image': data, 'label': label}
+    except NotAPictureFileError as error:
+      raise CorruptImageError(str(error)) from error
     except OSError as error:
       raise UserError(
         f'{printable(path)} cannot be read: {error.strerror}.'

@@ -22,6 +22,8 @@ _TO_CONVERT = (
   *('.psd', '.ico', '.tga', '.ppm', '.pgm', '.pnm', '.exr', '.hdr'),
   *('.cr2', '.cr3', '.nef', '.arw', '.dng', '.raf', '.orf', '.rw2'),
 )
+# Pipes, sockets, devices, and links to nothing or in a circle.
+_NO_FILE = 'not files but pipes, devices or broken links'
 # What the folders of splits are usually called.
 _SPLIT_NAMES = (
   *('train', 'training', 'val', 'valid', 'validation', 'test', 'testing'),
@@ -96,27 +98,58 @@ def list_images(folder: pathlib.Path, left_out: LeftOut) -> list[str]:
     UserError: a folder cannot be read.
   """
   found, seen = [], set()
-  for parent, folders, files in os.walk(
-    folder, onerror=_raise_unreadable, followlinks=True
-  ):
-    # A link may lead back to where it lies.
-    real = os.path.realpath(parent)
-    if real in seen:
-      folders.clear()
+  top = os.path.realpath(folder)
+  waiting = ['']
+  while waiting:
+    within = waiting.pop()
+    # A link may lead back to where it lies, or to what that lies in.
+    real = os.path.realpath(folder / within)
+    if real in seen or top.startswith(os.path.join(real, '')):
       continue
     seen.add(real)
-    folders.sort()
-    within = os.path.relpath(parent, folder)
-    is_hidden = within != '.' and f'{os.sep}.' in f'{os.sep}{within}'
-    for name in sorted(files):
-      path = os.path.normpath(os.path.join(within, name))
-      if _is_image(name) and is_hidden:
+    is_hidden = f'{os.sep}.' in f'{os.sep}{within}'
+    folders = []
+    for entry in _scan(folder / within):
+      path = os.path.join(within, entry.name)
+      if is_folder(entry):
+        folders.append(path)
+      elif not _is_image(entry.name):
+        _count_other(entry.name, path, left_out)
+      elif is_hidden:
         left_out.add('hidden', path)
-      elif _is_image(name):
+      elif _is_file(entry):
         found.append(path)
       else:
-        _count_other(name, path, left_out)
+        left_out.add(_NO_FILE, path)
+    waiting += reversed(folders)
   return sorted(found)
+
+
+def _scan(folder: pathlib.Path) -> list[os.DirEntry[str]]:
+  """Returns what lies in a folder, sorted by name."""
+  try:
+    with os.scandir(folder) as entries:
+      return sorted(entries, key=lambda entry: entry.name)
+  except OSError as error:
+    raise UserError(
+      f'{printable(folder)} cannot be read: {error.strerror}.'
+    ) from error
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+  """Returns whether it is a folder, or a link to one and not to itself."""
+  try:
+    return entry.is_dir()
+  except OSError:
+    return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+  """Returns whether it is a file, or a link to one; no pipe or device."""
+  try:
+    return entry.is_file()
+  except OSError:
+    return False
 
 
 def list_classes(directory: pathlib.Path, why: str = 'Each') -> ClassFolders:
@@ -133,8 +166,7 @@ def list_classes(directory: pathlib.Path, why: str = 'Each') -> ClassFolders:
     UserError: there are no folders, or one without images.
   """
   left_out, files = LeftOut(), {}
-  with os.scandir(directory) as entries:
-    beside = sorted(entry.name for entry in entries if not entry.is_dir())
+  beside = [e.name for e in _scan(directory) if not is_folder(e)]
   for name in beside:
     if _is_image(name):
       left_out.add('in no class folder', name)
@@ -199,12 +231,11 @@ def _sort_classes(names: list[str]) -> list[str]:
 
 def list_folders(directory: pathlib.Path) -> list[str]:
   """Returns the names of the folders in a directory, sorted, none hidden."""
-  with os.scandir(directory) as entries:
-    return sorted(
-      entry.name
-      for entry in entries
-      if entry.is_dir() and not entry.name.startswith('.')
-    )
+  return [
+    entry.name
+    for entry in _scan(directory)
+    if is_folder(entry) and not entry.name.startswith('.')
+  ]
 
 
 def is_split(directory: pathlib.Path, name: str, other: str) -> bool:
@@ -251,12 +282,11 @@ def _look_into(folder: pathlib.Path) -> tuple[bool, bool]:
   """Returns whether images lie right in a folder, and whether folders do."""
   has_images = has_folders = False
   if folder.is_dir():
-    with os.scandir(folder) as entries:
-      for entry in entries:
-        if entry.is_dir():
-          has_folders |= not entry.name.startswith('.')
-        else:
-          has_images |= _is_image(entry.name)
+    for entry in _scan(folder):
+      if is_folder(entry):
+        has_folders |= not entry.name.startswith('.')
+      else:
+        has_images |= _is_image(entry.name)
   return has_images, has_folders
 
 
@@ -280,9 +310,3 @@ def _count_other(name: str, path: str, left_out: LeftOut) -> None:
     left_out.add('to convert to JPEG or PNG', path)
   else:
     left_out.add('not named as an image', path)
-
-
-def _raise_unreadable(error: OSError) -> None:
-  raise UserError(
-    f'{printable(error.filename)} cannot be read: {error.strerror}.'
-  ) from error

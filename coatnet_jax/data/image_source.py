@@ -15,6 +15,10 @@ from etils import epath
 from coatnet_jax.data.picture_size import DEFAULT_MAX_PIXELS
 
 
+class CorruptImageError(ValueError):
+  """What lies there is no image, or not a whole one; the message says why."""
+
+
 class ImageSource(abc.ABC):
   """Labelled images with random access.
 
@@ -58,6 +62,10 @@ class ImageSource(abc.ABC):
     Returns:
       `image`: the encoded file as bytes, or [H, W, 3] uint8 RGB; `label`:
       int, not checked against the number of classes.
+
+    Raises:
+      CorruptImageError: the example is damaged where it lies.
+      UserError: it cannot be read, and others probably cannot either.
     """
 
   @abc.abstractmethod

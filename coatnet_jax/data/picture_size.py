@@ -17,8 +17,9 @@ from coatnet_jax.data import picture_files
 # The largest photographs have about as many; the default of
 # config.data.max_image_pixels.
 DEFAULT_MAX_PIXELS = 1 << 27
-# What decoding may take for each pixel that a picture may have.
-_BYTES_PER_PIXEL = 4
+# What decoding may take, and a file may have, for each pixel that a picture may
+# have.
+BYTES_PER_PIXEL = 4
 _NANOSECONDS_PER_PIXEL = 6
 # What may be taken however low the limit is.
 _LEAST_BYTES = 16 << 20
@@ -26,7 +27,7 @@ _LEAST_NANOSECONDS = 10_000_000
 
 # Nanoseconds that decoding takes for a pixel and for a byte of the file, on one
 # core of an AMD EPYC: `python -m tests.data.attack --largest`.
-_JPEG = (3, 8)
+_JPEG = (4, 8)
 _JPEG_BUFFERED = (6, 30)
 _JPEG_CMYK = (16, 8)
 _JPEG_UNUSUAL = (150, 100)
@@ -81,7 +82,7 @@ class Limits:
   @property
   def max_bytes(self) -> int:
     """The largest memory that decoding one picture takes, in bytes."""
-    return max(_BYTES_PER_PIXEL * self.max_pixels, _LEAST_BYTES)
+    return max(BYTES_PER_PIXEL * self.max_pixels, _LEAST_BYTES)
 
   def halve(self) -> 'Limits':
     """Returns limits that are half as large."""

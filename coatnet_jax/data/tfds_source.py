@@ -3,6 +3,8 @@
 Nothing is downloaded or prepared here: the error messages say how to.
 """
 
+import bisect
+import itertools
 import logging
 import os
 import pathlib
@@ -11,9 +13,11 @@ from collections.abc import Iterable
 
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
+from array_record.python import array_record_module
 from etils import epath
 
 from coatnet_jax.data.image_source import (
+  CorruptImageError,
   ImageSource,
   find_sizes,
   format_count,
@@ -97,6 +101,9 @@ class TfdsSource(ImageSource):
     self._records = _open_records(builder, self._split)
     splits = builder.info.splits
     self._instructions = splits[self._split].file_instructions
+    self._ends = list(
+      itertools.accumulate(part.take for part in self._instructions)
+    )
     self._num_bytes = _count_bytes(splits, self._find_paths())
     self._data_set_size = splits.total_num_examples
 
@@ -126,15 +133,49 @@ class TfdsSource(ImageSource):
 
   def __getitem__(self, index):
     """Returns one example; see ImageSource."""
-    example = self._example_features.deserialize_example_np(
-      self._records[index], decoders={'image': tfds.decode.SkipDecoding()}
+    example = self._read(
+      index, self._example_features, {'image': tfds.decode.SkipDecoding()}
     )
     return {'image': example['image'], 'label': example[self.label_feature]}
+
+  def _read(self, index: int, features, decoders=None) -> dict:
+    """Reads features of a record.
+
+    Raises:
+      CorruptImageError: the record is damaged.
+      UserError: its shard cannot be read, or is damaged as a whole.
+    """
+    path, place = self._find_record(index)
+    try:
+      record = self._records[index]
+    except Exception as error:  # array_record raises kinds of its own.
+      _check_shard(path)
+      raise CorruptImageError(
+        f'record {place:,} of {printable(path.name)} is damaged:'
+        f' {_shorten(error)}'
+      ) from error
+    try:
+      return features.deserialize_example_np(record, decoders=decoders)
+    except Exception as error:  # So does what parses a record.
+      raise CorruptImageError(
+        f'record {place:,} of {printable(path.name)} is not an example of this'
+        f' data set: {_shorten(error)}'
+      ) from error
+
+  def _find_record(self, index: int) -> tuple[epath.Path, int]:
+    """Returns the shard of a record, and its number in it."""
+    shard = bisect.bisect_right(self._ends, index)
+    first = self._ends[shard - 1] if shard else 0
+    part = self._instructions[shard]
+    return epath.Path(part.filename), part.skip + index - first
 
   def describe(self, index):
     """Names the example for a log."""
     record = f'{self.full_name}, {self._split}, record {index}'
-    names = self._name_features.deserialize_example_np(self._records[index])
+    try:
+      names = self._read(index, self._name_features)
+    except CorruptImageError:
+      return record
     return ' '.join(
       [record, *(f'({printable(name)})' for name in names.values())]
     )
@@ -154,6 +195,32 @@ class TfdsSource(ImageSource):
       # A split may be a part of its records; -1 takes all that are left.
       name = f'{path.name}, {part.take} records from {part.skip}'
       yield name, sums.get(path.name, size)
+
+
+def _check_shard(path: epath.Path) -> None:
+  """Raises a UserError for a shard none of whose records can be read."""
+  try:
+    with path.open('rb') as file:
+      file.read(1)
+  except Exception as error:  # What reads buckets raises kinds of its own.
+    reason = getattr(error, 'strerror', None) or _shorten(error)
+    raise UserError(f'{printable(path)} cannot be read: {reason}.') from error
+  try:
+    reader = array_record_module.ArrayRecordReader(str(path))
+    try:
+      reader.num_records()
+    finally:
+      reader.close()
+  except Exception as error:
+    raise UserError(
+      f'{printable(path)} is damaged, and none of its records can be read'
+      f' ({_shorten(error)}): copy or prepare it again.'
+    ) from error
+
+
+def _shorten(error: Exception) -> str:
+  """Returns what an error says, in part of a line."""
+  return printable(str(error).partition(';')[0][:200])
 
 
 def _count_bytes(

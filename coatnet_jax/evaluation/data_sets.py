@@ -4,6 +4,7 @@ TFDS's data sets are known by their name, or by the name in a prepared
 directory's dataset_info.json. Everything else is evaluated plainly.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from coatnet_jax.data.augmentation import PreprocessingOptions
-from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.data.image_source import CorruptImageError, ImageSource
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.label_spaces import LabelSpace, match_classes
@@ -178,7 +179,10 @@ def find_occurring_classes(
   """
   split = re.sub(r'\[[^]]*\]', '', data.eval_split)
   source = create_source(dataclasses.replace(data, eval_split=split), 'eval')
-  labels = {int(source[index]['label']) for index in range(len(source))}
+  labels = set()
+  for index in range(len(source)):
+    with contextlib.suppress(CorruptImageError):
+      labels.add(int(source[index]['label']))
   if number is not None and len(labels) != number:
     raise UserError(
       f'{source.description}: images of {len(labels)} classes, not of the'

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.linalg
 
 from coatnet_jax.checkpoints.trained_model import TrainedModel
-from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.data.image_source import CorruptImageError, ImageSource
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.features import (
@@ -100,7 +100,10 @@ def choose_examples(
   for index in np.random.default_rng(seed).permutation(len(source)).tolist():
     if index in excluded:
       continue
-    label = int(source[index]['label'])
+    try:
+      label = int(source[index]['label'])
+    except CorruptImageError:
+      continue
     if counts[label] < shots:
       chosen.append(index)
       ranks.append(counts[label])

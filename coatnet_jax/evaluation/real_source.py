@@ -33,7 +33,7 @@ class RealSource(TfdsSource):
     Args:
       index: number of the image in the source.
     """
-    example = self._real_features.deserialize_example_np(self._records[index])
+    example = self._read(index, self._real_features)
     return tuple(int(label) for label in example['real_label'])
 
 

@@ -60,7 +60,7 @@ def test_each_is_logged_once_with_the_reason(damaged_source, caplog):
       counter.update({'corrupt': np.array(corrupt)})
   assert counter.count == 2
   first, second = [record.getMessage() for record in caplog.records]
-  assert first.endswith('cat/003.png: truncated or damaged PNG')
+  assert first.endswith('cat/003.png: truncated PNG')
   assert 'cat/004.png' in second
 
 

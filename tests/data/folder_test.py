@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from coatnet_jax.data.decoding import decode_example
+from coatnet_jax.data.decoding import CorruptImageError, decode_example
 from coatnet_jax.data.sources import create_source
 from coatnet_jax.errors import UserError
 
@@ -318,3 +318,56 @@ def test_class_of_one_image_cannot_be_divided(
   write_classes(tmp_path, ape=3, bee=1)
   with pytest.raises(UserError, match='bee has one image; it takes at least'):
     open_folder('train')
+
+
+def test_pipes_devices_and_circles_are_left_out_and_named(
+  tmp_path, picture, encode, data_options
+):
+  for name in ('cat', 'dog'):
+    folder = tmp_path / name
+    folder.mkdir()
+    for number in range(2):
+      content = encode('.png', picture(seed=number))
+      (folder / f'{number}.png').write_bytes(content)
+  os.mkfifo(tmp_path / 'cat' / 'pipe.png')
+  (tmp_path / 'cat' / 'zero.jpg').symlink_to('/dev/zero')
+  (tmp_path / 'cat' / 'circle.jpg').symlink_to('circle.jpg')
+  (tmp_path / 'cat' / 'nothing.jpg').symlink_to('nowhere')
+  (tmp_path / 'cat' / 'up').symlink_to('..')
+  (tmp_path / 'circle').symlink_to('circle')
+  source = create_source(
+    data_options(source='folder', data_dir=str(tmp_path), eval_fraction=1.0),
+    'eval',
+  )
+  assert source.class_names == ('cat', 'dog')
+  assert '4 not files but pipes, devices or broken links' in source.description
+  names = [source.describe(index)[-9:] for index in range(len(source))]
+  assert names == ['cat/0.png', 'cat/1.png', 'dog/0.png', 'dog/1.png']
+
+
+def test_what_became_a_pipe_or_a_device_is_a_damaged_picture(
+  tmp_path, picture, encode, data_options
+):
+  for number in range(3):
+    path = tmp_path / 'cat' / f'{number}.png'
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(encode('.png', picture()))
+  source = create_source(
+    data_options(
+      source='folder',
+      data_dir=str(tmp_path),
+      eval_fraction=1.0,
+      cache_mebibytes=0,
+    ),
+    'eval',
+  )
+  for number in range(3):
+    (tmp_path / 'cat' / f'{number}.png').unlink()
+  os.mkfifo(tmp_path / 'cat' / '0.png')
+  (tmp_path / 'cat' / '1.png').symlink_to('/dev/zero')
+  with open(tmp_path / 'cat' / '2.png', 'wb') as file:
+    file.truncate(2**40)
+  reasons = ['the file is empty', 'it is a device', 'more than 536,870,912']
+  for index, reason in enumerate(reasons):
+    with pytest.raises(CorruptImageError, match=reason):
+      decode_example(source, index)

@@ -322,8 +322,8 @@ MISTAKES = (
     ),
     (
       'pictures_below_left_out',
-      'folders.sort()',
-      'folders.clear()',
+      'waiting += reversed(folders)',
+      'waiting.clear()',
       'Pictures in the folders of a class are left out.',
       'data/folder_test.py',
     ),
