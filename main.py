@@ -49,6 +49,7 @@ from coatnet_jax import arguments, terminal
 from coatnet_jax.arguments import add_number
 from coatnet_jax.config_flag import add_config, load_config, parse_with_config
 from coatnet_jax.errors import UserError
+from coatnet_jax.escapes import escape
 from coatnet_jax.library_noise import silence_libraries
 from coatnet_jax.paths import resolve_path
 from coatnet_jax.terminal import Terminal
@@ -150,7 +151,7 @@ def main(words: list[str]) -> int:
       )
     return run_process(load_config(options.config, changes), options)
   except UserError as error:
-    sys.exit(f'Error: {error}')
+    sys.exit(escape(f'Error: {error}'))
   except terminal.UnreadError:
     return terminal.UNREAD
   except KeyboardInterrupt:

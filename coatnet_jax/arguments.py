@@ -3,24 +3,25 @@
 import argparse
 import contextlib
 import functools
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
+from coatnet_jax.escapes import escape
 from coatnet_jax.values import Range, convert
 
 
 def create_parser(
   program: str,
   description: str,
-  parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+  parser_class: type[argparse.ArgumentParser] | None = None,
 ) -> argparse.ArgumentParser:
   """Returns a parser without arguments, which takes no part of a name for it.
 
   Args:
     program: name of the program in its help: 'main.py'.
     description: docstring of the program's module.
-    parser_class: class of the parser.
+    parser_class: class of the parser; `Parser` if None.
   """
-  return parser_class(
+  return (parser_class or Parser)(
     prog=program,
     description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -57,6 +58,14 @@ def add_number(
     action=functools.partial(_StoreNumber, kind=Annotated[kind, bounds]),
     **options,
   )
+
+
+class Parser(argparse.ArgumentParser):
+  """A parser whose errors show what was typed, and do not do it."""
+
+  def error(self, message: str) -> NoReturn:
+    """Ends the program with a message."""
+    super().error(escape(message))
 
 
 class _StoreNumber(argparse.Action):

@@ -13,6 +13,8 @@ from typing import NoReturn, TextIO
 
 from absl import logging
 
+from coatnet_jax.escapes import escape
+
 # Exit statuses of what was ended by Ctrl-C and by the end of a pipe, as shells
 # have them.
 INTERRUPTED = 130
@@ -58,7 +60,7 @@ def describe_activity() -> str:
   activity, progress, since = _activity
   if not activity:
     return ''
-  parts = [activity[0].upper() + activity[1:], progress]
+  parts = [escape(activity[0].upper() + activity[1:]), escape(progress)]
   seconds = time.monotonic() - since
   if seconds >= 1:
     parts.append(format_seconds(seconds))
@@ -128,6 +130,7 @@ class Terminal:
 
   def line(self, text: str) -> None:
     """Writes a line that stays, to the log too."""
+    text = escape(text)
     logging.info('%s', text)
     with self._lock:
       self._end_moving_line()
@@ -135,6 +138,7 @@ class Terminal:
 
   def moving_line(self, text: str) -> None:
     """Writes a line that the next moving one replaces."""
+    text = escape(text)
     logging.info('%s', text)
     with self._lock:
       if self._is_terminal():
@@ -152,7 +156,7 @@ class Terminal:
     global _written, _is_written
     with self._lock:
       self._end_moving_line()
-      write_result(f'{text}\n')
+      write_result(f'{escape(text)}\n')
       _written, _is_written = time.monotonic(), True
 
   def __enter__(self):

@@ -11,6 +11,7 @@ import re
 import sys
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.escapes import escape
 from coatnet_jax.paths import describe_special_file
 
 # UTF-32's mark of little-endian order begins like UTF-16's.
@@ -21,7 +22,6 @@ _BYTE_ORDER_MARKS = {
   codecs.BOM_UTF16_LE: 'utf-16-le',
   codecs.BOM_UTF16_BE: 'utf-16-be',
 }
-_CONTROLS = re.compile('[\0-\x1f\x7f-\x9f]')
 
 
 def printable(name: str | bytes | os.PathLike[str]) -> str:
@@ -39,8 +39,8 @@ def printable(name: str | bytes | os.PathLike[str]) -> str:
   except UnicodeEncodeError:  # A text that is no name in this locale.
     data = os.fspath(name).encode('utf-8', 'backslashreplace')
   text = data.decode('utf-8', 'backslashreplace')
-  # A line break or an escape sequence would be done and not shown.
-  return _CONTROLS.sub(lambda found: f'\\x{ord(found[0]):02x}', text)
+  # In a name a line's end is none.
+  return escape(text).replace('\n', '\\x0a').replace('\t', '\\x09')
 
 
 def decode_text(data: bytes) -> str:

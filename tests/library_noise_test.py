@@ -46,3 +46,17 @@ def test_what_libraries_say_is_not_shown():
 def test_errors_are_shown():
   shown = _stderr_of("silence_libraries(); logging.error('it broke')")
   assert 'it broke' in shown
+
+
+def test_last_words_of_a_crash_are_shown():
+  code = """
+import faulthandler, os
+from coatnet_jax.library_noise import silence_libraries
+silence_libraries()
+faulthandler.enable()
+from coatnet_jax.data import decoding
+os.write(2, b'words of an extension; ')
+os.abort()
+"""
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True)
+  assert b'words of an extension; Fatal Python error: Aborted' in done.stderr

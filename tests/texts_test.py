@@ -8,9 +8,11 @@ import sys
 
 import pytest
 
-from coatnet_jax import texts
+from coatnet_jax import terminal, texts
 from coatnet_jax.data.preparation.class_lists import read_class_list
 from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
+from tools import command_line, predict
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = ('cat', 'great white shark', 'Löwe', '猫')
@@ -89,7 +91,7 @@ def test_synsets_are_the_first_words_and_other_names_are_whole(tmp_path):
 
 PROGRAM = """
 import sys
-from coatnet_jax import texts
+from coatnet_jax import terminal, texts
 if __name__ == '__main__':
   texts.use_utf8()
   from coatnet_jax.data.folder_listing import list_classes
@@ -135,3 +137,49 @@ def test_a_program_says_the_same_in_every_locale(tmp_path, locale):
   folder = texts.printable(tmp_path)
   assert said[0] == rf'Löwe caf\xe9 {folder}/Löwe/\xfc.png größe \udcff'
   assert said[1] == 'naïve'
+
+
+# Clears a screen, rings, turns the rest around, and is half a character.
+HOSTILE = 'cat\x1b[2J\x07\x9b1m\u202e\udcff\x7f\r'
+SHOWN = r'cat\x1b[2J\x07\x9b1m\u202e\udcff\x7f\x0d'
+
+
+def test_what_a_terminal_would_do_is_shown_by_its_number():
+  assert texts.escape(f'{HOSTILE}\n\tLöwe 猫') == f'{SHOWN}\n\tLöwe 猫'
+  name = texts.printable('two\nlines\t\u2066')
+  assert name == r'two\x0alines\x09\u2066'
+
+
+def test_names_of_others_reach_no_terminal_and_no_log(capsys, caplog):
+  screen = terminal.Terminal()
+  with caplog.at_level('INFO', logger='absl'):
+    screen.line(HOSTILE)
+    screen.moving_line(HOSTILE)
+    screen.show(HOSTILE)
+  assert capsys.readouterr().out == f'{SHOWN}\n' * 3
+  assert [record.getMessage() for record in caplog.records] == [SHOWN] * 2
+  terminal.begin(HOSTILE, HOSTILE)
+  try:
+    assert SHOWN[1:] in terminal.describe_activity()
+    assert '\x1b' not in terminal.describe_activity()
+  finally:
+    terminal.begin('')
+  with pytest.raises(SystemExit):
+    command_line.create_bare_parser('predict', '').parse_args([HOSTILE])
+  assert SHOWN in capsys.readouterr().err
+
+
+def test_predictions_and_confusions_show_names_in_one_line():
+  name = f'{HOSTILE}\n  99.00%  dog'
+  result = {
+    'image': 'a.png',
+    'predictions': [{'class': name, 'label': 0, 'probability': 0.5}],
+  }
+  lines = predict.describe_result(result).splitlines()
+  # A name of a file that is no UTF-8 is shown by its bytes.
+  shown = SHOWN.replace('udc', 'x')
+  assert lines == ['a.png', rf'   50.00%  {shown}\x0a  99.00%  dog']
+  # JSON has the name itself, and no control character.
+  text = to_json(result)
+  assert json.loads(text) == result
+  assert text.isprintable()

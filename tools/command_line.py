@@ -13,6 +13,7 @@ from etils import epath
 
 from coatnet_jax import arguments, paths, terminal, texts
 from coatnet_jax.errors import UserError
+from coatnet_jax.escapes import escape
 from coatnet_jax.library_noise import silence_libraries
 from tools import SCREEN
 
@@ -48,7 +49,7 @@ def run_tool(main: Callable[[list[str]], int]) -> NoReturn:
     sys.exit(status)
   except UserError as error:
     SCREEN.close()
-    sys.exit(f'Error: {error}')
+    sys.exit(escape(f'Error: {error}'))
   except KeyboardInterrupt:
     SCREEN.close()
     terminal.end_interrupted()

@@ -13,8 +13,10 @@ import argparse
 import json
 import os
 import pathlib
+from typing import Any
 
 os.environ.setdefault('NO_GCE_CHECK', 'true')
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
@@ -46,7 +48,7 @@ def convert_to_array_record(
       f'There is no prepared TFDS data set in {source_dir}: it has no'
       f' {info_path.name}; give the directory of a version, .../NAME/1.0.0.'
     )
-  info = json.loads(info_path.read_text(encoding='utf-8'))
+  info = _read_info(info_path)
   if info.get('fileFormat', 'tfrecord') != 'tfrecord':
     raise UserError(
       f'{source_dir} is prepared as {info["fileFormat"]}; it must be tfrecord,'
@@ -56,7 +58,7 @@ def convert_to_array_record(
   info |= of_ours
   target_info = target_dir / info_path.name
   if target_info.exists():
-    found = json.loads(target_info.read_text(encoding='utf-8'))
+    found = _read_info(target_info)
     if target_info.samefile(info_path) or {**found, **of_ours} != info:
       raise UserError(
         f'{target_dir} has another data set; give a new directory.'
@@ -78,6 +80,17 @@ def convert_to_array_record(
   return num_written
 
 
+def _read_info(path: pathlib.Path) -> dict[str, Any]:
+  """Returns a dataset_info.json; a UserError says that it is none."""
+  try:
+    info = json.loads(path.read_text(encoding='utf-8'))
+    if isinstance(info, dict):
+      return info
+  except (ValueError, RecursionError):
+    pass
+  raise UserError(f'{path} is damaged: it is no JSON object; get it again.')
+
+
 def _convert_shard(source: pathlib.Path, target: pathlib.Path) -> None:
   """Copies the records of one file; the target appears when it is whole."""
   # Here, because it takes seconds to import.
@@ -87,9 +100,18 @@ def _convert_shard(source: pathlib.Path, target: pathlib.Path) -> None:
   writer = array_record_module.ArrayRecordWriter(
     str(incomplete), 'group_size:1'
   )
-  for record in tf.data.TFRecordDataset(str(source)):
-    writer.write(record.numpy())
-  writer.close()
+  number = 0
+  try:
+    for record in tf.data.TFRecordDataset(str(source)):
+      writer.write(record.numpy())
+      number += 1
+  except tf.errors.OpError as error:
+    raise UserError(
+      f'{source} is damaged after {number:,} records'
+      f' ({error.message.partition(chr(10))[0]}); get it again.'
+    ) from error
+  finally:
+    writer.close()
   incomplete.rename(target)
 
 

@@ -266,7 +266,7 @@ def describe_result(result: dict) -> str:
     [
       result['image'],
       *(
-        f'  {prediction["probability"]:7.2%}  {prediction["class"]}'
+        f'  {prediction["probability"]:7.2%}  {printable(prediction["class"])}'
         for prediction in result['predictions']
       ),
     ]

@@ -11,6 +11,7 @@ import math
 import pathlib
 import struct
 import zlib
+from typing import BinaryIO
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from coatnet_jax.texts import read_names
 
 # The names the four files were published under.
 _FILE_PREFIXES = {'train': 'train', 'test': 't10k'}
+# The largest of the published have 640 MB.
+_MAX_BYTES = 1 << 31
 _CLASS_NAMES_FILE = 'class_names.txt'
 
 
@@ -94,28 +97,47 @@ def read_idx(path: pathlib.Path, num_dimensions: int) -> np.ndarray:
   Raises:
     UserError: the file is truncated, too long, or something else.
   """
+  open_file = gzip.open if path.suffix == '.gz' else open
   try:
-    data = path.read_bytes()
-    if path.suffix == '.gz':
-      data = gzip.decompress(data)
+    with open_file(path, 'rb') as file:
+      return _read_array(path, file, num_dimensions)
   except (OSError, EOFError, zlib.error) as error:
     raise UserError(
       f'{path} cannot be read ({error}); get it again.'
     ) from error
+
+
+def _read_array(
+  path: pathlib.Path, file: BinaryIO, num_dimensions: int
+) -> np.ndarray:
+  """Reads no more than the header says, whatever the rest inflates to."""
   header_size = 4 + 4 * num_dimensions
-  if data[:4] != bytes((0, 0, 8, num_dimensions)) or len(data) < header_size:
+  header = file.read(header_size)
+  if (
+    header[:4] != bytes((0, 0, 8, num_dimensions)) or len(header) < header_size
+  ):
     raise UserError(
       f'{path} is not an idx file of {num_dimensions} dimensions of bytes; get'
       ' it again.'
     )
-  shape = struct.unpack(f'>{num_dimensions}I', data[4:header_size])
-  expected = header_size + math.prod(shape)
-  if len(data) != expected or expected == header_size:
+  shape = struct.unpack(f'>{num_dimensions}I', header[4:])
+  expected = math.prod(shape)
+  if expected > _MAX_BYTES:
     raise UserError(
-      f'{path} has {len(data):,} bytes where its header, of shape {shape}, '
-      f'implies {expected:,}; it is truncated or damaged, get it again.'
+      f'{path} has {expected:,} bytes, by its header, of shape {shape}; at most'
+      f' {_MAX_BYTES:,} are kept in memory. Prepare the images in a folder, or'
+      ' get the file again.'
     )
-  return np.frombuffer(data, np.uint8, offset=header_size).reshape(shape)
+  data = file.read(expected + 1)
+  if len(data) != expected or not expected:
+    found = f'{header_size + len(data):,}'
+    more = ' or more' * (len(data) > expected)
+    raise UserError(
+      f'{path} has {found}{more} bytes where its header, of shape {shape},'
+      f' implies {header_size + expected:,}; it is truncated or damaged, get it'
+      ' again.'
+    )
+  return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def _find(directory: pathlib.Path, name: str) -> pathlib.Path:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from coatnet_jax.texts import printable
 from coatnet_jax.training import reporting
 
 # Pairs of confused classes to name.
@@ -46,7 +47,8 @@ def _describe_classification(result: Mapping[str, Any]) -> list[str]:
   ]
   for pair in result.get('most_confused', [])[:_NUM_CONFUSED]:
     lines.append(
-      f'confused    {pair["true"]} for {pair["predicted"]}:'
+      f'confused    {printable(pair["true"])} for'
+      f' {printable(pair["predicted"])}:'
       f' {pair["count"]:,}, {pair["share"]:.1%} of the class'
     )
   if result.get('without_labels'):

@@ -19,9 +19,11 @@ from etils import epath
 from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
+from coatnet_jax.escapes import escape
 from coatnet_jax.evaluation.measures import NUM_BINS
 from coatnet_jax.paths import resolve_path
 from coatnet_jax.strict_json import to_json
+from coatnet_jax.texts import printable
 from coatnet_jax.training.workdir import compute_config_hash
 
 _SUFFIXES = ('.json', '.md')
@@ -179,7 +181,7 @@ def write_results(
   record = {'run': dict(facts), 'evaluations': [dict(e) for e in evaluations]}
   texts = {
     '.json': to_json(record, indent=2) + '\n',
-    '.md': format_markdown(facts, evaluations),
+    '.md': escape(format_markdown(facts, evaluations)),
   }
   paths = []
   try:
@@ -316,6 +318,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   """Returns a table in Markdown."""
   lines = [header, ['---'] * len(header), *rows]
   return ''.join(
-    '| ' + ' | '.join(cell.replace('|', '\\|') for cell in line) + ' |\n'
+    '| '
+    + ' | '.join(printable(cell).replace('|', '\\|') for cell in line)
+    + ' |\n'
     for line in lines
   )

@@ -1,6 +1,11 @@
+import gzip
+import struct
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from coatnet_jax.data.idx import read_idx
 from coatnet_jax.data.sources import create_source
 from coatnet_jax.errors import UserError
 
@@ -102,7 +107,9 @@ def test_foreign_and_damaged_files_are_named(tmp_path, write_idx, open_idx):
   with pytest.raises(UserError, match='is not an idx file of 3 dimensions'):
     open_idx()
   path.write_bytes(data + b'x')
-  with pytest.raises(UserError, match=r'has 77 bytes .*\(5, 3, 4\).* 76;'):
+  with pytest.raises(
+    UserError, match=r'has 77 or more bytes .*\(5, 3, 4\).* 76;'
+  ):
     open_idx()
   path.write_bytes((tmp_path / 'train-labels-idx1-ubyte').read_bytes())
   with pytest.raises(UserError, match='is not an idx file of 3 dimensions'):
@@ -132,3 +139,23 @@ def test_class_names_are_a_list_in_any_encoding(tmp_path, write_idx, open_idx):
     path.write_bytes(text.encode(encoding))
     source = open_idx('train', data_dir=str(tmp_path))
     assert source.class_names == ('T-shirt/top', 'ankle boot')
+
+
+@pytest.mark.parametrize(
+  ('shape', 'message'),
+  [
+    ((1, 28, 28), r'has 801 or more bytes where its header, .* implies 800'),
+    ((2**20, 2**6, 2**6), r'has 4,294,967,296 bytes, by its header.*at most'),
+    ((2**31, 2**31, 2**31), 'at most'),
+  ],
+)
+def test_what_inflates_is_not_read_whole(tmp_path, shape, message):
+  header = bytes((0, 0, 8, 3)) + struct.pack('>3I', *shape)
+  path = tmp_path / 'train-images-idx3-ubyte.gz'
+  path.write_bytes(gzip.compress(header + bytes(30_000_000), compresslevel=1))
+  tracemalloc.start()
+  with pytest.raises(UserError, match=message):
+    read_idx(path, 3)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 10_000_000

@@ -14,6 +14,8 @@ from typing import BinaryIO
 from coatnet_jax.errors import UserError
 
 _BLOCK_SIZE = 512
+# A name and what else is said of a member.
+_MAX_HEADER_BYTES = 1 << 20
 # First bytes: the kind of file, and the program that undoes it.
 _COMPRESSED = {
   b'\x1f\x8b': ('gzip', 'gunzip'),
@@ -50,6 +52,8 @@ class _Slice(io.RawIOBase):
   def __init__(self, file, offset: int, size: int):
     self._file, self._offset, self._size = file, offset, size
     self._position = 0
+    # Of the header that is being read.
+    self.header_bytes_left = _MAX_HEADER_BYTES
 
   def readable(self):
     return True
@@ -66,8 +70,11 @@ class _Slice(io.RawIOBase):
     return self._position
 
   def read(self, size=-1):
-    left = max(self._size - self._position, 0)
-    size = left if size < 0 else min(size, left)
+    # Only headers are read here; one that says that it is long is not believed.
+    if not 0 <= size <= self.header_bytes_left:
+      raise tarfile.ReadError('a header of more than a MiB')
+    self.header_bytes_left -= size
+    size = min(size, max(self._size - self._position, 0))
     self._file.seek(self._offset + self._position)
     data = self._file.read(size)
     self._position += len(data)
@@ -100,6 +107,8 @@ def list_members(
 
 
 def _open(path: pathlib.Path) -> BinaryIO:
+  if path.exists() and not (path.is_file() or path.is_dir()):
+    raise UserError(f'{path} is a pipe or a device, not a file.')
   try:
     return open(path, 'rb')
   except OSError as error:
@@ -143,12 +152,12 @@ def _scan(part: _Slice, within: Member, what: str) -> Iterator[Member]:
 def _read_headers(part: _Slice, what: str) -> Iterator[tarfile.TarInfo]:
   try:
     archive = tarfile.TarFile(fileobj=part)
-  except tarfile.TarError as error:
+  except Exception as error:  # As below.
     raise UserError(f'{what} is not a tar archive; get it again.') from error
   while True:
     try:
       info = archive.next()
-    except tarfile.TarError as error:
+    except Exception as error:  # tarfile raises nearly anything.
       raise UserError(
         f'{what} is truncated or damaged ({error}); get it again.'
       ) from error
@@ -156,10 +165,15 @@ def _read_headers(part: _Slice, what: str) -> Iterator[tarfile.TarInfo]:
       return
     # It keeps what it has read, which is 14 million members.
     archive.members = []
+    part.header_bytes_left = _MAX_HEADER_BYTES
     yield info
 
 
 def _check_member(info: tarfile.TarInfo, what: str) -> None:
+  if info.size < 0:
+    raise UserError(
+      f'{what} is damaged: {info.name!r} has {info.size:,} bytes; get it again.'
+    )
   if info.name.startswith('/') or '..' in info.name.split('/'):
     raise UserError(
       f'{what} has a member {info.name!r}, a path that leads outside; it is'

@@ -1,9 +1,13 @@
 import bz2
+import contextlib
 import gzip
+import io
 import lzma
+import os
 import pathlib
 import tarfile
 
+import numpy as np
 import pytest
 
 from coatnet_jax.data.preparation.archives import Member, list_members
@@ -119,3 +123,72 @@ def test_a_missing_archive(tmp_path):
     list(list_members(tmp_path / 'none.tar'))
   with pytest.raises(UserError, match='Is a directory'):
     list(list_members(tmp_path, Member('', 0, 0)))
+
+
+def _edit_header(data: bytes, **fields: bytes) -> bytes:
+  """Returns a tar archive with fields of its first header changed."""
+  places = {'name': 0, 'size': 124, 'type': 156}
+  found = bytearray(data)
+  for name, value in fields.items():
+    found[places[name] : places[name] + len(value)] = value
+  found[148:156] = b' ' * 8
+  found[148:156] = b'%06o\0 ' % sum(found[:512])
+  return bytes(found)
+
+
+_REFUSED = r'damaged|truncated|special file|not a tar archive'
+# Sizes as base 256 has them: -1, and 2**60.
+MINUS_ONE = b'\xff' * 12
+HUGE = b'\x80' + (2**60).to_bytes(11, 'big')
+
+
+@pytest.mark.parametrize(
+  'fields',
+  [
+    {'size': MINUS_ONE},
+    {'size': HUGE},
+    *({'type': kind, 'size': size} for kind in (b'L', b'x', b'S')
+      for size in (MINUS_ONE, HUGE, b'00004000000')),
+  ],
+)  # fmt: skip
+def test_sizes_that_cannot_be_are_refused(write, fields):
+  path = write(_edit_header(tar({'x': bytes(3_000_000)}), **fields))
+  with pytest.raises(UserError, match=_REFUSED):
+    list(list_members(path))
+
+
+def test_a_sparse_member_is_refused(write, tmp_path):
+  data = tar({'x': b'abc'}, lambda info: setattr(info, 'type', b'S'))
+  with pytest.raises(UserError, match='special file'):
+    list(list_members(write(data)))
+  # As PAX says it: a map of 10**12 parts.
+  headers = {
+    'GNU.sparse.major': '1',
+    'GNU.sparse.minor': '0',
+    'GNU.sparse.name': 'x',
+    'GNU.sparse.realsize': str(2**60),
+  }
+  path = tmp_path / 'sparse.tar'
+  with tarfile.open(path, 'w', format=tarfile.PAX_FORMAT) as archive:
+    info = tarfile.TarInfo('x')
+    info.pax_headers, info.size = headers, 3_000_000
+    content = b'1000000000000\n' + b'1\n' * 1_499_993
+    archive.addfile(info, io.BytesIO(content))
+  with pytest.raises(UserError, match=_REFUSED):
+    list(list_members(path))
+
+
+def test_a_tar_with_any_flip_is_listed_or_refused(write):
+  data = tar(FILES)
+  rng = np.random.default_rng(0)
+  for _ in range(300):
+    found = bytearray(data)
+    found[rng.integers(512 * 5)] ^= 1 << int(rng.integers(8))
+    with contextlib.suppress(UserError):
+      list(list_members(write(bytes(found))))
+
+
+def test_a_pipe_is_no_archive(tmp_path):
+  os.mkfifo(tmp_path / 'pipe.tar')
+  with pytest.raises(UserError, match='is a pipe or a device'):
+    list(list_members(tmp_path / 'pipe.tar'))

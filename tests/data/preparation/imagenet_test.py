@@ -2,6 +2,7 @@ import gzip
 import io
 import json
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_the_reasons_are_in_the_report(prepared):
     'truncated JPEG',
     'empty file',
     'not an image',
-    'more than 1,073,741,824 pixels',
+    '60000 x 60000 pixels, more than 100,000,000',
     'PNG encoded as JPEG',
     'CMYK JPEG encoded as JPEG',
     'GIF encoded as JPEG',
@@ -337,6 +338,20 @@ def test_what_is_not_the_devkit(folder, tmp_path):
     create_imagenet2012(
       folder / 'whole.tar', tmp_path / 'val.tar', devkit=tmp_path / 'val.tar'
     )
+
+
+def test_a_devkit_that_inflates_is_not_read_whole(folder, tmp_path):
+  (tmp_path / 'val.tar').write_bytes(tar({'a.JPEG': jpeg(1)}))
+  # A list of zeros, and what lies before the lists.
+  for name, size in (('data/meta.mat', 30_000_000), ('zeros', 70_000_000)):
+    bomb = gzip.compress(tar({name: bytes(size)}), compresslevel=1)
+    (tmp_path / 'devkit.tar.gz').write_bytes(bomb)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r'is not the ILSVRC 2012 devkit'):
+      imagenet.read_devkit(tmp_path / 'devkit.tar.gz')
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
 
 
 def test_a_member_that_is_no_class_archive(tmp_path):
