@@ -366,4 +366,24 @@ MISTAKES = (
       'data/orientation_test.py',
     ),
   ),
+  *in_file(
+    'coatnet_jax/data/tfds_source.py',
+    (
+      'damaged_shard_is_a_damaged_picture',
+      '      _check_shard(path)\n',
+      '',
+      'A shard that is cut is replaced picture by picture, and not named.',
+      'data/damaged_records_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/escapes.py',
+    (
+      'escapes_reach_the_terminal',
+      'return _UNSHOWN.sub(_write_number, text)',
+      'return text',
+      'A class called by an escape sequence clears the screen.',
+      'texts_test.py',
+    ),
+  ),
 )
