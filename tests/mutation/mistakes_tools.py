@@ -14,7 +14,7 @@ MISTAKES = (
     ),
     (
       'tracebacks_for_users',
-      "  except UserError as error:\n    sys.exit(f'Error: {error}')\n",
+      "  except UserError as error:\n    sys.exit(escape(f'Error: {error}'))\n",
       '  except UserError:\n    raise\n',
       'What the user got wrong is a traceback.',
       'main_test.py::test_an_error_of_the_run_is_one_sentence',
