@@ -139,7 +139,11 @@ class Examination:
     if self.after:
       return f'in the update: {describe_names(self.after)}'
     if not all(map(math.isfinite, self.metrics.values())):
-      return 'in the norm of the new parameters, each of which is finite'
+      # Where the step was skipped, they are not there to be looked at.
+      is_skipped = self.metrics.get('skipped', 0)
+      return 'in the norm of the new parameters' + (
+        '' if is_skipped else ', each of which is finite'
+      )
     return ''
 
 

@@ -313,6 +313,32 @@ def test_an_error_of_one_process_ends_the_others(processes, tmp_path):
 
 
 @pytest.mark.slow
+def test_steps_are_skipped_and_a_divergence_explained_by_all(
+  processes, tmp_path
+):
+  options = (
+    # Every update is too large for float32.
+    '--config.schedule.peak_learning_rate=3e38',
+    '--config.schedule.warmup_epochs=0.0',
+    '--config.schedule.decay=constant',
+    '--config.training.skip_nonfinite_steps=2',
+    '--config.checkpoint.every_steps=1',
+  )
+  started = processes.start(2, create_run(tmp_path / 'run', *options))
+  for process in started:
+    assert process.wait() == 1
+  assert re.search(
+    r'diverged at step 3: .*\. 2 steps were skipped before\. It begins in the'
+    r' (update|norm of the new parameters)',
+    started[0].stderr(),
+  )
+  assert _steps(tmp_path / 'run')[-1] == 2
+  assert [p.name for p in (tmp_path / 'run/diverged').iterdir()] == [
+    'step_3.npz'
+  ]
+
+
+@pytest.mark.slow
 def test_processes_load_the_program_that_one_of_them_saved(processes, tmp_path):
   def command(action):
     path = str(tmp_path / 'step')

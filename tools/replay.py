@@ -159,7 +159,8 @@ def describe(found: replay.Examination, wanted: int) -> Iterator[str]:
     else 'the start of the run'
   )
   taken = found.step - 1 - found.checkpoint
-  yield f'step        {found.step:,}, {taken:,} steps after {start}'
+  more = '' if taken == 1 else 's'
+  yield f'step        {found.step:,}, {taken:,} step{more} after {start}'
   yield 'batch       ' + (
     'kept when the run diverged'
     if found.has_kept_batch
