@@ -149,13 +149,17 @@ def test_a_batch_is_kept_as_the_step_has_it(tmp_path):
     assert replay.read_kept_batch(run, str(tmp_path), 3) is None
 
 
-def test_a_run_that_diverges_says_where_and_how_to_see_more(tmp_path, capsys):
+@pytest.mark.parametrize(
+  'dtype', ['float32', pytest.param('bfloat16', marks=pytest.mark.slow)]
+)
+def test_a_run_that_diverges_says_where_and_how_to_see_more(tmp_path, dtype):
   # The second step's activations are too large for float32.
   config = _config(
     **{
       'schedule.peak_learning_rate': 1e15,
       'schedule.decay': 'constant',
       'checkpoint.every_steps': 1,
+      'model.dtype': dtype,
     }
   )
   with pytest.raises(DivergenceError) as error:

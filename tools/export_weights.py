@@ -56,6 +56,8 @@ def main(arguments: list[str]) -> int:
     )
   terminal.begin('reading the checkpoint')
   trained = load_trained_model(options.checkpoint)
+  for change in trained.changes:
+    command_line.say(change)
   name = trained.config.model.name
   in_timm = timm.has_model(name, trained.model.variant)
   if options.names == 'timm' and not in_timm:
