@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from coatnet_jax import memory, paths, replay
+from coatnet_jax import memory, paths
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.data import batching, damage
@@ -26,6 +26,8 @@ from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.eval_step import evaluate
 from coatnet_jax.initial_state import check_same_data, prepare_train_state
+from coatnet_jax.replay.examination import StepFunctions
+from coatnet_jax.replay.replaying import explain_divergence
 from coatnet_jax.run import Run, create_run, estimate_host_bytes
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.tpu_compiler import compiled_step
@@ -73,7 +75,7 @@ def prepare_inputs(
 def compute_gradients(
   state: TrainState, batch: Mapping[str, jax.Array], *, run: Run
 ) -> tuple[Any, Any, jax.Array]:
-  """Returns a step's gradients, new batch statistics and loss.
+  """Returns a step's gradients, new batch statistics and loss, a scalar.
 
   Args:
     state: state before the step.
@@ -208,15 +210,6 @@ def compile_train_step(
       report(f'Loaded {run.compiled_train_step}; nothing to compile.')
       return compiled
   return lowered.compile()
-
-
-def step_functions(take_step: Callable[..., Any]) -> replay.StepFunctions:
-  """Returns what a step is made of, to take one apart.
-
-  Args:
-    take_step: compiled step, from `compile_train_step`.
-  """
-  return replay.StepFunctions(prepare_inputs, compute_gradients, take_step)
 
 
 def evaluate_run(run: Run, state: TrainState) -> dict[str, float]:
@@ -366,11 +359,11 @@ def _train(
         )
       except reporting.DivergenceError as error:
         manager.wait_until_finished()
-        raise replay.explain_divergence(
+        raise explain_divergence(
           error,
           run,
           workdir,
-          step_functions(take_step),
+          StepFunctions(prepare_inputs, compute_gradients, take_step),
           create_state,
           abstract_state,
           seconds_per_step=log.seconds_per_step,

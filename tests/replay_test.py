@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import train
-from coatnet_jax import replay
 from coatnet_jax.errors import UserError
+from coatnet_jax.replay import batches, examination
 from coatnet_jax.run import create_run
 from coatnet_jax.training.reporting import DivergenceError
 from tests.quick_configs import create_quick_config
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures('tiny_variant')
 
 
 def _numbers(name, not_finite=0, norm=1.0):
-  return replay.Numbers(
+  return examination.Numbers(
     name=name, not_finite=not_finite, largest=1.0, norm=norm
   )
 
@@ -34,7 +34,7 @@ _METRICS = {
   'loss': 2.0,
   'parameter_norm': 3.0,
 }
-FINITE = replay.Examination(
+FINITE = examination.Examination(
   step=9,
   checkpoint=6,
   has_kept_batch=True,
@@ -111,11 +111,11 @@ def test_an_earlier_step_than_the_one_asked_for_is_said():
 )
 def test_arrays_are_measured_without_overflowing(values, expected):
   array = jnp.array(values)
-  merged = replay._merge(
-    jnp.stack([replay._measure(part) for part in (array[:1], array[1:])])
+  merged = examination._merge(
+    jnp.stack([examination._measure(part) for part in (array[:1], array[1:])])
   )
-  for measured in (replay._measure(array), merged):
-    found = replay._to_numbers('any', np.asarray(measured))
+  for measured in (examination._measure(array), merged):
+    found = examination._to_numbers('any', np.asarray(measured))
     assert (found.not_finite, found.largest, found.norm) == pytest.approx(
       expected, rel=1e-6, nan_ok=True
     )
@@ -135,9 +135,9 @@ def _config(**changes):
 
 def test_a_batch_is_kept_as_the_step_has_it(tmp_path):
   run = create_run(_config())
-  assert replay.read_kept_batch(run, str(tmp_path), 3) is None
-  replay.keep_batch(run, str(tmp_path), 3)
-  kept = replay.read_kept_batch(run, str(tmp_path), 3)
+  assert batches.read_kept_batch(run, str(tmp_path), 3) is None
+  batches.keep_batch(run, str(tmp_path), 3)
+  kept = batches.read_kept_batch(run, str(tmp_path), 3)
   *_, batch = read_train_batches(run, 3)
   assert set(kept) == {'image', 'label'}
   for name, rows in kept.items():
@@ -146,7 +146,7 @@ def test_a_batch_is_kept_as_the_step_has_it(tmp_path):
   content = path.read_bytes()
   for damaged in (b'', content[:-30], content.replace(b'image', b'imags')):
     path.write_bytes(damaged)
-    assert replay.read_kept_batch(run, str(tmp_path), 3) is None
+    assert batches.read_kept_batch(run, str(tmp_path), 3) is None
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_the_tool_takes_a_step_as_the_run_did(tmp_path, capsys, monkeypatch):
 def test_the_kept_batch_is_used_where_the_data_have_changed(tmp_path, capsys):
   config = _config(**{'data.train_split': 'train[:1000]'})
   train.train_and_evaluate(config, str(tmp_path))
-  replay.keep_batch(create_run(config), str(tmp_path), 5)
+  batches.keep_batch(create_run(config), str(tmp_path), 5)
 
   def take_again():
     capsys.readouterr()

@@ -30,7 +30,7 @@ OF_PROGRAMS = {
   'coatnet_jax.config_flag',
   'coatnet_jax.distributed.processes',
   'coatnet_jax.evaluation.results',
-  'coatnet_jax.replay',
+  'coatnet_jax.replay.replaying',
   'coatnet_jax.run',
   'coatnet_jax.tpu_compiler.compiled_step',
   'coatnet_jax.training.reporting',

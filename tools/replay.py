@@ -28,11 +28,13 @@ from collections.abc import Iterator
 from etils import epath
 from ml_collections import ConfigDict
 
-from coatnet_jax import replay, terminal
+from coatnet_jax import terminal
 from coatnet_jax.arguments import add_number
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import check_same_data, prepare_train_state
+from coatnet_jax.replay import batches, replaying
+from coatnet_jax.replay.examination import Examination, StepFunctions
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.training.workdir import CONFIG_FILE
@@ -121,30 +123,30 @@ def open_run(workdir: epath.Path) -> Run:
   return create_run(ConfigDict(values))
 
 
-def replay_step(run: Run, workdir: str, step: int) -> replay.Examination:
-  """Takes the step of a run apart; see `replay.replay_step`."""
+def replay_step(run: Run, workdir: str, step: int) -> Examination:
+  """Takes the step of a run apart; see `replaying.replay_step`."""
   import train  # Here, because it takes seconds.
 
   terminal.begin('preparing the model')
   # A run that resumes needs nothing of what it started from; one that is taken
   # again from its first step does.
-  is_begun_anew = not replay.find_checkpoint_before(workdir, step)
+  is_begun_anew = not replaying.find_checkpoint_before(workdir, step)
   create_state, abstract_state, _ = prepare_train_state(
-    run, f'{workdir}/{replay.DIRECTORY}/none' if is_begun_anew else workdir
+    run, f'{workdir}/{batches.DIRECTORY}/none' if is_begun_anew else workdir
   )
   terminal.begin('compiling the train step')
   take_step = train.compile_train_step(run, abstract_state, logging.info)
-  return replay.replay_step(
+  return replaying.replay_step(
     run,
     workdir,
     step,
-    train.step_functions(take_step),
+    StepFunctions(train.prepare_inputs, train.compute_gradients, take_step),
     create_state,
     abstract_state,
   )
 
 
-def describe(found: replay.Examination, wanted: int) -> Iterator[str]:
+def describe(found: Examination, wanted: int) -> Iterator[str]:
   """Yields the lines of a table for people.
 
   Args:
@@ -185,7 +187,7 @@ def describe(found: replay.Examination, wanted: int) -> Iterator[str]:
 
 
 def summarize_parts(
-  found: replay.Examination,
+  found: Examination,
 ) -> dict[str, tuple[float, float | None, int]]:
   """Returns of each part of the model what a line of the table says.
 

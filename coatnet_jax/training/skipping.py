@@ -24,7 +24,7 @@ def skip_unless_finite(
   Args:
     new_state: state after the step.
     state: state before the step.
-    metrics: scalars of the step, among them the norms of gradients and of new
+    metrics: float32 scalars of the step, among them the norms of gradients and of new
       parameters.
   """
   numbers = [*metrics.values(), *jax.tree.leaves(new_state.batch_stats)]
@@ -45,7 +45,9 @@ def skip_unless_finite(
 
 
 def count_updates(state: TrainState) -> jax.Array:
-  """Returns how many updates the optimizer has made; skipped steps made none.
+  """Returns how many updates the optimizer has made, an int32 scalar.
+
+  Steps that were skipped made none.
 
   Args:
     state: state of a run.

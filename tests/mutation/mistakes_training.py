@@ -273,7 +273,7 @@ MISTAKES = (
     ),
   ),
   *in_file(
-    'coatnet_jax/replay.py',
+    'coatnet_jax/replay/examination.py',
     (
       'update_before_its_cause',
       '    if forward:\n',
