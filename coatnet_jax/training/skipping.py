@@ -24,8 +24,8 @@ def skip_unless_finite(
   Args:
     new_state: state after the step.
     state: state before the step.
-    metrics: float32 scalars of the step, among them the norms of gradients and of new
-      parameters.
+    metrics: float32 scalars of the step, among them the norms of gradients and
+      of new parameters.
   """
   numbers = [*metrics.values(), *jax.tree.leaves(new_state.batch_stats)]
   is_finite = jnp.stack([jnp.isfinite(n).all() for n in numbers]).all()
