@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import stat
 from typing import Any
 
 import jax
@@ -106,9 +107,11 @@ def load_compiled(
   Raises:
     CompiledProgramMismatch: the file is for another program, other versions or
       other devices; the message says which.
-    UserError: there is no such file, or `save_compiled` did not write it.
+    UserError: there is no such file, `save_compiled` did not write it, or
+      every user of the machine can write to it.
   """
   try:
+    _check_writers(path)
     content = epath.Path(path).read_bytes()
   except OSError as error:
     raise UserError(
@@ -120,7 +123,14 @@ def load_compiled(
       ' --save_compiled.'
     )
   saved, _, serialized = content[len(_FIRST_LINE) :].partition(b'\n')
-  saved, wanted = json.loads(saved), identify_program(lowered, mesh)
+  try:
+    saved = dict(json.loads(saved))
+  except (RecursionError, TypeError, ValueError) as error:
+    raise UserError(
+      f'{path} is a damaged compiled program; make it anew by tools.plan'
+      ' --save_compiled.'
+    ) from error
+  wanted = identify_program(lowered, mesh)
   differences = [
     f'{name} {saved.get(name)}, not {wanted[name]}'
     for name in wanted
@@ -138,6 +148,23 @@ def load_compiled(
     backend=devices[0].client,
     execution_devices=devices,
   )
+
+
+def _check_writers(path: str | os.PathLike) -> None:
+  """Raises UserError for a file that every user of the machine can change."""
+  if '://' in str(path):
+    return
+  mode = os.stat(path).st_mode
+  if not stat.S_ISREG(mode):
+    raise UserError(
+      f'{path} is not a file; give one that tools.plan --save_compiled wrote.'
+    )
+  if mode & stat.S_IWOTH:
+    raise UserError(
+      f'The compiled program {path} can be changed by every user of this'
+      ' machine, and what it holds is run; take that away (chmod o-w), or'
+      ' make it anew by tools.plan --save_compiled.'
+    )
 
 
 def identify_program(lowered: jax.stages.Lowered, mesh: Mesh) -> dict[str, Any]:

@@ -188,6 +188,16 @@ def _describe_foreign(start: bytes) -> str:
       'is a pointer of Git LFS, not the weights file itself; get that with'
       ' `git lfs pull`.'
     )
+  if text.startswith(b'{') and b'"weight_map"' in text:
+    return (
+      'is the list of the parts of weights that are in several files, which are'
+      ' not read; save them as one file.'
+    )
+  if start[257:262] == b'ustar':
+    return (
+      'is a tar archive, which is not read, be it of PyTorch before 0.2 or'
+      ' another one; unpack it, or convert it with a newer torch.'
+    )
   if LEGACY_MAGIC in start[:32]:
     return (
       'is of the format of PyTorch before 1.6, which is not read; convert it'

@@ -22,6 +22,7 @@ _WRAPPERS = re.compile(
 # What scripts call a model's averages, which a model is evaluated with.
 _AVERAGES = re.compile(r'(?<![a-z])(ema|swa|averaged?|teacher)(?![a-z])')
 _FIRST_NAMES = 3
+_MAX_PREFIXES = 10
 
 
 def is_of_averages(name: str) -> bool:
@@ -91,7 +92,10 @@ def find_prefix(
       (mark, prefix) for mark, prefix in found if is_of_averages(prefix)
     ]
     if len(averages) != 1:
-      listed = ', '.join(sorted(f'"{prefix}"' for _, prefix in found))
+      listed = ', '.join(
+        sorted(f'"{prefix}"' for _, prefix in found)[:_MAX_PREFIXES]
+      )
+      listed += ', ...' * (len(found) > _MAX_PREFIXES)
       raise UserError(
         f'{source} has {len(found)} models, under the prefixes {listed}; save'
         ' the one to be used as a file of its own.'

@@ -1,3 +1,4 @@
+import os
 import types
 
 import jax
@@ -120,3 +121,23 @@ def test_a_program_says_how_many_devices_it_is_for(count):
   )
   facts = compiled_step.identify_program(_Lowered('a'), mesh)
   assert facts['devices'] == f'{count} x chip'
+
+
+def test_a_program_that_anyone_can_change_is_refused(path, mesh, tmp_path):
+  other = tmp_path / 'step'
+  other.write_bytes(path.read_bytes())
+  other.chmod(0o646)
+  with pytest.raises(UserError, match=r'by every user of this.*chmod o-w'):
+    compiled_step.load_compiled(other, _lower(mesh), mesh)
+  other.unlink()
+  os.mkfifo(other)
+  with pytest.raises(UserError, match='is not a file'):
+    compiled_step.load_compiled(other, _lower(mesh), mesh)
+
+
+@pytest.mark.parametrize('facts', [b'{"a": ', b'3', b'["a"]', b'[' * 10**5])
+def test_damaged_facts_are_a_sentence(facts, mesh, tmp_path):
+  other = tmp_path / 'step'
+  other.write_bytes(compiled_step._FIRST_LINE + facts + b'\n')
+  with pytest.raises(UserError, match='is a damaged compiled program'):
+    compiled_step.load_compiled(other, _lower(mesh), mesh)

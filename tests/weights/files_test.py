@@ -115,6 +115,11 @@ def test_permission_denied_is_said(tmp_path, monkeypatch):
     (b'\n<!DOCTYPE html><html>404</html>', 'is a web page'),
     (b'\xef\xbb\xbf<HTML>', 'is a web page'),
     (
+      b'{"metadata": {}, "weight_map": {"a": "../b"}}',
+      'is the list of the parts',
+    ),
+    (bytes(257) + b'ustar' + bytes(250), 'is a tar archive, which is not read'),
+    (
       b'version https://git-lfs.github.com/spec/v1\n',
       'is a pointer of Git LFS',
     ),

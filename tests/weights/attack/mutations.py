@@ -14,9 +14,12 @@ FIXTURES = pathlib.Path(__file__).parents[1]
 _LENGTHS = (0, 1, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**63 - 1)
 
 
-def create_safetensors(metadata: dict[str, str] | None = None) -> bytes:
-  """Returns a file of the library's own."""
+def create_safetensors(
+  metadata: dict[str, str] | None = None, more: int = 0
+) -> bytes:
+  """Returns a file that the library wrote, with so many tensors more."""
   arrays = {
+    **{f'block_{i}.scale': np.ones(1, np.float32) for i in range(more)},
     'stem.weight': np.arange(54, dtype=np.float32).reshape(3, 2, 3, 3),
     'stem.bias': np.arange(3, dtype=np.float16),
     'norm.count': np.array(7),
@@ -59,7 +62,7 @@ def _read_pickle() -> bytes:
 
 def _with_description(data: bytes) -> bytes:
   text = data.decode('utf-8', 'replace')
-  return create_safetensors({'coatnet_jax': text})
+  return create_safetensors({'coatnet_jax': text}, more=30)
 
 
 def _with_header(data: bytes) -> bytes:
