@@ -77,6 +77,11 @@ def test_lists_that_are_none_are_refused(tmp_path, content, message):
   path.write_bytes(content)
   with pytest.raises(UserError, match=message):
     texts.read_names(path, 'The list')
+  os.mkfifo(tmp_path / 'pipe')
+  with pytest.raises(
+    UserError, match='pipe cannot be read: it is a named pipe'
+  ):
+    texts.read_text(tmp_path / 'pipe')
   with pytest.raises(UserError, match='cannot be read: No such file'):
     texts.read_names(tmp_path / 'none', 'The list')
 

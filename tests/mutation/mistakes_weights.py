@@ -167,8 +167,8 @@ MISTAKES = (
     ),
     (
       'reads_for_ever',
-      '(resource.RLIMIT_CPU, seconds),',
-      '(resource.RLIMIT_CPU, 1000 * seconds),',
+      'signal.setitimer(signal.ITIMER_PROF, seconds)',
+      'signal.setitimer(signal.ITIMER_PROF, 1000 * seconds)',
       'A damaged Keras file is read for ever.',
       'weights/keras_process_test.py',
     ),

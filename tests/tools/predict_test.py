@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -83,7 +84,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_predicted(
   (tmp_path / 'truncated.png').write_bytes(png[: len(png) // 2])
   shutil.copy(image_dir / '000_9.png', tmp_path / 'boot.png')
   names = ['missing.jpg', 'photo.jpg', 'truncated.jpg', 'text.png']
-  names += ['empty.webp', 'truncated.png', 'boot.png']
+  os.mkfifo(tmp_path / 'pipe.png')
+  names += ['empty.webp', 'truncated.png', 'boot.png', 'pipe.png']
 
   result = run_tool(
     'predict', f'--checkpoint={workdir}', *names, '--top=2', cwd=tmp_path
@@ -95,12 +97,13 @@ def test_what_cannot_be_read_is_named_and_the_rest_predicted(
     # Of libpng itself, which cannot be told not to, or of a slow start.
     if not line.startswith(('libpng error', 'Reading the checkpoint'))
   ]
-  assert len(errors) == 5
+  assert len(errors) == 6
   assert errors[0].startswith('missing.jpg: cannot be read: No such file')
   assert errors[1].startswith('truncated.jpg: cannot be decoded: truncated')
   assert errors[2].startswith('text.png: cannot be decoded: ')
   assert errors[3] == 'empty.webp: cannot be decoded: the file is empty'
   assert errors[4].startswith('truncated.png: cannot be decoded: truncated')
+  assert errors[5] == 'pipe.png: cannot be read: it is a named pipe'
   lines = result.stdout.splitlines()
   assert [line for line in lines if line[0] != ' '] == ['photo.jpg', 'boot.png']
   assert len(lines) == 6

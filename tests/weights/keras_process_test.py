@@ -24,7 +24,10 @@ def _run_limited(code):
     'keras_process._limit(1000)\n'
   )
   return subprocess.run(
-    [sys.executable, '-c', before + code], capture_output=True, text=True
+    [sys.executable, '-c', before + code],
+    capture_output=True,
+    text=True,
+    timeout=30,
   )
 
 
@@ -42,10 +45,8 @@ def test_what_the_process_cannot_do(code, message):
 
 
 def test_time_is_limited():
-  begin = time.monotonic()
   process = _run_limited('while True: pass')
-  assert process.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
-  assert time.monotonic() - begin < 60
+  assert process.returncode == -signal.SIGPROF
 
 
 def test_the_process_dies_with_its_parent(tmp_path):
@@ -92,7 +93,7 @@ def _is_alive(process):
       'import os; os.kill(os.getpid(), 11)',
       'crashes when it reads it .*SIGSEGV',
     ),
-    ('import os; os.kill(os.getpid(), 24)', 'takes longer than a file'),
+    ('import os; os.kill(os.getpid(), 27)', 'takes longer than a file'),
     ('import time; time.sleep(600)', 'takes longer than a file'),
     ('raise OSError("no memory")', 'ended with status 1 .*no memory'),
   ],

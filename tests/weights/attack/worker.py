@@ -7,6 +7,7 @@ one.
 
 import json
 import pathlib
+import re
 import resource
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import threading
 import time
 from typing import Any
 
+_CONTROLS = re.compile('[\0-\x1f\x7f-\x9f]')
 # So that this machine survives.
 _ADDRESS_SPACE = 6 * 2**30
 
@@ -142,7 +144,7 @@ def _answer(way: str, path: str) -> dict[str, Any]:
     _WAYS[way](pathlib.Path(path))
   except UserError as error:
     outcome, message = 'refused', str(error)
-    if path not in message or not message.isprintable():
+    if path not in message or _CONTROLS.search(message):
       outcome = 'no sentence'
   except BaseException as error:
     outcome, message = type(error).__name__, repr(error)[:500]
