@@ -93,7 +93,7 @@ def test_crafted_files_are_refused_or_harmless(kind, reader, write):
     path = write(name)
     # A process for each Keras file takes half a second.
     here = kind == 'keras' and name not in IN_A_PROCESS
-    answer = reader.ask('keras_here' if here else 'read', path, seconds=20)
+    answer = reader.ask('keras_here' if here else 'read', path, seconds=60)
     tally.add(name, answer)
     if name in MESSAGES:
       assert re.search(MESSAGES[name], answer['message']), answer

@@ -6,6 +6,7 @@ one.
 """
 
 import json
+import os
 import pathlib
 import re
 import resource
@@ -38,8 +39,8 @@ class Worker:
 
     Returns:
       'outcome': 'read', 'refused', another error's name, 'hang' or 'crash';
-      'message'; 'seconds'; 'bytes', the most that were resident, in it or in
-      a process that it started.
+      'message'; 'seconds' and, of a processor, 'processor_seconds'; 'bytes',
+      the most that were resident. Of it or of a process that it started.
     """
     if self._process is None:
       self._process = subprocess.Popen(
@@ -67,6 +68,7 @@ class Worker:
       'outcome': 'hang' if took >= seconds else 'crash',
       'message': f'status {process.returncode}',
       'seconds': took,
+      'processor_seconds': took,
       'bytes': 0,
     }
 
@@ -138,7 +140,7 @@ def _answer(way: str, path: str) -> dict[str, Any]:
   if way == 'describe':  # JAX takes seconds to import.
     import tools.import_timm  # noqa: F401
   pathlib.Path('/proc/self/clear_refs').write_text('5')  # The peak is now.
-  begin = time.monotonic()
+  begin, busy = time.monotonic(), sum(os.times()[:4])
   outcome, message = 'read', ''
   try:
     _WAYS[way](pathlib.Path(path))
@@ -156,6 +158,7 @@ def _answer(way: str, path: str) -> dict[str, Any]:
     'outcome': outcome,
     'message': message,
     'seconds': seconds,
+    'processor_seconds': sum(os.times()[:4]) - busy,
     'bytes': 1024 * max(int(peak.split()[1]), children),
   }
 
