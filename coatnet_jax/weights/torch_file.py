@@ -108,7 +108,11 @@ class _Arrays:
     self._bytes_left = 2 * archive.size + _SMALL_BYTES
 
   def build(self, tensor: Tensor) -> np.ndarray:
-    """The array of a tensor; _BadTensorError if it isn't within its storage."""
+    """Returns [*tensor.shape] of a tensor, in the type of its storage.
+
+    Raises:
+      _BadTensorError: it isn't within its storage.
+    """
     storage, shape, strides = tensor.storage, tensor.shape, tensor.strides
     if (
       not isinstance(storage, Storage)
