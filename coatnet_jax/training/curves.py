@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
+from logging import LogRecord
 from typing import TYPE_CHECKING
 
 import jax
@@ -229,10 +230,16 @@ def _write_start(workdir: epath.Path, step: int) -> None:
   (workdir / name).write_bytes(content.getvalue())
 
 
+def _is_not_of_a_writers_thread(record: LogRecord) -> bool:
+  """Returns whether a log record is not clu's, of what `CurveWriter` says."""
+  return record.filename != 'asynclib.py'
+
+
 def _open_writer(workdir: str) -> 'MetricWriter':
   """Returns clu's writer to TensorBoard and the log; logs only elsewhere."""
   from clu import metric_writers
 
+  logging.get_absl_logger().addFilter(_is_not_of_a_writers_thread)
   return metric_writers.create_default_writer(
     workdir, just_logging=jax.process_index() > 0
   )

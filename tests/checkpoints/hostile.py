@@ -369,6 +369,9 @@ def _main():
   parser.add_argument('--mutations', type=int, default=2000)
   parser.add_argument('--bits', type=int, default=1000)
   parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument(
+    '--random_only', action='store_true', help='no crafted files'
+  )
   options = parser.parse_args()
   counts = collections.Counter()
 
@@ -386,12 +389,12 @@ def _main():
       save(pathlib.Path(directory) / str(older), is_older=older)
       for older in (False, True)
     ]
-    for saved in runs:
+    for saved in [] if options.random_only else runs:
       for place, crafted in list_crafted():
         if (saved / place).exists():
           count(f'crafted {crafted}', saved, place, CRAFTED[crafted])
     files = list_step_files(runs[0])
-    for way, change in WAYS.items():
+    for way, change in () if options.random_only else WAYS.items():
       for name in files:
         count(way, runs[0], name, change)
     for number in range(options.bits):
