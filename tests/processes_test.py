@@ -211,7 +211,7 @@ def test_without_one_of_them_they_end_and_resume_exactly(
 
 
 def _read_arrays(workdir, step):
-  """Returns the bytes of a checkpoint's arrays, of whatever devices they are."""
+  """Returns the bytes of a checkpoint's arrays, whatever devices had them."""
   path = saving.checkpoint_directory(workdir) / str(step) / 'state'
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
     tree = checkpointer.metadata(path).item_metadata.tree
