@@ -15,7 +15,7 @@ from coatnet_jax.data.image_source import (
 from coatnet_jax.data.picture_files import NotAPictureFileError, read_file
 from coatnet_jax.data.picture_size import BYTES_PER_PIXEL
 from coatnet_jax.errors import UserError, list_choices
-from coatnet_jax.paths import describe_special_file, resolve_local_path
+from coatnet_jax.paths import resolve_local_path
 from coatnet_jax.texts import printable
 
 
@@ -82,10 +82,6 @@ class FolderSource(ImageSource):
     """Returns one example; see ImageSource."""
     label, _ = self._files[index]
     path = self._path(index)
-    if kind := describe_special_file(path):
-      raise UserError(
-        f'{printable(path)} cannot be read: it is {kind}, not a file.'
-      )
     try:
       data = read_file(path, self.max_image_pixels * BYTES_PER_PIXEL)
       return {'image': data, 'label': label}

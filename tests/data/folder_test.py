@@ -72,16 +72,6 @@ def test_images_are_the_files(tmp_path, write_classes, open_folder, picture):
   assert label == 0
 
 
-def test_a_pipe_called_as_an_image_is_named(
-  tmp_path, write_classes, open_folder
-):
-  write_classes(tmp_path / 'train', ape=1)
-  os.mkfifo(tmp_path / 'train' / 'ape' / '001.png')
-  source = open_folder('train')
-  with pytest.raises(UserError, match=r'001\.png cannot .* is a named pipe'):
-    source[1]
-
-
 def test_every_image_is_used_and_the_rest_is_counted(tmp_path, open_folder):
   folder = tmp_path / 'train' / 'ape'
   (folder / 'deeper' / 'still').mkdir(parents=True)
