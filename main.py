@@ -8,13 +8,15 @@ On several machines each runs this same command. TPU VMs, GKE, Slurm and Open
 MPI are recognised; elsewhere --coordinator_address, --num_processes and
 --process_id say who is who: docs/pods.md.
 
-Exit status: 0 for a run that is finished; 75 for one that was asked to stop and
-has saved; anything else for an error.
+Exit status: 0 for a run that is finished; 75 for one that was asked to stop, by
+SIGINT (Ctrl-C) or SIGTERM, and has saved what it had done; anything else for an
+error. Asked a second time it ends at once, with 75 and what was saved before.
 """
 
 # ruff: noqa: E402
 
 import os
+import signal
 import sys
 
 
@@ -30,12 +32,16 @@ def use_huge_pages() -> None:
 
 
 if __name__ == '__main__':
+  # Kept until somebody listens below; the new start keeps them too.
+  signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
   use_huge_pages()  # Before anything is imported, which would be in vain.
+  from coatnet_jax import stopping
+
+  stopping.listen()
 
 import argparse
-import contextlib
 import faulthandler
-import signal
+import traceback
 from typing import NoReturn, TextIO
 
 # Keeps TensorFlow quiet, which only writes TensorBoard files here.
@@ -45,7 +51,7 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 from absl import flags
 from ml_collections import ConfigDict
 
-from coatnet_jax import arguments, terminal
+from coatnet_jax import arguments, stopping, terminal
 from coatnet_jax.arguments import add_number
 from coatnet_jax.config_flag import add_config, load_config, parse_with_config
 from coatnet_jax.errors import UserError
@@ -57,8 +63,6 @@ from coatnet_jax.texts import use_utf8
 
 # Where launchers say which of several processes this is.
 _RANKS = ('SLURM_PROCID', 'OMPI_COMM_WORLD_RANK', 'JOB_COMPLETION_INDEX')
-# Not finished, but no error either: sysexits.h's EX_TEMPFAIL.
-_STOPPED = 75
 
 
 class _Parser(argparse.ArgumentParser):
@@ -154,13 +158,6 @@ def main(words: list[str]) -> int:
     sys.exit(escape(f'Error: {error}'))
   except terminal.UnreadError:
     return terminal.UNREAD
-  except KeyboardInterrupt:
-    # Before the first step, or the second time during one. Threads may still
-    # compile a program, and crash where Python is taken down around them.
-    message = 'Interrupted; the same command resumes from what is saved.'
-    with contextlib.suppress(OSError):
-      print(message, file=sys.stderr, flush=True)
-    os._exit(terminal.INTERRUPTED)
 
 
 def run_process(config: ConfigDict, options: argparse.Namespace) -> int:
@@ -177,7 +174,6 @@ def run_process(config: ConfigDict, options: argparse.Namespace) -> int:
   with Terminal(is_silent=not is_first_process(options.process_id)) as start:
     start.line('Loading JAX ...')
     terminal.begin('loading JAX')
-    signal.signal(signal.SIGINT, terminal.end_interrupted)
     # Here, and not above: it takes seconds, and the data's worker processes
     # import this file too, and need none of what training does.
     from coatnet_jax.distributed import processes
@@ -194,7 +190,6 @@ def run_process(config: ConfigDict, options: argparse.Namespace) -> int:
     import train
     from coatnet_jax.training import reporting
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     terminal.begin('looking for other processes')
     with processes.connect(place):
       processes.check_agreement('code', processes.describe_code())
@@ -202,7 +197,7 @@ def run_process(config: ConfigDict, options: argparse.Namespace) -> int:
       processes.check_agreement('command', flatten_dict(command, sep='.'))
       start.close()  # Training tells itself what goes on.
       train.train_and_evaluate(config, workdir)
-  return 0 if reporting.has_summary(workdir) else _STOPPED
+  return 0 if reporting.has_summary(workdir) else stopping.STATUS
 
 
 def is_first_process(process_id: int | None) -> bool:
@@ -215,6 +210,23 @@ def is_first_process(process_id: int | None) -> bool:
   return str(process_id or next(ranks, 0)) == '0'
 
 
-if __name__ == '__main__':
+def run_program() -> NoReturn:
+  """Does what `main` does, and ends with its status."""
   use_utf8()
-  sys.exit(main(sys.argv[1:]))
+  try:
+    status = main(sys.argv[1:])
+  except SystemExit as end:
+    if isinstance(end.code, str):
+      print(end.code, file=sys.stderr)
+    status = end.code if isinstance(end.code, int) else 1
+  except BaseException:
+    traceback.print_exc()
+    status = 1
+  if status:
+    # Threads that still read, write or compile are not waited for.
+    stopping.end(status)
+  sys.exit()
+
+
+if __name__ == '__main__':
+  run_program()

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from coatnet_jax import memory, paths
+from coatnet_jax import memory, paths, stopping
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.data import batching, damage
+from coatnet_jax.data.workers import WorkerError
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
@@ -29,6 +30,7 @@ from coatnet_jax.initial_state import check_same_data, prepare_train_state
 from coatnet_jax.replay.examination import StepFunctions
 from coatnet_jax.replay.replaying import explain_divergence
 from coatnet_jax.run import Run, create_run, estimate_host_bytes
+from coatnet_jax.stopping import StoppedError
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.tpu_compiler import compiled_step
 from coatnet_jax.training import (
@@ -212,7 +214,27 @@ def compile_train_step(
   return lowered.compile()
 
 
-def evaluate_run(run: Run, state: TrainState) -> dict[str, float]:
+def create_train_batches(
+  run: Run, examples_seen: int
+) -> batching.SteadyBatches:
+  """Returns the batches of a run from a position on, for this process."""
+  batch_size = run.training.global_batch_size
+  return batching.create_train_batches(
+    run.train_source,
+    data=run.data,
+    preprocessing=run.preprocessing,
+    augmentation=run.augmentation,
+    global_batch_size=batch_size,
+    seed=run.seed,
+    start_step=examples_seen // batch_size,
+    shards=mesh_lib.find_process_shards(run.mesh),
+    num_shards=mesh_lib.count_batch_shards(run.mesh),
+  )
+
+
+def evaluate_run(
+  run: Run, state: TrainState, should_stop: Callable[[], bool] = lambda: False
+) -> dict[str, float] | None:
   """Evaluates a state on the whole split: see `eval_step.evaluate`."""
   return evaluate(
     state.eval_variables,
@@ -230,6 +252,7 @@ def evaluate_run(run: Run, state: TrainState) -> dict[str, float]:
     source=run.eval_source,
     max_damaged_fraction=run.data.max_damaged_fraction,
     mesh=run.mesh,
+    should_stop=should_stop,
   )
 
 
@@ -314,7 +337,11 @@ def _train(
   num_steps = run.training.num_steps
   with contextlib.ExitStack() as stack:
     manager = saving.open_checkpoints(workdir, run.checkpoint, terminal.line)
-    stack.callback(manager.close)
+    stack.callback(saving.close_checkpoints, manager)
+    stopping.describe_checkpoints(
+      manager.is_saving_in_progress,
+      functools.partial(saving.describe_newest, manager),
+    )
     stack.push(processes.end_all_on_error)  # Before it waits for the others.
     processes.begin('restoring the checkpoint')
     batch_size = run.training.global_batch_size
@@ -327,57 +354,54 @@ def _train(
     processes.begin('loading TensorFlow, which writes for TensorBoard')
     writer = curves.create_writer(workdir, int(state.step), terminal.line)
     stack.callback(writer.close)
+    take_step = None
     if int(state.step) < num_steps:
       processes.begin('compiling the train step')
       terminal.line('Compiling the train step ...')
       take_step = compile_train_step(run, abstract_state, terminal.line)
       processes.wait_for_all('compiling the train step')
       terminal.line('Training; the time it takes is estimated in a moment.')
-      log = reporting.TrainingLog(
-        writer,
-        terminal,
-        options=run.logging,
-        first_step=int(state.step),
-        num_steps=num_steps,
-        global_batch_size=batch_size,
-        max_skipped=run.training.skip_nonfinite_steps,
-        skipped_before=progress.skipped_steps,
+    log = reporting.TrainingLog(
+      writer,
+      terminal,
+      options=run.logging,
+      first_step=int(state.step),
+      num_steps=num_steps,
+      global_batch_size=batch_size,
+      max_skipped=run.training.skip_nonfinite_steps,
+      skipped_before=progress.skipped_steps,
+    )
+    try:
+      state = train_loop(
+        run,
+        state,
+        progress,
+        take_step,
+        log=log,
+        checkpoints=saving.StepSaver(manager, run.metadata),
+        profile=reporting.create_profile(workdir, run.logging, terminal.line),
+        check_lease=lease.check,
       )
-      try:
-        state = train_loop(
-          run,
-          state,
-          progress,
-          take_step,
-          log=log,
-          should_save=manager.should_save,
-          save=functools.partial(
-            saving.save_checkpoint, manager, metadata=run.metadata
-          ),
-          profile=reporting.create_profile(workdir, run.logging, terminal.line),
-          check_lease=lease.check,
-        )
-      except reporting.DivergenceError as error:
-        manager.wait_until_finished()
-        raise explain_divergence(
-          error,
-          run,
-          workdir,
-          StepFunctions(prepare_inputs, compute_gradients, take_step),
-          create_state,
-          abstract_state,
-          seconds_per_step=log.seconds_per_step,
-          report=terminal.line,
-        ) from None
+    except reporting.DivergenceError as error:
+      saving.finish_saving(manager)
+      raise explain_divergence(
+        error,
+        run,
+        workdir,
+        StepFunctions(prepare_inputs, compute_gradients, take_step),
+        create_state,
+        abstract_state,
+        seconds_per_step=log.seconds_per_step,
+        report=terminal.line,
+      ) from None
     processes.begin('writing the last checkpoint')
-    manager.wait_until_finished()
+    saving.finish_saving(manager)
 
-    if int(state.step) < num_steps:
-      terminal.line(
-        f'Stopped after step {int(state.step):,}, which is saved; the same'
-        ' command resumes from there.'
-      )
+    step = int(state.step)
+    if step < num_steps or step not in manager.evaluations:
+      terminal.line(reporting.describe_stop(step, num_steps))
       return state
+    manager.remove_old()
     summary = {
       'model': run.model_name,
       'num_parameters': reporting.count_parameters(abstract_state.params),
@@ -386,6 +410,7 @@ def _train(
     }
     lease.check()
     reporting.write_summary(workdir, summary)
+    stopping.finish()
     terminal.line(reporting.describe_end(workdir, summary))
   return state
 
@@ -394,24 +419,26 @@ def train_loop(
   run: Run,
   state: TrainState,
   progress: Progress,
-  take_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
+  take_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]] | None,
   *,
   log: reporting.TrainingLog,
-  should_save: Callable[[int], bool],
-  save: Callable[..., None],
+  checkpoints: saving.StepSaver,
   profile: Callable[[int], Any],
   check_lease: Callable[[], None],
 ) -> TrainState:
-  """Takes the steps that are left, evaluating and saving on the way.
+  """Takes the steps that are left, saving and evaluating on the way.
+
+  A step is saved before it is evaluated. Where a run ended in between, its
+  evaluation is made up for first.
 
   Args:
     run: resolved run, from `create_run`.
-    state: state to resume from; donated.
+    state: state to resume from, which is saved; donated.
     progress: how far the run had come at that state.
-    take_step: compiled step, from `compile_train_step`.
+    take_step: compiled step, from `compile_train_step`; None where no step is
+      left.
     log: log of every step's metrics and every evaluation's.
-    should_save: function of the step: whether enough time has passed.
-    save: function of state, step, progress and an evaluation's metrics.
+    checkpoints: checkpoints of the run, to be written and evaluated.
     profile: function called with each step.
     check_lease: function called before each step and each save; raises
       UserError where the workdir is no longer this run's.
@@ -423,31 +450,55 @@ def train_loop(
   Raises:
     DivergenceError: a number of a step, or of a state that was to be saved, is
       not finite.
-    UserError: too many images cannot be decoded, or the workdir is lost.
+    UserError: too many images cannot be decoded, workers die, the workdir is
+      lost, or a checkpoint cannot be written.
   """
   first_step = int(state.step)
   num_steps, every_steps = run.training.num_steps, run.evaluation.every_steps
-  batch_size = run.training.global_batch_size
-  corrupt = damage.CorruptImageCounter(
-    run.train_source, run.data.max_damaged_fraction
-  )
-  batches = batching.create_train_batches(
-    run.train_source,
-    data=run.data,
-    preprocessing=run.preprocessing,
-    augmentation=run.augmentation,
-    global_batch_size=batch_size,
-    seed=run.seed,
-    start_step=progress.examples_seen // batch_size,
-    shards=mesh_lib.find_process_shards(run.mesh),
-    num_shards=mesh_lib.count_batch_shards(run.mesh),
-  )
-  with StopSignal() as stop, contextlib.closing(batches):
+
+  def is_evaluation_due(step):
+    return step == num_steps or step % every_steps == 0
+
+  def save(step):
+    log.report()
+    log.check_state(step, state)  # Raises if it diverged, too.
+    processes.begin(f'saving, step {step}')
+    check_lease()
+    checkpoints.save(state, step, progress.after(**log.progress))
+
+  def evaluate_saved(step):
+    """Returns whether it came to its end, or was asked to stop."""
+    metrics = evaluate_run(run, state, stop.is_due)
+    if metrics is not None:
+      log.report_evaluation(step, metrics)
+      processes.begin(f'saving the evaluation of step {step}')
+      checkpoints.save_evaluation(step, metrics)
+    return metrics is not None
+
+  with contextlib.ExitStack() as stack:
+    stop = stack.enter_context(StopSignal())
+    lacks = is_evaluation_due(first_step) and checkpoints.lacks_evaluation()
+    if (lacks and not evaluate_saved(first_step)) or first_step == num_steps:
+      return state
+    corrupt = damage.CorruptImageCounter(
+      run.train_source, run.data.max_damaged_fraction
+    )
+    batches = create_train_batches(run, progress.examples_seen)
+    stack.enter_context(contextlib.closing(batches))
     log.start_clock()
     for step in range(first_step + 1, num_steps + 1):
       check_lease()
+      checkpoints.check()
       processes.begin(f'reading the images of step {step}')
-      batch = next(batches)
+      try:
+        batch = next(batches)
+      except (StoppedError, WorkerError) as reason:
+        # With several processes, the others would not save with this one.
+        if checkpoints.saved_step < step - 1 and jax.process_count() == 1:
+          save(step - 1)
+        if isinstance(reason, WorkerError):
+          raise
+        break
       corrupt.update(batch)
       if step == 1:
         log.write_images(step, batch['image'])
@@ -458,30 +509,17 @@ def train_loop(
       log.add(step, metrics)
       profile(step)
 
-      evaluates = step == num_steps or step % every_steps == 0
-      stops = stop.is_due(step)
+      evaluates, stops = is_evaluation_due(step), stop.is_due()
       saves = evaluates or stops or run.checkpoint.is_due(step)
       if saves or log.is_due(step):
         log.report()  # Raises if training diverged, before it is saved.
-        saves = saves or should_save(step)
-      if not saves:
-        continue
-      log.check_state(step, state)  # So does this.
-      eval_metrics = None
-      if evaluates:
-        eval_metrics = evaluate_run(run, state)
-        log.report_evaluation(step, eval_metrics)
-      processes.begin(f'saving, step {step}')
-      check_lease()
-      save(
-        state,
-        step=step,
-        progress=progress.after(**log.progress),
-        metrics=eval_metrics,
-      )
-      if stops:
+        saves = saves or checkpoints.should_save(step)
+      if saves:
+        save(step)
+      if stops or (evaluates and not evaluate_saved(step)):
         break
-      log.start_clock()
+      if saves:
+        log.start_clock()
   return state
 
 

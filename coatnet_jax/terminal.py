@@ -67,6 +67,22 @@ def describe_activity() -> str:
   return ', '.join(part for part in parts if part)
 
 
+def get_activity() -> str:
+  """Returns words for what the process does, for after "It was"; or ''."""
+  activity, progress, _ = _activity
+  return ', '.join(part for part in (activity, progress) if part)
+
+
+def note(text: str) -> None:
+  """Writes a sentence to `sys.stderr`, from any thread and in any state."""
+  logging.info('%s', text)
+  with contextlib.suppress(AttributeError, OSError, ValueError):
+    # A line that moved, on a terminal, ends first.
+    start = '\r\x1b[K' if sys.stderr.isatty() else ''
+    sys.stderr.write(f'{start}{text}\n')
+    sys.stderr.flush()
+
+
 def format_seconds(seconds: float) -> str:
   """Returns a duration for people: '42 s', '3 min 10 s', '2 h 5 min'.
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import yaml
 
-import main
+from coatnet_jax import stopping
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAUNCH = ROOT / 'launch'
@@ -171,7 +171,7 @@ def test_what_is_copied_to_a_worker_is_all_that_runs():
 
 
 def test_launchers_and_docs_know_the_status_of_a_run_that_was_stopped():
-  status = main._STOPPED
+  status = stopping.STATUS
   assert f'-eq {status} ]' in (LAUNCH / 'slurm.sh').read_text()
   assert f'fails with {status} when' in (LAUNCH / 'jobset.yaml').read_text()
   assert f'| {status} | it was asked' in (ROOT / 'docs/pods.md').read_text()

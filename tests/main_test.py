@@ -189,7 +189,8 @@ def test_help_that_nobody_reads_ends_without_a_word(flag):
 
 
 @pytest.mark.slow
-def test_ctrl_c_before_the_first_step(tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_step(tmp_path, number):
   process = subprocess.Popen(
     [sys.executable, 'main.py', QUICKSTART, f'--workdir={tmp_path / "run"}'],
     cwd=ROOT,
@@ -200,7 +201,10 @@ def test_ctrl_c_before_the_first_step(tmp_path):
   )
   assert any('Compiling' in line for line in process.stdout)
   time.sleep(1)
-  process.send_signal(signal.SIGINT)
+  process.send_signal(number)
   _, errors = process.communicate(timeout=280)
-  assert process.returncode == 130
-  assert errors == 'Interrupted; the same command resumes from what is saved.\n'
+  assert process.returncode == 75
+  assert errors == (
+    f'Stopped ({number.name}) before the first step, while compiling the train'
+    ' step; the same command starts it again.\n'
+  )

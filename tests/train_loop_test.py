@@ -1,5 +1,6 @@
 """The loop, with steps that cost nothing: where it begins, saves and ends."""
 
+import time
 import types
 from unittest import mock
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import train
+from coatnet_jax import stopping
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.errors import UserError
 from coatnet_jax.training.reporting import DivergenceError
@@ -34,6 +36,7 @@ class _Loop:
     self.run = runs.create_run({**_CHANGES, **changes}, source=source)
     self.batches, self.evaluated, self.saved = [], [], {}
     self.stops_after = self.diverges_at = self.broken_at = None
+    self.is_unevaluated = False
     self.check_lease = lambda: None
     monkeypatch.setattr(train, 'evaluate', self._evaluate)
     monkeypatch.setattr(train, 'StopSignal', self._create_stop_signal)
@@ -53,8 +56,7 @@ class _Loop:
       Progress(examples_seen=examples_seen, seconds=10.0),
       self._take_step,
       log=log,
-      should_save=lambda step: False,
-      save=self._save,
+      checkpoints=self,
       profile=lambda step: None,
       check_lease=self.check_lease,
     )
@@ -77,9 +79,25 @@ class _Loop:
     self.evaluated.append(variables)
     return {'loss': 1.0, 'top1': 0.5, 'top5': 0.5, 'count': 14}
 
-  def _save(self, state, *, step, progress, metrics):
+  def save(self, state, step, progress):
     assert state.step == step
-    self.saved[step] = progress, metrics
+    self.saved[step] = progress, None
+
+  def save_evaluation(self, step, metrics):
+    self.saved[step] = self.saved[step][0], metrics
+
+  def lacks_evaluation(self):
+    return self.is_unevaluated
+
+  def should_save(self, step):
+    return False
+
+  def check(self):
+    pass
+
+  @property
+  def saved_step(self):
+    return max(self.saved, default=0)
 
   def _report(self):
     if self.taken == self.diverges_at:
@@ -92,7 +110,9 @@ class _Loop:
 
   def _create_stop_signal(self):
     signal = mock.MagicMock()
-    signal.__enter__.return_value.is_due = lambda step: step == self.stops_after
+    signal.__enter__.return_value.is_due = lambda: (
+      self.taken == self.stops_after
+    )
     return signal
 
 
@@ -145,6 +165,56 @@ def test_a_workdir_that_is_lost_is_not_written_to(loop):
     loop.go()
   assert loop.taken == 5
   assert list(loop.saved) == [3]
+
+
+def test_a_step_is_saved_before_it_is_evaluated(loop):
+  with (
+    mock.patch.object(loop, 'save_evaluation', side_effect=KeyError),
+    pytest.raises(KeyError),
+  ):
+    loop.go()
+  assert list(loop.saved) == [3]
+
+
+@pytest.mark.parametrize('step', [3, 7])
+def test_an_evaluation_that_is_missing_is_made_up_for(monkeypatch, step):
+  loop = _Loop(monkeypatch)
+  loop.is_unevaluated = True
+  loop.saved[step] = None, None
+  assert loop.go(step=step, examples_seen=step * BATCH_SIZE).step == 7
+  assert loop.evaluated[0] == f'averages {step}'
+  assert list(loop.saved) == ([3, 6, 7] if step == 3 else [7])
+  # Others are none of this.
+  loop = _Loop(monkeypatch)
+  loop.is_unevaluated = True
+  loop.go(step=4, examples_seen=4 * BATCH_SIZE)
+  assert loop.evaluated == ['averages 6', 'averages 7']
+
+
+def test_asked_to_stop_it_does_not_evaluate(loop):
+  loop.stops_after = 3
+  assert loop.go().step == 3
+  assert list(loop.saved) == [3]
+  assert not loop.evaluated
+
+
+def test_asked_to_stop_while_it_waits_it_saves_what_is_done(loop):
+  source = loop.run.train_source
+  reads = []
+
+  def read(self, index, read=type(source).__getitem__):
+    reads.append(index)
+    if loop.taken == 2:
+      stopping.ask()
+      time.sleep(2)
+    return read(self, index)
+
+  with mock.patch.object(type(source), '__getitem__', read):
+    try:
+      assert loop.go().step >= 2
+    finally:
+      stopping.forget()
+  assert list(loop.saved) == [loop.taken]
 
 
 def test_asked_to_stop_it_saves_and_ends(loop):

@@ -38,7 +38,12 @@ _ORBAX_JSON = (_ORBAX_METADATA, '_METADATA', '_sharding')
 # What a checkpoint has, a directory each.
 ITEMS = ('state', 'progress', 'metadata', 'metrics')
 # Orbax writes these after everything else.
-_UNCHECKED = (_ORBAX_METADATA, 'commit_success.txt', CHECKSUMS_FILE)
+_UNCHECKED = (
+  _ORBAX_METADATA,
+  'commit_success.txt',
+  CHECKSUMS_FILE,
+  f'{CHECKSUMS_FILE}.partial',
+)
 # A file is read in parts, several at a time; to verify a checkpoint, by all
 # processes, each its share. The first one alone computes the sums of a new one,
 # while training goes on.
@@ -60,20 +65,43 @@ def write_checksums(directory: epath.Path) -> None:
   Args:
     directory: directory of the checkpoint.
   """
-  sizes = {
-    name: try_again((directory / name).stat).length
-    for name in _list_files(directory)
-  }
-  parts = [part for name in sizes for part in _split_file(name, sizes[name])]
-  files = {name: {'bytes': size, 'sha256': []} for name, size in sizes.items()}
-  digests = _map_parts(
-    lambda part: try_again(lambda: _hash_part(directory, *part)), parts
+  _write_sums(
+    directory,
+    {
+      'files': _compute_sums(directory, _list_files(directory)),
+      'orbax': _read_orbax_metadata(directory),
+    },
   )
-  for (name, _), digest in zip(parts, digests):
-    files[name]['sha256'].append(digest)
-  sums = {'files': files, 'orbax': _read_orbax_metadata(directory)}
-  text = to_json({**sums, 'sha256': _compute_own_sum(sums)}, indent=1)
-  (directory / CHECKSUMS_FILE).write_text(text)
+
+
+def add_checksums(directory: epath.Path, item: str) -> None:
+  """Adds those of an item that was written later, when its files are complete.
+
+  Args:
+    directory: directory of the checkpoint.
+    item: item that has none yet; where no other has any, it gets none.
+
+  Raises:
+    ValueError: the checksums are damaged.
+  """
+  if not has_checksums(directory):
+    return
+  sums = _read_checksums(directory)
+  sums['files'] |= _compute_sums(directory, _list_files(directory / item, item))
+  _write_sums(directory, sums)
+
+
+def is_covered(directory: epath.Path, item: str) -> bool:
+  """Returns whether an item has checksums, or the checkpoint has none at all.
+
+  Args:
+    directory: directory of the checkpoint.
+    item: item that may have been written without them.
+  """
+  if not has_checksums(directory):
+    return True
+  files = _read_checksums(directory)['files']
+  return any(name.split('/')[0] == item for name in files)
 
 
 def has_checksums(directory: epath.Path) -> bool:
@@ -257,6 +285,33 @@ def _write_checksums_of_step(path: Any) -> None:
     write_checksums(path.get())
 
 
+def _compute_sums(
+  directory: epath.Path, names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+  """Returns the sizes and checksums of a checkpoint's files, by their names."""
+  sizes = {name: try_again((directory / name).stat).length for name in names}
+  parts = [part for name in names for part in _split_file(name, sizes[name])]
+  files = {name: {'bytes': sizes[name], 'sha256': []} for name in names}
+  digests = _map_parts(
+    lambda part: try_again(lambda: _hash_part(directory, *part)), parts
+  )
+  for (name, _), digest in zip(parts, digests):
+    files[name]['sha256'].append(digest)
+  return files
+
+
+def _write_sums(directory: epath.Path, sums: dict[str, Any]) -> None:
+  """Writes the checksums, whole or not at all."""
+  text = to_json({**sums, 'sha256': _compute_own_sum(sums)}, indent=1)
+  path = directory / CHECKSUMS_FILE
+  if ocp.utils.is_gcs_path(directory):
+    path.write_text(text)  # As buckets do.
+    return
+  partial = path.with_name(f'{CHECKSUMS_FILE}.partial')
+  partial.write_text(text)
+  partial.replace(path)
+
+
 def _read_checksums(directory: epath.Path) -> dict[str, Any]:
   """Returns what `write_checksums` wrote.
 
@@ -348,11 +403,16 @@ def _find_odd_files(
   return found
 
 
-def _list_files(directory: epath.Path) -> list[str]:
-  """Returns the files below a directory as 'state/d/0', sorted."""
+def _list_files(directory: epath.Path, prefix: str = '') -> list[str]:
+  """Returns the files below a directory as 'state/d/0', sorted.
+
+  Args:
+    directory: directory of a checkpoint, or of one of its items.
+    prefix: name of the item.
+  """
   names = []
   for folder, _, files in directory.walk():
-    parent = folder.relative_to(directory)
+    parent = prefix / folder.relative_to(directory)
     names += [(parent / file).as_posix() for file in files]
   return sorted(name for name in names if not name.endswith(_UNCHECKED))
 

@@ -8,7 +8,12 @@ from absl import logging
 from etils import epath
 
 from coatnet_jax.checkpoints import checksums
-from coatnet_jax.strict_json import is_finite, read_mapping
+from coatnet_jax.strict_json import (
+  is_finite,
+  null_for_nan,
+  read_mapping,
+  to_json,
+)
 
 # metric name -> larger is better.
 BEST_METRICS = {'top1': True, 'top5': True, 'loss': False}
@@ -39,8 +44,31 @@ def find_evaluations(
   return evaluations
 
 
+def write_metrics(directory: epath.Path, metrics: Mapping[str, float]) -> None:
+  """Adds the metrics of an evaluation to a checkpoint that is complete.
+
+  They count once its checksums have them, and are whole then.
+
+  Args:
+    directory: directory of the checkpoint.
+    metrics: measures of the evaluation.
+  """
+  path = directory / 'metrics' / 'metrics'  # As Orbax lays it out.
+  path.parent.mkdir(exist_ok=True)
+  text = to_json(null_for_nan(metrics))
+  if '://' in str(path):
+    path.write_text(text)  # As buckets do.
+  else:
+    partial = directory / 'metrics.partial'
+    partial.write_text(text)
+    partial.replace(path)
+  checksums.add_checksums(directory, 'metrics')
+
+
 def read_metrics(directory: epath.Path) -> dict[str, float]:
   """Returns the metrics of a checkpoint's evaluation; empty without one.
+
+  Those that were not written to their end count as none.
 
   Args:
     directory: directory of the checkpoint.
@@ -51,7 +79,7 @@ def read_metrics(directory: epath.Path) -> dict[str, float]:
   if damage := checksums.find_damage(directory, ('metrics',)):
     raise ValueError(checksums.describe_damage(damage))
   path = directory / 'metrics' / 'metrics'  # As Orbax lays it out.
-  if not path.parent.exists():
+  if not path.parent.exists() or not checksums.is_covered(directory, 'metrics'):
     return {}
   try:
     metrics = checksums.try_again(lambda: read_mapping(path))

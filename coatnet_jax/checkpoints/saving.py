@@ -5,16 +5,18 @@ an Orbax checkpoint per kept step, under `<workdir>/checkpoints/<step>`:
   state     the `TrainState`, all of it;
   progress  the data position and the time taken: `Progress`;
   metadata  what model and images need: `Metadata`;
-  metrics   of the evaluation at that step, if there was one;
+  metrics   of the evaluation at that step, if there was one; added after it,
+    so that a run that dies while evaluating has lost nothing;
 beside `checksums.json`, with which all of them are verified (`checksums.py`).
 Writing is asynchronous, and a checkpoint counts only once it is complete.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -24,7 +26,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
-from coatnet_jax.checkpoints import checksums, folder
+from coatnet_jax.checkpoints import checksums, folder, quality
 from coatnet_jax.checkpoints.metadata import (
   Metadata,
   Progress,
@@ -33,13 +35,11 @@ from coatnet_jax.checkpoints.metadata import (
 )
 from coatnet_jax.checkpoints.quality import (
   BEST_METRICS,
-  compute_quality,
   find_best_evaluation,
   find_evaluations,
 )
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_path
-from coatnet_jax.strict_json import null_for_nan
 from coatnet_jax.training.finite import describe_names, find_not_finite
 from coatnet_jax.values import OneOf, Options, Range
 
@@ -73,7 +73,7 @@ def has_checkpoint(workdir: str | os.PathLike[str]) -> bool:
 
 def open_checkpoints(
   workdir: str, options: CheckpointOptions, report: Callable[[str], None]
-) -> ocp.CheckpointManager:
+) -> 'Checkpoints':
   """Opens a workdir's checkpoints for saving; removes half-written ones.
 
   `manager.should_save(step)` says whether `every_seconds` have passed.
@@ -87,24 +87,14 @@ def open_checkpoints(
   folder.remove_unfinished(directory, report)
   folder.mend_helpers(directory, report)
 
-  def get_quality(metrics):
-    return compute_quality(metrics, options.best_metric)
-
-  return ocp.CheckpointManager(
+  evaluations = find_evaluations(directory, folder.find_steps(directory))
+  retention = _NewestAndBest(evaluations, options)
+  return Checkpoints(
     directory,
+    retention=retention,
     options=ocp.CheckpointManagerOptions(
-      best_fn=get_quality,
       temporary_path_class=checksums.get_temporary_path_class(directory),
-      preservation_policy=policies.AnyPreservationPolicy(
-        [
-          policies.LatestN(options.max_to_keep),
-          policies.BestN(
-            get_metric_fn=get_quality,
-            n=1,
-            keep_checkpoints_without_metrics=False,
-          ),
-        ]
-      ),
+      preservation_policy=retention,
       save_decision_policy=_EverySeconds(
         minimum_interval_secs=options.every_seconds
       )
@@ -112,6 +102,54 @@ def open_checkpoints(
       else policies.SpecificStepsPolicy(()),
     ),
   )
+
+
+class _NewestAndBest(policies.PreservationPolicy):
+  """Keeps the newest checkpoints, and that of the best evaluation."""
+
+  def __init__(
+    self,
+    evaluations: dict[int, Mapping[str, float]],
+    options: CheckpointOptions,
+  ):
+    self.evaluations = evaluations
+    self._options = options
+
+  def should_preserve(self, checkpoints, *, context) -> list[bool]:
+    """Returns which checkpoints are kept; see the base class."""
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    kept = self.find_kept(steps)
+    return [step in kept for step in steps]
+
+  def find_kept(self, steps: Sequence[int]) -> set[int]:
+    """Returns which of some steps are kept."""
+    evaluated = {s: self.evaluations[s] for s in steps if s in self.evaluations}
+    best = find_best_evaluation(evaluated, self._options.best_metric)
+    return {*sorted(steps)[-self._options.max_to_keep :], best} - {None}
+
+
+class Checkpoints(ocp.CheckpointManager):
+  """Orbax's manager, with evaluations that come after a step is saved."""
+
+  def __init__(self, *args: Any, retention: _NewestAndBest, **options: Any):
+    """Takes what the base class does, and which checkpoints are kept."""
+    super().__init__(*args, **options)
+    self._retention = retention
+
+  @property
+  def evaluations(self) -> dict[int, Mapping[str, float]]:
+    """The metrics of every step that was evaluated, by step."""
+    return self._retention.evaluations
+
+  def remove_old(self) -> None:
+    """Removes what is not kept; on all processes.
+
+    Saving does so too, when the evaluations until then are known.
+    """
+    for step in set(self.all_steps()) - self._retention.find_kept(
+      self.all_steps()
+    ):
+      self.delete(step)
 
 
 class _EverySeconds(policies.ContinuousCheckpointingPolicy):
@@ -148,14 +186,17 @@ class _Moment(NamedTuple):
   time: datetime.datetime
 
 
+class SavingError(UserError):
+  """A checkpoint could not be written."""
+
+
 def save_checkpoint(
-  manager: ocp.CheckpointManager,
+  manager: Checkpoints,
   state: Any,
   *,
   step: int,
   progress: Progress,
   metadata: Metadata,
-  metrics: Mapping[str, float] | None = None,
 ) -> None:
   """Starts writing a checkpoint; to be called on every process.
 
@@ -165,23 +206,145 @@ def save_checkpoint(
     step: number of optimizer steps taken, as in the state.
     progress: how far the run has come.
     metadata: what it takes to use the checkpoint.
-    metrics: measures of this step's evaluation, if there was one.
+
+  Raises:
+    SavingError: this one, or the one before, cannot be written.
   """
-  manager.save(
-    step,
-    args=ocp.args.Composite(
-      state=ocp.args.StandardSave(state),
-      progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
-      metadata=ocp.args.JsonSave(dataclasses.asdict(metadata)),
-    ),
-    metrics=null_for_nan(metrics) if metrics else None,
-    custom_metadata=checksums.CUSTOM_METADATA,
-    force=True,
-  )
+  with _explain_failure(manager):
+    manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
+        metadata=ocp.args.JsonSave(dataclasses.asdict(metadata)),
+      ),
+      custom_metadata=checksums.CUSTOM_METADATA,
+      force=True,
+    )
+
+
+def save_evaluation(
+  manager: Checkpoints, step: int, metrics: Mapping[str, float]
+) -> None:
+  """Adds an evaluation to the checkpoint of its step; on every process.
+
+  Args:
+    manager: checkpoint manager from `open_checkpoints`.
+    step: step that was evaluated, and saved before.
+    metrics: measures of the evaluation.
+
+  Raises:
+    SavingError: it, or the checkpoint, cannot be written.
+  """
+  with _explain_failure(manager):
+    manager.wait_until_finished()
+    if jax.process_index() == 0:
+      quality.write_metrics(epath.Path(manager.directory) / str(step), metrics)
+    multihost_utils.sync_global_devices(f'evaluation {step} is saved')
+    manager.evaluations[step] = metrics
+
+
+class StepSaver:
+  """What the loop does with the checkpoints of a run; on every process."""
+
+  def __init__(self, manager: Checkpoints, metadata: Metadata):
+    """Takes the manager of `open_checkpoints`, and what each of them says."""
+    self._manager = manager
+    self._metadata = metadata
+    self._saved_step = max(manager.all_steps(), default=0)
+
+  @property
+  def saved_step(self) -> int:
+    """The newest step that was saved, or is about to be; 0 if there is none."""
+    return self._saved_step
+
+  def should_save(self, step: int) -> bool:
+    """Returns whether enough time has passed to save a step."""
+    return self._manager.should_save(step)
+
+  def save(self, state: Any, step: int, progress: Progress) -> None:
+    """Does what `save_checkpoint` does."""
+    save_checkpoint(
+      self._manager,
+      state,
+      step=step,
+      progress=progress,
+      metadata=self._metadata,
+    )
+    self._saved_step = step
+
+  def save_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Does what the function of this name does."""
+    save_evaluation(self._manager, step, metrics)
+
+  def lacks_evaluation(self) -> bool:
+    """Returns whether the newest step is saved, and no evaluation of it."""
+    step = self._saved_step
+    return bool(step) and step not in self._manager.evaluations
+
+  def check(self) -> None:
+    """Does what `check_saving` does."""
+    check_saving(self._manager)
+
+
+def check_saving(manager: Checkpoints) -> None:
+  """Raises SavingError where a checkpoint could not be written; waits for none.
+
+  Args:
+    manager: checkpoint manager from `open_checkpoints`.
+  """
+  if not manager.is_saving_in_progress():
+    finish_saving(manager)
+
+
+def finish_saving(manager: Checkpoints) -> None:
+  """Waits until all checkpoints are written; on every process.
+
+  Args:
+    manager: checkpoint manager from `open_checkpoints`.
+
+  Raises:
+    SavingError: one cannot be written.
+  """
+  with _explain_failure(manager):
+    manager.wait_until_finished()
+
+
+def close_checkpoints(manager: Checkpoints) -> None:
+  """Closes a manager, after an error of its own, too."""
+  try:
+    manager.close()
+  except Exception:  # It has been said, or another one is.
+    logging.exception('The checkpoints cannot be closed')
+
+
+def describe_newest(manager: Checkpoints) -> str:
+  """Returns what a run can be resumed from, for a sentence; '' if nothing."""
+  steps = folder.find_steps(epath.Path(manager.directory))
+  return f'the checkpoint of step {steps[-1]:,}' if steps else ''
+
+
+@contextlib.contextmanager
+def _explain_failure(manager: Checkpoints) -> Iterator[None]:
+  """Context whose errors say what was lost, and what was not."""
+  try:
+    yield
+  except (UserError, jax.errors.JaxRuntimeError):
+    raise
+  except Exception as error:  # Orbax and what writes to buckets have their own.
+    saved = ''
+    with contextlib.suppress(Exception):
+      saved = describe_newest(manager)
+    how = f'resumes from {saved}, the last good one' if saved else 'begins anew'
+    raise SavingError(
+      f'A checkpoint cannot be written to {manager.directory}:'
+      f' {describe_failure(error)}. Make room there, or let it be written to;'
+      f' then the same command {how}.'
+    ) from error
 
 
 def restore_newest(
-  manager: ocp.CheckpointManager,
+  manager: Checkpoints,
   abstract_state: Any,
   report: Callable[[str], None],
   *,
@@ -298,7 +461,7 @@ def _restore_progress(
   return Progress(examples_seen=examples_seen)
 
 
-def _put_aside(manager: ocp.CheckpointManager, step: int) -> epath.Path:
+def _put_aside(manager: Checkpoints, step: int) -> epath.Path:
   """Moves a checkpoint out of the manager's sight, so that nothing is lost."""
   source = epath.Path(manager.directory) / str(step)
   target = folder.find_place_aside(source.parent, str(step))
@@ -309,12 +472,13 @@ def _put_aside(manager: ocp.CheckpointManager, step: int) -> epath.Path:
     target.parent.mkdir(exist_ok=True)
     source.rename(target)
   multihost_utils.sync_global_devices(f'moved {step}: {target}')
+  manager.evaluations.pop(step, None)
   manager.reload()
   return target
 
 
 def summarize(
-  manager: ocp.CheckpointManager,
+  manager: Checkpoints,
   options: CheckpointOptions,
   *,
   examples_per_step: int,

@@ -17,8 +17,9 @@ Threads and workers make whole batches: more of them than batches that are
 read ahead would have nothing to do.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import grain
@@ -36,6 +37,7 @@ from coatnet_jax.data.damage import count_allowed_damage, explain_damage
 from coatnet_jax.data.decoding import CorruptImageError, decode_example
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions
+from coatnet_jax.data.workers import SteadyBatches, end_with_parent
 from coatnet_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -59,7 +61,7 @@ def create_train_batches(
   start_step: int = 0,
   shards: Sequence[int] = (0,),
   num_shards: int = 1,
-) -> Iterator[Batch]:
+) -> SteadyBatches:
   """Reads and augments training images for ever, shuffled in each epoch.
 
   Epochs follow each other without a gap: a batch may end one and begin the
@@ -90,7 +92,8 @@ def create_train_batches(
 
   Raises:
     UserError: the batch size or seed is not possible; while iterating, a
-      label is out of range or most images are corrupt.
+      label is out of range, most images are corrupt or workers die.
+    stopping.StoppedError: while iterating, the process was asked to stop.
   """
   shard_size = _compute_shard_size(global_batch_size, num_shards)
   augmentation.check_batch_size(global_batch_size)
@@ -110,9 +113,11 @@ def create_train_batches(
     )
   )
   batches = _batch(examples, shard_size, shards, num_shards)[start_step:]
-  iterator = iter(_read_ahead(batches, data, data.num_workers))
-  iterator.start_prefetch()
-  return iterator
+  return SteadyBatches(
+    lambda position: iter(
+      _read_ahead(batches[position:], data, data.num_workers)
+    )
+  )
 
 
 def create_eval_batches(
@@ -142,7 +147,8 @@ def create_eval_batches(
 
   Raises:
     UserError: the batch size is not possible; while iterating, a label is
-      out of range.
+      out of range or workers die.
+    stopping.StoppedError: while iterating, the process was asked to stop.
   """
   shard_size = _compute_shard_size(global_batch_size, num_shards)
   num_batches = -(-len(source) // global_batch_size)
@@ -152,7 +158,10 @@ def create_eval_batches(
   batches = _batch(examples, shard_size, shards, num_shards)
   # Starting workers takes longer than cropping what is in memory.
   num_workers = 0 if source.in_memory else data.num_workers
-  return EvalBatches(_read_ahead(batches, data, num_workers), num_batches)
+  return EvalBatches(
+    lambda position: iter(_read_ahead(batches[position:], data, num_workers)),
+    num_batches,
+  )
 
 
 class _Repeated(grain.MapDataset):
@@ -182,9 +191,11 @@ class _Repeated(grain.MapDataset):
 class EvalBatches:
   """The evaluation batches of one process; see create_eval_batches."""
 
-  def __init__(self, dataset: grain.IterDataset, num_batches: int):
-    """Takes the data set and the number of its elements."""
-    self._dataset = dataset
+  def __init__(
+    self, create: Callable[[int], Iterator[Batch]], num_batches: int
+  ):
+    """Takes what `SteadyBatches` does, and the number of batches."""
+    self._create = create
     self._num_batches = num_batches
 
   def __len__(self) -> int:
@@ -193,11 +204,8 @@ class EvalBatches:
 
   def __iter__(self) -> Iterator[Batch]:
     """Starts from the first batch."""
-    iterator = iter(self._dataset)
-    try:
-      yield from iterator
-    finally:
-      iterator.close()
+    with contextlib.closing(SteadyBatches(self._create)) as batches:
+      yield from batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -337,5 +345,6 @@ def _read_ahead(
     )
   )
   return dataset.mp_prefetch(
-    grain.MultiprocessingOptions(num_workers=num_workers)
+    grain.MultiprocessingOptions(num_workers=num_workers),
+    worker_init_fn=end_with_parent,
   )

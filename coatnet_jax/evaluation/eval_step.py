@@ -4,7 +4,7 @@ What can be said of a checkpoint besides: the other modules here.
 """
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +19,7 @@ from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
 from coatnet_jax.evaluation.dispatch import read_behind
 from coatnet_jax.inference import compute_logits, compute_losses
+from coatnet_jax.stopping import StoppedError
 from coatnet_jax.training import metrics as metrics_lib
 from coatnet_jax.training.losses import LossOptions
 
@@ -64,7 +65,8 @@ def evaluate(
   source: ImageSource,
   max_damaged_fraction: float,
   mesh: Mesh,
-) -> dict[str, float]:
+  should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
   """Evaluates every example of the batches once, over all processes.
 
   Args:
@@ -80,9 +82,12 @@ def evaluate(
     max_damaged_fraction: largest part that may be damaged; see
       `damage.count_allowed_damage`.
     mesh: devices of the run, from `create_mesh`.
+    should_stop: function called after each batch, which says the same on all
+      processes: whether to leave the rest.
 
   Returns:
-    'loss', 'top1', 'top5' (0..1) and 'count', the number of examples.
+    'loss', 'top1', 'top5' (0..1) and 'count', the number of examples; None
+    where it was stopped before all of them were evaluated.
   """
   step = _jit_eval_step(model, loss, preprocessing, mesh)
   corrupt = CorruptImageCounter(source, max_damaged_fraction)
@@ -93,8 +98,13 @@ def evaluate(
       corrupt.update(batch)
       batch = mesh_lib.put_batch(batch, mesh, ('image', 'label', 'mask'))
       yield step(variables, batch)
+      if should_stop():
+        raise StoppedError
 
-  sums = metrics_lib.total_metric_sums(read_behind(compute_sums()))
+  try:
+    sums = metrics_lib.total_metric_sums(read_behind(compute_sums()))
+  except StoppedError:  # Perhaps while it waited for images.
+    return None
   return metrics_lib.normalize_metrics(sums)
 
 

@@ -349,6 +349,26 @@ def format_metrics(metrics: Mapping[str, float]) -> str:
   )
 
 
+def describe_stop(step: int, num_steps: int) -> str:
+  """Returns what there is of a run that was asked to stop.
+
+  Args:
+    step: number of steps taken; they are saved.
+    num_steps: number of steps of the whole run.
+  """
+  if not step:
+    return 'Stopped before the first step; the same command begins anew.'
+  if step < num_steps:
+    return (
+      f'Stopped after step {step:,}, which is saved; the same command resumes'
+      ' from there.'
+    )
+  return (
+    f'Stopped after step {step:,}, the last, which is saved; the same command'
+    ' evaluates it.'
+  )
+
+
 def describe_end(workdir: str, summary: Mapping[str, Any]) -> str:
   """Returns what came out of a run and where it is, in lines for people."""
   final, best = summary['final'], summary['best']

@@ -7,51 +7,56 @@ import threading
 import jax
 from jax.experimental import multihost_utils
 
+from coatnet_jax import stopping
+
 
 class StopSignal:
-  """Context in which the first SIGINT or SIGTERM only asks the loop to stop.
+  """Context in which SIGINT and SIGTERM only ask the loop to stop.
 
-  The loop calls `is_due` after each step, saves and returns. The second one
-  acts as usual. Does nothing outside of the main thread.
+  The loop calls `is_due` after each step and each batch of an evaluation,
+  saves and returns. Where `stopping.py` does not listen, as in a notebook, the
+  context takes the signals over, and the second one acts as usual. Outside of
+  the main thread it does nothing.
 
   Where there are several processes, it is enough to ask one: JAX's preemption
-  service tells all, and finds a step that none of them has taken yet, after
+  service tells all, and finds a moment that none of them has come to yet, at
   which all stop. The service listens to SIGTERM by itself, from the start of
-  the process, so that a SIGTERM never acts as usual there, and a SIGINT is
-  turned into one.
+  the process, and a SIGINT is turned into one.
   """
 
   def __init__(self):
-    self._received = False
     self._previous = {}
     self._is_alone = jax.process_count() == 1
+    self._num_moments = 0
 
-  def is_due(self, step: int) -> bool:
-    """Returns whether to stop after a step: the same on all processes.
-
-    Args:
-      step: number of the step that was taken; none may be left out.
-    """
+  def is_due(self) -> bool:
+    """Returns whether to stop: the same on all processes, which all ask."""
     if self._is_alone:
-      return self._received
-    return multihost_utils.reached_preemption_sync_point(step)
+      return stopping.is_asked()
+    self._num_moments += 1
+    return multihost_utils.reached_preemption_sync_point(self._num_moments)
 
   def __enter__(self):
     """Takes the signals over."""
+    stopping.save_first()
+    if stopping.is_listening():
+      return self
     if threading.current_thread() is threading.main_thread():
-      alone = (signal.SIGINT, signal.SIGTERM)
-      for number in alone if self._is_alone else (signal.SIGINT,):
+      for number in stopping.SIGNALS if self._is_alone else (signal.SIGINT,):
         self._previous[number] = signal.signal(number, self._receive)
     return self
 
   def __exit__(self, *_):
     """Gives them back."""
     self._restore()
+    if not stopping.is_listening():
+      stopping.forget()
 
   def _receive(self, *_):
-    self._received = True
     self._restore()
-    if not self._is_alone:
+    if self._is_alone:
+      stopping.ask()
+    else:
       os.kill(os.getpid(), signal.SIGTERM)
 
   def _restore(self):

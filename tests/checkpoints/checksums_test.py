@@ -74,8 +74,8 @@ def test_every_file_is_listed_and_nothing_is_damaged(saved):
     '_CHECKPOINT_METADATA',
     'checksums.json',
     'commit_success.txt',
-    *(f'{item}/commit_success.txt' for item in ('metadata', 'metrics')),
-    *(f'{item}/commit_success.txt' for item in ('progress', 'state')),
+    *(f'{item}/commit_success.txt' for item in ('metadata', 'progress')),
+    'state/commit_success.txt',
   }
   assert checksums.find_damage(epath.Path(directory)) == {}
   step, said = _check_restart(saved, 'undamaged')

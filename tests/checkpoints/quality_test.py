@@ -64,9 +64,9 @@ def _save(
       step=step,
       progress=progress or Progress(examples_seen=step, seconds_in_steps=1.0),
       metadata=metadata,
-      metrics=metrics,
     )
-  manager.wait_until_finished()
+    saving.save_evaluation(manager, step, metrics)
+  manager.remove_old()
   summary = saving.summarize(
     manager, options, examples_per_step=examples_per_step
   )

@@ -41,6 +41,7 @@ def save_run(workdir, steps=(2, 4)):
           class_names=('ant', 'bee'),
           config={'seed': 1},
         ),
-        metrics={'top1': step / 10, 'top5': 0.9, 'loss': 1.5},
       )
+      metrics = {'top1': step / 10, 'top5': 0.9, 'loss': 1.5}
+      saving.save_evaluation(manager, step, metrics)
   return workdir

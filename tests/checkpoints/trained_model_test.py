@@ -75,8 +75,9 @@ def _save(workdir, state, metrics_by_step, metadata=None):
         step=step,
         progress=Progress(),
         metadata=metadata or _metadata(),
-        metrics=metrics,
       )
+      if metrics:
+        saving.save_evaluation(manager, step, metrics)
   return workdir
 
 

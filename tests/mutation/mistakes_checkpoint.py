@@ -101,8 +101,8 @@ MISTAKES = (
     'coatnet_jax/checkpoints/saving.py',
     (
       'evaluations_not_saved',
-      'metrics=null_for_nan(metrics) if metrics else None,',
-      'metrics=None,',
+      '    manager.evaluations[step] = metrics\n',
+      '',
       'Checkpoints do not say how good they are, so the newest is taken.',
       'train_test.py::test_keeps_the_newest_and_the_best',
     ),
@@ -115,8 +115,8 @@ MISTAKES = (
     ),
     (
       'one_checkpoint_kept',
-      'policies.LatestN(options.max_to_keep)',
-      'policies.LatestN(1)',
+      '[-self._options.max_to_keep :]',
+      '[-1:]',
       'One checkpoint is kept: where it is damaged the run is lost.',
       'train_test.py::test_runs_writes_and_goes_on',
     ),

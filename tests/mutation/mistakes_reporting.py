@@ -97,16 +97,16 @@ MISTAKES = (
     'coatnet_jax/training/stop_signal.py',
     (
       'second_ctrl_c_ignored',
-      'self._received = True\n    self._restore()',
-      'self._received = True',
+      'def _receive(self, *_):\n    self._restore()\n',
+      'def _receive(self, *_):\n',
       'The second Ctrl-C only asks again, and a run that hangs cannot be'
       ' ended.',
       'training/stop_signal_test.py',
     ),
     (
       'preemption_not_heard',
-      'alone = (signal.SIGINT, signal.SIGTERM)',
-      'alone = (signal.SIGINT,)',
+      'in stopping.SIGNALS if',
+      'in stopping.SIGNALS[:1] if',
       'A machine that is taken away ends the run without saving.',
       'training/stop_signal_test.py',
     ),

@@ -4,14 +4,31 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
-    'main.py',
+    'coatnet_jax/stopping.py',
     (
       'stopped_is_an_error',
-      '_STOPPED = 75',
-      '_STOPPED = 1',
+      'STATUS = 75',
+      'STATUS = 1',
       'Schedulers do not start a run again that was asked to stop.',
       'launch_test.py',
     ),
+    (
+      'second_signal_waits',
+      'elif heard and now - first > _SAME_SECONDS:',
+      'elif heard and now - first > PATIENCE_SECONDS:',
+      'Whoever asks a second time waits like the first.',
+      'stopping_test.py',
+    ),
+    (
+      'half_a_checkpoint',
+      'if now - first < SAVING_SECONDS and _is_saving():',
+      'if now - first < SAVING_SECONDS and not _is_saving:',
+      'A checkpoint that takes long to write is left in its middle.',
+      'stopping_test.py',
+    ),
+  ),
+  *in_file(
+    'main.py',
     (
       'tracebacks_for_users',
       "  except UserError as error:\n    sys.exit(escape(f'Error: {error}'))\n",

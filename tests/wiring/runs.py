@@ -136,8 +136,14 @@ def record_loop(
       Progress(),
       take_step,
       log=log,
-      should_save=lambda step: False,
-      save=lambda state, *, step, **_: recorded.saved.append(step),
+      checkpoints=mock.Mock(
+        saved_step=0,
+        **{
+          'should_save.return_value': False,
+          'lacks_evaluation.return_value': False,
+          'save.side_effect': lambda _, step, __: recorded.saved.append(step),
+        },
+      ),
       profile=profile,
       check_lease=lambda: None,
     )
