@@ -1,6 +1,6 @@
 """The loop, with steps that cost nothing: where it begins, saves and ends."""
 
-import time
+import contextlib
 import types
 from unittest import mock
 
@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import train
-from coatnet_jax import stopping
 from coatnet_jax.checkpoints.metadata import Progress
+from coatnet_jax.data.workers import WorkerError
 from coatnet_jax.errors import UserError
+from coatnet_jax.stopping import StoppedError
 from coatnet_jax.training.reporting import DivergenceError
 from tests.wiring import runs
 from tests.wiring.pictures import Pictures
@@ -198,23 +199,23 @@ def test_asked_to_stop_it_does_not_evaluate(loop):
   assert not loop.evaluated
 
 
-def test_asked_to_stop_while_it_waits_it_saves_what_is_done(loop):
-  source = loop.run.train_source
-  reads = []
+@pytest.mark.parametrize('error', [StoppedError, WorkerError])
+def test_what_ends_its_waiting_lets_it_save_first(monkeypatch, loop, error):
+  create = train.create_train_batches
 
-  def read(self, index, read=type(source).__getitem__):
-    reads.append(index)
-    if loop.taken == 2:
-      stopping.ask()
-      time.sleep(2)
-    return read(self, index)
+  def create_two(*args):
+    with contextlib.closing(create(*args)) as batches:
+      yield next(batches)
+      yield next(batches)
+      raise error
 
-  with mock.patch.object(type(source), '__getitem__', read):
-    try:
-      assert loop.go().step >= 2
-    finally:
-      stopping.forget()
-  assert list(loop.saved) == [loop.taken]
+  monkeypatch.setattr(train, 'create_train_batches', create_two)
+  if error is WorkerError:
+    with pytest.raises(WorkerError):
+      loop.go()
+  else:
+    assert loop.go().step == 2
+  assert list(loop.saved) == [2]
 
 
 def test_asked_to_stop_it_saves_and_ends(loop):

@@ -4,6 +4,23 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
+    'coatnet_jax/data/workers.py',
+    (
+      'batches_lost_with_a_worker',
+      '    self._reader = _Reader(self._create, self._position)',
+      '    self._reader = _Reader(self._create, self._position + 1)',
+      'A worker that dies takes a batch along.',
+      'data/workers_test.py',
+    ),
+    (
+      'workers_hear_signals',
+      '  signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)\n',
+      '',
+      'Ctrl-C kills the workers before the run has saved.',
+      'data/workers_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/data/batching.py',
     (
       'label_of_the_damaged',

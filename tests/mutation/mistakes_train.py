@@ -153,8 +153,15 @@ MISTAKES = (
       'train_loop_test.py',
     ),
     (
+      'evaluated_before_saving',
+      '      if saves:\n        save(step)\n      if stops or',
+      '      if saves and not evaluates:\n        save(step)\n      if stops or',
+      'A run that dies while it evaluates has lost the steps before.',
+      'train_loop_test.py',
+    ),
+    (
       'only_metrics_looked_at',
-      '      log.check_state(step, state)  # So does this.\n',
+      '    log.check_state(step, state)  # Raises if it diverged, too.\n',
       '',
       'Statistics, moments and averages that are not finite are saved.',
       'train_loop_test.py',
