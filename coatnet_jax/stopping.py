@@ -13,6 +13,7 @@ own handlers ask (`training/stop_signal.py`).
 """
 
 import contextlib
+import math
 import multiprocessing
 import os
 import select
@@ -125,8 +126,10 @@ def describe_checkpoints(
 def pass_on_to(pass_on: Callable[[], None]) -> None:
   """Has a signal told to all processes of a run, where there are several.
 
+  None of them ends by itself then, unless it is asked a second time.
+
   Args:
-    pass_on: function that tells them; the loop agrees with the others' then.
+    pass_on: function that tells them; their loops agree on a step.
   """
   global _pass_on
   _pass_on = pass_on
@@ -185,7 +188,8 @@ def _listen(readable: int) -> None:
     numbers = os.read(readable, 1024) if ready else b''
     heard = [signal.Signals(n) for n in numbers if n in SIGNALS]
     if heard and not first:
-      first, last = now, now + PATIENCE_SECONDS
+      first = now
+      last = now + (PATIENCE_SECONDS if _pass_on is None else math.inf)
       _begin_to_stop(heard[0])
     elif heard and now - first > _SAME_SECONDS:
       _end_now(
@@ -203,7 +207,7 @@ def _begin_to_stop(number: signal.Signals) -> None:
     _pass_on()
   else:
     ask()
-  if not _saves_first:
+  if not _saves_first and _pass_on is None:
     _end_now(f'Stopped ({number.name}) before the first step')
   terminal.note(
     f'Stopping ({number.name}), when all steps that are finished are saved; a'

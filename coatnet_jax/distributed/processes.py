@@ -19,6 +19,7 @@ import logging as python_logging
 import os
 import pathlib
 import platform
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,7 @@ from absl import logging
 from jax._src import clusters
 from jax._src.distributed import global_state
 
-from coatnet_jax import terminal
+from coatnet_jax import stopping, terminal
 from coatnet_jax.distributed.last_words import LastWords
 from coatnet_jax.distributed.watchdog import (
   HEARTBEAT_SECONDS,
@@ -185,6 +186,7 @@ def connect(options: ProcessOptions) -> Iterator[None]:
     yield
     return
   last_words = LastWords()
+  stopping.before_end(last_words.cancel)
   try:
     _join(place, options, last_words)
   except BaseException:
@@ -343,6 +345,8 @@ def _join(place: Place, options: ProcessOptions, words: LastWords) -> None:
     ),
     heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
   )
+  # From here on JAX has its own handler of SIGTERM, which tells all processes.
+  stopping.pass_on_to(lambda: os.kill(os.getpid(), signal.SIGTERM))
   _hosts[:] = _gather('hosts', host, round(seconds * 1000))
   words.prepare(
     f'Error: {name} was ended from outside, as by kill -9, or by an error below'

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 import jax
 from etils import epath
 
+from coatnet_jax import stopping
 from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import read_mapping, to_json
 from coatnet_jax.texts import printable
@@ -185,6 +186,7 @@ def hold(
       f'The workdir {workdir} cannot be written: {reason}.'
     ) from error
   lease = Lease(path, owner)
+  stopping.before_end(lease.release)
   try:
     yield lease
   finally:

@@ -155,7 +155,7 @@ MISTAKES = (
     (
       'evaluated_before_saving',
       '      if saves:\n        save(step)\n      if stops or',
-      '      if saves and not evaluates:\n        save(step)\n      if stops or',
+      '      if stops:\n        save(step)\n      if stops or',
       'A run that dies while it evaluates has lost the steps before.',
       'train_loop_test.py',
     ),
