@@ -246,6 +246,9 @@ def _check_the_others_end(started, victim, name):
   for index, process in enumerate(started):
     if index != victim:
       assert process.wait(max(1, deadline - time.monotonic())) != 0
+      # Where JAX has aborted a process, another says why a moment later.
+      while name not in process.stderr() and time.monotonic() < deadline:
+        time.sleep(0.1)
       assert name in process.stderr(), (index, process.stderr())
   started[victim].process.kill()
 
