@@ -72,7 +72,7 @@ def convert_to_array_record(
       if not target.exists():
         _convert_shard(pathlib.Path(source), target)
         num_written += 1
-        command_line.show(target)
+        command_line.show(str(target))
   _copy_metadata(source_dir, target_dir)
   target_info.write_text(
     to_json(info, indent=2, ensure_ascii=False), encoding='utf-8'

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
 from coatnet_jax.weights.limits import check_count
 
 # What reading takes, and more: 600 MB take half a second of a processor, and
@@ -192,7 +193,7 @@ def main(arguments: list[str]) -> None:
   # HDF5 says of damage what it likes, and documents none of it.
   except Exception as error:
     reply = {'damage': str(error) or type(error).__name__}
-  sys.stdout.write(json.dumps(reply))
+  sys.stdout.write(to_json(reply))
 
 
 def _die_with(parent: int) -> None:

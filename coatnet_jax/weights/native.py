@@ -80,7 +80,7 @@ def read_description(weights: WeightsFile) -> Description | None:
     found = json.loads(weights.metadata[_METADATA_KEY])
     model, preprocessing = found['model'], found['preprocessing']
     class_names = found['class_names']
-    if len(json.dumps([model, preprocessing])) > _MAX_LENGTH:
+    if len(to_json([model, preprocessing])) > _MAX_LENGTH:
       raise ValueError(f'it is longer than {_MAX_LENGTH:,} characters')
     if not isinstance(model['name'], str) or not isinstance(
       model['num_classes'], int
@@ -103,7 +103,7 @@ def read_description(weights: WeightsFile) -> Description | None:
     raise UserError(
       f'{weights.path} says of its model what cannot be read'
       f' ({printable(repr(error)[:200])}); it is damaged: export it again with'
-      ' tools.export_weights.'
+      ' tools.export_weights, in a checkout of the project.'
     ) from error
   return Description(
     model=model, preprocessing=preprocessing, class_names=tuple(class_names)

@@ -11,11 +11,11 @@ from coatnet_jax.errors import UserError
 _PROGRAM = """
 import sys, time
 grows, kept, files = 'name=grows' in sys.argv[2], [], []
-for step in range(1, 81):
+for step in range(1, 41):
   if grows:
-    kept.append(bytearray(b'1' * 4_000_000))
+    kept.append(bytearray(b'1' * 8_000_000))
     files.append(open(sys.argv[0]))
-  print(f'step {step}/80', flush=True)
+  print(f'step {step}/40', flush=True)
   time.sleep(0.05)
 """
 

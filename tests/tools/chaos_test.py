@@ -8,7 +8,7 @@ from benchmarks.chaos import faults, rounds
 from coatnet_jax.errors import UserError
 from tools import chaos
 
-WORDS = ['--config=tests/processes_config.py']
+WORDS = ['--config=configs/quickstart.py']
 
 
 class _Played:
