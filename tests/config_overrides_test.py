@@ -10,6 +10,9 @@ import pytest
 
 from tests import config_overrides
 
+# The config adds a variant, which the fixture takes away again.
+pytestmark = pytest.mark.usefixtures('tiny_variant')
+
 
 @pytest.mark.parametrize('seed', range(2))
 def test_random_words_are_a_run_or_a_sentence(seed):
