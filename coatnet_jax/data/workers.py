@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import Any, ClassVar
 
 from absl import logging
 
@@ -172,8 +172,12 @@ class _Reader(threading.Thread):
 class _Watch:
   """Looks after the worker processes while a batch is waited for."""
 
+  # Ended processes that cost an iterator, which each of them does once.
+  _told: ClassVar[set[int]] = set()
+
   def __init__(self):
-    self._stopped_since: dict[int, float] = {}
+    # By number and state, since when a process is in it.
+    self._since: dict[tuple[int, str], float] = {}
     self._alive: dict[int, Any] = {}
     self._died: tuple[float, str] | None = None
 
@@ -188,15 +192,21 @@ class _Watch:
       if pid not in alive and worker.exitcode and self._died is None:
         self._died = now, f'worker {pid} ended with status {worker.exitcode}'
     self._alive = alive
-    self._stopped_since = {
-      pid: self._stopped_since.get(pid, now)
-      for pid in alive
-      if _is_stopped(pid)
+    states = {pid: _read_state(pid) for pid in alive.keys() | _find_children()}
+    self._since = {
+      key: self._since.get(key, now) for key in states.items() if key[1] in 'TZ'
     }
-    for pid, since in self._stopped_since.items():
-      if now - since > STOPPED_SECONDS:
+    for (pid, state), since in self._since.items():
+      if state == 'T' and now - since > STOPPED_SECONDS:
         logging.warning('Worker %d was stopped, and is ended.', pid)
-        alive[pid].kill()
+        with contextlib.suppress(ProcessLookupError):
+          os.kill(pid, signal.SIGKILL)
+      # multiprocessing knows a process when all that it is to do is written to
+      # it; if it dies before, the thread that writes waits for ever.
+      is_starting = state == 'Z' and pid not in alive and pid not in self._told
+      if is_starting and now - since > _SILENT_SECONDS:
+        self._told.add(pid)
+        return f'process {pid} ended while it was started'
     if self._died and now - self._died[0] > _SILENT_SECONDS:
       return self._died[1]
     return ''
@@ -222,13 +232,35 @@ def _list_workers() -> list[Any]:
   ]
 
 
-def _is_stopped(pid: int) -> bool:
-  """Returns whether a process was sent SIGSTOP; False where nobody can tell."""
+def _find_children() -> set[int]:
+  """Returns the processes that make data, or have ended, on Linux.
+
+  Those that are being started are among them, which multiprocessing does not
+  know yet.
+  """
+  found = set()
+  for children in pathlib.Path('/proc/self/task').glob('*/children'):
+    with contextlib.suppress(OSError):  # The thread has ended, or a process.
+      for pid in map(int, children.read_text().split()):
+        # An ended one has no command line any more.
+        words = pathlib.Path(f'/proc/{pid}/cmdline').read_bytes()
+        if not words or b'spawn_main' in words:
+          found.add(pid)
+  return found
+
+
+def _read_state(pid: int) -> str:
+  """Returns 'T' for a stopped process, 'Z' for an ended one, or another letter.
+
+  Args:
+    pid: number of the process; one that is not there is '?', as are all where
+      nobody can tell.
+  """
   try:
     text = pathlib.Path(f'/proc/{pid}/stat').read_text()
   except OSError:
-    return False
-  return text.rpartition(')')[2].split()[0] == 'T'
+    return '?'
+  return text.rpartition(')')[2].split()[0]
 
 
 def _block_signals() -> None:

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -81,6 +82,35 @@ def test_workers_that_die_again_and_again_are_an_error():
     next(batches)
   with pytest.raises(WorkerError):
     next(batches)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+@pytest.mark.parametrize('number', [signal.SIGSTOP, signal.SIGKILL])
+def test_a_worker_that_does_not_come_to_its_start_is_replaced(
+  monkeypatch, number
+):
+  monkeypatch.setattr(workers, 'STOPPED_SECONDS', 0.2)
+  monkeypatch.setattr(workers, '_SILENT_SECONDS', 0.2)
+  before, created, hit = workers._find_children(), [], threading.Event()
+
+  def hit_what_is_started():
+    while not hit.is_set():
+      for pid in workers._find_children() - before:
+        os.kill(pid, number)
+        hit.set()
+
+  def create(position):
+    created.append(position)
+    if len(created) == 1:
+      # More than a pipe holds, so that `start` waits for the process.
+      threading.Thread(target=hit_what_is_started).start()
+      context = multiprocessing.get_context('spawn')
+      context.Process(target=len, args=(bytes(10**7),)).start()
+    return _Iterator(position, {})
+
+  assert list(SteadyBatches(create)) == list(range(10))
+  assert hit.is_set()
+  assert created == [0, 0]
 
 
 def test_other_errors_are_what_they_were():
