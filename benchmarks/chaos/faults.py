@@ -136,6 +136,8 @@ def _damage_checkpoint(
   run = played.start()
   played.end(run, FINISHED)
   output = run.read_output().lower()
+  # Nothing depends on what it says.
+  is_changed &= path.name != 'commit_success.txt'
   played.expect(
     not is_changed or 'damage' in output or 'mended' in output,
     'said nothing of the damage',

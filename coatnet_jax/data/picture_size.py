@@ -29,7 +29,7 @@ _LEAST_NANOSECONDS = 10_000_000
 # core of an AMD EPYC: `python -m tests.data.attack --largest`.
 _JPEG = (4, 8)
 _JPEG_BUFFERED = (6, 30)
-_JPEG_CMYK = (16, 8)
+_JPEG_CMYK = (24, 8)
 _JPEG_UNUSUAL = (150, 100)
 _PNG = (18, 6)
 _PNG_ALPHA = (28, 6)
