@@ -222,7 +222,7 @@ def run_program() -> NoReturn:
   except BaseException:
     traceback.print_exc()
     status = 1
-  if status:
+  if status or stopping.leaves_threads():
     # Threads that still read, write or compile are not waited for.
     stopping.end(status)
   sys.exit()

@@ -42,6 +42,7 @@ _CLEANUP_SECONDS = 3.0
 _asked = threading.Event()
 _is_listening = False
 _saves_first = False
+_leaves_threads = False
 _status = STATUS
 _is_saving: Callable[[], bool] = bool
 _describe_saved: Callable[[], str] = str
@@ -148,6 +149,20 @@ def finish() -> None:
   """Says that all is done: who asks from now on gets the status 0."""
   global _status
   _status = 0
+
+
+def leave_threads() -> None:
+  """Says that a thread waits for ever, so that the program is to end by `end`.
+
+  Else Python would tidy up at its end what that thread still holds.
+  """
+  global _leaves_threads
+  _leaves_threads = True
+
+
+def leaves_threads() -> bool:
+  """Returns whether `leave_threads` was called."""
+  return _leaves_threads
 
 
 def end(status: int, *, cleanup_seconds: float = 0.0) -> NoReturn:

@@ -206,6 +206,7 @@ class _Watch:
       is_starting = state == 'Z' and pid not in alive and pid not in self._told
       if is_starting and now - since > _SILENT_SECONDS:
         self._told.add(pid)
+        stopping.leave_threads()
         return f'process {pid} ended while it was started'
     if self._died and now - self._died[0] > _SILENT_SECONDS:
       return self._died[1]

@@ -108,7 +108,9 @@ def test_a_worker_that_does_not_come_to_its_start_is_replaced(
       context.Process(target=len, args=(bytes(10**7),)).start()
     return _Iterator(position, {})
 
+  monkeypatch.setattr(stopping, '_leaves_threads', False)
   assert list(SteadyBatches(create)) == list(range(10))
+  assert stopping.leaves_threads()
   assert hit.is_set()
   assert created == [0, 0]
 
