@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from coatnet_jax import memory, paths, stopping
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.metadata import Progress
-from coatnet_jax.data import batching, damage
+from coatnet_jax.data import damage
 from coatnet_jax.data.workers import WorkerError
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
@@ -30,6 +30,7 @@ from coatnet_jax.initial_state import check_same_data, prepare_train_state
 from coatnet_jax.replay.examination import StepFunctions
 from coatnet_jax.replay.replaying import explain_divergence
 from coatnet_jax.run import Run, create_run, estimate_host_bytes
+from coatnet_jax.run_batches import read_eval_batches, read_train_batches
 from coatnet_jax.stopping import StoppedError
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.tpu_compiler import compiled_step
@@ -214,38 +215,13 @@ def compile_train_step(
   return lowered.compile()
 
 
-def create_train_batches(
-  run: Run, examples_seen: int
-) -> batching.SteadyBatches:
-  """Returns the batches of a run from a position on, for this process."""
-  batch_size = run.training.global_batch_size
-  return batching.create_train_batches(
-    run.train_source,
-    data=run.data,
-    preprocessing=run.preprocessing,
-    augmentation=run.augmentation,
-    global_batch_size=batch_size,
-    seed=run.seed,
-    start_step=examples_seen // batch_size,
-    shards=mesh_lib.find_process_shards(run.mesh),
-    num_shards=mesh_lib.count_batch_shards(run.mesh),
-  )
-
-
 def evaluate_run(
   run: Run, state: TrainState, should_stop: Callable[[], bool] = lambda: False
 ) -> dict[str, float] | None:
   """Evaluates a state on the whole split: see `eval_step.evaluate`."""
   return evaluate(
     state.eval_variables,
-    batching.create_eval_batches(
-      run.eval_source,
-      data=run.data,
-      preprocessing=run.preprocessing,
-      global_batch_size=run.evaluation.global_batch_size,
-      shards=mesh_lib.find_process_shards(run.mesh),
-      num_shards=mesh_lib.count_batch_shards(run.mesh),
-    ),
+    read_eval_batches(run),
     model=run.model,
     loss=run.loss,
     preprocessing=run.preprocessing,
@@ -483,7 +459,8 @@ def train_loop(
     corrupt = damage.CorruptImageCounter(
       run.train_source, run.data.max_damaged_fraction
     )
-    batches = create_train_batches(run, progress.examples_seen)
+    batch_size = run.training.global_batch_size
+    batches = read_train_batches(run, progress.examples_seen // batch_size)
     stack.enter_context(contextlib.closing(batches))
     log.start_clock()
     for step in range(first_step + 1, num_steps + 1):

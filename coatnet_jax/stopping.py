@@ -169,7 +169,7 @@ def end(status: int, *, cleanup_seconds: float = 0.0) -> NoReturn:
   """Ends the process at once, whatever its threads do.
 
   Args:
-    status: exit status.
+    status: exit status of the process.
     cleanup_seconds: longest time that the functions of `before_end` may take.
   """
   if cleanup_seconds and _cleanups:

@@ -34,6 +34,7 @@ ALLOWED = {
     'paths',
     'replay',
     'run',
+    'run_batches',
     'stopping',
     'terminal',
     'tpu_compiler',
@@ -50,12 +51,13 @@ ALLOWED = {
   },
   'replay': {
     'checkpoints',
-    'data',
     'distributed',
     'run',
+    'run_batches',
     'training',
     'tree_names',
   },
+  'run_batches': {'data', 'distributed', 'run'},
   'run': {
     'memory',
     'checkpoints',

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from coatnet_jax.data import batching
+from coatnet_jax import run_batches
 from coatnet_jax.run import Run
 
 
@@ -19,14 +19,7 @@ def read_train_batches(run: Run, count: int) -> list[dict[str, np.ndarray]]:
   Returns:
     'image' [B, H, W, 3] uint8 and 'label' [B] int32 of each.
   """
-  batches = batching.create_train_batches(
-    run.train_source,
-    data=run.data,
-    preprocessing=run.preprocessing,
-    augmentation=run.augmentation,
-    global_batch_size=run.training.global_batch_size,
-    seed=run.seed,
-  )
+  batches = run_batches.read_train_batches(run, 0)
   with contextlib.closing(batches):
     return [
       {name: batch[name] for name in ('image', 'label')}

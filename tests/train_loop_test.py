@@ -201,7 +201,7 @@ def test_asked_to_stop_it_does_not_evaluate(loop):
 
 @pytest.mark.parametrize('error', [StoppedError, WorkerError])
 def test_what_ends_its_waiting_lets_it_save_first(monkeypatch, loop, error):
-  create = train.create_train_batches
+  create = train.read_train_batches
 
   def create_two(*args):
     with contextlib.closing(create(*args)) as batches:
@@ -209,7 +209,7 @@ def test_what_ends_its_waiting_lets_it_save_first(monkeypatch, loop, error):
       yield next(batches)
       raise error
 
-  monkeypatch.setattr(train, 'create_train_batches', create_two)
+  monkeypatch.setattr(train, 'read_train_batches', create_two)
   if error is WorkerError:
     with pytest.raises(WorkerError):
       loop.go()

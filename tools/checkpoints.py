@@ -34,14 +34,7 @@ from tools import command_line
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_bare_parser('checkpoints', __doc__)
-  command_line.add_path(
-    parser,
-    '--workdir',
-    command_line.parse_path,
-    required=True,
-    metavar='DIR',
-    help='directory of a run',
-  )
+  command_line.add_workdir(parser)
   parser.add_argument(
     '--repair', action='store_true', help='put right what can be'
   )

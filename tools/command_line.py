@@ -85,6 +85,18 @@ def create_bare_parser(name: str, description: str) -> argparse.ArgumentParser:
   return arguments.create_parser(f'python -m tools.{name}', description)
 
 
+def add_workdir(parser: argparse.ArgumentParser) -> None:
+  """Adds --workdir, of a run that is there."""
+  add_path(
+    parser,
+    '--workdir',
+    parse_path,
+    required=True,
+    metavar='DIR',
+    help='directory of a run',
+  )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
   """Adds --json."""
   parser.add_argument(

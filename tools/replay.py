@@ -44,14 +44,7 @@ from tools import command_line
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_bare_parser('replay', __doc__)
-  command_line.add_path(
-    parser,
-    '--workdir',
-    command_line.parse_path,
-    required=True,
-    metavar='DIR',
-    help='directory of the run',
-  )
+  command_line.add_workdir(parser)
   add_number(
     parser,
     '--step',

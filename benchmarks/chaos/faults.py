@@ -53,7 +53,7 @@ def _stop(played: Round, number: int) -> None:
   """Asks the run to stop, up to twice.
 
   Args:
-    played: round.
+    played: round whose run is asked to stop.
     number: number of the signal.
   """
   played.changes += [_WITH_WORKERS] * played.draws.randint(0, 1)

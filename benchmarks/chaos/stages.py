@@ -16,7 +16,7 @@ class Cadence:
   """How long the runs are that are disturbed.
 
   Attributes:
-    num_steps: number of steps.
+    num_steps: number of steps of the whole run.
     evaluation_steps: number of steps from one evaluation to the next.
     checkpoint_steps: number of steps from one checkpoint to the next.
   """
@@ -103,7 +103,7 @@ def wait_for_moment(
   Args:
     name: name of the stage, of `STAGES`.
     run: run that was started.
-    cadence: its lengths.
+    cadence: lengths that the run was started with.
     draws: source of random numbers.
 
   Returns:

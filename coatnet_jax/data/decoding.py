@@ -393,7 +393,7 @@ def _whiten_shade(
 
   Args:
     pixels: [H, W, 3] uint8 to be changed.
-    image: the shades, loaded.
+    image: loaded picture whose pixels are shades of grey.
     bit_depth: bits of a shade in the file.
     shade: shade that is transparent, in so many bits.
   """

@@ -103,7 +103,7 @@ class Jpeg:
     height: height in pixels, of the largest of several frames; or 0.
     width: width in pixels, of that frame; or 0.
     num_channels: number of components, 4 of CMYK.
-    num_scans: number of scans.
+    num_scans: number of scans that a JPEG's data come in.
     is_buffered: whether the coefficients of the whole picture are kept, until
       the last scan.
     is_usual: whether the coding is Huffman's, by DCT.
@@ -192,8 +192,8 @@ class Png:
   """What a PNG's chunks say.
 
   Attributes:
-    height: height in pixels.
-    width: width in pixels.
+    height: height of the picture in pixels.
+    width: width of the picture in pixels.
     bit_depth: bits of a channel.
     is_grey: whether pixels are shades without an alpha channel.
     has_alpha: whether pixels may be transparent.
@@ -321,8 +321,8 @@ class Bmp:
   """What a BMP's header says.
 
   Attributes:
-    height: height in pixels.
-    width: width in pixels.
+    height: height of the picture in pixels.
+    width: width of the picture in pixels.
     has_runs: whether pixels are compressed, as runs of the same one.
   """
 

@@ -1,11 +1,10 @@
-"""The batches of a run's steps: made anew, or the one that was kept."""
+"""The batch of a step that diverged: keeping it, and reading it again."""
 
 import contextlib
 import dataclasses
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -13,32 +12,14 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
-from coatnet_jax.data import batching
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
 from coatnet_jax.run import Run
+from coatnet_jax.run_batches import read_train_batches
 
 DIRECTORY = 'diverged'
 
 Batch = Mapping[str, np.ndarray]
-
-
-def read_batches(run: Run, step: int, **shards: Any) -> Iterator[Batch]:
-  """Reads the run's batches from a step on; this process's rows by default."""
-  own = {
-    'shards': mesh_lib.find_process_shards(run.mesh),
-    'num_shards': mesh_lib.count_batch_shards(run.mesh),
-  }
-  return batching.create_train_batches(
-    run.train_source,
-    data=run.data,
-    preprocessing=run.preprocessing,
-    augmentation=run.augmentation,
-    global_batch_size=run.training.global_batch_size,
-    seed=run.seed,
-    start_step=step - 1,
-    **(shards or own),
-  )
 
 
 def put_batch(run: Run, batch: Batch) -> dict[str, jax.Array]:
@@ -53,7 +34,7 @@ def keep_batch(run: Run, workdir: str, step: int) -> None:
   they were fine. To be called by all processes.
 
   Args:
-    run: resolved run.
+    run: resolved run, from `create_run`.
     workdir: directory of the run.
     step: number of the step, from 1.
   """
@@ -62,7 +43,7 @@ def keep_batch(run: Run, workdir: str, step: int) -> None:
     one = dataclasses.replace(run.data, num_workers=0, prefetch_batches=1)
     alone = dataclasses.replace(run, data=one)
     with contextlib.closing(
-      read_batches(alone, step, shards=(0,), num_shards=1)
+      read_train_batches(alone, step - 1, shards=(0,), num_shards=1)
     ) as batches:
       batch = next(batches)
     content = io.BytesIO()
@@ -79,7 +60,7 @@ def read_kept_batch(run: Run, workdir: str, step: int) -> Batch | None:
   """Returns this process's rows of a batch that was kept, or None.
 
   Args:
-    run: resolved run.
+    run: resolved run, from `create_run`.
     workdir: directory of the run.
     step: number of the step, from 1.
   """

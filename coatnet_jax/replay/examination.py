@@ -68,7 +68,7 @@ class Examination:
     forward: outputs of the modules, in the order in which they are computed;
       first the images, last the logits.
     statistics: new batch statistics, from the image to the head.
-    loss: mean loss.
+    loss: mean loss over the batch.
     gradients: gradients, from the head to the image, as they are computed.
     after: arrays of the state after it that are not finite.
     metrics: what the step said of itself.
@@ -130,10 +130,10 @@ def examine_step(
   """Takes one step apart.
 
   Args:
-    run: resolved run.
+    run: resolved run, from `create_run`.
     state: state before the step, on the mesh; donated.
     batch: global batch of the step, on the mesh.
-    functions: functions of `train.py`.
+    functions: functions of `train.py` that the step is made of.
   """
   step, before = int(state.step) + 1, find_not_finite(state)
   names: list[str] = []
@@ -177,7 +177,7 @@ def _run_forward(
   rounds a little otherwise.
 
   Args:
-    run: resolved run.
+    run: resolved run, from `create_run`.
     state: state before the step.
     inputs: images [B, H, W, 3], targets [B, K] and key of the step.
     names: list that the names are put into, while it is traced.

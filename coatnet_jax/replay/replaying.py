@@ -20,7 +20,6 @@ from coatnet_jax.distributed import processes
 from coatnet_jax.replay.batches import (
   keep_batch,
   put_batch,
-  read_batches,
   read_kept_batch,
 )
 from coatnet_jax.replay.examination import (
@@ -29,6 +28,7 @@ from coatnet_jax.replay.examination import (
   examine_step,
 )
 from coatnet_jax.run import Run
+from coatnet_jax.run_batches import read_train_batches
 from coatnet_jax.training.finite import find_not_finite
 from coatnet_jax.training.reporting import DivergenceError
 from coatnet_jax.training.train_state import TrainState
@@ -55,9 +55,9 @@ def explain_divergence(
 
   Args:
     error: error of the loop.
-    run: resolved run.
+    run: resolved run, from `create_run`.
     workdir: directory of the run.
-    functions: functions of `train.py`.
+    functions: functions of `train.py` that the step is made of.
     create_state: function that makes the state of a run that begins.
     abstract_state: shapes of the state, with shardings.
     seconds_per_step: time that a step of the run took.
@@ -122,16 +122,16 @@ def replay_step(
   be called by all processes.
 
   Args:
-    run: resolved run.
+    run: resolved run, from `create_run`.
     workdir: directory of the run, which is left as it is.
     step: number of the step, from 1.
-    functions: functions of `train.py`.
+    functions: functions of `train.py` that the step is made of.
     create_state: function that makes the state of a run that begins.
     abstract_state: shapes of the state, with shardings.
   """
   batch = read_kept_batch(run, workdir, step)
   state, first = _restore_before(workdir, step, create_state, abstract_state)
-  with contextlib.closing(read_batches(run, first + 1)) as batches:
+  with contextlib.closing(read_train_batches(run, first)) as batches:
     for number in range(first + 1, step):
       processes.begin(f'taking step {number} again')
       state, metrics = functions.take_step(state, put_batch(run, next(batches)))

@@ -299,7 +299,7 @@ class TrainingLog:
 
     Args:
       step: step after which it is, whose metrics were reported.
-      state: `TrainState`.
+      state: `TrainState` after that step.
 
     Raises:
       DivergenceError: a number is not finite.

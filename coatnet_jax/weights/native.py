@@ -31,8 +31,8 @@ class Description:
   """What a file's weights are of, as JSON values.
 
   Attributes:
-    model: arguments of `create_model`.
-    preprocessing: fields of `PreprocessingOptions`.
+    model: arguments of `create_model`, by their names.
+    preprocessing: fields of `PreprocessingOptions`, by their names.
     class_names: name of each class.
   """
 

@@ -60,7 +60,7 @@ class Tensor:
   Attributes:
     storage: storage that it is a part of.
     offset: index of its first number there.
-    shape: its shape.
+    shape: sizes of the tensor's axes.
     strides: distance of its numbers along each axis, in numbers.
     metadata: whether it is conjugate or negative, if anything.
   """

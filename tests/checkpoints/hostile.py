@@ -278,7 +278,7 @@ def try_readers(
     saved: workdir that `save` wrote; stays as it is.
     name: path of the file that is changed, in the workdir.
     change: function that changes it.
-    readers: names of readers.
+    readers: names of the readers that are tried.
   """
   for reader in readers:
     with tempfile.TemporaryDirectory() as directory:

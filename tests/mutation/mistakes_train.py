@@ -196,8 +196,8 @@ MISTAKES = (
     ),
     (
       'position_by_the_step',
-      'create_train_batches(run, progress.examples_seen)',
-      'create_train_batches(run, first_step * run.training.global_batch_size)',
+      'read_train_batches(run, progress.examples_seen // batch_size)',
+      'read_train_batches(run, first_step)',
       'After finetuning on other batch sizes the data position is wrong.',
       'train_loop_test.py',
     ),

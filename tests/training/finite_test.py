@@ -1,7 +1,6 @@
 """What is not finite is found wherever it lies, named, and not saved."""
 
 import math
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import pytest
 
 from coatnet_jax.training import finite, reporting
 from coatnet_jax.training.train_state import TrainState
+from tests.training.quick_log import create_quick_log
 
 
 def create_state():
@@ -41,23 +41,6 @@ def poison(state, name, value):
   return jax.tree_util.tree_map_with_path(change, state)
 
 
-def _create_log():
-  options = reporting.LoggingOptions(
-    every_steps=4, image_grid_size=4, profile_at_step=0, profile_num_steps=1
-  )
-  log = reporting.TrainingLog(
-    mock.Mock(),
-    mock.Mock(),
-    options=options,
-    first_step=0,
-    num_steps=9,
-    global_batch_size=2,
-  )
-  log.add(4, {'loss': np.float32(1), 'learning_rate': np.float32(0.25)})
-  log.report()
-  return log
-
-
 @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(
   'name',
@@ -70,7 +53,9 @@ def _create_log():
   ],
 )
 def test_one_number_anywhere_ends_the_run(name, value):
-  log = _create_log()
+  log = create_quick_log()
+  log.add(4, {'loss': np.float32(1), 'learning_rate': np.float32(0.25)})
+  log.report()
   log.check_state(4, create_state())
   with pytest.raises(reporting.DivergenceError) as error:
     log.check_state(4, poison(create_state(), name, value))

@@ -1,7 +1,6 @@
 """Steps that are not finite are skipped, counted, and not too many."""
 
 import math
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import pytest
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.training import reporting, skipping
 from tests.training.finite_test import create_state, poison
+from tests.training.quick_log import create_quick_log
 
 _METRICS = {'loss': 1.0, 'gradient_norm': 2.0, 'parameter_norm': 3.0}
 
@@ -48,22 +48,6 @@ def test_what_is_not_finite_leaves_everything_but_the_step(name, metrics):
       np.testing.assert_array_equal(one, other)
 
 
-def _create_log(max_skipped, skipped_before=0):
-  options = reporting.LoggingOptions(
-    every_steps=4, image_grid_size=4, profile_at_step=0, profile_num_steps=1
-  )
-  return reporting.TrainingLog(
-    mock.Mock(),
-    mock.Mock(),
-    options=options,
-    first_step=0,
-    num_steps=99,
-    global_batch_size=2,
-    max_skipped=max_skipped,
-    skipped_before=skipped_before,
-  )
-
-
 def _add(log, step, *losses):
   for number, loss in enumerate(losses, step):
     metrics = {'loss': loss, 'skipped': not math.isfinite(loss)}
@@ -71,7 +55,7 @@ def _add(log, step, *losses):
 
 
 def test_skipped_steps_are_counted_and_in_no_mean():
-  log = _create_log(3, skipped_before=1)
+  log = create_quick_log(max_skipped=3, skipped_before=1)
   _add(log, 1, 4.0, math.nan, 2.0)
   log.report()
   ((step, scalars),) = [a.args for a in log._writer.write_scalars.mock_calls]
@@ -96,7 +80,7 @@ def test_skipped_steps_are_counted_and_in_no_mean():
 
 @pytest.mark.parametrize('before', [0, 1, 2])
 def test_one_more_than_are_allowed_ends_the_run(before):
-  log = _create_log(2, skipped_before=before)
+  log = create_quick_log(max_skipped=2, skipped_before=before)
   _add(log, 1, *[math.nan] * (2 - before), 1.0)
   log.report()
   _add(log, 8, math.nan)

@@ -33,7 +33,7 @@ class Member:
   Attributes:
     name: path in the archive.
     offset: place of the first byte in the outermost file.
-    size: size in bytes.
+    size: size of the member in bytes.
   """
 
   name: str

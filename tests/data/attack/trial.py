@@ -54,7 +54,7 @@ def try_pictures(pictures: Iterable[tuple[str, bytes]]) -> Iterator[Trial]:
   """Decodes pictures as training and as evaluation do.
 
   Args:
-    pictures: names and contents.
+    pictures: name and file's content of each.
 
   Yields:
     What became of each; what ends or hangs the process is not allowed.

@@ -1,0 +1,26 @@
+"""A log of training that nobody reads, for tests of what it notices."""
+
+from typing import Any
+from unittest import mock
+
+from coatnet_jax.training import reporting
+
+
+def create_quick_log(**changes: Any) -> reporting.TrainingLog:
+  """Returns a log of a run of 99 steps that were not taken yet.
+
+  Args:
+    **changes: further arguments of `TrainingLog`.
+  """
+  options = reporting.LoggingOptions(
+    every_steps=4, image_grid_size=4, profile_at_step=0, profile_num_steps=1
+  )
+  return reporting.TrainingLog(
+    mock.Mock(),
+    mock.Mock(),
+    options=options,
+    first_step=0,
+    num_steps=99,
+    global_batch_size=2,
+    **changes,
+  )
