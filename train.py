@@ -38,6 +38,7 @@ from coatnet_jax.training import (
   accumulation,
   curves,
   freezing,
+  log_file,
   reporting,
   skipping,
 )
@@ -278,7 +279,7 @@ def train_and_evaluate(
     taken = workdir_lib.claim_workdir(
       workdir, run.config, run.training.num_steps
     )
-    stack.enter_context(reporting.log_to_file(workdir, terminal.line))
+    stack.enter_context(log_file.log_to_file(workdir, terminal.line))
     num_parameters = reporting.count_parameters(abstract_state.params)
     terminal.line(
       f'model       {run.model_name}, {num_parameters:,} parameters\n'
@@ -319,6 +320,11 @@ def _train(
       functools.partial(saving.describe_newest, manager),
     )
     stack.push(processes.end_all_on_error)  # Before it waits for the others.
+
+    def is_done(state):
+      step = int(state.step)
+      return step == num_steps and step in manager.evaluations
+
     processes.begin('restoring the checkpoint')
     batch_size = run.training.global_batch_size
     restored = saving.restore_newest(
@@ -327,6 +333,8 @@ def _train(
     if restored is None:
       processes.begin('initialising the parameters')
     state, progress = restored or (create_state(), Progress())
+    if not is_done(state):
+      reporting.remove_summary(workdir)  # Of an end that is to come again.
     processes.begin('loading TensorFlow, which writes for TensorBoard')
     writer = curves.create_writer(workdir, int(state.step), terminal.line)
     stack.callback(writer.close)
@@ -373,11 +381,9 @@ def _train(
     processes.begin('writing the last checkpoint')
     saving.finish_saving(manager)
 
-    step = int(state.step)
-    if step < num_steps or step not in manager.evaluations:
-      terminal.line(reporting.describe_stop(step, num_steps))
+    if not is_done(state):
+      terminal.line(reporting.describe_stop(int(state.step), num_steps))
       return state
-    manager.remove_old()
     summary = {
       'model': run.model_name,
       'num_parameters': reporting.count_parameters(abstract_state.params),
@@ -387,6 +393,7 @@ def _train(
     lease.check()
     reporting.write_summary(workdir, summary)
     stopping.finish()
+    saving.remove_old_checkpoints(manager, terminal.line)
     terminal.line(reporting.describe_end(workdir, summary))
   return state
 

@@ -97,6 +97,29 @@ def is_plain_file(path: epath.Path) -> bool:
   return path.is_file() if _SCHEME.match(text) else os.path.isfile(text)
 
 
+def write_whole(
+  path: epath.Path, content: str | bytes, partial_name: str = ''
+) -> None:
+  """Writes a file whole or not at all, whatever ends the program or machine.
+
+  Args:
+    path: path of the file, perhaps gs://..., which is replaced.
+    content: text, written as UTF-8, or bytes.
+    partial_name: name, in the same directory, of what is not written to its
+      end; empty is that of the file and '.partial'.
+  """
+  data = content.encode() if isinstance(content, str) else content
+  if _SCHEME.match(os.fspath(path)):
+    path.write_bytes(data)  # As buckets do.
+    return
+  partial = path.with_name(partial_name or f'{path.name}.partial')
+  with open(partial, 'wb') as file:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+  partial.replace(path)
+
+
 def resolve_local_path(
   path: str | os.PathLike[str], name: str = 'the path'
 ) -> pathlib.Path:

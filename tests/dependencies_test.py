@@ -52,6 +52,7 @@ ALLOWED = {
   'replay': {
     'checkpoints',
     'distributed',
+    'paths',
     'run',
     'run_batches',
     'training',
@@ -131,7 +132,7 @@ ALLOWED = {
   'stopping': {'terminal'},
   'terminal': {'escapes'},
   'texts': {'errors', 'escapes', 'paths'},
-  'tpu_compiler': {'errors', 'strict_json'},
+  'tpu_compiler': {'errors', 'paths', 'strict_json'},
   'training': {
     'errors',
     'models',

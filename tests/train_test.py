@@ -12,7 +12,7 @@ from benchmarks.chaos.results import read_result
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
-from coatnet_jax.training import lease
+from coatnet_jax.training import lease, reporting, stop_signal
 from coatnet_jax.training.reporting import DivergenceError
 from tests.quick_configs import create_quick_config
 from tests.train_batches import read_train_batches
@@ -333,6 +333,19 @@ def test_an_incomplete_newest_checkpoint_is_put_aside(tmp_path, capsys):
   assert 'Resuming from the checkpoint of step 2' in printed
   assert (tmp_path / 'damaged_checkpoints' / '4' / 'state').is_dir()
   assert read_result(tmp_path) == good
+
+
+def test_an_end_that_is_damaged_and_not_made_again_is_no_end(
+  tmp_path, monkeypatch
+):
+  config = short_config(num_steps=4)
+  config.checkpoint.every_steps = 2
+  train.train_and_evaluate(config, str(tmp_path))
+  assert reporting.has_summary(str(tmp_path))
+  _damage(tmp_path / 'checkpoints' / '4')
+  monkeypatch.setattr(stop_signal.StopSignal, 'is_due', lambda self: True)
+  train.train_and_evaluate(config, str(tmp_path))
+  assert not reporting.has_summary(str(tmp_path))
 
 
 def test_a_second_run_in_a_workdir_is_refused(tmp_path):

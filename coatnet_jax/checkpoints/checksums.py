@@ -24,7 +24,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint.path import atomicity
 
-from coatnet_jax.paths import is_plain_file
+from coatnet_jax.paths import is_plain_file, write_whole
 from coatnet_jax.strict_json import MAX_BYTES, read_mapping, to_json
 
 CHECKSUMS_FILE = 'checksums.json'
@@ -42,7 +42,7 @@ _UNCHECKED = (
   _ORBAX_METADATA,
   'commit_success.txt',
   CHECKSUMS_FILE,
-  f'{CHECKSUMS_FILE}.partial',
+  '.partial',  # What `write_whole` was writing when it was killed.
 )
 # A file is read in parts, several at a time; to verify a checkpoint, by all
 # processes, each its share. The first one alone computes the sums of a new one,
@@ -142,9 +142,7 @@ def mend_orbax_metadata(directory: epath.Path) -> None:
     path.rename(path.with_name(f'{_ORBAX_METADATA}.damaged'))
   if copy is not None:
     # In its place, whatever is there: a link, perhaps, to another's file.
-    partial = path.with_name(f'{_ORBAX_METADATA}.mended')
-    partial.write_text(to_json(copy))
-    partial.replace(path)
+    write_whole(path, to_json(copy))
 
 
 def find_damage(
@@ -303,13 +301,7 @@ def _compute_sums(
 def _write_sums(directory: epath.Path, sums: dict[str, Any]) -> None:
   """Writes the checksums, whole or not at all."""
   text = to_json({**sums, 'sha256': _compute_own_sum(sums)}, indent=1)
-  path = directory / CHECKSUMS_FILE
-  if ocp.utils.is_gcs_path(directory):
-    path.write_text(text)  # As buckets do.
-    return
-  partial = path.with_name(f'{CHECKSUMS_FILE}.partial')
-  partial.write_text(text)
-  partial.replace(path)
+  write_whole(directory / CHECKSUMS_FILE, text)
 
 
 def _read_checksums(directory: epath.Path) -> dict[str, Any]:

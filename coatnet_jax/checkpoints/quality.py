@@ -8,6 +8,7 @@ from absl import logging
 from etils import epath
 
 from coatnet_jax.checkpoints import checksums
+from coatnet_jax.paths import write_whole
 from coatnet_jax.strict_json import (
   is_finite,
   null_for_nan,
@@ -55,13 +56,7 @@ def write_metrics(directory: epath.Path, metrics: Mapping[str, float]) -> None:
   """
   path = directory / 'metrics' / 'metrics'  # As Orbax lays it out.
   path.parent.mkdir(exist_ok=True)
-  text = to_json(null_for_nan(metrics))
-  if '://' in str(path):
-    path.write_text(text)  # As buckets do.
-  else:
-    partial = directory / 'metrics.partial'
-    partial.write_text(text)
-    partial.replace(path)
+  write_whole(path, to_json(null_for_nan(metrics)))
   checksums.add_checksums(directory, 'metrics')
 
 

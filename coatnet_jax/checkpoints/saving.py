@@ -13,11 +13,11 @@ Writing is asynchronous, and a checkpoint counts only once it is complete.
 
 import contextlib
 import dataclasses
-import datetime
+import json
+import math
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -38,13 +38,17 @@ from coatnet_jax.checkpoints.quality import (
   find_best_evaluation,
   find_evaluations,
 )
+from coatnet_jax.checkpoints.retention import (
+  Checkpoints,
+  EverySeconds,
+  NewestAndBest,
+)
+from coatnet_jax.distributed.first_process import ask_first_process
 from coatnet_jax.errors import UserError
 from coatnet_jax.paths import resolve_path
+from coatnet_jax.strict_json import to_json
 from coatnet_jax.training.finite import describe_names, find_not_finite
 from coatnet_jax.values import OneOf, Options, Range
-
-_clock = time.monotonic
-_EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ def has_checkpoint(workdir: str | os.PathLike[str]) -> bool:
 
 def open_checkpoints(
   workdir: str, options: CheckpointOptions, report: Callable[[str], None]
-) -> 'Checkpoints':
+) -> Checkpoints:
   """Opens a workdir's checkpoints for saving; removes half-written ones.
 
   `manager.should_save(step)` says whether `every_seconds` have passed.
@@ -87,15 +91,18 @@ def open_checkpoints(
   folder.remove_unfinished(directory, report)
   folder.mend_helpers(directory, report)
 
-  evaluations = find_evaluations(directory, folder.find_steps(directory))
-  retention = _NewestAndBest(evaluations, options)
+  retention = NewestAndBest(
+    _agree_on_evaluations(directory),
+    max_to_keep=options.max_to_keep,
+    best_metric=options.best_metric,
+  )
   return Checkpoints(
     directory,
     retention=retention,
     options=ocp.CheckpointManagerOptions(
       temporary_path_class=checksums.get_temporary_path_class(directory),
       preservation_policy=retention,
-      save_decision_policy=_EverySeconds(
+      save_decision_policy=EverySeconds(
         minimum_interval_secs=options.every_seconds
       )
       if options.every_seconds
@@ -104,86 +111,18 @@ def open_checkpoints(
   )
 
 
-class _NewestAndBest(policies.PreservationPolicy):
-  """Keeps the newest checkpoints, and that of the best evaluation."""
-
-  def __init__(
-    self,
-    evaluations: dict[int, Mapping[str, float]],
-    options: CheckpointOptions,
-  ):
-    self.evaluations = evaluations
-    self._options = options
-
-  def should_preserve(self, checkpoints, *, context) -> list[bool]:
-    """Returns which checkpoints are kept; see the base class."""
-    steps = [checkpoint.step for checkpoint in checkpoints]
-    kept = self.find_kept(steps)
-    return [step in kept for step in steps]
-
-  def find_kept(self, steps: Sequence[int]) -> set[int]:
-    """Returns which of some steps are kept."""
-    evaluated = {s: self.evaluations[s] for s in steps if s in self.evaluations}
-    best = find_best_evaluation(evaluated, self._options.best_metric)
-    return {*sorted(steps)[-self._options.max_to_keep :], best} - {None}
-
-
-class Checkpoints(ocp.CheckpointManager):
-  """Orbax's manager, with evaluations that come after a step is saved."""
-
-  def __init__(self, *args: Any, retention: _NewestAndBest, **options: Any):
-    """Takes what the base class does, and which checkpoints are kept."""
-    super().__init__(*args, **options)
-    self._retention = retention
-
-  @property
-  def evaluations(self) -> dict[int, Mapping[str, float]]:
-    """The metrics of every step that was evaluated, by step."""
-    return self._retention.evaluations
-
-  def remove_old(self) -> None:
-    """Removes what is not kept; on all processes.
-
-    Saving does so too, when the evaluations until then are known.
-    """
-    for step in set(self.all_steps()) - self._retention.find_kept(
-      self.all_steps()
-    ):
-      self.delete(step)
-
-
-class _EverySeconds(policies.ContinuousCheckpointingPolicy):
-  """Orbax's policy by time, with a clock that nobody sets.
-
-  Orbax compares the host's time with that of the newest checkpoint's files: a
-  host that was ahead when it wrote them would not save for as long.
-  """
-
-  _newest: int | None = None
-  _seen: float = 0.0
-
-  def should_save(self, step, previous_steps, *, context) -> bool:
-    """Returns whether a checkpoint is due; see the base class."""
-    newest, now = max((s.step for s in previous_steps), default=None), _clock()
-    if newest != self._newest:
-      self._newest, self._seen = newest, now
-    return super().should_save(
-      _Moment(step.step, None, _EPOCH + datetime.timedelta(seconds=now)),
-      []
-      if newest is None
-      else [
-        _Moment(newest, None, _EPOCH + datetime.timedelta(seconds=self._seen))
-      ],
-      context=context,
-    )
-
-
-class _Moment(NamedTuple):
-  """When a step was taken: Orbax's `PolicyCheckpointInfo`."""
-
-  step: int
-  metrics: None
-  time: datetime.datetime
+def _agree_on_evaluations(directory: epath.Path) -> dict[int, dict[str, float]]:
+  """Returns the metrics of every step, as the first process reads them."""
+  text = ask_first_process(
+    lambda: to_json(find_evaluations(directory, folder.find_steps(directory)))
+  )
+  return {
+    int(step): {
+      name: math.nan if value is None else value
+      for name, value in metrics.items()
+    }
+    for step, metrics in json.loads(text).items()
+  }
 
 
 class SavingError(UserError):
@@ -252,6 +191,7 @@ class StepSaver:
     self._manager = manager
     self._metadata = metadata
     self._saved_step = max(manager.all_steps(), default=0)
+    self._is_writing = False
 
   @property
   def saved_step(self) -> int:
@@ -271,7 +211,7 @@ class StepSaver:
       progress=progress,
       metadata=self._metadata,
     )
-    self._saved_step = step
+    self._saved_step, self._is_writing = step, True
 
   def save_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
     """Does what the function of this name does."""
@@ -283,18 +223,14 @@ class StepSaver:
     return bool(step) and step not in self._manager.evaluations
 
   def check(self) -> None:
-    """Does what `check_saving` does."""
-    check_saving(self._manager)
+    """Raises SavingError where the last save has failed; does not wait for it.
 
-
-def check_saving(manager: Checkpoints) -> None:
-  """Raises SavingError where a checkpoint could not be written; waits for none.
-
-  Args:
-    manager: checkpoint manager from `open_checkpoints`.
-  """
-  if not manager.is_saving_in_progress():
-    finish_saving(manager)
+    It costs nothing where nothing is being written: the loop calls it in each
+    step.
+    """
+    if self._is_writing and not self._manager.is_saving_in_progress():
+      self._is_writing = False
+      finish_saving(self._manager)
 
 
 def finish_saving(manager: Checkpoints) -> None:
@@ -308,6 +244,26 @@ def finish_saving(manager: Checkpoints) -> None:
   """
   with _explain_failure(manager):
     manager.wait_until_finished()
+
+
+def remove_old_checkpoints(
+  manager: Checkpoints, report: Callable[[str], None]
+) -> None:
+  """Removes the checkpoints that are not kept; on every process.
+
+  Args:
+    manager: checkpoint manager from `open_checkpoints`.
+    report: function called with a sentence where one cannot be removed, which
+      takes room and does no other harm.
+  """
+  try:
+    manager.remove_old()
+  except Exception as error:  # What removes from buckets has its own.
+    logging.info('A checkpoint is left', exc_info=True)
+    report(
+      f'An old checkpoint in {manager.directory} cannot be removed:'
+      f' {describe_failure(error)}.'
+    )
 
 
 def close_checkpoints(manager: Checkpoints) -> None:

@@ -21,7 +21,7 @@ from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
 from coatnet_jax.escapes import escape
 from coatnet_jax.evaluation.measures import NUM_BINS
-from coatnet_jax.paths import resolve_path
+from coatnet_jax.paths import resolve_path, write_whole
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.texts import printable
 from coatnet_jax.training.workdir import compute_config_hash
@@ -187,9 +187,8 @@ def write_results(
   try:
     for suffix, text in texts.items():
       path = _sibling(base, suffix)
-      partial = _sibling(base, suffix + _PARTIAL)
-      partial.write_bytes(text.encode('utf-8', 'backslashreplace'))
-      partial.replace(path)
+      content = text.encode('utf-8', 'backslashreplace')
+      write_whole(path, content, path.name + _PARTIAL)
       paths.append(path)
   except OSError as error:
     raise UserError(

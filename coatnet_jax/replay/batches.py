@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
+from coatnet_jax.paths import write_whole
 from coatnet_jax.run import Run
 from coatnet_jax.run_batches import read_train_batches
 
@@ -50,9 +51,7 @@ def keep_batch(run: Run, workdir: str, step: int) -> None:
     np.savez(content, image=batch['image'], label=batch['label'])
     path = _batch_path(workdir, step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.partial')
-    partial.write_bytes(content.getvalue())
-    partial.replace(path)
+    write_whole(path, content.getvalue())
   multihost_utils.sync_global_devices(f'the batch of step {step} is kept')
 
 

@@ -24,6 +24,7 @@ from jax.experimental import serialize_executable
 from jax.sharding import Mesh
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.paths import write_whole
 from coatnet_jax.strict_json import to_json
 
 _FIRST_LINE = b'coatnet_jax compiled program, version 1\n'
@@ -83,10 +84,8 @@ def save_compiled(
   serialized, _, _ = serialize_executable.serialize(compiled)
   facts = to_json(identify_program(lowered, mesh)).encode()
   path = epath.Path(path)
-  temporary = path.with_name(path.name + '.partial')
   try:
-    temporary.write_bytes(_FIRST_LINE + facts + b'\n' + serialized)
-    temporary.replace(path)
+    write_whole(path, _FIRST_LINE + facts + b'\n' + serialized)
   except OSError as error:
     raise UserError(f'{path} cannot be written: {error.strerror}.') from error
 

@@ -23,7 +23,7 @@ from absl import logging
 from etils import epath
 
 from coatnet_jax.errors import find_reason
-from coatnet_jax.paths import is_plain_file
+from coatnet_jax.paths import is_plain_file, write_whole
 
 if TYPE_CHECKING:
   from clu.metric_writers import MetricWriter
@@ -159,15 +159,7 @@ def _remove_rows(
   )
   if kept == content:
     return False
-  if '://' in str(path):
-    path.write_bytes(kept)  # As a whole, as buckets do.
-  else:
-    partial = path.with_name(_PARTIAL)
-    with open(partial, 'wb') as file:
-      file.write(kept)
-      file.flush()
-      os.fsync(file.fileno())
-    partial.replace(path)
+  write_whole(path, kept, _PARTIAL)
   if damage is not None:
     report(f'{path} was damaged at byte {damage:,}; its rows end there.')
   return True

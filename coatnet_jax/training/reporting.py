@@ -1,20 +1,15 @@
-"""What a run tells: terminal lines, TensorBoard, log file, summary.
+"""What a run tells: lines of the terminal, rows of curves, its summary.
 
-The terminal (`terminal.py`) gets few lines, for a person; `train.log` in the
-workdir gets everything that libraries log; TensorBoard event files lie beside
-it.
+The terminal (`terminal.py`) gets few lines, for a person; the workdir's
+`train.log` (`log_file.py`) has what libraries log; TensorBoard's files
+(`curves.py`) lie beside it.
 """
 
-import contextlib
 import dataclasses
-import logging as python_logging
 import math
-import pathlib
 import shlex
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import jax
@@ -23,11 +18,12 @@ from clu import parameter_overview
 from etils import epath
 
 from coatnet_jax.errors import UserError, find_reason
+from coatnet_jax.paths import write_whole
 from coatnet_jax.strict_json import is_finite, to_json
 from coatnet_jax.terminal import Terminal, format_seconds
 from coatnet_jax.training.curves import CurveWriter
 from coatnet_jax.training.finite import describe_names, find_not_finite
-from coatnet_jax.training.workdir import SUMMARY_FILE, write_whole
+from coatnet_jax.training.workdir import SUMMARY_FILE
 from coatnet_jax.values import Options, Range
 
 # The time left is first estimated after these many steps.
@@ -74,73 +70,6 @@ class DivergenceError(UserError):
     )
     super().__init__(' '.join(filter(None, (problem, found, advice))))
     self.problem, self.step = problem, step
-
-
-class _LogFile(python_logging.FileHandler):
-  """A log file that says once, and no more, that it cannot be written."""
-
-  def __init__(self, path: pathlib.Path, report: Callable[[str], None]):
-    """Opens the file, to append to it."""
-    super().__init__(path, encoding='utf-8', errors='backslashreplace')
-    self._report = report
-    self._is_failure_said = False
-
-  def handleError(self, record: python_logging.LogRecord) -> None:
-    """Says why a line was lost; called where an error is being handled."""
-    if self._is_failure_said:
-      return
-    self._is_failure_said = True  # Before what is said is logged, too.
-    self._report(
-      f'{self.baseFilename} cannot be written'
-      f' ({find_reason(sys.exc_info()[1])}); lines of the log are lost, and'
-      ' training goes on.'
-    )
-
-  def close(self) -> None:
-    """Closes the file, in which the last lines may not have found a place."""
-    with contextlib.suppress(OSError):
-      super().close()
-
-
-@contextlib.contextmanager
-def log_to_file(
-  workdir: str, report: Callable[[str], None] = print
-) -> Iterator[None]:
-  """Context in which everything that is logged goes to workdir/train.log.
-
-  Processes but the first have files of their own. A bucket has no files to be
-  appended to: where workdir is one, they lie in this machine's directory for
-  temporary files. What else shows a log, as in a notebook, shows errors alone
-  meanwhile: libraries have hundreds of lines to say.
-
-  Args:
-    workdir: directory of the run, perhaps gs://...
-    report: function called with a sentence once lines are lost.
-  """
-  index = jax.process_index()
-  name = 'train.log' if index == 0 else f'train_{index}.log'
-  path = pathlib.Path(workdir) / name
-  if '://' in workdir:
-    run = workdir.partition('://')[2].strip('/').replace('/', '_')
-    path = pathlib.Path(tempfile.gettempdir()) / f'{run}_{name}'
-  handler = _LogFile(path, report)
-  handler.setFormatter(
-    python_logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s')
-  )
-  root = python_logging.getLogger()
-  level, shown = root.level, {other: other.level for other in root.handlers}
-  for other in shown:
-    other.setLevel(max(other.level, python_logging.ERROR))
-  root.addHandler(handler)
-  root.setLevel(python_logging.INFO)
-  try:
-    yield
-  finally:
-    root.setLevel(level)
-    root.removeHandler(handler)
-    handler.close()
-    for other, its_level in shown.items():
-      other.setLevel(its_level)
 
 
 class TrainingLog:
@@ -455,6 +384,19 @@ def write_summary(workdir: str, summary: Mapping[str, Any]) -> None:
       f'The run is finished and saved, but {path} cannot be written:'
       f' {find_reason(error)}. The same command writes it.'
     ) from error
+
+
+def remove_summary(workdir: str) -> None:
+  """Removes the summary of a run that has more to do, if it has one.
+
+  What is damaged at the end of a finished run is done again, and it is the
+  summary that says whether a run is finished.
+
+  Args:
+    workdir: directory of the run, perhaps gs://...
+  """
+  if jax.process_index() == 0:
+    (epath.Path(workdir) / SUMMARY_FILE).unlink(missing_ok=True)
 
 
 def has_summary(workdir: str) -> bool:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from coatnet_jax.errors import UserError, find_reason
 from coatnet_jax.models.compute_options import SAME_RESULT_NAMES
-from coatnet_jax.paths import CONFIG_KEYS, resolve_path
+from coatnet_jax.paths import CONFIG_KEYS, resolve_path, write_whole
 from coatnet_jax.strict_json import read_mapping, to_json
 
 CONFIG_FILE = 'config.json'
@@ -106,13 +106,6 @@ def claim_workdir(workdir: str, config: ConfigDict, num_steps: int = 0) -> int:
     raise UserError(
       f'The workdir {workdir} cannot be written: {find_reason(error)}.'
     ) from error
-
-
-def write_whole(path: epath.Path, text: str) -> None:
-  """Writes a file whole or not at all, also when killed meanwhile."""
-  partial = path.with_name(f'{path.name}.partial')
-  partial.write_text(text)
-  partial.replace(path)
 
 
 def is_claimed(workdir: str) -> bool:

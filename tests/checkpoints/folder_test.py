@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 import pytest
 from etils import epath
+from jax.experimental import multihost_utils
 
-from coatnet_jax.checkpoints import folder, saving
+from coatnet_jax.checkpoints import folder, retention, saving
 from coatnet_jax.checkpoints.trained_model import find_checkpoint
 from coatnet_jax.errors import UserError
 
@@ -96,6 +97,14 @@ def test_a_copy_is_no_checkpoint_of_the_run(tmp_path, name):
   assert find_checkpoint(path) == path
 
 
+def test_nobody_but_the_loop_asks_whether_to_stop(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    multihost_utils, 'reached_preemption_sync_point', pytest.fail
+  )
+  with _open(tmp_path, every_seconds=60.0) as manager:
+    assert manager.should_save(1)
+
+
 @pytest.mark.parametrize('hours', [-30, 2, 24 * 365])
 def test_a_host_clock_that_was_wrong_does_not_matter(
   tmp_path, hours, monkeypatch
@@ -107,7 +116,7 @@ def test_a_host_clock_that_was_wrong_does_not_matter(
     for name in (*folders, *files):
       os.utime(os.path.join(root, name), (then, then))
   now = 1000.0
-  monkeypatch.setattr(saving, '_clock', lambda: now)
+  monkeypatch.setattr(retention, '_clock', lambda: now)
   with _open(tmp_path, every_seconds=60.0) as manager:
     assert not manager.should_save(4)
     now += 59

@@ -114,13 +114,6 @@ MISTAKES = (
       'train_test.py::test_runs_writes_and_goes_on',
     ),
     (
-      'one_checkpoint_kept',
-      '[-self._options.max_to_keep :]',
-      '[-1:]',
-      'One checkpoint is kept: where it is damaged the run is lost.',
-      'train_test.py::test_runs_writes_and_goes_on',
-    ),
-    (
       'rate_with_evaluation',
       'max(progress.seconds_in_steps, 1e-9)',
       'max(progress.seconds, 1e-9)',
@@ -154,6 +147,23 @@ MISTAKES = (
       'minimum_interval_secs=600',
       'Checkpoints come every ten minutes, whatever the config says.',
       'wiring/loop_test.py::test_checkpoints_come_when_so_many_seconds_have_passed',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/checkpoints/retention.py',
+    (
+      'one_checkpoint_kept',
+      '[-self._max_to_keep :]',
+      '[-1:]',
+      'One checkpoint is kept: where it is damaged the run is lost.',
+      'train_test.py::test_runs_writes_and_goes_on',
+    ),
+    (
+      'asked_by_two',
+      '    return False\n',
+      '    return super().reached_preemption(step)\n',
+      'Orbax asks for signals too, and the loop of several hears none.',
+      'checkpoints/folder_test.py::test_nobody_but_the_loop_asks_whether_to_stop',
     ),
   ),
   *in_file(

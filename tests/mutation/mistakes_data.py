@@ -13,6 +13,20 @@ MISTAKES = (
       'data/workers_test.py',
     ),
     (
+      'workers_of_others_killed',
+      ' - self._others\n',
+      '\n',
+      'A reader whose worker died kills those of another reader.',
+      'data/workers_test.py',
+    ),
+    (
+      'time_between_waits_counted',
+      '    self._watch.begin()\n    while',
+      '    while',
+      'Workers are replaced for what was seen before an evaluation.',
+      'data/workers_test.py',
+    ),
+    (
       'workers_hear_signals',
       '  signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)\n',
       '',

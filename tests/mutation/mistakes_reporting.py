@@ -4,7 +4,7 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
-    'coatnet_jax/training/reporting.py',
+    'coatnet_jax/training/log_file.py',
     (
       'second_run_in_the_first_log',
       '    root.removeHandler(handler)\n',
@@ -19,6 +19,9 @@ MISTAKES = (
       'A notebook shows hundreds of lines that libraries have to say.',
       'notebook_test.py training/bucket_test.py',
     ),
+  ),
+  *in_file(
+    'coatnet_jax/training/reporting.py',
     (
       'time_left_after_going_on',
       'elapsed / (step - self._first_step) *',

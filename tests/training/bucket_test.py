@@ -10,7 +10,7 @@ import pytest
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.trained_model import find_checkpoint
 from coatnet_jax.errors import UserError
-from coatnet_jax.training import reporting
+from coatnet_jax.training import log_file, reporting
 from coatnet_jax.training import workdir as workdir_lib
 from configs import quickstart
 
@@ -39,7 +39,7 @@ def test_a_bucket_has_a_summary_and_a_log_elsewhere(bucket, monkeypatch):
   assert json.loads((bucket / 'run' / 'summary.json').read_text()) == {
     'steps': 3
   }
-  with reporting.log_to_file(WORKDIR):
+  with log_file.log_to_file(WORKDIR):
     logging.getLogger().info('told')
   assert 'told' in (temporary / 'bucket_run_train.log').read_text()
 

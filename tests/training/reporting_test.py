@@ -7,7 +7,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from coatnet_jax.training import reporting
+from coatnet_jax.training import log_file, reporting
 
 BATCH_SIZE = 10
 
@@ -124,7 +124,7 @@ def test_each_run_of_a_process_is_logged_in_its_own_file(tmp_path):
   before = list(root.handlers), root.level
   for name in ('first', 'second'):
     (tmp_path / name).mkdir()
-    with reporting.log_to_file(str(tmp_path / name)):
+    with log_file.log_to_file(str(tmp_path / name)):
       logging.getLogger('of_the_run').info('this is the %s', name)
   for name, other in (('first', 'second'), ('second', 'first')):
     text = (tmp_path / name / 'train.log').read_text()

@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from coatnet_jax.data.preparation.examples import PreparationSource
 from coatnet_jax.data.preparation.shards import WORK_FOLDER, WrittenShard
+from coatnet_jax.paths import write_whole
 from coatnet_jax.strict_json import to_json
 
 # What the data set was made from and with.
@@ -18,9 +19,8 @@ _LAST_FILE = 'dataset_info.json'
 
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a file that is whole or not there, with the new text or the old."""
-  unfinished = path.with_name(path.name + '.unfinished')
-  unfinished.write_text(text, encoding='utf-8', errors='backslashreplace')
-  unfinished.replace(path)
+  content = text.encode('utf-8', 'backslashreplace')
+  write_whole(path, content, f'{path.name}.unfinished')
 
 
 def write_data_set_info(
