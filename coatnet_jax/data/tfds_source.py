@@ -145,29 +145,40 @@ class TfdsSource(ImageSource):
       CorruptImageError: the record is damaged.
       UserError: its shard cannot be read, or is damaged as a whole.
     """
-    path, place = self._find_record(index)
     try:
-      record = self._records[index]
+      record = self._read_record(index)
     except Exception as error:  # array_record raises kinds of its own.
+      path, name = self._find_record(index)
       _check_shard(path)
       raise CorruptImageError(
-        f'record {place:,} of {printable(path.name)} is damaged:'
-        f' {_shorten(error)}'
+        f'{name} is damaged: {_shorten(error)}'
       ) from error
     try:
       return features.deserialize_example_np(record, decoders=decoders)
     except Exception as error:  # So does what parses a record.
+      _, name = self._find_record(index)
       raise CorruptImageError(
-        f'record {place:,} of {printable(path.name)} is not an example of this'
-        f' data set: {_shorten(error)}'
+        f'{name} is not an example of this data set: {_shorten(error)}'
       ) from error
 
-  def _find_record(self, index: int) -> tuple[epath.Path, int]:
-    """Returns the shard of a record, and its number in it."""
+  def _read_record(self, index: int) -> bytes:
+    """Returns a record; a failure counts if it fails twice.
+
+    A disk or a bucket may fail once, and a batch is to be the same each time.
+    """
+    try:
+      return self._records[index]
+    except Exception:  # array_record raises kinds of its own.
+      return self._records[index]
+
+  def _find_record(self, index: int) -> tuple[epath.Path, str]:
+    """Returns the shard of a record, and a name for it in a message."""
     shard = bisect.bisect_right(self._ends, index)
     first = self._ends[shard - 1] if shard else 0
     part = self._instructions[shard]
-    return epath.Path(part.filename), part.skip + index - first
+    path = epath.Path(part.filename)
+    place = part.skip + index - first
+    return path, f'record {place:,} of {printable(path.name)}'
 
   def describe(self, index):
     """Names the example for a log."""

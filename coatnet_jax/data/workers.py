@@ -19,9 +19,9 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
-from typing import Any, ClassVar
+from typing import Any
 
 from absl import logging
 
@@ -37,8 +37,9 @@ STOPPED_SECONDS = 4.0
 _SILENT_SECONDS = 10.0
 # How often workers may die without a batch in between.
 MAX_DEATHS = 3
-# How long workers are waited for at the end.
+# How long workers are waited for at the end, and when they were killed.
 _CLOSE_SECONDS = 5.0
+_GIVE_UP_SECONDS = 1.0
 # Names and words of grain's.
 _WORKER_NAME = 'grain-process-prefetch'
 _DEATH = 'Worker process was terminated unexpectedly'
@@ -66,8 +67,8 @@ class SteadyBatches(Iterator[Any]):
     self._position = 0
     self._num_deaths = 0
     self._end: Exception | None = None
+    self._watch = _Watch()  # Before there are workers to be watched.
     self._reader = _Reader(create, 0)
-    self._watch = _Watch()
 
   def __next__(self) -> Any:
     """Waits for the next batch.
@@ -76,6 +77,7 @@ class SteadyBatches(Iterator[Any]):
       WorkerError: workers die again and again.
       stopping.StoppedError: the process was asked to stop meanwhile.
     """
+    self._watch.begin()
     while self._end is None:
       try:
         batch, error = self._reader.take(_POLL_SECONDS)
@@ -99,8 +101,7 @@ class SteadyBatches(Iterator[Any]):
     self._reader.close()
     self._reader.join(_CLOSE_SECONDS)
     if self._reader.is_alive():
-      for worker in _list_workers():
-        worker.kill()
+      self._give_up_reader()
 
   def _replace(self, reason: str) -> None:
     """Has the next batch made by new workers."""
@@ -116,8 +117,16 @@ class SteadyBatches(Iterator[Any]):
       'Workers are replaced, at batch %d: %s', self._position, reason
     )
     self._reader.close()
-    self._reader = _Reader(self._create, self._position)
+    self._give_up_reader()
     self._watch = _Watch()
+    self._reader = _Reader(self._create, self._position)
+
+  def _give_up_reader(self) -> None:
+    """Ends the reader's workers, and leaves a thread that waits for ever."""
+    self._watch.kill_workers()
+    self._reader.join(_GIVE_UP_SECONDS)
+    if self._reader.is_alive():
+      stopping.leave_threads()
 
 
 class _Reader(threading.Thread):
@@ -170,16 +179,26 @@ class _Reader(threading.Thread):
 
 
 class _Watch:
-  """Looks after the worker processes while a batch is waited for."""
+  """Looks after the worker processes of a reader while a batch is waited for.
 
-  # Ended processes that cost an iterator, which each of them does once.
-  _told: ClassVar[set[int]] = set()
+  They are those that are there now, and were not when the watch began.
+  """
 
   def __init__(self):
+    self._others = _find_children()
+    self._died: tuple[float, str] | None = None
+    self.begin()
+
+  def begin(self) -> None:
+    """Begins to wait: what was seen before says nothing of now."""
     # By number and state, since when a process is in it.
     self._since: dict[tuple[int, str], float] = {}
     self._alive: dict[int, Any] = {}
-    self._died: tuple[float, str] | None = None
+
+  def kill_workers(self) -> None:
+    """Ends them, whatever they do."""
+    for pid in self._find_own(_list_workers()):
+      _kill(pid)
 
   def find_death(self) -> str:
     """Returns which worker died, where its iterator has not said so; or ''.
@@ -191,26 +210,29 @@ class _Watch:
     for pid, worker in self._alive.items():
       if pid not in alive and worker.exitcode and self._died is None:
         self._died = now, f'worker {pid} ended with status {worker.exitcode}'
-    self._alive = alive
-    states = {pid: _read_state(pid) for pid in alive.keys() | _find_children()}
+    own = self._find_own(alive.values())
+    self._alive = {pid: alive[pid] for pid in own & alive.keys()}
+    states = {pid: _read_state(pid) for pid in own}
     self._since = {
       key: self._since.get(key, now) for key in states.items() if key[1] in 'TZ'
     }
     for (pid, state), since in self._since.items():
       if state == 'T' and now - since > STOPPED_SECONDS:
         logging.warning('Worker %d was stopped, and is ended.', pid)
-        with contextlib.suppress(ProcessLookupError):
-          os.kill(pid, signal.SIGKILL)
+        _kill(pid)
       # multiprocessing knows a process when all that it is to do is written to
       # it; if it dies before, the thread that writes waits for ever.
-      is_starting = state == 'Z' and pid not in alive and pid not in self._told
+      is_starting = state == 'Z' and pid not in alive
       if is_starting and now - since > _SILENT_SECONDS:
-        self._told.add(pid)
-        stopping.leave_threads()
         return f'process {pid} ended while it was started'
     if self._died and now - self._died[0] > _SILENT_SECONDS:
       return self._died[1]
     return ''
+
+  def _find_own(self, alive: Iterable[Any]) -> set[int]:
+    """Returns the numbers of the reader's workers, also of ended ones."""
+    known = {worker.pid for worker in alive}
+    return (known | _find_children()) - self._others
 
 
 def end_with_parent(*_: int) -> None:
@@ -222,6 +244,11 @@ def end_with_parent(*_: int) -> None:
     os._exit(1)
 
   threading.Thread(target=wait, daemon=True).start()
+
+
+def _kill(pid: int) -> None:
+  with contextlib.suppress(ProcessLookupError):
+    os.kill(pid, signal.SIGKILL)
 
 
 def _list_workers() -> list[Any]:

@@ -115,6 +115,30 @@ def test_a_worker_that_does_not_come_to_its_start_is_replaced(
   assert created == [0, 0]
 
 
+def test_workers_of_others_are_left_alone(monkeypatch):
+  children, killed = {1}, []
+  monkeypatch.setattr(workers, '_find_children', lambda: set(children))
+  monkeypatch.setattr(workers, '_read_state', lambda pid: 'T')
+  monkeypatch.setattr(workers, '_kill', killed.append)
+  monkeypatch.setattr(workers, 'STOPPED_SECONDS', -1.0)
+  watch = workers._Watch()  # Of an evaluation, while training has its own.
+  children.add(2)
+  assert not watch.find_death()
+  assert killed == [2]
+  watch.kill_workers()
+  assert killed == [2, 2]
+
+
+def test_what_was_seen_before_a_wait_does_not_count(monkeypatch):
+  monkeypatch.setattr(workers, '_read_state', lambda pid: 'T')
+  monkeypatch.setattr(workers, '_kill', pytest.fail)
+  monkeypatch.setattr(workers, '_POLL_SECONDS', 0.01)
+  monkeypatch.setattr(workers, 'STOPPED_SECONDS', 0.5)
+  batches = _create(dict.fromkeys(range(10), lambda: time.sleep(0.1)))
+  monkeypatch.setattr(workers, '_find_children', lambda: {2**22 + 1})
+  assert list(batches) == list(range(10))
+
+
 def test_other_errors_are_what_they_were():
   def fail():
     raise RuntimeError('another')

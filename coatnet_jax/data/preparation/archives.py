@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.paths import describe_special_file
 
 _BLOCK_SIZE = 512
 # A name and what else is said of a member.
@@ -107,8 +108,8 @@ def list_members(
 
 
 def _open(path: pathlib.Path) -> BinaryIO:
-  if path.exists() and not (path.is_file() or path.is_dir()):
-    raise UserError(f'{path} is a pipe or a device, not a file.')
+  if kind := describe_special_file(path):
+    raise UserError(f'{path} is {kind}, not a file.')
   try:
     return open(path, 'rb')
   except OSError as error:

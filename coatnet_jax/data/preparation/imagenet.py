@@ -23,6 +23,7 @@ from coatnet_jax.data.preparation.examples import (
 )
 from coatnet_jax.data.preparation.worker_pool import map_in_processes
 from coatnet_jax.errors import UserError
+from coatnet_jax.paths import describe_special_file
 
 _META_FILE = 'meta.mat'
 _GROUND_TRUTH_FILE = 'ILSVRC2012_validation_ground_truth.txt'
@@ -226,8 +227,8 @@ def read_devkit(path: pathlib.Path) -> tuple[str, ...]:
   Raises:
     UserError: it is missing or not the devkit.
   """
-  if path.exists() and not (path.is_file() or path.is_dir()):
-    raise UserError(f'{path} is a pipe or a device, not a file.')
+  if kind := describe_special_file(path):
+    raise UserError(f'{path} is {kind}, not a file.')
   files = {}
   try:
     with tarfile.open(path) as archive:
