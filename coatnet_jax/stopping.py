@@ -6,7 +6,8 @@ SIGINT (Ctrl-C) and SIGTERM ask. A thread hears them, as the main thread hears
 nothing while a program is compiled. Before the first step there is nothing to
 save, and the process ends at once. From then on (`save_first`) it is the loop
 that saves and ends; where that takes too long, the thread ends the process. A
-second signal ends it at once, whatever it does.
+second signal ends it at once, whatever it does; of several processes a second
+SIGINT alone, as JAX listens to SIGTERM there.
 
 Imports no library that takes time. A notebook does not listen: there Python's
 own handlers ask (`training/stop_signal.py`).
@@ -36,8 +37,10 @@ SAVING_SECONDS = 240.0
 # A signal that comes twice within this time is one: to the process and its
 # group, or passed on by a program that started this one.
 _SAME_SECONDS = 0.25
-# How long the last things may take: giving the lease back, for example.
+# How long the last things may take: giving the lease back, for example; and how
+# long a sentence may.
 _CLEANUP_SECONDS = 3.0
+_SAYING_SECONDS = 1.0
 
 _asked = threading.Event()
 _is_listening = False
@@ -173,15 +176,28 @@ def end(status: int, *, cleanup_seconds: float = 0.0) -> NoReturn:
     cleanup_seconds: longest time that the functions of `before_end` may take.
   """
   if cleanup_seconds and _cleanups:
-    thread = threading.Thread(target=_clean_up, daemon=True)
-    thread.start()
-    thread.join(cleanup_seconds)
+    _try_within(cleanup_seconds, _clean_up)
   for process in multiprocessing.active_children():
     process.kill()
+  _try_within(_SAYING_SECONDS, _flush)
+  os._exit(status)
+
+
+def _try_within(seconds: float, action: Callable[[], object]) -> None:
+  """Calls a function, and leaves it alone where it takes longer.
+
+  A disk that hangs, a terminal that is stopped, or a lock that the main thread
+  holds meanwhile, would else keep the process for ever.
+  """
+  thread = threading.Thread(target=action, daemon=True)
+  thread.start()
+  thread.join(seconds)
+
+
+def _flush() -> None:
   for stream in (sys.stdout, sys.stderr):
     with contextlib.suppress(AttributeError, OSError, ValueError):
       stream.flush()
-  os._exit(status)
 
 
 def _clean_up() -> None:
@@ -224,18 +240,24 @@ def _begin_to_stop(number: signal.Signals) -> None:
     ask()
   if not _saves_first and _pass_on is None:
     _end_now(f'Stopped ({number.name}) before the first step')
-  terminal.note(
+  said = (
     f'Stopping ({number.name}), when all steps that are finished are saved; a'
     ' second signal ends it at once.'
   )
+  _try_within(_SAYING_SECONDS, lambda: terminal.note(said))
 
 
 def _end_now(why: str, cleanup_seconds: float = _CLEANUP_SECONDS) -> NoReturn:
   """Says why and from where the run goes on, and ends the process."""
-  doing = terminal.get_activity()
-  saved = ''
-  with contextlib.suppress(Exception):
-    saved = _describe_saved()
-  how = f'resumes from {saved}' if saved else 'starts it again'
-  terminal.note(f'{why}{doing and f", while {doing}"}; the same command {how}.')
+
+  def say():
+    doing = terminal.get_activity()
+    saved = ''
+    with contextlib.suppress(Exception):
+      saved = _describe_saved()
+    how = f'resumes from {saved}' if saved else 'starts it again'
+    what = f'{why}{doing and f", while {doing}"}'
+    terminal.note(f'{what}; the same command {how}.')
+
+  _try_within(_SAYING_SECONDS, say)
   end(_status, cleanup_seconds=cleanup_seconds)

@@ -75,12 +75,12 @@ def get_activity() -> str:
 
 def note(text: str) -> None:
   """Writes a sentence to `sys.stderr`, from any thread and in any state."""
-  logging.info('%s', text)
   with contextlib.suppress(AttributeError, OSError, ValueError):
     # A line that moved, on a terminal, ends first.
     start = '\r\x1b[K' if sys.stderr.isatty() else ''
     sys.stderr.write(f'{start}{text}\n')
     sys.stderr.flush()
+  logging.info('%s', text)  # Last, as another thread may hold its lock.
 
 
 def format_seconds(seconds: float) -> str:

@@ -28,6 +28,12 @@ if 'saves' in sys.argv:
   stopping.describe_checkpoints(is_saving, lambda: 'the checkpoint of step 3')
 if 'done' in sys.argv: stopping.finish()
 print('ready', flush=True)
+if 'logs' in sys.argv:
+  import logging
+  class Hanging(logging.Handler):
+    def emit(self, record): time.sleep(600)
+  logging.getLogger().addHandler(Hanging())
+  logging.getLogger().error('to a disk that is away')
 if 'loop' in sys.argv:
   while not stopping.is_asked(): time.sleep(0.01)
   print('saved', flush=True)
@@ -121,6 +127,14 @@ def test_a_second_signal_ends_at_once():
   said = _check(process, 75, 'Asked a second time (SIGINT), so it ends at once')
   assert 'resumes from the checkpoint of step 3.' in said
   assert time.monotonic() - asked < 1.5
+
+
+def test_a_log_that_hangs_keeps_nobody():
+  process = _start('saves', 'logs')
+  _wait_for(process, 'ready')
+  time.sleep(0.5)  # The main thread holds the handler's lock.
+  process.send_signal(signal.SIGTERM)
+  _check(process, 75, 'Stopping (SIGTERM)', 'Asked to stop', 'cleaned up')
 
 
 def test_after_the_end_the_status_is_that_of_a_finished_run():

@@ -13,9 +13,15 @@ def _unheard_it_is_an_error():
     del frame
     raise AssertionError(f'{signal.Signals(number).name} is not heard.')
 
-  before = signal.signal(signal.SIGTERM, fail)  # Or it ends the tests.
+  # SIGTERM would end the tests; SIGINT is as Python has it.
+  handlers = {signal.SIGTERM: fail, signal.SIGINT: signal.default_int_handler}
+  before = {
+    number: signal.signal(number, handler)
+    for number, handler in handlers.items()
+  }
   yield
-  signal.signal(signal.SIGTERM, before)
+  for number, handler in before.items():
+    signal.signal(number, handler)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
