@@ -9,6 +9,7 @@ memory that JAX and Grain take when they begin is settled, and how much the one
 is above the other. Exit status: 1 where one has grown by more than 2 %.
 """
 
+import contextlib
 import pathlib
 import re
 import statistics
@@ -86,19 +87,19 @@ def main(words: list[str]) -> int:
   load_config(options.config, changes)  # Its mistakes are said at once.
   directory = pathlib.Path(tempfile.mkdtemp('_steady_run'))
   words = [f'--config={options.config}', *changes]
-  run = StartedRun(words, directory / 'workdir', directory / 'output')
   rows = []
-  while not run.has_ended():
-    time.sleep(_EVERY_SECONDS)
-    if find_last_step(run.read_output()):
-      try:
-        rows.append(measure(run))
-      except (OSError, KeyError):
-        continue  # It ends.
-  if run.wait() or len(rows) < 20:
+  with StartedRun(words, directory / 'workdir', directory / 'output') as run:
+    while not run.has_ended():
+      time.sleep(_EVERY_SECONDS)
+      if find_last_step(run.read_output()):
+        # At its end there is nothing to measure.
+        with contextlib.suppress(OSError, KeyError):
+          rows.append(measure(run))
+    status = run.wait()
+  if status or len(rows) < 20:
     raise UserError(
-      f'The run ended with status {run.wait()} after {len(rows)} s of training;'
-      f' see {directory}.'
+      f'The run ended with status {status} after {len(rows)} s of training; see'
+      f' {directory}.'
     )
   steps = find_last_step(run.read_output())
   print(f'{steps:,} steps in {len(rows)} s\n')

@@ -30,7 +30,6 @@ from benchmarks.chaos.started_run import StartedRun
 # docs/reliability.md.
 STOP_SECONDS = 25.0
 ERROR_SECONDS = 15.0
-REPLACE_SECONDS = 30.0
 _CLOCK = pathlib.Path(__file__).parent / 'clock'
 _WITH_WORKERS = '--config.data.num_workers=2'
 _DAY = 24 * 3600.0

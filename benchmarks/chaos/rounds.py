@@ -75,15 +75,15 @@ class Plan:
 
   def _run_undisturbed(self, changes: Sequence[str]) -> Undisturbed:
     workdir = self.directory / f'undisturbed_{len(self._undisturbed)}'
-    run = StartedRun(
+    with StartedRun(
       [*self.words, *changes],
       workdir,
       workdir.with_suffix('.out'),
       environment=self.environment,
-    )
-    if run.wait() != FINISHED:
-      raise RuntimeError(run.read_output())
-    seconds = time.monotonic() - run.started
+    ) as run:
+      if run.wait() != FINISHED:
+        raise RuntimeError(run.read_output())
+      seconds = time.monotonic() - run.started
     undisturbed = Undisturbed(results.read_result(workdir), seconds)
     shutil.rmtree(workdir)
     return undisturbed
@@ -126,6 +126,7 @@ class Round:
     self.seconds_to_end = 0.0
     self.num_starts = 0
     self.can_finish = True
+    self._runs: list[StartedRun] = []
     self.directory.mkdir(parents=True)
 
   def expect(self, is_kept: bool, promise: str) -> None:
@@ -152,13 +153,20 @@ class Round:
       # Nothing is compiled yet.
       variables['JAX_COMPILATION_CACHE_DIR'] = str(self.directory / 'compiled')
     self.num_starts += 1
-    return StartedRun(
+    run = StartedRun(
       [*self.plan.words, *self.changes],
       self.workdir,
       self.directory / f'start_{self.num_starts}.out',
       environment=variables,
       **options,
     )
+    self._runs.append(run)
+    return run
+
+  def leave_none(self) -> None:
+    """Kills what is left of the runs that were started."""
+    for run in self._runs:
+      run.kill_all()
 
   def wait_for_moment(self, run: StartedRun, stage: str | None = None) -> bool:
     """Waits for a random moment of a stage; returns False if the run ended.
@@ -254,9 +262,12 @@ def run_round(
     stage: name of the stage to disturb.
   """
   played = Round(plan, name, seed, stage)
-  fault(played)
-  if played.can_finish:
-    played.finish()
+  try:
+    fault(played)
+    if played.can_finish:
+      played.finish()
+  finally:
+    played.leave_none()
   if not played.broken:
     shutil.rmtree(played.directory)
   return played

@@ -63,6 +63,14 @@ class StartedRun:
           words, stdout=file, stderr=subprocess.STDOUT, **options
         )
 
+  def __enter__(self):
+    """Leaves the run as it is."""
+    return self
+
+  def __exit__(self, *_):
+    """Leaves none of its processes behind."""
+    self.kill_all()
+
   def read_output(self) -> str:
     """Returns what it has said so far, on stdout and stderr."""
     return self._output.read_text(errors='backslashreplace')
@@ -112,7 +120,8 @@ class StartedRun:
 
   def kill_all(self) -> None:
     """Kills the process and all that it started."""
-    for process in (self.process.pid, *self.find_processes()):
+    self.process.kill()  # Nobody, if it has ended.
+    for process in self.find_processes():
       with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
     self.process.wait()

@@ -3,9 +3,9 @@
     program = FailingProgram(['python', 'main.py', ...], below=workdir, ...)
     program.fail('write', errno.ENOSPC)
 
-The kernel asks this process before each call that changes a file or reads one
-(seccomp's user notification, Linux 5.5), so that a full disk is the same for
-Python, for TensorStore's threads and for worker processes. It takes no
+The kernel asks this process before each read, write, opening, renaming and new
+directory (seccomp's user notification, Linux 5.5), so that a full disk is the
+same for Python, for TensorStore's threads and for worker processes. It takes no
 privileges. Run as a module, this file is what starts the program: it installs
 the filter, hands over the descriptor on which the kernel asks, and becomes the
 program.
