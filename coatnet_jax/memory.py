@@ -80,7 +80,7 @@ def _check(parts: Mapping[str, int], limit: float, where: str) -> None:
   )
   raise UserError(
     f'The run does not fit in the {_format(limit)} of memory that {where} has:'
-    f' it takes at least {listed}.'
+    f' it takes at least {listed}. Lower one of these, or use a larger machine.'
   )
 
 

@@ -440,23 +440,14 @@ def estimate_host_bytes(
     ),
     'position tables of attention (config.preprocessing.image_size)': max(
       (
+        # float32 [2 * side - 1, side, side]: which offset each pair has.
         8 * (side // stride) ** 3
-        for stride in _find_attention_strides(model)
+        for stride in getattr(model.variant, 'attention_strides', ())
         for side in (height, width)
       ),
       default=0,
     ),
   }
-
-
-def _find_attention_strides(model: nn.Module) -> list[int]:
-  """Returns the strides of the grids over which a CoAtNet attends."""
-  stages = getattr(model.variant, 'stages', ())
-  return [
-    stride
-    for stage, stride in zip(stages, model.variant.strides[1:])
-    if any(group.kind == 'transformer' for group in stage.groups)
-  ]
 
 
 def _check_attention(attention: str, mesh: Mesh) -> None:

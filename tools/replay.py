@@ -20,7 +20,6 @@ statistics and gradients of objects with name, not_finite, largest and norm.
 
 import argparse
 import dataclasses
-import json
 import logging
 import math
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ from coatnet_jax.replay import batches, replaying
 from coatnet_jax.replay.examination import Examination, StepFunctions
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.strict_json import to_json
-from coatnet_jax.training.workdir import CONFIG_FILE
+from coatnet_jax.training import workdir as workdir_lib
 from tools import command_line
 
 
@@ -98,14 +97,18 @@ def open_run(workdir: epath.Path) -> Run:
   Raises:
     UserError: there is none, or its data are not there.
   """
-  path = workdir / CONFIG_FILE
-  try:
-    values = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
+  if not workdir_lib.is_claimed(str(workdir)):
     raise UserError(
-      f'--workdir={workdir} has no {CONFIG_FILE} that can be read; give the'
+      f'--workdir={workdir} has no {workdir_lib.CONFIG_FILE}; give the'
       ' --workdir of a run.'
-    ) from error
+    )
+  values = workdir_lib.read_config(str(workdir))
+  for section in ('data', 'sharding'):
+    if not isinstance(values.get(section), dict):
+      raise UserError(
+        f'{workdir / workdir_lib.CONFIG_FILE} has no section {section!r}; it is'
+        ' damaged, or is not one of this program.'
+      )
   # Images may have changed, which is said; and the program is compiled here.
   values['data']['changed'] = 'accept'
   values['compiled_train_step'] = ''

@@ -164,6 +164,15 @@ class Variant(Options):
     return tuple(strides)
 
   @property
+  def attention_strides(self) -> tuple[int, ...]:
+    """How much smaller than the image each grid is that blocks attend over."""
+    return tuple(
+      stride
+      for stage, stride in zip(self.stages, self.strides[1:])
+      if any(group.kind == 'transformer' for group in stage.groups)
+    )
+
+  @property
   def widths(self) -> tuple[int, ...]:
     """Output channels of each stage, S0 to the last."""
     return (self.stem.widths[-1], *(stage.width for stage in self.stages))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from absl import logging
 
-from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints import checksums, saving
 from coatnet_jax.checkpoints.folder import find_steps
 from coatnet_jax.distributed import processes
 from coatnet_jax.replay.batches import (
@@ -73,7 +73,9 @@ def explain_divergence(
   try:
     keep_batch(run, workdir, error.step)
     first = find_checkpoint_before(workdir, error.step)
-    if (error.step - first) * seconds_per_step <= MAX_SECONDS:
+    takes_long = (error.step - first) * seconds_per_step > MAX_SECONDS
+    # Each process has measured for itself.
+    if checksums.is_good_everywhere(not takes_long):
       report(
         f'Step {error.step:,} is not finite; it is taken again, to see where'
         ' that begins ...'

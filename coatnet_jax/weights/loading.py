@@ -128,11 +128,7 @@ def check_size(model: nn.Module, weights: WeightsFile) -> None:
   variant = model.variant
   if isinstance(variant, Variant):
     layers = len(variant.stem.widths) + variant.num_blocks
-    strides = [
-      stride
-      for stage, stride in zip(variant.stages, variant.strides[1:])
-      if any(group.kind == 'transformer' for group in stage.groups)
-    ]
+    strides = variant.attention_strides
   else:
     layers = len(variant.stem_widths) + variant.depth
     strides = [variant.total_stride]
