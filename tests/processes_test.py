@@ -159,15 +159,36 @@ def fixture_two_hosts(tmp_path):
 SILENCE = 15
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_without_one_of_them_they_end_and_resume_exactly(
-  processes, tmp_path, two_hosts
-):
-  """One of four is killed, stopped or cut off, and the run goes on again.
+def _kill(process, _):
+  process.process.kill()
 
-  Once while they compile with a cold cache, and otherwise while they save,
-  which they do after every step.
+
+def _stop(process, _):
+  os.kill(process.process.pid, signal.SIGSTOP)
+
+
+def _cut(_, network):
+  network.cut()
+
+
+@pytest.mark.slow
+@pytest.mark.rotating
+@pytest.mark.parametrize(
+  'events',
+  [
+    [('compiling', _kill, 2), ('saving', _stop, 1)],
+    [('saving', _kill, 0), ('saving', _cut, 3)],
+    [('compiling', _stop, 0)],
+  ],
+  ids=['killed, stopped', 'first killed, cut off', 'first stopped'],
+)
+def test_without_one_of_them_they_end_and_resume_exactly(
+  processes, tmp_path, two_hosts, events
+):
+  """One of four is killed, stopped or cut off, and the run resumes.
+
+  They are compiling with a cold cache, or saving, which they do after every
+  step.
   """
   options = (
     '--config.training.num_steps=14',
@@ -179,9 +200,7 @@ def test_without_one_of_them_they_end_and_resume_exactly(
     assert process.wait() == 0, process.stderr()
   command = create_run(tmp_path / 'run', *options)
   cold = {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'cache')}
-  for number, (end, victim) in enumerate(
-    [(_kill, 2), (_stop, 1), (_kill, 0), (_stop, 0), (_cut, 3)]
-  ):
+  for moment, end, victim in events:
     network = two_hosts if end is _cut else None
     if end is _cut and network is None:
       continue
@@ -190,21 +209,22 @@ def test_without_one_of_them_they_end_and_resume_exactly(
       command,
       network=network,
       TEST_SILENCE_SECONDS=str(SILENCE),
-      **(cold if not number else {}),
+      **(cold if moment == 'compiling' else {}),
     )
-    if number:
+    if moment == 'compiling':
+      wait_for(started, 'Compiling the train step')
+    else:
       last = max(_steps(tmp_path / 'run'), default=0)
       # One step is saved when the next but one is taken.
       wait_for(started, f'step {last + 3}/')
-    else:
-      wait_for(started, 'Compiling the train step')
     host = network.names[1] if network else socket.gethostname()
     end(started[victim], network)
     _check_the_others_end(started, victim, f'Process {victim} ({host})')
   last = processes.start(4, command)
   for process in last:
     assert process.wait() == 0, process.stderr()
-  assert 'Resuming from the checkpoint of step' in last[0].stdout()
+  resumes = 'Resuming from the checkpoint of step' in last[0].stdout()
+  assert resumes == any(moment == 'saving' for moment, *_ in events)
   whole, resumed = (
     _read_arrays(tmp_path / name, 14) for name in ('whole', 'run')
   )
@@ -226,18 +246,6 @@ def _read_arrays(workdir, step):
     state['key'] = jax.random.key_data(state['key'])
   leaves = jax.tree_util.tree_leaves_with_path(state)
   return {jax.tree_util.keystr(n): np.asarray(x).tobytes() for n, x in leaves}
-
-
-def _kill(process, _):
-  process.process.kill()
-
-
-def _stop(process, _):
-  os.kill(process.process.pid, signal.SIGSTOP)
-
-
-def _cut(_, network):
-  network.cut()
 
 
 def _check_the_others_end(started, victim, name):

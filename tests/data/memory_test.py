@@ -100,6 +100,7 @@ def resident_bytes():
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('num_workers', [0, 2])
 def test_memory_does_not_grow_over_an_epoch(data_dir, num_workers):
   batches = create_batches(data_dir, num_workers)

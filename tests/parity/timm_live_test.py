@@ -66,6 +66,7 @@ def run_ours(model, variables, images):
   )
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize('name', timm_cases.NAMES)
 def test_outputs_and_running_statistics_are_timms(name, tmp_path, timm_models):
   size = timm_cases.get_image_size(name)

@@ -10,7 +10,7 @@ from coatnet_jax.data.decoding import CorruptImageError, decode_image
 from tests.data.attack.seeds import save
 
 # Format, mode and settings of each kind.
-_KINDS = {
+KINDS = {
   'jpeg': ('JPEG', 'RGB', {'quality': 90}),
   'jpeg best': ('JPEG', 'RGB', {'quality': 98, 'subsampling': 0}),
   'jpeg progressive': ('JPEG', 'RGB', {'quality': 90, 'progressive': True}),
@@ -64,7 +64,7 @@ def list_largest(only: str = '') -> Iterator[tuple[str, bytes]]:
     only: part of the name of the pictures that are wanted.
   """
   for content in ('flat', 'smooth', 'noise'):
-    for kind, (name, mode, settings) in _KINDS.items():
+    for kind, (name, mode, settings) in KINDS.items():
       if only not in f'{kind} {content}':
         continue
       side = 11_500
