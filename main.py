@@ -92,6 +92,13 @@ def create_parser() -> argparse.ArgumentParser:
     ' gs://...',
   )
   parser.add_argument(
+    '--compilation_cache',
+    metavar='DIR',
+    help='where compiled programs are kept, for the next start; may be gs://...,'
+    ' and empty keeps none (JAX_COMPILATION_CACHE_DIR, or a directory of'
+    ' ~/.cache/coatnet_jax)',
+  )
+  parser.add_argument(
     '--coordinator_address',
     default='',
     metavar='HOST:PORT',
@@ -176,8 +183,10 @@ def run_process(config: ConfigDict, options: argparse.Namespace) -> int:
     terminal.begin('loading JAX')
     # Here, and not above: it takes seconds, and the data's worker processes
     # import this file too, and need none of what training does.
+    from coatnet_jax import compilation_cache
     from coatnet_jax.distributed import processes
 
+    kept = compilation_cache.keep_compiled(options.compilation_cache)
     place = processes.ProcessOptions(
       coordinator_address=options.coordinator_address,
       num_processes=options.num_processes,
@@ -195,6 +204,7 @@ def run_process(config: ConfigDict, options: argparse.Namespace) -> int:
       processes.check_agreement('code', processes.describe_code())
       command = {'config': config.to_dict(), 'workdir': options.workdir}
       processes.check_agreement('command', flatten_dict(command, sep='.'))
+      start.line(f'programs    {kept}')
       start.close()  # Training tells itself what goes on.
       train.train_and_evaluate(config, workdir)
   return 0 if reporting.has_summary(workdir) else stopping.STATUS

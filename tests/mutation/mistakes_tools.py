@@ -36,6 +36,30 @@ MISTAKES = (
       'What the user got wrong is a traceback.',
       'main_test.py::test_an_error_of_the_run_is_one_sentence',
     ),
+    (
+      'programs_kept_elsewhere',
+      'keep_compiled(options.compilation_cache)',
+      'keep_compiled()',
+      '--compilation_cache is read, and does nothing.',
+      'compilation_cache_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/compilation_cache.py',
+    (
+      'half_a_program_stays',
+      '    path.unlink(missing_ok=True)\n',
+      '    pass\n',
+      'Once a process was killed while it kept a program, all compile anew.',
+      'compilation_cache_test.py',
+    ),
+    (
+      'programs_of_other_processors',
+      "  text = platform.machine() + '",
+      "  text = '",
+      'A processor is given a program with instructions that it has not.',
+      'compilation_cache_test.py::test_where_it_is',
+    ),
   ),
   *in_file(
     'coatnet_jax/config_flag.py',
