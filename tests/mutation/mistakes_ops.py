@@ -125,8 +125,8 @@ MISTAKES = (
     'coatnet_jax/ops/depthwise_conv.py',
     (
       'gradient_by_the_kernel_itself',
-      'kernel[::-1, ::-1]',
-      'kernel',
+      'shift * taps[i, j]',
+      'shift * taps[-1 - i, -1 - j]',
       'The gradient of the input is convolved with the kernel unturned.',
       'ops/depthwise_conv_test.py',
     ),
@@ -135,6 +135,28 @@ MISTAKES = (
       'kernel.reshape(-1, x.shape[-1]).astype(jnp.float32)',
       'kernel.reshape(-1, x.shape[-1]).astype(x.dtype)',
       'The nine products of a depthwise convolution are summed in bfloat16.',
+      'ops/depthwise_conv_test.py',
+    ),
+    (
+      'phases_exchanged',
+      'reach = phase + length // 2',
+      'reach = stride - 1 - phase + length // 2',
+      'The pixels between two outputs get the gradients of those under one.',
+      'ops/depthwise_conv_test.py',
+    ),
+    (
+      'kernel_gradient_in_bfloat16',
+      'shift.astype(jnp.float32) * grad',
+      'shift * grad',
+      "The products of a depthwise kernel's gradient are rounded to bfloat16.",
+      'ops/depthwise_conv_test.py',
+    ),
+    (
+      'grouped_kernel_gradient_on_a_gpu',
+      'cuda=functools.partial(_gpu_gradients',
+      'cuda=functools.partial(_xla_gradients',
+      "A GPU starts a kernel for each channel in a depthwise convolution's"
+      ' gradient.',
       'ops/depthwise_conv_test.py',
     ),
     (

@@ -1,6 +1,7 @@
 """Against XLA's own grouped convolution, and which form runs where."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from jax import lax
 
+from coatnet_jax.models.factory import create_model
 from coatnet_jax.ops.depthwise_conv import depthwise_conv
+from tests.quick_models import apply_in_training
 
 
 def _reference(x, kernel, stride):
@@ -33,10 +36,30 @@ def _inputs(shape, kernel_size, stride=1, dtype=jnp.float32):
   return x, kernel, jax.random.normal(keys[2], out, dtype)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
 def _value_and_gradients(conv, x, kernel, grad, stride):
-  value, pullback = jax.vjp(lambda *a: conv(*a, stride), x, kernel)
-  return value, *pullback(grad)
+  @jax.jit  # Anew, since what it is traced to depends on `platform`.
+  def compute(x, kernel, grad):
+    value, pullback = jax.vjp(lambda *a: conv(*a, stride), x, kernel)
+    return value, *pullback(grad)
+
+  return compute(x, kernel, grad)
+
+
+@pytest.fixture(params=['cpu', 'cuda'])
+def platform(request, monkeypatch):
+  """Computes in the form of a platform, on a CPU."""
+
+  def choose(*arrays, **forms):
+    return forms.get(request.param, forms['default'])(*arrays)
+
+  monkeypatch.setattr(lax, 'platform_dependent', choose)
+  return request.param
+
+
+@functools.cache
+def _expected(shape, kernel_size, stride):
+  inputs = _inputs(shape, kernel_size, stride)
+  return _value_and_gradients(_reference, *inputs, stride)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +70,17 @@ def _value_and_gradients(conv, x, kernel, grad, stride):
     ((3, 5, 8, 4), (5, 3), 2),
     ((2, 9, 8, 4), (7, 7), 1),
     ((2, 9, 8, 4), (7, 7), 2),
+    ((2, 7, 4, 3), (1, 5), 2),
+    ((2, 8, 7, 3), (5, 5), 3),
     ((1, 1, 2, 3), (3, 3), 1),
     ((1, 1, 2, 3), (3, 3), 2),
   ],
 )
+@pytest.mark.usefixtures('platform')
 def test_equals_xlas_own(shape, kernel_size, stride):
   inputs = _inputs(shape, kernel_size, stride)
   found = _value_and_gradients(depthwise_conv, *inputs, stride)
-  expected = _value_and_gradients(_reference, *inputs, stride)
+  expected = _expected(shape, kernel_size, stride)
   for f, e in zip(found, expected, strict=True):
     np.testing.assert_allclose(f, e, atol=2e-5 * float(jnp.abs(e).max()))
 
@@ -84,6 +110,15 @@ def test_bfloat16_sums_in_float32(stride):
   np.testing.assert_allclose(grad_kernel, expected[2], rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.usefixtures('platform')
+def test_the_gradient_of_a_kernel_is_summed_in_float32():
+  x, kernel, grad = _inputs((2, 14, 14, 8), (3, 3), 2, jnp.bfloat16)
+  *_, found = _value_and_gradients(depthwise_conv, x, kernel, grad, 2)
+  float32 = x.astype(jnp.float32), kernel, grad.astype(jnp.float32)
+  *_, expected = _value_and_gradients(_reference, *float32, 2)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize('stride', [1, 2])
 def test_the_platform_decides_when_lowering(stride):
   """One trace becomes shifts on a CPU and a grouped convolution on a TPU."""
@@ -94,3 +129,58 @@ def test_the_platform_decides_when_lowering(stride):
   tpu = traced.lower(lowering_platforms=('tpu',)).as_text()
   assert 'stablehlo.convolution' not in cpu
   assert 'stablehlo.convolution' in tpu
+
+
+GROUPS = re.compile(
+  r'stablehlo\.convolution.*[{ ]batch_group_count = (\d+) : i64, '
+  r'feature_group_count = (\d+) : i64.* -> tensor<(\d+)x(\d+)x(\d+)x\d+x'
+)
+
+
+def _find_kernel_gradients(traced):
+  """Returns the convolutions that cuDNN may take a launch a channel for."""
+  text = traced.lower(lowering_platforms=('cuda',)).as_text()
+  found = [tuple(map(int, groups)) for groups in GROUPS.findall(text)]
+  assert len(found) == text.count('stablehlo.convolution') > 0
+  return [
+    (batch_groups, feature_groups, shape)
+    for batch_groups, feature_groups, *shape in found
+    # A gradient of the input or an output has the batch where a kernel's
+    # gradient has its rows.
+    if batch_groups > 1 or (feature_groups > 1 and shape[0] <= 7)
+  ]
+
+
+@pytest.mark.parametrize('kernel_size', [3, 7])
+@pytest.mark.parametrize('stride', [1, 2])
+def test_on_a_gpu_no_kernel_gradient_is_a_grouped_convolution(
+  kernel_size, stride
+):
+  conv = functools.partial(depthwise_conv, stride=stride)
+  gradient = jax.jit(jax.grad(lambda *a: conv(*a).sum(), (0, 1)))
+  for batch, size, channels in ((16, 32, 8), (1024, 512, 2048)):
+    x = jax.ShapeDtypeStruct((batch, size, size, channels), jnp.bfloat16)
+    kernel = jax.ShapeDtypeStruct(
+      (kernel_size, kernel_size, 1, channels), jnp.float32
+    )
+    assert _find_kernel_gradients(gradient.trace(x, kernel)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['coatnet_0', 'coatnet_0_224'])
+def test_a_models_gradients_on_a_gpu(name):
+  model = create_model(name, dtype='bfloat16')
+  images = jax.ShapeDtypeStruct((256, 224, 224, 3), jnp.float32)
+  key = jax.random.key(0)
+  init = functools.partial(model.init, train=False)
+  variables = jax.eval_shape(init, key, images)
+
+  @jax.jit
+  def differentiate(variables, images):
+    def compute_loss(variables):
+      logits, _ = apply_in_training(model, variables, images, key)
+      return logits.sum()
+
+    return jax.grad(compute_loss)(variables)
+
+  assert _find_kernel_gradients(differentiate.trace(variables, images)) == []
