@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,6 +48,7 @@ from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.image_normalization import normalize_images
 from coatnet_jax.training.losses import compute_loss, create_soft_targets
 from coatnet_jax.training.mixup import apply_mixup
+from coatnet_jax.training.steps_in_flight import StepsInFlight
 from coatnet_jax.training.stop_signal import StopSignal
 from coatnet_jax.training.train_state import TrainState
 
@@ -354,6 +356,7 @@ def _train(
       global_batch_size=batch_size,
       max_skipped=run.training.skip_nonfinite_steps,
       skipped_before=progress.skipped_steps,
+      num_workers=run.data.num_workers,
     )
     try:
       state = train_loop(
@@ -469,11 +472,13 @@ def train_loop(
     batch_size = run.training.global_batch_size
     batches = read_train_batches(run, progress.examples_seen // batch_size)
     stack.enter_context(contextlib.closing(batches))
+    in_flight = stack.enter_context(StepsInFlight())
     log.start_clock()
     for step in range(first_step + 1, num_steps + 1):
       check_lease()
       checkpoints.check()
       processes.begin(f'reading the images of step {step}')
+      began = time.monotonic()
       try:
         batch = next(batches)
       except (StoppedError, WorkerError) as reason:
@@ -483,6 +488,7 @@ def train_loop(
         if isinstance(reason, WorkerError):
           raise
         break
+      log.add_wait(in_flight.count_idle_seconds(began))
       corrupt.update(batch)
       if step == 1:
         log.write_images(step, batch['image'])
@@ -491,6 +497,7 @@ def train_loop(
       with jax.transfer_guard('disallow'):
         state, metrics = take_step(state, device_batch)
       log.add(step, metrics)
+      in_flight.add(metrics)
       profile(step)
 
       evaluates, stops = is_evaluation_due(step), stop.is_due()

@@ -108,7 +108,8 @@ def test_runs_writes_and_goes_on(tmp_path, capsys):
     'fashion_mnist_12k/1.0.0, train[:1000]: 1,000 images, 10 classes',
     '4 steps of 32 images',
     'step 4/4 (100%)  loss ',
-    ' images/s  0 s left',
+    ' images/s  data wait ',
+    '%  0 s left',
     'on 200 images',
     f'python -m tools.predict --checkpoint={workdir}',
   ):

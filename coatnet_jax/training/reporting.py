@@ -26,8 +26,12 @@ from coatnet_jax.training.finite import describe_names, find_not_finite
 from coatnet_jax.training.workdir import SUMMARY_FILE
 from coatnet_jax.values import Options, Range
 
-# The time left is first estimated after these many steps.
+# The time left is first estimated after this many steps.
 STEPS_BEFORE_ESTIMATE = 10
+# Steps that wait for their images for a larger part of the time are worth a
+# word, once this many seconds have shown it.
+_MAX_DATA_WAIT = 0.05
+_SECONDS_BEFORE_ADVICE = 30.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,7 @@ class TrainingLog:
     global_batch_size: int,
     max_skipped: int = 0,
     skipped_before: int = 0,
+    num_workers: int = 0,
   ):
     """Starts with no step taken.
 
@@ -99,6 +104,7 @@ class TrainingLog:
       max_skipped: number of steps that may be skipped in the whole run; with 0,
         steps don't say whether they were.
       skipped_before: number of steps that earlier processes skipped.
+      num_workers: number of processes that prepare images, for advice.
     """
     self._writer = writer
     self._terminal = terminal
@@ -111,8 +117,13 @@ class TrainingLog:
     self._skipped = 0
     self._last: dict[str, float] = {}
     self._pending: list[tuple[int, Mapping[str, jax.Array]]] = []
+    self._num_workers = num_workers
     self._seconds_in_steps = 0.0
     self._steps_timed = 0
+    self._row_wait = 0.0
+    self._is_wait_said = False
+    self._first_row_seconds: float | None = None
+    self._seconds_waited = 0.0  # After the first row.
     self.start_clock()
     self._start = self._row_start
 
@@ -144,6 +155,14 @@ class TrainingLog:
     """Keeps a step's metrics, device scalars, without waiting for them."""
     self._pending.append((step, metrics))
 
+  def add_wait(self, seconds: float) -> None:
+    """Adds time in which devices had no step, for want of images.
+
+    Args:
+      seconds: seconds of the row that is not reported yet.
+    """
+    self._row_wait += seconds
+
   def report(self) -> None:
     """Waits for the steps added so far and reports them as one row.
 
@@ -167,9 +186,11 @@ class TrainingLog:
     step, loss = rows[-1][0], math.nan
     rate = len(rows) * self._global_batch_size / max(seconds, 1e-9)
     per_device = rate / jax.device_count()
+    data_wait = min(self._row_wait / max(seconds, 1e-9), 1.0)
     scalars = {
       'images_per_second': rate,
       'images_per_second_per_device': per_device,
+      'data_wait': data_wait,
     }
     if self._max_skipped:
       scalars['skipped_steps'] = self._count_skipped()
@@ -187,9 +208,34 @@ class TrainingLog:
       self._terminal.line(f'About {format_seconds(left)} to go at {text}.')
     self._terminal.moving_line(
       f'step {step:,}/{self._num_steps:,} ({step / self._num_steps:.0%})'
-      f'  loss {loss:.3f}  {text}  {format_seconds(left)} left'
+      f'  loss {loss:.3f}  {text}  data wait {data_wait:.0%}'
+      f'  {format_seconds(left)} left'
     )
+    self._advise_on_wait()
     self.start_clock()
+
+  def _advise_on_wait(self) -> None:
+    """Says once what to do where steps wait long for images.
+
+    The first row does not count, in which the first batches are made.
+    """
+    if self._first_row_seconds is None:
+      self._first_row_seconds = self._seconds_in_steps
+    else:
+      self._seconds_waited += self._row_wait
+    self._row_wait = 0.0
+    seconds = self._seconds_in_steps - self._first_row_seconds
+    share = self._seconds_waited / max(seconds, 1e-9)
+    if seconds < _SECONDS_BEFORE_ADVICE or self._is_wait_said:
+      return
+    if share > _MAX_DATA_WAIT:
+      self._is_wait_said = True
+      self._terminal.line(
+        f'Steps wait {share:.0%} of the time for images, which'
+        f' config.data.num_workers ({self._num_workers}) processes and'
+        f' config.data.num_threads threads prepare: more of them, prepared'
+        ' shards (docs/data.md), or less augmentation may help.'
+      )
 
   def _is_taken(self, step: int, metrics: dict[str, float]) -> bool:
     """Returns whether a step was taken, and not skipped.

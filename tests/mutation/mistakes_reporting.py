@@ -138,4 +138,21 @@ MISTAKES = (
       'training/workdir_test.py',
     ),
   ),
+  *in_file(
+    'coatnet_jax/training/steps_in_flight.py',
+    (
+      'computing_is_waiting',
+      'max(since, self._last.result())',
+      'since',
+      'Devices that compute are said to wait for images.',
+      'training/steps_in_flight_test.py::test_idle_is_from_the_end_of_the_last_step',
+    ),
+    (
+      'steps_without_bound',
+      'while len(self._pending) > self._limit:',
+      'while False:',
+      'Batches fill the memory of devices that are slower than the host.',
+      'training/steps_in_flight_test.py::test_two_steps_are_in_flight',
+    ),
+  ),
 )

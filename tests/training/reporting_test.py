@@ -131,3 +131,34 @@ def test_each_run_of_a_process_is_logged_in_its_own_file(tmp_path):
     assert f'this is the {name}' in text
     assert f'this is the {other}' not in text
   assert (list(root.handlers), root.level) == before
+
+
+def test_steps_that_wait_for_images_are_told_with_what_to_do(clock):
+  log, writer, terminal = _create_log(num_workers=3)
+  for row, wait in enumerate((9.0, 1.0, 1.0, 1.0, 1.0)):
+    _take_steps(log, range(4 * row, 4 * row + 4), [1.0] * 4)
+    log.add_wait(wait / 2)
+    log.add_wait(wait / 2)
+    clock.now += 10.0
+    log.report()
+  shares = [
+    call.args[1]['data_wait'] for call in writer.write_scalars.mock_calls
+  ]
+  assert shares == pytest.approx([0.9, 0.1, 0.1, 0.1, 0.1])
+  assert 'data wait 10%' in terminal.moving_line.call_args.args[0]
+  # Once, and without the row in which the first batches were made.
+  [told] = [
+    call.args[0] for call in terminal.line.mock_calls if 'wait' in call.args[0]
+  ]
+  assert told.startswith('Steps wait 10% of the time for images')
+  assert 'config.data.num_workers (3) processes' in told
+
+
+def test_steps_that_hardly_wait_are_not_told(clock):
+  log, _, terminal = _create_log()
+  for row in range(9):
+    _take_steps(log, range(4 * row, 4 * row + 4), [1.0] * 4)
+    log.add_wait(0.4)
+    clock.now += 10.0
+    log.report()
+  assert not [c for c in terminal.line.mock_calls if 'wait' in c.args[0]]
