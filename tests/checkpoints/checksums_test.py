@@ -2,6 +2,7 @@
 
 import collections
 import errno
+import hashlib
 import json
 import os
 import random
@@ -228,6 +229,32 @@ def test_checkpoints_without_checksums_are_read(workdir):
   assert (step, said) == (4, 'Resuming from the checkpoint of step 4.')
 
 
+def test_checksums_of_an_older_version_are_compared(workdir, monkeypatch):
+  monkeypatch.setattr(checksums, '_NEW_HASH', 'sha256')
+  directory = epath.Path(workdir / 'checkpoints' / '4')
+  checksums.write_checksums(directory)
+  assert checksums.find_damage(directory) == {}
+  written = json.loads((directory / 'checksums.json').read_text())['files']
+  data = (directory / 'progress' / 'metadata').read_bytes()
+  assert written['progress/metadata'] == {
+    'bytes': len(data),
+    'sha256': [hashlib.sha256(data).hexdigest()],
+  }
+  (directory / 'progress' / 'metadata').write_bytes(data[::-1])
+  assert checksums.find_damage(directory) == {
+    'progress/metadata': 'has another checksum'
+  }
+
+
+def test_checksums_of_a_kind_that_is_not_known_are_damage(workdir, monkeypatch):
+  directory = epath.Path(workdir / 'checkpoints' / '4')
+  monkeypatch.setitem(checksums._HASHES, 'md5', hashlib.md5)
+  monkeypatch.setattr(checksums, '_NEW_HASH', 'md5')
+  checksums.write_checksums(directory)
+  monkeypatch.delitem(checksums._HASHES, 'md5')
+  assert checksums.find_damage(directory) == {'checksums.json': 'is damaged'}
+
+
 def test_a_checkpoint_under_another_number_is_none(workdir):
   directory = workdir / 'checkpoints'
   shutil.copytree(directory / '4', directory / '9')
@@ -244,11 +271,11 @@ def test_a_disk_that_fails_for_a_moment_moves_nothing(
   monkeypatch.setattr(checksums.time, 'sleep', lambda seconds: None)
   real, failures = checksums._hash_part, collections.Counter()
 
-  def hash_part(directory, name, number):
+  def hash_part(directory, name, *part):
     failures[name] += 1
     if directory.name == '4' and failures[name] <= times:
       raise OSError(errno.EIO, 'Input/output error')
-    return real(directory, name, number)
+    return real(directory, name, *part)
 
   monkeypatch.setattr(checksums, '_hash_part', hash_part)
   state, _, said = _restore(workdir)

@@ -170,7 +170,7 @@ CRAFTED = {
     lambda files: files['state/_METADATA'].update(bytes=-1)
   ),
   'sums of other types': _change_sums(
-    lambda files: files['state/_METADATA'].update(sha256=[5])
+    lambda files: files['state/_METADATA'].update(blake3=[5])
   ),
 }
 
