@@ -7,14 +7,13 @@ and before the checkpoint counts as one, so that a checkpoint either has it or
 is unfinished; those of older versions have none, and cannot be verified.
 
 It also has a copy of what Orbax says of the step in a file that is written
-later, and which Orbax needs to open the folder: `mend_orbax_metadata`.
+later, and which Orbax needs to open the folder: `orbax_metadata.py`.
 """
 
 import concurrent.futures
 import hashlib
 import os
 import pathlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -26,6 +25,8 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint.path import atomicity
 
+from coatnet_jax.checkpoints import orbax_metadata
+from coatnet_jax.checkpoints.reading import describe_read_failure, try_again
 from coatnet_jax.paths import is_plain_file, write_whole
 from coatnet_jax.strict_json import MAX_BYTES, read_mapping, to_json
 
@@ -34,14 +35,13 @@ CHECKSUMS_FILE = 'checksums.json'
 # that has this is damaged, and one that has not is of an older version.
 CUSTOM_METADATA = {'checksums': CHECKSUMS_FILE}
 
-_ORBAX_METADATA = '_CHECKPOINT_METADATA'
 # What Orbax reads as JSON.
-_ORBAX_JSON = (_ORBAX_METADATA, '_METADATA', '_sharding')
+_ORBAX_JSON = (orbax_metadata.FILE, '_METADATA', '_sharding')
 # What a checkpoint has, a directory each.
 ITEMS = ('state', 'progress', 'metadata', 'metrics')
 # Orbax writes these after everything else.
 _UNCHECKED = (
-  _ORBAX_METADATA,
+  orbax_metadata.FILE,
   'commit_success.txt',
   CHECKSUMS_FILE,
   '.partial',  # What `write_whole` was writing when it was killed.
@@ -58,8 +58,6 @@ _HASHES = {'blake3': blake3.blake3, 'sha256': hashlib.sha256}
 _NEW_HASH = 'blake3'
 # What a process says of damage that only another one has found.
 DAMAGE_ELSEWHERE = {'a file': 'is damaged, as another process found'}
-# A disk or a bucket may fail once: how long to wait before each further try.
-RETRY_SECONDS = (0.1, 1.0, 3.0)
 
 _Result = TypeVar('_Result')
 
@@ -74,7 +72,7 @@ def write_checksums(directory: epath.Path) -> None:
     directory,
     {
       'files': _compute_sums(directory, _list_files(directory)),
-      'orbax': _read_orbax_metadata(directory),
+      'orbax': orbax_metadata.read(directory),
     },
   )
 
@@ -113,41 +111,8 @@ def has_checksums(directory: epath.Path) -> bool:
   """Returns whether a checkpoint can be verified, or should be able to."""
   if (directory / CHECKSUMS_FILE).exists():
     return True
-  says = _read_orbax_metadata(directory) or {}
+  says = orbax_metadata.read(directory) or {}
   return says.get('custom_metadata') == CUSTOM_METADATA
-
-
-def is_orbax_metadata_whole(directory: epath.Path) -> bool:
-  """Returns whether what Orbax says of a step is as it was written.
-
-  Where it is not, Orbax may refuse to open the whole folder; nothing that is
-  restored depends on it.
-
-  Args:
-    directory: directory of the checkpoint.
-  """
-  found = _read_orbax_metadata(directory)
-  wanted = _read_orbax_copy(directory)
-  if wanted is not None:
-    return found is not None and _without_commit_time(found) == wanted
-  if not (directory / _ORBAX_METADATA).exists():
-    return True  # It can do without.
-  return found is not None and found.keys() <= _ORBAX_TYPES.keys()
-
-
-def mend_orbax_metadata(directory: epath.Path) -> None:
-  """Writes what Orbax says of a step anew, or puts it aside without a copy.
-
-  Args:
-    directory: directory of a checkpoint where it is not whole.
-  """
-  path = directory / _ORBAX_METADATA
-  copy = _read_orbax_copy(directory)
-  if copy is None or path.is_dir():
-    path.rename(path.with_name(f'{_ORBAX_METADATA}.damaged'))
-  if copy is not None:
-    # In its place, whatever is there: a link, perhaps, to another's file.
-    write_whole(path, to_json(copy))
 
 
 def find_damage(
@@ -232,25 +197,6 @@ def describe_damage(damage: dict[str, str]) -> str:
   others = len(damage) - 1
   more = f', and {others} more of its files' if others else ''
   return f'{name} {wrong}{more}'
-
-
-def try_again(read: Callable[[], _Result]) -> _Result:
-  """Returns what a function reads; a failure counts if it fails every time."""
-  for seconds in RETRY_SECONDS:
-    try:
-      return read()
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-      raise  # Another try would say the same.
-    except Exception:  # What reads buckets raises kinds of its own.
-      time.sleep(seconds)
-  return read()
-
-
-def describe_read_failure(error: Exception) -> str:
-  """Returns why a file could not be read, for after its name."""
-  if isinstance(error, FileNotFoundError):
-    return 'is missing'
-  return f'cannot be read ({getattr(error, "strerror", None) or error})'
 
 
 def get_temporary_path_class(directory: epath.Path) -> type:
@@ -340,41 +286,12 @@ def _is_well_formed(files: Mapping[str, Any]) -> bool:
   )
 
 
-# What Orbax writes of a step, and the types of these values.
-_ORBAX_TYPES = {
-  'item_handlers': dict | str | None,
-  'metrics': dict,
-  'performance_metrics': dict,
-  'init_timestamp_nsecs': int | None,
-  'commit_timestamp_nsecs': int | None,
-  'custom_metadata': dict | None,
-}
-
-
-def _read_orbax_metadata(directory: epath.Path) -> dict[str, Any] | None:
-  """Returns what Orbax says of a step; None if that is not readable."""
-  try:
-    says = try_again(lambda: read_mapping(directory / _ORBAX_METADATA))
-  except Exception:  # What reads buckets raises kinds of its own.
-    return None
-  is_readable = all(
-    isinstance(value, _ORBAX_TYPES.get(name, object))
-    for name, value in says.items()
-  )
-  return says if is_readable else None
-
-
-def _read_orbax_copy(directory: epath.Path) -> dict[str, Any] | None:
+def read_orbax_copy(directory: epath.Path) -> dict[str, Any] | None:
   """Returns what Orbax said of a step when its checksums were written."""
   try:
     return _read_checksums(directory)['orbax']
   except Exception:  # What reads buckets raises kinds of its own.
     return None
-
-
-def _without_commit_time(says: dict[str, Any]) -> dict[str, Any]:
-  """Returns what Orbax says before a checkpoint counts."""
-  return {**says, 'commit_timestamp_nsecs': None}
 
 
 def _find_odd_files(

@@ -8,7 +8,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from coatnet_jax.checkpoints import checksums, quality
+from coatnet_jax.checkpoints import checksums, orbax_metadata, quality
 
 # Where what is damaged is put aside, beside the directory of good checkpoints.
 DAMAGED_DIRECTORY = 'damaged_checkpoints'
@@ -99,8 +99,9 @@ def _mend_step(
   is_newest: bool,
 ) -> None:
   path = directory / str(step)
-  if not checksums.is_orbax_metadata_whole(path):
-    checksums.mend_orbax_metadata(path)
+  copy = checksums.read_orbax_copy(path)
+  if not orbax_metadata.is_whole(path, copy):
+    orbax_metadata.mend(path, copy)
     report(f"Orbax's description of step {step:,} was damaged; mended.")
   damage = checksums.find_damage(path, ('metrics',))
   if checksums.CHECKSUMS_FILE in damage:

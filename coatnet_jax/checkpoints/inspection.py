@@ -8,10 +8,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from coatnet_jax.checkpoints import checksums, folder, quality
+from coatnet_jax.checkpoints import checksums, folder, orbax_metadata, quality
 from coatnet_jax.checkpoints.metadata import describe_failure
 
-_ORBAX, _STATE = '_CHECKPOINT_METADATA', 'state'
+_ORBAX, _STATE = orbax_metadata.FILE, 'state'
 # What a run can do without.
 _HELPERS = {'progress', 'metrics', 'metadata', _ORBAX}
 
@@ -114,7 +114,7 @@ def _blocks(damage: dict[str, str]) -> bool:
 def _find_other_damage(path: epath.Path, step: int) -> dict[str, str]:
   """Returns what is wrong with a checkpoint whose files are whole."""
   damage = {}
-  if not checksums.is_orbax_metadata_whole(path):
+  if not orbax_metadata.is_whole(path, checksums.read_orbax_copy(path)):
     damage[_ORBAX] = 'is damaged'
   try:
     saved = _read_step(path)

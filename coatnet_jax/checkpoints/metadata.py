@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from coatnet_jax.checkpoints import checksums
 from coatnet_jax.checkpoints.folder import find_steps
+from coatnet_jax.checkpoints.reading import try_again
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.compute_options import COMPUTE_NAMES
 from coatnet_jax.strict_json import read_mapping
@@ -113,7 +114,7 @@ def read_json_item(directory: epath.Path) -> dict[str, Any]:
     directory: directory of the item.
   """
   # As Orbax names it.
-  return checksums.try_again(lambda: read_mapping(directory / 'metadata'))
+  return try_again(lambda: read_mapping(directory / 'metadata'))
 
 
 def restore_metadata(directory: epath.Path) -> Metadata:

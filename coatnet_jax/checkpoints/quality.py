@@ -8,6 +8,7 @@ from absl import logging
 from etils import epath
 
 from coatnet_jax.checkpoints import checksums
+from coatnet_jax.checkpoints.reading import try_again
 from coatnet_jax.paths import write_whole
 from coatnet_jax.strict_json import (
   is_finite,
@@ -77,7 +78,7 @@ def read_metrics(directory: epath.Path) -> dict[str, float]:
   if not path.parent.exists() or not checksums.is_covered(directory, 'metrics'):
     return {}
   try:
-    metrics = checksums.try_again(lambda: read_mapping(path))
+    metrics = try_again(lambda: read_mapping(path))
     return {
       name: math.nan if number is None else _check_number(number)
       for name, number in metrics.items()

@@ -38,6 +38,7 @@ from coatnet_jax.checkpoints.quality import (
   find_best_evaluation,
   find_evaluations,
 )
+from coatnet_jax.checkpoints.reading import try_again
 from coatnet_jax.checkpoints.retention import (
   Checkpoints,
   EverySeconds,
@@ -376,7 +377,7 @@ def _restore_state(
     return None, checksums.describe_damage(damage)
   try:
     with ocp.StandardCheckpointer() as checkpointer:
-      state = checksums.try_again(
+      state = try_again(
         lambda: checkpointer.restore(directory / 'state', abstract_state)
       )
   except Exception as error:  # Orbax raises many kinds for missing files.

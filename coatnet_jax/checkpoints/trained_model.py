@@ -37,6 +37,7 @@ from coatnet_jax.checkpoints.quality import (
   find_best_evaluation,
   find_evaluations,
 )
+from coatnet_jax.checkpoints.reading import try_again
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.first_process import ask_first_process
@@ -206,7 +207,7 @@ def _open_checkpoint(directory: epath.Path) -> SavedModel:
     ) from error
   try:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-      state = checksums.try_again(
+      state = try_again(
         lambda: checkpointer.metadata(directory / 'state').item_metadata
       )
     if state is None:  # Orbax logs why.
@@ -345,7 +346,7 @@ def restore_variables(saved: SavedModel, mesh: Mesh) -> tuple[int, Any]:
   item = {'step': jax.ShapeDtypeStruct((), jnp.int32), **item}
   try:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-      restored = checksums.try_again(
+      restored = try_again(
         lambda: checkpointer.restore(
           saved.path / 'state',
           args=ocp.args.PyTreeRestore(

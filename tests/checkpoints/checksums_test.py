@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 from etils import epath
 
-from coatnet_jax.checkpoints import checksums, folder, saving
+from coatnet_jax.checkpoints import (
+  checksums,
+  folder,
+  orbax_metadata,
+  reading,
+  saving,
+)
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.errors import UserError
 from tests.checkpoints.saved_run import (
@@ -197,11 +203,11 @@ def test_helpers_that_cannot_be_mended_are_said(workdir, monkeypatch):
   path = workdir / 'checkpoints' / '4' / '_CHECKPOINT_METADATA'
   path.write_bytes(path.read_bytes().replace(b'"metrics"', b'"mEtrics"'))
 
-  def refuse(directory):
+  def refuse(*_):
     raise OSError(errno.EROFS, 'Read-only file system')
 
   lines = []
-  monkeypatch.setattr(checksums, 'mend_orbax_metadata', refuse)
+  monkeypatch.setattr(orbax_metadata, 'mend', refuse)
   folder.mend_helpers(epath.Path(workdir / 'checkpoints'), lines.append)
   assert len(lines) == 1
   assert lines[0].endswith('cannot be mended (Read-only file system).')
@@ -268,7 +274,7 @@ def test_a_disk_that_fails_for_a_moment_moves_nothing(
   workdir, monkeypatch, times
 ):
   """Each file of step 4 cannot be read so many times."""
-  monkeypatch.setattr(checksums.time, 'sleep', lambda seconds: None)
+  monkeypatch.setattr(reading.time, 'sleep', lambda seconds: None)
   real, failures = checksums._hash_part, collections.Counter()
 
   def hash_part(directory, name, *part):

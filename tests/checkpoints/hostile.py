@@ -24,7 +24,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from coatnet_jax.checkpoints import checksums, saving
+from coatnet_jax.checkpoints import checksums, reading, saving
 from coatnet_jax.checkpoints.trained_model import open_saved_model
 from coatnet_jax.errors import UserError
 from coatnet_jax.training import lease
@@ -383,7 +383,7 @@ def _main():
 
   with (
     tempfile.TemporaryDirectory() as directory,
-    mock.patch.object(checksums, 'RETRY_SECONDS', (0.0,) * 3),
+    mock.patch.object(reading, 'RETRY_SECONDS', (0.0,) * 3),
   ):
     runs = [
       save(pathlib.Path(directory) / str(older), is_older=older)

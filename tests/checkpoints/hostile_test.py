@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from coatnet_jax.checkpoints import checksums
+from coatnet_jax.checkpoints import reading
 from tests.checkpoints import hostile
 
 NEWEST = 'checkpoints/4'
@@ -43,7 +43,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-  monkeypatch.setattr(checksums, 'RETRY_SECONDS', (0.0,) * 3)
+  monkeypatch.setattr(reading, 'RETRY_SECONDS', (0.0,) * 3)
 
 
 def _check(saved, name, change, reader):
