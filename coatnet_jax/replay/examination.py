@@ -23,7 +23,7 @@ from coatnet_jax.tree_names import flatten
 
 
 class StepFunctions(NamedTuple):
-  """What a step is made of: functions of `train.py`.
+  """What a step is made of: functions of `train_step.py`.
 
   Attributes:
     prepare_inputs: function of state, batch and run, to images, targets, key.
@@ -133,7 +133,7 @@ def examine_step(
     run: resolved run, from `create_run`.
     state: state before the step, on the mesh; donated.
     batch: global batch of the step, on the mesh.
-    functions: functions of `train.py` that the step is made of.
+    functions: functions of `train_step.py` that the step is made of.
   """
   step, before = int(state.step) + 1, find_not_finite(state)
   names: list[str] = []

@@ -57,7 +57,7 @@ def explain_divergence(
     error: error of the loop.
     run: resolved run, from `create_run`.
     workdir: directory of the run.
-    functions: functions of `train.py` that the step is made of.
+    functions: functions of `train_step.py` that the step is made of.
     create_state: function that makes the state of a run that begins.
     abstract_state: shapes of the state, with shardings.
     seconds_per_step: time that a step of the run took.
@@ -127,7 +127,7 @@ def replay_step(
     run: resolved run, from `create_run`.
     workdir: directory of the run, which is left as it is.
     step: number of the step, from 1.
-    functions: functions of `train.py` that the step is made of.
+    functions: functions of `train_step.py` that the step is made of.
     create_state: function that makes the state of a run that begins.
     abstract_state: shapes of the state, with shardings.
   """

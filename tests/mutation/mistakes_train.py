@@ -4,7 +4,7 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
-    'train.py',
+    'coatnet_jax/training/train_step.py',
     (
       'labels_unmixed',
       'images, targets = apply_mixup(',
@@ -77,8 +77,8 @@ MISTAKES = (
     ),
     (
       'ema_never_moves',
-      '  return new_state, metrics\n\n\ndef jit',
-      '  return new_state.replace(ema=state.ema), metrics\n\n\ndef jit',
+      '  return new_state, metrics\n',
+      '  return new_state.replace(ema=state.ema), metrics\n',
       'Averages are those of the start for ever.',
       'whole_train_step_test.py::test_every_number_agrees',
     ),
@@ -124,6 +124,9 @@ MISTAKES = (
       'Frozen blocks use the batch, and change what is computed.',
       'training/freezing_test.py',
     ),
+  ),
+  *in_file(
+    'train.py',
     (
       'averages_not_evaluated',
       '    state.eval_variables,',

@@ -153,7 +153,7 @@ def test_parts_have_every_mistake_once():
 
 
 def test_mistakes_are_chosen_by_name_file_and_room():
-  chosen = command_line.choose('labels_unmixed,coatnet_jax/ops', '1/1')
+  chosen = command_line.choose('end_that_is_left,coatnet_jax/ops', '1/1')
   assert {mistake.room for mistake in chosen} == {'train.py', 'coatnet_jax/ops'}
   assert len([m for m in chosen if m.room == 'train.py']) == 1
 
