@@ -10,11 +10,14 @@ import pathlib
 import re
 import stat
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from etils import epath
-from ml_collections import ConfigDict
 
 from coatnet_jax.errors import UserError, show
+
+if TYPE_CHECKING:
+  from ml_collections import ConfigDict
 
 # Keys of a config that are paths, or empty.
 CONFIG_KEYS = ('compiled_train_step', 'data.data_dir', 'init_from')
@@ -170,7 +173,7 @@ def describe_special_file(path: pathlib.Path) -> str | None:
   return next((word for is_kind, word in _KINDS if is_kind(mode)), None)
 
 
-def resolve_config(config: ConfigDict) -> ConfigDict:
+def resolve_config(config: 'ConfigDict') -> 'ConfigDict':
   """Returns a copy of a config with its paths resolved; empty ones stay.
 
   Args:
@@ -179,6 +182,9 @@ def resolve_config(config: ConfigDict) -> ConfigDict:
   Raises:
     UserError: one is no path.
   """
+  # Here, as paths are more than a config's, which benchmarks do without.
+  from ml_collections import ConfigDict
+
   config = ConfigDict(config).copy_and_resolve_references()
   for key in CONFIG_KEYS:
     section, _, last = key.rpartition('.')

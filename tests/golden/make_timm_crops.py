@@ -15,15 +15,15 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
+from benchmarks import stand_ins
 from tests.golden.timm_crop_cases import (
   CASES,
   FILE,
   STEP,
   read_photograph,
 )
-from tests.parity import torchvision_stand_in
 
-torchvision_stand_in.install()
+stand_ins.install('torchvision')
 
 from timm.data import transforms, transforms_factory  # noqa: E402
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from benchmarks import stand_ins
 from tests.golden import timm_cases
-from tests.parity import torchvision_stand_in
 
-torchvision_stand_in.install()
+stand_ins.install('torchvision')
 
 import timm  # noqa: E402
 import torch  # noqa: E402

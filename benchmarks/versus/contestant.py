@@ -1,0 +1,88 @@
+"""What a comparison's processes are asked, and how they answer.
+
+A contestant is a process that computes when it is asked to and else waits, so
+that only one of them works at a time. Each line on its stdin is a question, a
+JSON list of a name and arguments; each line that it writes to stdout answers
+the last one: `{"answer": ...}`, or `{"error": "..."}`. Here is the contestant's
+end; who asks is in turns.py.
+"""
+
+import json
+import os
+import pathlib
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from coatnet_jax.strict_json import to_json
+
+
+def serve(questions: Mapping[str, Callable[..., Any]]) -> None:
+  """Answers what is asked on stdin until it is closed.
+
+  Args:
+    questions: functions by the names they are asked for; each returns what
+      JSON has.
+  """
+  # What libraries print is no answer, and goes where errors do.
+  answers = os.fdopen(os.dup(1), 'w')
+  os.dup2(2, 1)
+  for line in sys.stdin:
+    name, arguments = json.loads(line)
+    try:
+      reply = {'answer': questions[name](**arguments)}
+    except Exception as error:  # Out of memory, or it does not compile.
+      traceback.print_exc()
+      reply = {'error': describe(error)}
+    print(to_json(reply), file=answers, flush=True)
+
+
+def describe(error: BaseException) -> str:
+  r"""Returns an error in a line.
+
+  >>> describe(ValueError('too much\nand more'))
+  'ValueError: too much'
+  """
+  lines = str(error).strip().splitlines() or ['']
+  return f'{type(error).__name__}: {lines[0][:200]}'
+
+
+def time_steps(
+  take_step: Callable[[], Any], wait: Callable[[], Any], steps: int
+) -> dict[str, float]:
+  """Returns seconds per step, by the clock and of the processor.
+
+  One step before does not count: what others did in between has taken this
+  process's memory and caches.
+
+  Args:
+    take_step: function that starts a step.
+    wait: function that returns when all steps are done.
+    steps: number of steps to time.
+  """
+  take_step()
+  wait()
+  clock, processor = time.perf_counter(), time.process_time()
+  for _ in range(steps):
+    take_step()
+  wait()
+  return {
+    'seconds': (time.perf_counter() - clock) / steps,
+    'processor_seconds': (time.process_time() - processor) / steps,
+  }
+
+
+def read_peak_memory() -> int | None:
+  """Returns the most memory that this process has held, in bytes.
+
+  `getrusage` has that of the process before its program was started, too.
+  """
+  try:
+    status = pathlib.Path('/proc/self/status').read_text()
+  except OSError:  # Another system than Linux.
+    return None
+  found = re.search(r'^VmHWM:\s+(\d+) kB', status, re.MULTILINE)
+  return int(found[1]) << 10 if found else None

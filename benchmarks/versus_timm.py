@@ -1,0 +1,276 @@
+r"""Compares this project with timm on the same model, batch and machine.
+
+    python -m benchmarks.versus_timm
+    python -m benchmarks.versus_timm --models=coatnet_2_rw_224 \
+        --batch=64,128 --dtype=bfloat16
+    python -m benchmarks.versus_timm --inference --json=FILE
+
+Three contestants: this project's own train step (or its inference), timm's
+model as PyTorch runs it, and the same by torch.compile; timm's are in channels
+last with fused AdamW. The weights differ, shapes and number of parameters do
+not, which is checked. In training: softmax cross-entropy, AdamW with the same
+settings, no augmentation, no stochastic depth, nothing read from a disk.
+
+Each is a process of its own that stays alive; they take turns, so that only one
+computes at a time and what slows the machine for a while slows all. A turn is
+at least 4 steps, after one that does not count. The ratio is taken within each
+round; shown are its median and quartiles. 'first step' is what it takes with
+compiling, nothing of which is kept from an earlier start. 'peak memory' is the
+device's on a GPU, by each framework's own count, and else the process's.
+
+A contestant that fails or takes too long has the reason in its row, and the
+others go on. For timm: requirements-parity.txt, which needs no torchvision.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import os
+import pathlib
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from benchmarks import stand_ins
+from benchmarks.versus import tables, turns
+from benchmarks.versus.task import Task
+from coatnet_jax.arguments import add_number, create_parser
+from coatnet_jax.errors import UserError, explain_choice
+from coatnet_jax.models import timm_variants
+from coatnet_jax.models.variants import get_variant
+from coatnet_jax.strict_json import to_json
+
+# A file that NVIDIA's driver makes.
+_GPU = pathlib.Path('/dev/nvidiactl')
+_DTYPES = ('float32', 'bfloat16')
+_INSTALL = (
+  'pip install -r requirements-parity.txt && pip install --no-deps timm==1.0.31'
+)
+
+
+def _create_parser() -> argparse.ArgumentParser:
+  parser = create_parser('python -m benchmarks.versus_timm', __doc__)
+  parser.add_argument(
+    '--device',
+    choices=('cpu', 'gpu'),
+    help='what computes: a GPU if there is one',
+  )
+  parser.add_argument(
+    '--models',
+    default='coatnet_0_224',
+    metavar='NAMES',
+    help='models of timm, with commas between (%(default)s)',
+  )
+  parser.add_argument(
+    '--batch',
+    metavar='NUMBERS',
+    help='images of a step, with commas between (8 on a CPU, 128 on a GPU)',
+  )
+  modes = parser.add_mutually_exclusive_group()
+  for mode, text in (
+    ('train', 'compare whole train steps, as is done without this'),
+    ('inference', 'compare images to logits'),
+  ):
+    modes.add_argument(
+      f'--{mode}', dest='mode', action='store_const', const=mode, help=text
+    )
+  parser.add_argument(
+    '--dtype',
+    choices=_DTYPES,
+    help='compute dtype (float32 on a CPU, bfloat16 on a GPU)',
+  )
+  add_number(
+    parser, '--rounds', default=9, metavar='N', help='most rounds (%(default)s)'
+  )
+  add_number(
+    parser,
+    '--minutes',
+    float,
+    default=7.5,
+    at_least=None,
+    above=0,
+    metavar='MINUTES',
+    help='most time for one model and batch; fewer rounds are made where it'
+    ' would not do (%(default)s)',
+  )
+  parser.add_argument(
+    '--json', type=pathlib.Path, metavar='FILE', help='also write all figures'
+  )
+  return parser
+
+
+def main(words: list[str]) -> int:
+  """Runs the command line; returns the exit status.
+
+  Args:
+    words: words of the command line after the program's name.
+
+  Raises:
+    UserError: torch, timm or the GPU is missing, or an argument is wrong.
+  """
+  options = _create_parser().parse_args(words)
+  tasks = create_tasks(options)
+  check_installed()
+  load, comparisons = os.getloadavg()[0], []
+  for task in tasks:
+    print(f'{task.describe()}\n', flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+      rows = turns.compare(
+        create_contestants(task, pathlib.Path(folder)),
+        max_rounds=options.rounds,
+        max_seconds=60 * options.minutes,
+        report=_report,
+      )
+    results = tables.summarise(rows, task)
+    print(
+      f'{describe_machine(results, load)}\n\n{tables.format_table(results)}\n'
+    )
+    comparisons.append({'task': dataclasses.asdict(task), 'results': results})
+    if options.json:
+      everything = {
+        'command': shlex.join(
+          ['python', '-m', 'benchmarks.versus_timm', *words]
+        ),
+        'date': datetime.date.today().isoformat(),
+        'load_before': load,
+        'num_cpus': len(os.sched_getaffinity(0)),
+        'comparisons': comparisons,
+      }
+      options.json.write_text(to_json(everything, indent=2) + '\n')
+  return int(any(not c['results'][0]['seconds_per_step'] for c in comparisons))
+
+
+def create_tasks(options: argparse.Namespace) -> list[Task]:
+  """Returns what the command line asks for.
+
+  Raises:
+    UserError: there is no such model, number or device.
+  """
+  has_gpu = _GPU.exists()
+  device = options.device or ('gpu' if has_gpu else 'cpu')
+  if device == 'gpu' and not has_gpu:
+    raise UserError(
+      f'--device is gpu, and this machine has none of NVIDIA: {_GPU} is not'
+      ' there. Leave --device out to compare on the CPU.'
+    )
+  tasks = []
+  for model in options.models.split(','):
+    if model not in timm_variants.VARIANTS:
+      raise UserError(
+        explain_choice('A model of --models', model, timm_variants.VARIANTS)
+      )
+    for batch in (options.batch or {'cpu': '8', 'gpu': '128'}[device]).split(
+      ','
+    ):
+      if not batch.isdecimal() or not 0 < int(batch) < 2**16:
+        raise UserError(
+          f'--batch is {options.batch!r}; it must be whole numbers, at least 1'
+          ' and below 65,536, with commas between: 64,128.'
+        )
+      tasks.append(
+        Task(
+          model=model,
+          image_size=get_variant(model).image_size,
+          batch_size=int(batch),
+          mode=options.mode or 'train',
+          dtype=options.dtype or {'cpu': 'float32', 'gpu': 'bfloat16'}[device],
+          device=device,
+        )
+      )
+  return tasks
+
+
+def check_installed() -> None:
+  """Raises UserError where torch or timm is missing."""
+  missing = [
+    name for name in ('torch', 'timm') if not stand_ins.is_installed(name)
+  ]
+  if missing:
+    raise UserError(
+      f'{" and ".join(missing)} {"are" if len(missing) > 1 else "is"} not'
+      f' installed, which this project is compared with: {_INSTALL}'
+    )
+
+
+def create_contestants(
+  task: Task, folder: pathlib.Path
+) -> list[turns.Contestant]:
+  """Returns this project, timm eager and timm compiled, not started yet.
+
+  Args:
+    task: what they are to compute.
+    folder: directory for what they write to stderr.
+  """
+  environment = create_environment(task.device)
+  argument = task.to_json()
+  return [
+    turns.Contestant(
+      name,
+      [
+        sys.executable,
+        '-m',
+        f'benchmarks.versus.{words[0]}',
+        *words[1:],
+        argument,
+      ],
+      environment,
+      folder / words[-1],
+    )
+    for name, words in (
+      ('this project', ('ours',)),
+      ('timm, eager', ('timms', 'eager')),
+      ('timm, compiled', ('timms', 'compiled')),
+    )
+  ]
+
+
+def create_environment(device: str) -> dict[str, str]:
+  """Returns the environment of every contestant.
+
+  Args:
+    device: 'cpu' or 'gpu'.
+  """
+  environment = {
+    **os.environ,
+    'JAX_PLATFORMS': {'cpu': 'cpu', 'gpu': 'cuda'}[device],
+    # None takes the whole GPU, or compiles less than the others.
+    'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
+    'TORCHINDUCTOR_FORCE_DISABLE_CACHES': '1',
+  }
+  if device == 'cpu':
+    environment['CUDA_VISIBLE_DEVICES'] = ''
+    # As main.py starts itself.
+    environment.setdefault('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')
+  return environment
+
+
+def describe_machine(results: Sequence[dict], load: float) -> str:
+  """Returns what was measured on, and with which versions, in a line.
+
+  Args:
+    results: results of one comparison, from `tables.summarise`.
+    load: number of processes that were computing before.
+  """
+  versions = {}
+  for result in results:
+    versions.update(result.get('versions', {}))
+  devices = dict.fromkeys(r['device'] for r in results if 'device' in r)
+  return ', '.join(
+    [
+      f'Measured {datetime.date.today().isoformat()} on {" / ".join(devices)}',
+      f'{len(os.sched_getaffinity(0))} CPU cores (load before: {load:.1f})',
+      *(f'{name} {version}' for name, version in versions.items()),
+    ]
+  )
+
+
+def _report(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == '__main__':
+  try:
+    sys.exit(main(sys.argv[1:]))
+  except UserError as error:
+    sys.exit(f'Error: {error}')
