@@ -72,6 +72,23 @@ MISTAKES = (
     ),
   ),
   *in_file(
+    'coatnet_jax/ops/relative_attention/cudnn.py',
+    (
+      'odd_tokens_for_cudnn',
+      '_TOKENS_MULTIPLE = 2',
+      '_TOKENS_MULTIPLE = 1',
+      'cuDNN refuses to train at 7x7 tokens, an odd number.',
+      'ops/relative_attention/cudnn_test.py',
+    ),
+    (
+      'padding_attended_to_by_cudnn',
+      'is_key = jnp.arange(tokens + padding) < tokens',
+      'is_key = jnp.arange(tokens + padding) <= tokens',
+      'With cuDNN tokens attend to the padding of their number.',
+      'ops/relative_attention/cudnn_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/ops/relative_attention/pallas/forward_kernel.py',
     (
       'chunks_not_rescaled',

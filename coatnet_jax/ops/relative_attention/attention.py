@@ -82,7 +82,7 @@ def relative_attention(
         computes the probabilities again. XLA:CPU keeps them all the same.
       'pallas': the TPU kernel. Head sizes 32, 64 and 128, float32 and bfloat16.
       'cudnn': `jax.nn.dot_product_attention` with the expanded bias, on an
-        NVIDIA GPU; bfloat16 and float16. This project has not run it.
+        NVIDIA GPU; bfloat16 and float16. Run forward alone: docs/gpu.md.
     interpret: interprets the kernel of 'pallas' on any platform, slowly; for
       tests.
 
