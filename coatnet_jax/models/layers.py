@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from coatnet_jax.models.norms import BatchNorm, LayerNorm
 from coatnet_jax.ops.depthwise_conv import depthwise_conv
+from coatnet_jax.ops.max_pool import max_pool
 from coatnet_jax.values import OneOf, Range
 
 ACTIVATIONS = types.MappingProxyType(
@@ -340,11 +341,10 @@ def pool(x: jax.Array, kind: str, stride: int) -> jax.Array:
   """
   if stride == 1:
     return x
-  strides = (stride, stride)
   if kind == 'max':
-    return nn.max_pool(x, strides, strides)
+    return max_pool(x, stride)
   if kind == 'max_3x3':
-    return nn.max_pool(x, (3, 3), strides, padding=((1, 1), (1, 1)))
+    return nn.max_pool(x, (3, 3), (stride, stride), padding=((1, 1), (1, 1)))
   batch, height, width, channels = x.shape
   windows = x.reshape(
     batch, height // stride, stride, width // stride, stride, channels

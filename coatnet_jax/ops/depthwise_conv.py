@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from coatnet_jax.ops.phases import interleave
+
 # How many taps' gradients XLA:CPU sums in one pass over x and the output's
 # gradient: 3x3 takes one pass, 7x7 six. One for all 49 takes twice as long.
 _TAPS_PER_PASS = 9
@@ -133,13 +135,9 @@ def _shifted_gradients(x, kernel, grad, *, stride):
 
 
 def _differentiate_x(x, kernel, grad, *, stride):
-  """Returns the gradient of x, from the shifts of grad that it sums.
-
-  Pixels whose rows and columns have one remainder by the stride see the same
-  taps. Each of these phases is computed by itself, and then interleaved.
-  """
-  (kh, kw), channels = kernel.shape[:2], x.shape[-1]
-  batch, height, width, _ = grad.shape
+  """Returns the gradient of x, for each phase a sum of shifts of grad."""
+  kh, kw = kernel.shape[:2]
+  _, height, width, channels = grad.shape
   taps = kernel.reshape(kh, kw, channels).astype(jnp.float32)
   padded = jnp.pad(
     grad, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0))
@@ -154,13 +152,10 @@ def _differentiate_x(x, kernel, grad, *, stride):
     return total.astype(x.dtype)
 
   phases = [
-    jnp.stack([compute_phase(row, column) for column in range(stride)], 3)
+    [compute_phase(row, column) for column in range(stride)]
     for row in range(stride)
-  ]  # stride of [B, H/stride, W/stride, stride, C]
-  interleaved = jnp.stack(phases, 2).reshape(
-    batch, stride * height, stride * width, channels
-  )
-  return interleaved[:, : x.shape[1], : x.shape[2]]
+  ]
+  return interleave(phases)[:, : x.shape[1], : x.shape[2]]
 
 
 def _find_taps(phase, length, stride):

@@ -139,6 +139,23 @@ MISTAKES = (
     ),
   ),
   *in_file(
+    'coatnet_jax/ops/max_pool.py',
+    (
+      'each_largest_has_the_gradient',
+      'is_largest & ~is_taken',
+      'is_largest',
+      'Where pixels of a window are equal, each has the whole gradient.',
+      'ops/max_pool_test.py',
+    ),
+    (
+      'scatter_on_a_gpu',
+      'cuda=compare',
+      'metal=compare',
+      'On a GPU no run with max-pooling can be repeated bit for bit.',
+      'ops/max_pool_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/ops/depthwise_conv.py',
     (
       'gradient_by_the_kernel_itself',
