@@ -33,7 +33,13 @@ from coatnet_jax.run_batches import read_eval_batches, read_train_batches
 from coatnet_jax.stopping import StoppedError
 from coatnet_jax.terminal import Terminal
 from coatnet_jax.tpu_compiler import compiled_step
-from coatnet_jax.training import curves, freezing, log_file, reporting
+from coatnet_jax.training import (
+  curves,
+  freezing,
+  log_file,
+  reporting,
+  training_log,
+)
 from coatnet_jax.training import lease as lease_lib
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.steps_in_flight import StepsInFlight
@@ -229,7 +235,7 @@ def _train(
       take_step = compile_train_step(run, abstract_state, terminal.line)
       processes.wait_for_all('compiling the train step')
       terminal.line('Training; the time it takes is estimated in a moment.')
-    log = reporting.TrainingLog(
+    log = training_log.TrainingLog(
       writer,
       terminal,
       options=run.logging,
@@ -251,7 +257,7 @@ def _train(
         profile=reporting.create_profile(workdir, run.logging, terminal.line),
         check_lease=lease.check,
       )
-    except reporting.DivergenceError as error:
+    except training_log.DivergenceError as error:
       saving.finish_saving(manager)
       raise explain_divergence(
         error,
@@ -289,7 +295,7 @@ def train_loop(
   progress: Progress,
   take_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]] | None,
   *,
-  log: reporting.TrainingLog,
+  log: training_log.TrainingLog,
   checkpoints: saving.StepSaver,
   profile: Callable[[int], Any],
   check_lease: Callable[[], None],

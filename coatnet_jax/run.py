@@ -32,7 +32,7 @@ from coatnet_jax.distributed.first_process import ask_first_process
 from coatnet_jax.errors import UserError
 from coatnet_jax.init_from import follow_init_from
 from coatnet_jax.models.factory import create_model
-from coatnet_jax.training import reporting, schedules
+from coatnet_jax.training import schedules, training_log
 from coatnet_jax.training.losses import LossOptions
 from coatnet_jax.training.mixup import MixupOptions
 from coatnet_jax.training.optimizers import create_optimizer
@@ -105,7 +105,7 @@ class Run:
   loss: LossOptions
   training: TrainingOptions
   checkpoint: saving.CheckpointOptions
-  logging: reporting.LoggingOptions
+  logging: training_log.LoggingOptions
   evaluation: EvaluationOptions
   train_source: ImageSource
   eval_source: ImageSource
@@ -213,7 +213,7 @@ _SECTIONS = {
   'training': (TrainingOptions, ()),
   'evaluation': (EvaluationOptions, ()),
   'checkpoint': (saving.CheckpointOptions, ()),
-  'logging': (reporting.LoggingOptions, ()),
+  'logging': (training_log.LoggingOptions, ()),
   'sharding': (mesh_lib.create_mesh, ('devices',)),
 }
 
@@ -278,7 +278,7 @@ def create_run(
     'mixup': MixupOptions(**resolved['mixup']),
     'loss': LossOptions(**resolved['loss']),
     'checkpoint': saving.CheckpointOptions(**resolved['checkpoint']),
-    'logging': reporting.LoggingOptions(**resolved['logging']),
+    'logging': training_log.LoggingOptions(**resolved['logging']),
   }
   mesh = mesh_lib.create_mesh(**resolved['sharding'], devices=devices)
   model = create_model(**resolved['model'])

@@ -350,7 +350,7 @@ def _add_checkpoint(config: ConfigDict) -> None:
 def _add_logging(config: ConfigDict) -> None:
   """Adds config.logging: what of a run is written down on the way.
 
-  Fields of `coatnet_jax.training.reporting.LoggingOptions`.
+  Fields of `coatnet_jax.training.training_log.LoggingOptions`.
   """
   config.logging = ConfigDict()
   # Steps between two rows of training metrics. Ours.

@@ -14,7 +14,7 @@ import train
 from coatnet_jax.errors import UserError
 from coatnet_jax.replay import batches, examination
 from coatnet_jax.run import create_run
-from coatnet_jax.training.reporting import DivergenceError
+from coatnet_jax.training.training_log import DivergenceError
 from tests.quick_configs import create_quick_config
 from tests.train_batches import read_train_batches
 from tools import replay as tool
@@ -185,13 +185,13 @@ def test_a_run_that_diverges_says_where_and_how_to_see_more(tmp_path, dtype):
 @pytest.mark.slow
 def test_the_tool_takes_a_step_as_the_run_did(tmp_path, capsys, monkeypatch):
   told = {}
-  add = train.reporting.TrainingLog.add
+  add = train.training_log.TrainingLog.add
 
   def record(self, step, metrics):
     told[step] = metrics
     add(self, step, metrics)
 
-  monkeypatch.setattr(train.reporting.TrainingLog, 'add', record)
+  monkeypatch.setattr(train.training_log.TrainingLog, 'add', record)
   config = _config(
     **{
       'training.ema_decay': 0.9,

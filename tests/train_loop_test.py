@@ -13,7 +13,7 @@ from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.data.workers import WorkerError
 from coatnet_jax.errors import UserError
 from coatnet_jax.stopping import StoppedError
-from coatnet_jax.training.reporting import DivergenceError
+from coatnet_jax.training.training_log import DivergenceError
 from tests.wiring import runs
 from tests.wiring.pictures import Pictures
 

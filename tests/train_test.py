@@ -13,7 +13,7 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
 from coatnet_jax.training import lease, reporting, stop_signal
-from coatnet_jax.training.reporting import DivergenceError
+from coatnet_jax.training.training_log import DivergenceError
 from tests.quick_configs import create_quick_config
 from tests.train_batches import read_train_batches
 

@@ -30,8 +30,8 @@ from coatnet_jax.replay.examination import (
 from coatnet_jax.run import Run
 from coatnet_jax.run_batches import read_train_batches
 from coatnet_jax.training.finite import find_not_finite
-from coatnet_jax.training.reporting import DivergenceError
 from coatnet_jax.training.train_state import TrainState
+from coatnet_jax.training.training_log import DivergenceError
 
 # How long a run that has diverged looks for where it began, by the time that
 # the steps took; whoever has more time calls tools.replay.

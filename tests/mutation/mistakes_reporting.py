@@ -10,7 +10,7 @@ MISTAKES = (
       '    root.removeHandler(handler)\n',
       '',
       'A second run in a notebook is logged in the file of the first.',
-      'training/reporting_test.py',
+      'training/log_file_test.py',
     ),
     (
       'libraries_on_the_screen',
@@ -21,34 +21,34 @@ MISTAKES = (
     ),
   ),
   *in_file(
-    'coatnet_jax/training/reporting.py',
+    'coatnet_jax/training/training_log.py',
     (
       'time_left_after_going_on',
       'elapsed / (step - self._first_step) *',
       'elapsed / step *',
       'A run that went on promises to be done much too soon.',
-      'training/reporting_test.py',
+      'training/training_log_test.py',
     ),
     (
       'rate_of_one_step',
       'rate = len(rows) * self._global_batch_size',
       'rate = self._global_batch_size',
       'Images per second are those of one step of the row.',
-      'training/reporting_test.py',
+      'training/training_log_test.py',
     ),
     (
       'loss_of_the_last_step',
       "float(np.mean([m['loss'] for m in taken]))",
       "taken[-1]['loss']",
       'The curve of the loss has one step of fifty.',
-      'training/reporting_test.py',
+      'training/training_log_test.py',
     ),
     (
       'one_step_looked_at',
       'for step, metrics in rows if self._is_taken(step, metrics)]',
       'for step, metrics in rows[-1:] if self._is_taken(step, metrics)]',
       'Training that diverged and came back is not seen.',
-      'training/reporting_test.py',
+      'training/training_log_test.py',
     ),
     (
       'only_parameters_looked_at',
@@ -69,7 +69,7 @@ MISTAKES = (
       'grid = grid.swapaxes(1, 2)',
       'grid = grid * 1',
       'The pictures in TensorBoard are rows of different ones.',
-      'training/reporting_test.py',
+      'training/training_log_test.py',
     ),
   ),
   *in_file(

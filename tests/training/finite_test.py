@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coatnet_jax.training import finite, reporting
+from coatnet_jax.training import finite, training_log
 from coatnet_jax.training.train_state import TrainState
 from tests.training.quick_log import create_quick_log
 
@@ -57,7 +57,7 @@ def test_one_number_anywhere_ends_the_run(name, value):
   log.add(4, {'loss': np.float32(1), 'learning_rate': np.float32(0.25)})
   log.report()
   log.check_state(4, create_state())
-  with pytest.raises(reporting.DivergenceError) as error:
+  with pytest.raises(training_log.DivergenceError) as error:
     log.check_state(4, poison(create_state(), name, value))
   assert (
     f'Training diverged at step 4 or before: {name} is not finite;'

@@ -3,19 +3,19 @@
 from typing import Any
 from unittest import mock
 
-from coatnet_jax.training import reporting
+from coatnet_jax.training import training_log
 
 
-def create_quick_log(**changes: Any) -> reporting.TrainingLog:
+def create_quick_log(**changes: Any) -> training_log.TrainingLog:
   """Returns a log of a run of 99 steps that were not taken yet.
 
   Args:
     **changes: further arguments of `TrainingLog`.
   """
-  options = reporting.LoggingOptions(
+  options = training_log.LoggingOptions(
     every_steps=4, image_grid_size=4, profile_at_step=0, profile_num_steps=1
   )
-  return reporting.TrainingLog(
+  return training_log.TrainingLog(
     mock.Mock(),
     mock.Mock(),
     options=options,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from coatnet_jax.checkpoints.metadata import Progress
-from coatnet_jax.training import reporting, skipping
+from coatnet_jax.training import skipping, training_log
 from tests.training.finite_test import create_state, poison
 from tests.training.quick_log import create_quick_log
 
@@ -84,7 +84,7 @@ def test_one_more_than_are_allowed_ends_the_run(before):
   _add(log, 1, *[math.nan] * (2 - before), 1.0)
   log.report()
   _add(log, 8, math.nan)
-  with pytest.raises(reporting.DivergenceError) as error:
+  with pytest.raises(training_log.DivergenceError) as error:
     log.report()
   assert 'diverged at step 8: loss nan. 2 steps were skipped before.' in str(
     error.value

@@ -22,7 +22,7 @@ from coatnet_jax import run
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.initial_state import abstract_train_state
-from coatnet_jax.training import reporting
+from coatnet_jax.training import training_log
 from coatnet_jax.training.train_state import TrainState
 from configs import base
 from tests.wiring import registry
@@ -125,7 +125,7 @@ def record_loop(
     recorded.eval_batches = list(batches)
     return {'loss': 1.0, 'top1': 0.5, 'top5': 0.5, 'count': 1}
 
-  log = mock.create_autospec(reporting.TrainingLog, instance=True)
+  log = mock.create_autospec(training_log.TrainingLog, instance=True)
   log.progress = {'examples': 0, 'seconds': 0.0, 'seconds_in_steps': 0.0}
   log.is_due.return_value = False
   state = types.SimpleNamespace(step=0, eval_variables={})

@@ -1,13 +1,12 @@
 """Rows of the training log: rates, times, means and the pictures."""
 
-import logging
 import math
 from unittest import mock
 
 import numpy as np
 import pytest
 
-from coatnet_jax.training import log_file, reporting
+from coatnet_jax.training import training_log
 
 BATCH_SIZE = 10
 
@@ -15,7 +14,7 @@ BATCH_SIZE = 10
 class _Clock:
   def __init__(self, monkeypatch):
     self.now = 100.0
-    monkeypatch.setattr(reporting.time, 'monotonic', lambda: self.now)
+    monkeypatch.setattr(training_log.time, 'monotonic', lambda: self.now)
 
 
 @pytest.fixture
@@ -25,10 +24,10 @@ def clock(monkeypatch):
 
 def _create_log(**options):
   writer, terminal = mock.Mock(), mock.Mock()
-  log = reporting.TrainingLog(
+  log = training_log.TrainingLog(
     writer,
     terminal,
-    options=reporting.LoggingOptions(
+    options=training_log.LoggingOptions(
       every_steps=4, image_grid_size=4, profile_at_step=0, profile_num_steps=1
     ),
     **{'first_step': 0, 'num_steps': 100, 'global_batch_size': 10, **options},
@@ -96,7 +95,9 @@ def test_no_step_of_a_row_may_diverge(bad, place):
   losses = [1.0, 1.0, 1.0]
   losses[place] = bad
   _take_steps(log, [1, 2, 3], losses)
-  with pytest.raises(reporting.DivergenceError, match=f'at step {place + 1}:'):
+  with pytest.raises(
+    training_log.DivergenceError, match=f'at step {place + 1}:'
+  ):
     log.report()
   writer.write_scalars.assert_not_called()
 
@@ -117,20 +118,6 @@ def test_a_row_is_due_early_and_then_regularly():
   log, _, _ = _create_log(first_step=1)
   due = [step for step in range(2, 21) if log.is_due(step)]
   assert due == [4, 8, 11, 12, 16, 20]
-
-
-def test_each_run_of_a_process_is_logged_in_its_own_file(tmp_path):
-  root = logging.getLogger()
-  before = list(root.handlers), root.level
-  for name in ('first', 'second'):
-    (tmp_path / name).mkdir()
-    with log_file.log_to_file(str(tmp_path / name)):
-      logging.getLogger('of_the_run').info('this is the %s', name)
-  for name, other in (('first', 'second'), ('second', 'first')):
-    text = (tmp_path / name / 'train.log').read_text()
-    assert f'this is the {name}' in text
-    assert f'this is the {other}' not in text
-  assert (list(root.handlers), root.level) == before
 
 
 def test_steps_that_wait_for_images_are_told_with_what_to_do(clock):
