@@ -100,7 +100,6 @@ def prepare_train_state(
       one with numbers that are not finite;
       the workdir has checkpoints that no run has claimed.
   """
-  create_state, abstract_state = abstract_train_state(run)
   # All do the same, also where they wrongly have workdirs of their own.
   has_checkpoint = bool(
     ask_first_process(lambda: 'yes' * saving.has_checkpoint(workdir))
@@ -111,7 +110,21 @@ def prepare_train_state(
       ' resume: use another --workdir, and --config.init_from to start from'
       ' these weights.'
     )
-  if not run.init_from or has_checkpoint:
+  if has_checkpoint:
+    return *abstract_train_state(run), []
+  return prepare_first_state(run)
+
+
+def prepare_first_state(
+  run: Run,
+) -> tuple[Callable[[], TrainState], TrainState, list[str]]:
+  """Does what `prepare_train_state` does where there is no checkpoint yet.
+
+  Args:
+    run: resolved run, perhaps with `init_from`.
+  """
+  create_state, abstract_state = abstract_train_state(run)
+  if not run.init_from:
     return create_state, abstract_state, []
   saved = open_saved_model(run.init_from)
   source = f'the checkpoint {saved.path} of init_from'

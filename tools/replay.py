@@ -31,8 +31,12 @@ from coatnet_jax import terminal
 from coatnet_jax.arguments import add_number
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
-from coatnet_jax.initial_state import check_same_data, prepare_train_state
-from coatnet_jax.replay import batches, replaying
+from coatnet_jax.initial_state import (
+  check_same_data,
+  prepare_first_state,
+  prepare_train_state,
+)
+from coatnet_jax.replay import replaying
 from coatnet_jax.replay.examination import Examination, StepFunctions
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.strict_json import to_json
@@ -126,9 +130,10 @@ def replay_step(run: Run, workdir: str, step: int) -> Examination:
   terminal.begin('preparing the model')
   # A run that resumes needs nothing of what it started from; one that is taken
   # again from its first step does.
-  is_begun_anew = not replaying.find_checkpoint_before(workdir, step)
-  create_state, abstract_state, _ = prepare_train_state(
-    run, f'{workdir}/{batches.DIRECTORY}/none' if is_begun_anew else workdir
+  create_state, abstract_state, _ = (
+    prepare_train_state(run, workdir)
+    if replaying.find_checkpoint_before(workdir, step)
+    else prepare_first_state(run)
   )
   terminal.begin('compiling the train step')
   take_step = train.compile_train_step(run, abstract_state, logging.info)
