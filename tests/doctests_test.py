@@ -12,7 +12,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 MODULES = [
   '.'.join(path.relative_to(ROOT).with_suffix('').parts)
-  for path in sorted((ROOT / 'coatnet_jax').rglob('*.py'))
+  for folder in ('coatnet_jax', 'benchmarks')
+  for path in sorted((ROOT / folder).rglob('*.py'))
   if '>>> ' in path.read_text(encoding='utf-8')
 ]
 

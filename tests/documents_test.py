@@ -60,7 +60,10 @@ def check(monkeypatch) -> Callable[[list[str]], None]:
     raise _ParsedError
 
   monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_args)
-  for program in ('tools.chaos', 'tools.plan', 'benchmarks.steady_run'):
+  for program in (
+    *('tools.chaos', 'tools.plan', 'benchmarks.steady_run'),
+    'coatnet_jax.config_flag',  # What others load it by.
+  ):
     monkeypatch.setattr(f'{program}.load_config', load)
 
   def check_command(words: list[str]) -> None:

@@ -2,16 +2,14 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
-import textwrap
 
 import pytest
 
 from benchmarks import versus_timm
 from benchmarks.versus.task import Task
-from tests.documents import ROOT
+from tests.benchmarks.refusing import MISSING, run_refusing
 
+LACKING = (*MISSING, 'ml_collections')
 TASK = Task(
   model='test_coatnet',
   image_size=(160, 160),
@@ -20,41 +18,12 @@ TASK = Task(
   dtype='float32',
   device='cpu',
 )
-# What a machine with a GPU often lacks.
-REFUSING = textwrap.dedent(
-  """
-  import importlib.abc, runpy, sys
-
-  REFUSED = {
-    *('tensorflow', 'clu', 'grain', 'ml_collections', 'array_record'),
-    *('tensorflow_datasets', 'simplejpeg', 'portpicker', 'torch', 'timm'),
-  }
-
-  class Refusing(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-      if name.partition('.')[0] in REFUSED:
-        raise ModuleNotFoundError(name)
-
-  sys.meta_path.insert(0, Refusing())
-  """
-)
-
-
-def _run(program: str, *words: str, said: str = '') -> str:
-  return subprocess.run(
-    [sys.executable, '-c', REFUSING + program, *words],
-    cwd=ROOT,
-    check=True,
-    input=said,
-    stdout=subprocess.PIPE,
-    text=True,
-  ).stdout
 
 
 def test_it_needs_nothing_that_reads_data_or_configs():
   program = 'import benchmarks.versus.ours, benchmarks.versus_timm as command'
   end = "; print(command.stand_ins.is_installed('torch'))"
-  assert _run(program + end).split() == ['False']
+  assert run_refusing(LACKING, program + end).split() == ['False']
 
 
 @pytest.mark.slow
@@ -63,8 +32,9 @@ def test_steps_are_taken(mode):
   task = dataclasses.replace(TASK, mode=mode)
   questions = [['prepare', {}], ['compile', {}], ['turn', {'steps': 2}]]
   questions.append(['peak_bytes', {}])
-  answers = _run(
-    "runpy.run_module('benchmarks.versus.ours', run_name='__main__')",
+  answers = run_refusing(
+    LACKING,
+    'from benchmarks.versus import ours; ours.main(sys.argv[1])',
     task.to_json(),
     said=''.join(f'{json.dumps(question)}\n' for question in questions),
   )
