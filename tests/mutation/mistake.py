@@ -12,6 +12,8 @@ ROOMS = (
   'configs',
   'tools',
   'benchmarks/attention',
+  'benchmarks/step',
+  'benchmarks/versus',
   'coatnet_jax',
   'coatnet_jax/checkpoints',
   'coatnet_jax/data',

@@ -2,6 +2,7 @@
 
 from tests.mutation import (
   mistakes_augmentation,
+  mistakes_benchmarks,
   mistakes_checkpoint,
   mistakes_configs,
   mistakes_data,
@@ -23,6 +24,7 @@ from tests.mutation.mistake import Mistake
 
 MISTAKES: tuple[Mistake, ...] = (
   *mistakes_augmentation.MISTAKES,
+  *mistakes_benchmarks.MISTAKES,
   *mistakes_checkpoint.MISTAKES,
   *mistakes_configs.MISTAKES,
   *mistakes_data.MISTAKES,

@@ -1,8 +1,11 @@
 """From a trace to kinds of layer."""
 
+import contextlib
+import pathlib
 import re
 import types
 
+import jax
 import pytest
 
 from benchmarks.step import trace
@@ -45,9 +48,13 @@ ENTRY %main (x: f32[2,3]) -> f32[3,2] {
   ROOT %copy.1 = f32[3,2]{1,0} copy(%while.1)
 }
 """
-PROGRAM = parse_hlo_module(
-  re.sub(r' @(.+)', r', metadata={op_name="jit(train_step)/\1"}', _TEXT)
-)
+
+
+def _write(text):
+  return re.sub(r' @(.+)', r', metadata={op_name="jit(train_step)/\1"}', text)
+
+
+PROGRAM = parse_hlo_module(_write(_TEXT))
 
 
 def _event(name, start, duration, **stats):
@@ -146,6 +153,28 @@ def test_streams_of_gpus():
   lines, num_devices = trace.read_lines(data)
   assert num_devices == 2
   assert lines == [[Event('convolution.1', 1, 2)], [Event('memset', 5, 1)]] * 2
+
+
+def test_a_profile_is_of_one_device_and_step(monkeypatch):
+  event = _event('dot.1', 0, 12e9, hlo_op='dot.1')
+  data = _data(
+    **{f'device_GPU_{k}': {'Stream #1(Compute)': [event]} for k in range(2)}
+  )
+  traced = []
+
+  @contextlib.contextmanager
+  def write_trace(folder, profiler_options):
+    yield traced.append('begun')
+    (pathlib.Path(folder) / 'host.xplane.pb').write_bytes(b'')
+
+  monkeypatch.setattr(jax.profiler, 'trace', write_trace)
+  monkeypatch.setattr(
+    jax.profiler, 'ProfileData', types.SimpleNamespace(from_file=lambda _: data)
+  )
+  compiled = types.SimpleNamespace(as_text=lambda: _write(_TEXT))
+  profile = trace.profile(lambda: traced.append('steps'), compiled, 3)
+  assert traced == ['begun', 'steps']
+  assert profile.by_kind['attention'] == pytest.approx(4)
 
 
 def test_operations_of_a_tpu():

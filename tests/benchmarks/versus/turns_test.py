@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from benchmarks.versus import tables, turns
+from benchmarks.versus import contestant, tables, turns
 from benchmarks.versus.task import Task
 
 TASK = Task(
@@ -119,6 +119,37 @@ def test_nobody_is_started_when_the_time_is_over(compare):
   assert rows[0].error == 'not started: the others took all of the time'
   table = tables.format_table(tables.summarise(rows, TASK))
   assert table.endswith('There is nothing to compare.')
+
+
+def test_the_order_is_reversed_from_round_to_round(compare, monkeypatch):
+  asked = []
+  ask = turns.Contestant.ask
+
+  def ask_and_note(self, question, seconds, **arguments):
+    if question == 'turn':
+      asked.append(self.row.name)
+    return ask(self, question, seconds, **arguments)
+
+  monkeypatch.setattr(turns.Contestant, 'ask', ask_and_note)
+  compare(('first', 0.1), ('second', 0.1), max_rounds=3)
+  assert asked == ['first', 'second', 'second', 'first', 'first', 'second']
+
+
+def test_a_turn_begins_with_a_step_that_does_not_count(monkeypatch):
+  clock = 0.0
+
+  def take_step():
+    nonlocal clock
+    clock += 2.0 if clock else 100.0  # The first one finds nothing in caches.
+
+  fake = types.SimpleNamespace(
+    perf_counter=lambda: clock, process_time=lambda: 3 * clock
+  )
+  monkeypatch.setattr(contestant, 'time', fake)
+  assert contestant.time_steps(take_step, lambda: None, 5) == {
+    'seconds': 2.0,
+    'processor_seconds': 6.0,
+  }
 
 
 def test_everybody_is_ended(compare, monkeypatch):
