@@ -111,12 +111,18 @@ def test_what_runs_inside_counts_once():
     Event('dot.1', 10e9, 30e9),
     Event('dot.1', 50e9, 30e9),
     Event('copy.1', 100e9, 5e9),
+    # What a call waits for on its own thread is not its own.
+    Event('fusion.2', 200e9, 10e9),
+    Event('dot.1', 202e9, 3e9),
   ]
   profile = trace.summarise([events], PROGRAM, 1)
   # A loop itself is nothing: on a CPU its body may run on another thread.
-  assert profile.seconds == pytest.approx(65)
-  assert profile.by_kind['attention'] == pytest.approx(60)
-  assert [row['name'] for row in profile.largest] == ['dot.1', 'copy.1']
+  assert profile.seconds == pytest.approx(75)
+  assert profile.by_kind['attention'] == pytest.approx(63)
+  assert profile.by_kind['norms'] == pytest.approx(7)
+  assert [row['name'] for row in profile.largest] == [
+    *('dot.1', 'fusion.2', 'copy.1'),
+  ]
   assert 's3_block_0' in profile.largest[0]['op_name']
 
 
