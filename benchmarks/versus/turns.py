@@ -23,7 +23,7 @@ from coatnet_jax.strict_json import to_json
 MIN_STEPS, MAX_STEPS = 4, 200
 TURN_SECONDS = 1.0
 # Part of the time after which nobody begins to compile any more.
-_PREPARATION = 0.75
+_PREPARATION = 0.85
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
