@@ -25,20 +25,15 @@ simplejpeg, but ml-collections for the config.
 """
 
 import argparse
-import datetime
-import os
-import pathlib
-import shlex
 import sys
 from typing import Any
 
 import humanize
 
-from benchmarks import stand_ins
+from benchmarks import figures_file, stand_ins
 from coatnet_jax.arguments import add_number, create_parser
 from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
-from coatnet_jax.strict_json import to_json
 
 # What of a trace is of no instruction: trace.py.
 UNKNOWN = 'not in the program'
@@ -82,10 +77,7 @@ def main(words: list[str]) -> int:
   sources = find_sources(config, options.train_examples, options.num_classes)
   run = create_run(config, sources=sources)
   figures = {
-    'command': shlex.join(['python', '-m', 'benchmarks.train_step', *words]),
-    'date': datetime.date.today().isoformat(),
-    'num_cpus': len(os.sched_getaffinity(0)),
-    'load_before': os.getloadavg()[0],
+    **figures_file.describe_start('benchmarks.train_step', words),
     'model': describe_model(run),
     **measure(
       run,
@@ -95,8 +87,7 @@ def main(words: list[str]) -> int:
     ),
   }
   print(describe(figures))
-  if options.json:
-    options.json.write_text(to_json(figures, indent=2) + '\n')
+  figures_file.write(options.json, figures)
   return 0
 
 
@@ -118,9 +109,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     ('--num_classes', 'classes of it'),
   ):
     add_number(parser, name, metavar='N', help=what)
-  parser.add_argument(
-    '--json', type=pathlib.Path, metavar='FILE', help='also write all figures'
-  )
+  figures_file.add_json(parser)
 
 
 def describe(figures: dict[str, Any]) -> str:
@@ -133,8 +122,8 @@ def describe(figures: dict[str, Any]) -> str:
   devices = figures['num_devices']
   lines = [
     f'model       {figures["model"]}, {figures["num_parameters"]:,} parameters',
-    f'device      {devices} x {figures["device"]}, {figures["num_cpus"]} CPU'
-    f' cores (load before: {figures["load_before"]:.1f}), jax'
+    f'device      {devices} x {figures["device"]},'
+    f' {figures_file.describe_processor(figures)}, jax'
     f' {figures["versions"]["jax"]}, {figures["date"]}',
     f'step        {1e3 * figures["median_seconds"]:,.1f} ms'
     f' ({1e3 * lower:,.1f} to {1e3 * upper:,.1f};'

@@ -24,22 +24,19 @@ others go on. For timm: requirements-parity.txt, which needs no torchvision.
 
 import argparse
 import dataclasses
-import datetime
 import os
 import pathlib
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
 
-from benchmarks import stand_ins
+from benchmarks import figures_file, stand_ins
 from benchmarks.versus import tables, turns
 from benchmarks.versus.task import Task
 from coatnet_jax.arguments import add_number, create_parser
 from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.models import timm_variants
 from coatnet_jax.models.variants import get_variant
-from coatnet_jax.strict_json import to_json
 
 # A file that NVIDIA's driver makes.
 _GPU = pathlib.Path('/dev/nvidiactl')
@@ -94,9 +91,7 @@ def _create_parser() -> argparse.ArgumentParser:
     help='most time for one model and batch; fewer rounds are made where it'
     ' would not do (%(default)s)',
   )
-  parser.add_argument(
-    '--json', type=pathlib.Path, metavar='FILE', help='also write all figures'
-  )
+  figures_file.add_json(parser)
   return parser
 
 
@@ -112,7 +107,8 @@ def main(words: list[str]) -> int:
   options = _create_parser().parse_args(words)
   tasks = create_tasks(options)
   check_installed()
-  load, comparisons = os.getloadavg()[0], []
+  start = figures_file.describe_start('benchmarks.versus_timm', words)
+  comparisons = []
   for task in tasks:
     print(f'{task.describe()}\n', flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -124,20 +120,11 @@ def main(words: list[str]) -> int:
       )
     results = tables.summarise(rows, task)
     print(
-      f'{describe_machine(results, load)}\n\n{tables.format_table(results)}\n'
+      describe_machine(results, start), tables.format_table(results), sep='\n\n'
     )
+    print()
     comparisons.append({'task': dataclasses.asdict(task), 'results': results})
-    if options.json:
-      everything = {
-        'command': shlex.join(
-          ['python', '-m', 'benchmarks.versus_timm', *words]
-        ),
-        'date': datetime.date.today().isoformat(),
-        'load_before': load,
-        'num_cpus': len(os.sched_getaffinity(0)),
-        'comparisons': comparisons,
-      }
-      options.json.write_text(to_json(everything, indent=2) + '\n')
+    figures_file.write(options.json, start | {'comparisons': comparisons})
   return int(any(not c['results'][0]['seconds_per_step'] for c in comparisons))
 
 
@@ -154,31 +141,29 @@ def create_tasks(options: argparse.Namespace) -> list[Task]:
       f'--device is gpu, and this machine has none of NVIDIA: {_GPU} is not'
       ' there. Leave --device out to compare on the CPU.'
     )
-  tasks = []
-  for model in options.models.split(','):
+  for model in (models := options.models.split(',')):
     if model not in timm_variants.VARIANTS:
       raise UserError(
         explain_choice('A model of --models', model, timm_variants.VARIANTS)
       )
-    for batch in (options.batch or {'cpu': '8', 'gpu': '128'}[device]).split(
-      ','
-    ):
-      if not batch.isdecimal() or not 0 < int(batch) < 2**16:
-        raise UserError(
-          f'--batch is {options.batch!r}; it must be whole numbers, at least 1'
-          ' and below 65,536, with commas between: 64,128.'
-        )
-      tasks.append(
-        Task(
-          model=model,
-          image_size=get_variant(model).image_size,
-          batch_size=int(batch),
-          mode=options.mode or 'train',
-          dtype=options.dtype or {'cpu': 'float32', 'gpu': 'bfloat16'}[device],
-          device=device,
-        )
-      )
-  return tasks
+  batches = (options.batch or {'cpu': '8', 'gpu': '128'}[device]).split(',')
+  if not all(n.isdecimal() and 0 < int(n) < 2**16 for n in batches):
+    raise UserError(
+      f'--batch is {options.batch!r}; it must be whole numbers, at least 1 and'
+      ' below 65,536, with commas between: 64,128.'
+    )
+  return [
+    Task(
+      model=model,
+      image_size=get_variant(model).image_size,
+      batch_size=int(batch_size),
+      mode=options.mode or 'train',
+      dtype=options.dtype or {'cpu': 'float32', 'gpu': 'bfloat16'}[device],
+      device=device,
+    )
+    for model in models
+    for batch_size in batches
+  ]
 
 
 def check_installed() -> None:
@@ -207,20 +192,14 @@ def create_contestants(
   return [
     turns.Contestant(
       name,
-      [
-        sys.executable,
-        '-m',
-        f'benchmarks.versus.{words[0]}',
-        *words[1:],
-        argument,
-      ],
+      [sys.executable, '-m', f'benchmarks.versus.{module}', *words, argument],
       environment,
-      folder / words[-1],
+      folder / name,
     )
-    for name, words in (
-      ('this project', ('ours',)),
-      ('timm, eager', ('timms', 'eager')),
-      ('timm, compiled', ('timms', 'compiled')),
+    for name, module, *words in (
+      ('this project', 'ours'),
+      ('timm, eager', 'timms', 'eager'),
+      ('timm, compiled', 'timms', 'compiled'),
     )
   ]
 
@@ -245,12 +224,12 @@ def create_environment(device: str) -> dict[str, str]:
   return environment
 
 
-def describe_machine(results: Sequence[dict], load: float) -> str:
+def describe_machine(results: Sequence[dict], start: dict) -> str:
   """Returns what was measured on, and with which versions, in a line.
 
   Args:
     results: results of one comparison, from `tables.summarise`.
-    load: number of processes that were computing before.
+    start: what `figures_file.describe_start` returned.
   """
   versions = {}
   for result in results:
@@ -258,8 +237,8 @@ def describe_machine(results: Sequence[dict], load: float) -> str:
   devices = dict.fromkeys(r['device'] for r in results if 'device' in r)
   return ', '.join(
     [
-      f'Measured {datetime.date.today().isoformat()} on {" / ".join(devices)}',
-      f'{len(os.sched_getaffinity(0))} CPU cores (load before: {load:.1f})',
+      f'Measured {start["date"]} on {" / ".join(devices)}',
+      figures_file.describe_processor(start),
       *(f'{name} {version}' for name, version in versions.items()),
     ]
   )

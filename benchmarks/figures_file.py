@@ -1,0 +1,74 @@
+"""What --json of the benchmarks has in common: when, where, by what command."""
+
+import argparse
+import datetime
+import os
+import pathlib
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from coatnet_jax.errors import UserError, find_reason
+from coatnet_jax.strict_json import to_json
+
+
+class _StoreFile(argparse.Action):
+  """Stores a path that can be written, which is tried at once."""
+
+  def __call__(self, parser, namespace, values, option_string=None):
+    """Raises UserError for what cannot be written, before minutes of work."""
+    path = pathlib.Path(values).expanduser()
+    try:
+      path.open('a').close()
+    except OSError as error:
+      raise UserError(
+        f'{option_string} is {values!r}, which cannot be written:'
+        f' {find_reason(error)}; give a file in a directory that is there.'
+      ) from error
+    setattr(namespace, self.dest, path)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+  """Adds --json=FILE."""
+  parser.add_argument(
+    '--json', action=_StoreFile, metavar='FILE', help='also write all figures'
+  )
+
+
+def describe_start(module: str, words: Sequence[str]) -> dict[str, Any]:
+  """Returns when, by which command and beside what else figures are made.
+
+  Args:
+    module: name of the benchmark: 'benchmarks.train_step'.
+    words: words of its command line.
+  """
+  return {
+    'command': shlex.join(['python', '-m', module, *words]),
+    'date': datetime.date.today().isoformat(),
+    'num_cpus': len(os.sched_getaffinity(0)),
+    'load_before': os.getloadavg()[0],
+  }
+
+
+def describe_processor(start: dict[str, Any]) -> str:
+  """Returns the processor, and how busy it was, for a line.
+
+  >>> describe_processor({'num_cpus': 2, 'load_before': 0.02})
+  '2 CPU cores (load before: 0.0)'
+
+  Args:
+    start: what `describe_start` returned.
+  """
+  load = start['load_before']
+  return f'{start["num_cpus"]} CPU cores (load before: {load:.1f})'
+
+
+def write(path: pathlib.Path | None, figures: dict[str, Any]) -> None:
+  """Writes figures to the file of --json, if there is one.
+
+  Args:
+    path: path of the file, over what is there; None writes nothing.
+    figures: figures, as JSON has them.
+  """
+  if path is not None:
+    path.write_text(to_json(figures, indent=2) + '\n')
