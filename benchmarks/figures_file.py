@@ -8,24 +8,28 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from coatnet_jax.errors import UserError, find_reason
+from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import to_json
 
 
 class _StoreFile(argparse.Action):
-  """Stores a path that can be written, which is tried at once."""
+  """Stores a path that can be written, as far as can be told beforehand."""
 
   def __call__(self, parser, namespace, values, option_string=None):
     """Raises UserError for what cannot be written, before minutes of work."""
     path = pathlib.Path(values).expanduser()
-    try:
-      path.open('a').close()
-    except OSError as error:
-      raise UserError(
-        f'{option_string} is {values!r}, which cannot be written:'
-        f' {find_reason(error)}; give a file in a directory that is there.'
-      ) from error
-    setattr(namespace, self.dest, path)
+    is_there = path.exists()
+    if path.is_dir() or not path.parent.is_dir():
+      reason = 'is a directory' if is_there else 'is in no directory'
+    elif not os.access(path if is_there else path.parent, os.W_OK):
+      reason = 'may not be written'
+    else:
+      setattr(namespace, self.dest, path)
+      return
+    raise UserError(
+      f'{option_string} is {values!r}, which {reason}; give a new file in a'
+      ' directory that is there.'
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

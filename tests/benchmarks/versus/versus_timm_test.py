@@ -36,7 +36,8 @@ def fixture_contestants(monkeypatch):
     ('--batch=8,', "--batch is '8,'; it must be whole numbers, at least 1"),
     ('--batch=0', "--batch is '0'; it must be"),
     ('--rounds=0', '--rounds is 0; it must be a whole number, at least 1'),
-    ('--json=no/such/file.json', 'No such file or directory; give a file in a'),
+    ('--json=no/such/file.json', 'is in no directory; give a new file in a'),
+    ('--json=/', "'/', which is a directory; give a new file"),
     ('--device=gpu', '--device is gpu, and this machine has none of NVIDIA'),
   ],
 )
