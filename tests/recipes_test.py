@@ -75,7 +75,7 @@ JFT_SIZES = {
 }
 # Model -> its phases that are not columns of the table.
 OTHERS = {
-  'coatnet_0': ['timm', 'keras_cv'],
+  'coatnet_0': ['imagenet1k_one_gpu', 'timm', 'keras_cv'],
   'coatnet_1': ['timm'],
   'coatnet_2': ['imagenet21k_linear_probe', 'timm'],
   'coatnet_3': ['imagenet21k_linear_probe'],
@@ -281,6 +281,17 @@ def test_an_ema_of_0_9999_is_never_in_force_in_finetuning(model, phase):
   assert run.training.ema_warmup
   steps = run.training.num_steps
   assert (1 + steps) / (10 + steps) < 0.9999 == (1 + 89_990) / (10 + 89_990)
+
+
+def test_one_gpu_trains_as_the_paper_does():
+  """In smaller parts of the same batch, so that the learning rate stands."""
+  expected = _load('coatnet_0', 'imagenet1k')
+  with expected.unlocked():
+    expected.training.gradient_accumulation_steps = 32
+    expected.evaluation.global_batch_size = 512
+  found = _load('coatnet_0', 'imagenet1k_one_gpu')
+  assert found.to_dict() == expected.to_dict()
+  assert found.training.global_batch_size == 4096 == 32 * 128
 
 
 def test_recipes_of_others():
