@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import importlib.metadata
 import itertools
 import os
 import re
@@ -188,6 +189,15 @@ def test_the_versions_of_python_agree():
   first_lines = _text('requirements.txt').partition('\njax')[0]
   assert re.findall(r'\b3\.\d+', first_lines) == versions
   assert f"section 'Tests on Python {versions[-1]}'" in _text('.ci/run')
+
+
+def test_a_gpus_jax_is_the_version_that_the_project_takes():
+  range_of_jax = r'^jax(?:\[(\w+)\])?(>=.*)$'
+  (found,) = re.findall(range_of_jax, _text('requirements-gpu.txt'), re.M)
+  (project,) = re.findall(range_of_jax, _text('requirements.txt'), re.M)
+  assert (found[0], found[1]) == ('cuda13', project[1])
+  extras = importlib.metadata.metadata('jax').get_all('Provides-Extra')
+  assert {'cuda12', 'cuda13'} <= set(extras)
 
 
 def test_the_stops_of_the_ways_through_the_house_exist():

@@ -41,19 +41,24 @@ class Ours:
 
   def __init__(self, task: Task):
     """Takes what is to be computed."""
-    self._task = task
+    self.task = task
     self._take_step = self._result = None
 
   def prepare(self) -> dict[str, Any]:
     """Makes model and images, and returns what they are."""
     # Compiling is timed, and loading what was compiled once is not that.
     jax.config.update('jax_enable_compilation_cache', False)
-    task = self._task
+    task = self.task
     device = jax.devices()[0]
     mesh = mesh_lib.create_mesh(
       replica=1, data=1, fsdp=1, tensor=1, devices=[device]
     )
-    model = create_model(task.model, num_classes=NUM_CLASSES, dtype=task.dtype)
+    model = create_model(
+      task.model,
+      num_classes=NUM_CLASSES,
+      dtype=task.dtype,
+      attention=task.attention,
+    )
     batch = create_images(task)
     batch = mesh_lib.put_batch(batch, mesh, ('image', 'label'))
     if task.mode == 'train':
@@ -98,7 +103,7 @@ class Ours:
       create_train_state,
       model=model,
       tx=options.tx,
-      image_size=self._task.image_size,
+      image_size=self.task.image_size,
       use_ema=False,
     )
     state = mesh_lib.jit(create_state, mesh)(jax.random.key(0))
@@ -114,7 +119,7 @@ class Ours:
     return state.params
 
   def _prepare_inference(self, model, batch, mesh):
-    create = functools.partial(create_variables, model, self._task.image_size)
+    create = functools.partial(create_variables, model, self.task.image_size)
     variables = mesh_lib.jit(create, mesh)(jax.random.key(0))
     compiled = mesh_lib.jit(
       functools.partial(
@@ -149,7 +154,7 @@ class Ours:
 
   def peak_bytes(self) -> int | None:
     """Returns the device's peak on a GPU, else the process's."""
-    if self._task.device == 'cpu':
+    if self.task.device == 'cpu':
       return contestant.read_peak_memory()
     return (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use')
 

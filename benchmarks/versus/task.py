@@ -31,6 +31,7 @@ class Task:
     mode: 'train', a whole step with AdamW, or 'inference'.
     dtype: compute dtype, 'float32' or 'bfloat16'; parameters are float32.
     device: 'cpu' or 'gpu'.
+    attention: implementation of relative attention in this project's model.
   """
 
   model: str
@@ -39,6 +40,7 @@ class Task:
   mode: str
   dtype: str
   device: str
+  attention: str = 'auto'
 
   def to_json(self) -> str:
     """Returns it as `from_json` reads it."""

@@ -11,6 +11,7 @@ ROOMS = (
   'main.py',
   'configs',
   'tools',
+  'benchmarks',
   'benchmarks/attention',
   'benchmarks/step',
   'benchmarks/versus',

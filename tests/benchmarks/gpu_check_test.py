@@ -1,0 +1,142 @@
+"""The check of a GPU, on a CPU: what it finds, and that it needs little."""
+
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import gpu_check
+from benchmarks.versus.task import Task
+from coatnet_jax.errors import UserError
+from tests.benchmarks.versus import ours_test
+
+
+def _tasks(*words):
+  options = gpu_check._create_parser().parse_args(list(words))
+  return gpu_check.create_tasks(options)
+
+
+def _time(seconds_by_batch):
+  """Returns timings, with a batch that is out of memory where there is none."""
+  return [
+    gpu_check.Timing(
+      Task(
+        model='coatnet_0',
+        image_size=(224, 224),
+        batch_size=batch,
+        mode='train',
+        dtype='bfloat16',
+        device='gpu',
+      ),
+      *((9.0, seconds) if seconds else ()),
+      error='' if seconds else 'out of memory',
+    )
+    for batch, seconds in seconds_by_batch.items()
+  ]
+
+
+def test_what_is_most_wanted_comes_first():
+  tasks = _tasks()
+  assert [(t.batch_size, t.model, t.attention) for t in tasks[:5]] == [
+    (256, 'coatnet_0_224', 'auto'),
+    (256, 'coatnet_0', 'auto'),
+    (256, 'coatnet_0_224', 'cudnn'),
+    (256, 'coatnet_0', 'cudnn'),
+    (128, 'coatnet_0_224', 'auto'),
+  ]
+  assert {t.batch_size for t in tasks} == {16, 32, 64, 128, 256, 512}
+  assert {t.attention for t in _tasks('--device=cpu')} == {'auto'}
+
+
+@pytest.mark.parametrize('words', ['--models=coatnet_x', '--batches=16,a'])
+def test_arguments_that_cannot_be(words):
+  with pytest.raises(UserError, match=words.partition('=')[0]):
+    _tasks(words)
+
+
+def test_without_a_gpu_it_says_what_to_do():
+  with pytest.raises(UserError, match='says what to install'):
+    gpu_check.main([])
+
+
+def test_cliffs():
+  timings = _time({16: 0.1, 128: 0.14, 256: 0.25, 512: 0.7, 1024: None})
+  [cliff] = gpu_check.find_cliffs(timings)
+  assert cliff.task.batch_size == 512
+  rows = gpu_check.format_timings(timings).splitlines()[2:]
+  assert [row.split(' | ')[2:] for row in rows[-3:]] == [
+    ['256', '250.0', '1,024', '1.00', '9 s', ' |'],
+    ['512', '700.0', '731', '0.71', '9 s', 'a cliff |'],
+    ['1024', '', '', '', '', 'out of memory |'],
+  ]
+
+
+def test_nothing_is_begun_that_would_not_end_in_time():
+  now = 0.0
+
+  def create(task):
+    nonlocal now
+    now += 40
+    if task.batch_size == 512:
+      raise MemoryError('too large')
+    return types.SimpleNamespace(
+      task=task,
+      prepare=dict,
+      compile=lambda: {'first_call_seconds': 30.0, 'seconds': 0.5},
+      turn=lambda steps: {'seconds': 3.0 / steps},
+      peak_bytes=lambda: None,
+    )
+
+  tasks = [timing.task for timing in _time({512: 1, 256: 1, 128: 1})]
+  found = list(
+    gpu_check.time_batches(tasks, 100, clock=lambda: now, create=create)
+  )
+  assert [(t.seconds, t.error.partition(':')[0]) for t in found] == [
+    (None, 'MemoryError'),
+    (0.5, ''),
+    (None, 'not begun'),
+  ]
+
+
+def test_gradients_next_to_nothing_count_for_little():
+  expected = {'a': np.array([1.0, -2.0]), 'b': np.array([1e-9])}
+  found = {'a': np.array([1.0, -2.0]), 'b': np.array([2e-9])}
+  assert gpu_check.compare_gradients(found, expected) < 1e-6
+  found['a'][0] = 1.1
+  assert gpu_check.compare_gradients(found, expected) == pytest.approx(0.05)
+
+
+@pytest.mark.usefixtures('tiny_variant')
+def test_a_difference_is_found(monkeypatch):
+  put, scales = jax.device_put, iter([1, 1.001])
+
+  def put_elsewhere(arguments, device):
+    scale = next(scales)
+    return put(jax.tree.map(lambda x: x * scale, arguments), device)
+
+  monkeypatch.setattr(jax, 'device_put', put_elsewhere)
+  cpu = jax.devices('cpu')[0]
+  found = gpu_check.compare_with_cpu('tiny', (32, 32), cpu)
+  assert gpu_check.LOGITS_TOLERANCE < found['logits'] < 0.1
+  assert gpu_check.GRADIENT_TOLERANCE < found['gradients'] < 0.1
+
+
+def test_it_needs_nothing_that_reads_data_or_configs():
+  ours_test._run('import benchmarks.gpu_check')
+
+
+@pytest.mark.slow
+def test_the_whole_check_on_a_cpu(tmp_path):
+  path = tmp_path / 'figures.json'
+  printed = ours_test._run(
+    'sys.argv[0] = "gpu_check"; '
+    "runpy.run_module('benchmarks.gpu_check', run_name='__main__')",
+    *('--device=cpu', '--models=coatnet_mini', '--batches=2'),
+    *('--image_size=32', f'--json={path}'),
+  )
+  assert printed.count('agree: ') == 2
+  assert '| coatnet_mini | auto | 2 |' in printed
+  [timing] = json.loads(path.read_text())['timings']
+  assert timing['seconds'] > 0
