@@ -18,11 +18,8 @@ TensorFlow, grain, clu, ml-collections. docs/gpu.md says how to read it.
 
 import argparse
 import dataclasses
-import datetime
 import functools
 import gc
-import pathlib
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import figures_file
 from benchmarks.versus.contestant import describe
 from benchmarks.versus.ours import Ours
 from benchmarks.versus.task import Task
@@ -41,7 +39,6 @@ from coatnet_jax.models.factory import create_model
 from coatnet_jax.models.variables import create_variables
 from coatnet_jax.models.variants import VARIANTS
 from coatnet_jax.ops.relative_attention import relative_attention
-from coatnet_jax.strict_json import to_json
 
 # What GPU and CPU may differ by: logits of their range; a gradient of its
 # largest value, or of a hundredth of the largest of all, where it is next to 0.
@@ -321,15 +318,13 @@ def _create_parser() -> argparse.ArgumentParser:
     parser,
     '--minutes',
     float,
-    default=7.0,
+    default=6.0,
     at_least=None,
     above=0,
     metavar='MINUTES',
     help='time after which nothing more is begun (%(default)s)',
   )
-  parser.add_argument(
-    '--json', type=pathlib.Path, metavar='FILE', help='also write all figures'
-  )
+  figures_file.add_json(parser)
   return parser
 
 
@@ -403,13 +398,12 @@ def main(words: list[str]) -> int:
       ' --device=cpu tries the program itself.'
     ) from error
   report = {
-    'command': shlex.join(['python', '-m', 'benchmarks.gpu_check', *words]),
-    'date': datetime.date.today().isoformat(),
+    **figures_file.describe_start('benchmarks.gpu_check', words),
     'device': device.device_kind,
     'jax': jax.__version__,
   }
   _say(f'{report["date"]}, {device.device_kind}, jax {jax.__version__}\n')
-  agreements = list(_check(options, device))
+  agreements = list(_check(options, device, deadline))
   report['agreements'] = agreements
   timings = []
   for timing in time_batches(tasks, deadline):
@@ -420,16 +414,16 @@ def main(words: list[str]) -> int:
       + (timing.error or f'{timing.images_per_second:,.0f} images/s')
     )
     report['timings'] = [dataclasses.asdict(t) for t in timings]
-    if options.json:  # Each time: whatever ends this, what was found is kept.
-      options.json.write_text(to_json(report, indent=2) + '\n')
+    # Each time: whatever ends this, what was found is kept.
+    figures_file.write(options.json, report)
   _say(f'\n{format_timings(timings)}')
   cliffs = [c for group in group_timings(timings) for c in find_cliffs(group)]
   agree = all(agreement['agrees'] for agreement in agreements)
   return 0 if agree and not cliffs else 1
 
 
-def _check(options, device):
-  """Says and yields what agrees, and what does not."""
+def _check(options, device, deadline):
+  """Says and yields what agrees, what does not, and what was not checked."""
   checks = []
   for model in options.models.split(','):
     size = (options.image_size,) * 2
@@ -454,6 +448,8 @@ def _check(options, device):
       )
   for what, check, tolerances in checks:
     try:
+      if time.monotonic() > deadline:
+        raise TimeoutError('not checked: the time is over')
       differences = check()
       agrees = all(differences[key] <= tolerances[key] for key in tolerances)
       text = ', '.join(

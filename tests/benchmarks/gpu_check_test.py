@@ -10,7 +10,9 @@ import pytest
 from benchmarks import gpu_check
 from benchmarks.versus.task import Task
 from coatnet_jax.errors import UserError
-from tests.benchmarks.versus import ours_test
+from tests.benchmarks.refusing import MISSING, run_refusing
+
+LACKING = (*MISSING, 'ml_collections')
 
 
 def _tasks(*words):
@@ -124,15 +126,15 @@ def test_a_difference_is_found(monkeypatch):
 
 
 def test_it_needs_nothing_that_reads_data_or_configs():
-  ours_test._run('import benchmarks.gpu_check')
+  run_refusing(LACKING, 'import benchmarks.gpu_check')
 
 
 @pytest.mark.slow
 def test_the_whole_check_on_a_cpu(tmp_path):
   path = tmp_path / 'figures.json'
-  printed = ours_test._run(
-    'sys.argv[0] = "gpu_check"; '
-    "runpy.run_module('benchmarks.gpu_check', run_name='__main__')",
+  printed = run_refusing(
+    LACKING,
+    'from benchmarks import gpu_check; gpu_check.main(sys.argv[1:])',
     *('--device=cpu', '--models=coatnet_mini', '--batches=2'),
     *('--image_size=32', f'--json={path}'),
   )

@@ -60,4 +60,21 @@ MISTAKES = (
       f'{_TRACE}::test_a_profile_is_of_one_device_and_step',
     ),
   ),
+  *in_file(
+    'benchmarks/gpu_check.py',
+    (
+      'cliffs_of_small_batches',
+      'timing.task.batch_size > _SMALLEST_BATCH',
+      'timing.task.batch_size > 0',
+      'A small batch, which no GPU computes as fast, is called a cliff.',
+      'benchmarks/gpu_check_test.py',
+    ),
+    (
+      'begun_too_late',
+      'if start + longest > deadline:',
+      'if start > deadline:',
+      'The check of a GPU takes longer than it was given.',
+      'benchmarks/gpu_check_test.py',
+    ),
+  ),
 )
