@@ -154,6 +154,16 @@ def finish() -> None:
   _status = 0
 
 
+def ignore() -> None:
+  """Ignores the signals from here to the process's end, which comes at once.
+
+  Python takes its own handlers away while it ends: what is asked for then would
+  kill the process, whose status is known already.
+  """
+  for number in SIGNALS:
+    signal.signal(number, signal.SIG_IGN)
+
+
 def leave_threads() -> None:
   """Says that a thread waits for ever, so that the program is to end by `end`.
 

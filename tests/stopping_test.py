@@ -142,3 +142,28 @@ def test_after_the_end_the_status_is_that_of_a_finished_run():
   _wait_for(process, 'ready')
   process.send_signal(signal.SIGTERM)
   _check(process, 0)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_while_python_ends_the_status_is_that_of_a_finished_run(number):
+  """Python has taken its own handlers away by then."""
+  program = (
+    'import os\n'
+    'import main\n'
+    'main.stopping.listen()\n'
+    'main.stopping.finish()\n'
+    'main.main = lambda words: 0\n'
+    'class Last:\n'
+    '  def __del__(self, kill=os.kill, pid=os.getpid()):\n'
+    f'    kill(pid, {number.value})\n'
+    'last = Last()\n'
+    'main.run_program()\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', program],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert (done.returncode, done.stderr) == (0, '')

@@ -37,6 +37,13 @@ MISTAKES = (
       'main_test.py::test_an_error_of_the_run_is_one_sentence',
     ),
     (
+      'killed_at_the_end',
+      '  stopping.ignore()\n',
+      '',
+      'A finished run that is asked to stop while Python ends has status -15.',
+      'stopping_test.py',
+    ),
+    (
       'programs_kept_elsewhere',
       'keep_compiled(options.compilation_cache)',
       'keep_compiled()',
