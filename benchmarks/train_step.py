@@ -20,8 +20,8 @@ is computed again and counts the body of a loop once.
 --profile traces three more steps, and shows where the time goes by kind of
 layer, by the device's own trace.
 
-It needs no TensorFlow, grain, clu, array-record, tensorflow-datasets or
-simplejpeg, but ml-collections for the config.
+It needs nothing that reads data and writes curves and checkpoints, TensorFlow,
+grain, clu and blake3, say, but ml-collections for the config.
 """
 
 import argparse
@@ -40,7 +40,7 @@ UNKNOWN = 'not in the program'
 # What training imports and a step on made-up images does not use.
 _NOT_USED = (
   *('tensorflow', 'tensorflow_datasets', 'clu', 'grain', 'array_record'),
-  'simplejpeg',
+  *('simplejpeg', 'blake3', 'h5py'),
 )
 
 

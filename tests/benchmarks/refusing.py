@@ -8,7 +8,7 @@ from tests.documents import ROOT
 # What a machine with a GPU often lacks, beside ml_collections.
 MISSING = (
   *('tensorflow', 'clu', 'grain', 'array_record', 'tensorflow_datasets'),
-  *('simplejpeg', 'portpicker', 'torch', 'timm'),
+  *('simplejpeg', 'portpicker', 'blake3', 'h5py', 'torch', 'timm'),
 )
 _REFUSING = """
 import importlib.abc, sys
