@@ -46,7 +46,7 @@ _KIND_PATTERNS = (
   (r'/ffn_(expand|shrink)/', 'FFN'),
   (r'/se/', 'squeeze-excitation'),
   (r'/depthwise/', 'depthwise convolutions'),
-  (r'reduce_window|select_and_scatter|select_and_gather', 'pooling'),
+  (r'/max_pool/|reduce_window|select_and_(scatter|gather)', 'pooling'),
   (r'/(expand|shrink|shortcut|project)/', '1x1 convolutions'),
   (r'/s0_conv', 'stem convolutions'),
 )

@@ -28,6 +28,7 @@ FORWARD, BACKWARD = f'{STEP}/jvp(CoAtNet)', f'{STEP}/transpose(jvp(CoAtNet))'
     (f'{BACKWARD}/s3_block_0/attention/qkv/dot', 's3', 'attention'),
     (f'{BACKWARD}/s3_block_4/ffn_expand/dot', 's3', 'FFN'),
     (f'{FORWARD}/s3_block_0/reduce_window_max', 's3', 'pooling'),
+    (f'{FORWARD}/s3_block_0/max_pool/select_n', 's3', 'pooling'),
     (f'{FORWARD}/CoAtNet.apply_head/head_logits/dot', 'head', 'head'),
     (f'{FORWARD}/CoAtNet.apply_head/head_norm/mul', 'head', 'norms'),
     (f'{BACKWARD}/{LOOP}/shrink/dot', 's2', '1x1 convolutions'),
