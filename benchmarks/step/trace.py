@@ -48,6 +48,9 @@ _MOVES = frozenset(
     'tuple',
   }
 )
+_POOLS = frozenset({'reduce-window', 'select-and-scatter'})
+# How far away an instruction may be that another one's place is taken from.
+_FARTHEST = 4
 # What waits for other instructions, on whichever thread these run.
 _CONTAINERS = ('while', 'conditional')
 _FUSED = re.compile(r'(?:calls|to_apply)=%([^\s,]+)')
@@ -175,11 +178,7 @@ def summarise(
     num_steps: number of steps that the events are of.
     num_largest: number of instructions of `Profile.largest`.
   """
-  instructions = {
-    name: instruction
-    for computation in program.computations.values()
-    for name, instruction in computation.items()
-  }
+  instructions = list_instructions(program)
   seconds = collections.Counter()
   for line in lines:
     for name, own in compute_own_times(line).items():
@@ -189,7 +188,7 @@ def summarise(
   by_kind = dict.fromkeys(KINDS, 0.0)
   rows = []
   for name, value in seconds.most_common():
-    kind, op_name = find_kind(instructions.get(name), program.computations)
+    kind, op_name = find_kind(name, instructions, program)
     by_kind[kind] += value
     rows.append(
       {'name': name, 'kind': kind, 'op_name': op_name, 'seconds': value}
@@ -222,38 +221,72 @@ def compute_own_times(events: Iterable[Event]) -> dict[str, float]:
 
 
 def find_kind(
-  instruction: Instruction | None,
-  computations: Mapping[str, Mapping[str, Instruction]],
+  name: str, instructions: Mapping[str, Instruction], program: HloModule
 ) -> tuple[str, str]:
   """Returns one of `KINDS`, and the place in the traced function.
 
+  What the compiler has made itself has no place, and counts where the nearest
+  instruction is that it reads.
+
   Args:
-    instruction: instruction of the program; None if it is not there.
-    computations: computations of the program, by name.
+    name: name of an instruction.
+    instructions: all instructions of the program, by name.
+    program: program that it may be of.
   """
-  if instruction is None:
+  if name not in instructions:
     return UNKNOWN, ''
-  inside = _list_fused(instruction, computations)
-  op_name = next(
+  inside = _list_fused(instructions[name], program)
+  opcodes = {i.opcode for i in inside or [instructions[name]]}
+  op_name = ''
+  nearest = [name]
+  for _ in range(_FARTHEST):
+    found = [_find_op_name(instructions[n], program) for n in nearest]
+    op_name = next(filter(None, found), '')
+    if op_name:
+      break
+    nearest = [
+      operand
+      for near in nearest
+      for operand in instructions[near].operands
+      # An argument's name is that of the argument.
+      if operand in instructions and instructions[operand].opcode != 'parameter'
+    ]
+  if opcodes <= _MOVES:
+    return COPIES, op_name
+  if opcodes & _POOLS:
+    return 'pooling', op_name
+  return (cycle_breakdown.find_kind(op_name) if op_name else 'rest'), op_name
+
+
+def list_instructions(program: HloModule) -> dict[str, Instruction]:
+  """Returns the instructions of all computations by name, which is their own.
+
+  Args:
+    program: program of one device.
+  """
+  return {
+    name: instruction
+    for computation in program.computations.values()
+    for name, instruction in computation.items()
+  }
+
+
+def _find_op_name(instruction: Instruction, program: HloModule) -> str:
+  """Returns where an instruction is, or the last of those inside it; or ''."""
+  inside = _list_fused(instruction, program)
+  return next(
     (i.op_name for i in (instruction, *reversed(inside)) if i.op_name), ''
   )
-  if all(i.opcode in _MOVES for i in inside or [instruction]):
-    return COPIES, op_name
-  # What the compiler has made itself has no place. The rules know these words.
-  words = op_name or ' '.join(i.opcode.replace('-', '_') for i in inside)
-  kind = cycle_breakdown.find_kind(words)
-  return (kind if op_name or kind == 'pooling' else 'rest'), op_name
 
 
 def _list_fused(
-  instruction: Instruction,
-  computations: Mapping[str, Mapping[str, Instruction]],
+  instruction: Instruction, program: HloModule
 ) -> list[Instruction]:
   """Returns the instructions of a fusion or call, of those inside it too."""
   if instruction.opcode not in ('fusion', 'call'):
     return []
   found = _FUSED.search(instruction.line)
   inside = []
-  for inner in computations.get(found[1], {}).values() if found else ():
-    inside += _list_fused(inner, computations) or [inner]
+  for inner in program.computations.get(found[1], {}).values() if found else ():
+    inside += _list_fused(inner, program) or [inner]
   return inside

@@ -38,12 +38,13 @@ _TEXT = """HloModule jit_train_step
 }
 
 ENTRY %main (x: f32[2,3]) -> f32[3,2] {
-  %x = f32[2,3]{1,0} parameter(0)
+  %x = f32[2,3]{1,0} parameter(0) @jvp(CoAtNet)/s1_block_0/norm/x
   %fusion.1 = f32[3,2] fusion(%x), calls=%fused_copy @jvp(CoAtNet)/depthwise/t
   %fusion.2 = f32[3,2]{1,0} fusion(%fusion.1), kind=kLoop, calls=%fused_norm
   %fusion.3 = f32[3,2]{1,0} fusion(%fusion.2), kind=kLoop, calls=%window
   %convolution.1 = f32[3,2] convolution(%fusion.3) @jvp(CoAtNet)/depthwise/conv
   %add.1 = f32[3,2]{1,0} add(%fusion.3, %fusion.2)
+  %add.2 = f32[3,2]{1,0} add(%x, %x)
   %while.1 = f32[3,2] while(%add.1), body=%body @jvp(CoAtNet)/while
   ROOT %copy.1 = f32[3,2]{1,0} copy(%while.1)
 }
@@ -86,7 +87,8 @@ def _data(**lines_of_planes):
     ('fusion.2', 'norms'),
     ('fusion.3', 'pooling'),
     ('convolution.1', 'depthwise convolutions'),
-    ('add.1', 'rest'),
+    ('add.1', 'norms'),  # By what it reads, as it has no name itself.
+    ('add.2', 'rest'),
     ('dot.1', 'attention'),
     ('memset', 'not in the program'),
   ],
