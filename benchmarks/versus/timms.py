@@ -46,8 +46,9 @@ class Timms:
 
   def prepare(self) -> dict[str, Any]:
     """Makes model and images, and returns what they are."""
-    torch.set_float32_matmul_precision('high')
-    torch.backends.cudnn.benchmark = True
+    if self._task.device == 'gpu':
+      torch.set_float32_matmul_precision('high')
+      torch.backends.cudnn.benchmark = True
     batch = create_images(self._task)
     images = torch.from_numpy(batch['image']).permute(0, 3, 1, 2)
     images = (images.to(self._device).float() / 255 - MEAN) / STD
