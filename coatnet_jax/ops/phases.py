@@ -24,9 +24,11 @@ def interleave(phases: Sequence[Sequence[jax.Array]]) -> jax.Array:
   Returns:
     [B, s*H, s*W, C].
   """
-  stride = len(phases)
-  rows = [jnp.stack(row, axis=3) for row in phases]
-  batch, height, width, _, channels = rows[0].shape
-  return jnp.stack(rows, axis=2).reshape(
-    batch, stride * height, stride * width, channels
-  )
+  return _merge([_merge(row, axis=2) for row in phases], axis=1)
+
+
+def _merge(arrays, axis):
+  """Puts the entries of an axis in turn: one of each array, then the next."""
+  shape = list(arrays[0].shape)
+  shape[axis] *= len(arrays)
+  return jnp.stack(arrays, axis + 1).reshape(shape)
