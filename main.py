@@ -54,7 +54,7 @@ from ml_collections import ConfigDict
 from coatnet_jax import arguments, stopping, terminal
 from coatnet_jax.arguments import add_number
 from coatnet_jax.config_flag import add_config, load_config, parse_with_config
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_disk_failure
 from coatnet_jax.escapes import escape
 from coatnet_jax.library_noise import silence_libraries
 from coatnet_jax.paths import resolve_path
@@ -165,6 +165,10 @@ def main(words: list[str]) -> int:
     sys.exit(escape(f'Error: {error}'))
   except terminal.UnreadError:
     return terminal.UNREAD
+  except OSError as error:
+    if not (message := explain_disk_failure(error)):
+      raise
+    sys.exit(escape(f'Error: {message}'))
 
 
 def run_process(config: ConfigDict, options: argparse.Namespace) -> int:

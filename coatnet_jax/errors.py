@@ -8,9 +8,16 @@ order. A key of a config is called by its whole name: config.loss.kind.
 """
 
 import difflib
+import errno
 import reprlib
 from collections.abc import Collection, Mapping
 
+# Failures of a disk, a file system or its network, and no mistake of a program.
+_DISK_FAILURES = {
+  *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE),
+  *(errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT),
+  *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EUCLEAN),
+}
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
 
@@ -130,3 +137,22 @@ def find_reason(error: BaseException) -> str:
   text = str(error).strip() or type(error).__name__
   # TensorFlow's has the operation and the path before the reason.
   return text.splitlines()[0].rpartition('; ')[2][:300].rstrip('.')
+
+
+def explain_disk_failure(error: OSError) -> str:
+  """Returns the message for a disk that fails where nobody expects it, or ''.
+
+  >>> explain_disk_failure(OSError(5, 'Input/output error', '/data/run'))
+  '/data/run cannot be read or written: Input/output error. What was saved is
+  kept; look at the disk, and give the same command again.'
+
+  Args:
+    error: error that was raised; one that is no failure of a disk has none.
+  """
+  if error.errno not in _DISK_FAILURES:
+    return ''
+  return (
+    f'{error.filename or "A file"} cannot be read or written:'
+    f' {find_reason(error)}. What was saved is kept; look at the disk, and give'
+    ' the same command again.'
+  )

@@ -208,3 +208,34 @@ def test_a_signal_before_the_first_step(tmp_path, number):
     f'Stopped ({number.name}) before the first step, while compiling the train'
     ' step; the same command starts it again.\n'
   )
+
+
+@pytest.mark.parametrize(
+  ('raised', 'said'),
+  [
+    (
+      "OSError(5, 'Input/output error', '/data/run')",
+      'Error: /data/run cannot be read or written: Input/output error. What was'
+      ' saved is kept; look at the disk, and give the same command again.',
+    ),
+    ("OSError(2, 'No such file', 'a mistake')", 'Traceback'),
+  ],
+)
+@pytest.mark.parametrize('program', ['main', 'tools.command_line'])
+def test_a_disk_that_fails_anywhere_is_one_sentence(raised, said, program):
+  code = f'def fail(*_):\n  raise {raised}\n'
+  if program == 'main':
+    code += 'import main\nmain.run_process = fail\nmain.run_program()'
+  else:
+    code += f'import {program} as program\nprogram.run_tool(fail)'
+  words = (QUICKSTART, '--workdir=runs/x') if program == 'main' else ()
+  done = subprocess.run(
+    [sys.executable, '-c', code, *words],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 1
+  assert done.stderr.startswith(said)
+  assert len(done.stderr.splitlines()) == 1 or said == 'Traceback'

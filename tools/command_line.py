@@ -12,7 +12,7 @@ from absl import flags
 from etils import epath
 
 from coatnet_jax import arguments, paths, terminal, texts
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_disk_failure
 from coatnet_jax.escapes import escape
 from coatnet_jax.library_noise import silence_libraries
 from tools import SCREEN
@@ -55,6 +55,11 @@ def run_tool(main: Callable[[list[str]], int]) -> NoReturn:
     terminal.end_interrupted()
   except terminal.UnreadError:
     sys.exit(terminal.UNREAD)
+  except OSError as error:
+    SCREEN.close()
+    if not (message := explain_disk_failure(error)):
+      raise
+    sys.exit(escape(f'Error: {message}'))
 
 
 def show(text: str = '') -> None:

@@ -9,6 +9,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from coatnet_jax.checkpoints import checksums, orbax_metadata, quality
+from coatnet_jax.checkpoints.reading import try_again
 
 # Where what is damaged is put aside, beside the directory of good checkpoints.
 DAMAGED_DIRECTORY = 'damaged_checkpoints'
@@ -27,6 +28,10 @@ def find_steps(directory: epath.Path) -> list[int]:
   Args:
     directory: directory of the checkpoints; need not exist.
   """
+  return try_again(lambda: _find_steps(directory))
+
+
+def _find_steps(directory: epath.Path) -> list[int]:
   if not directory.is_dir():
     return []
   return sorted(

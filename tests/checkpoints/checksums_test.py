@@ -292,6 +292,21 @@ def test_a_disk_that_fails_for_a_moment_moves_nothing(
     assert 'cannot be read (Input/output error)' in said
 
 
+def test_a_folder_that_cannot_be_listed_once_is_listed(workdir, monkeypatch):
+  monkeypatch.setattr(reading.time, 'sleep', lambda seconds: None)
+  real, failures = os.listdir, []
+
+  def list_directory(path):
+    if str(path).endswith('checkpoints') and len(failures) < 3:
+      failures.append(path)
+      raise OSError(errno.EIO, 'Input/output error', str(path))
+    return real(path)
+
+  monkeypatch.setattr(os, 'listdir', list_directory)
+  assert folder.find_steps(epath.Path(workdir / 'checkpoints')) == [2, 4]
+  assert len(failures) == 3
+
+
 def test_where_nothing_is_whole_it_is_said(workdir):
   for path in workdir.rglob('manifest.ocdbt'):
     os.truncate(path, 3)

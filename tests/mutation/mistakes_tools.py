@@ -37,6 +37,13 @@ MISTAKES = (
       'main_test.py::test_an_error_of_the_run_is_one_sentence',
     ),
     (
+      'tracebacks_for_disks',
+      '    if not (message := explain_disk_failure(error)):\n',
+      '    if message := explain_disk_failure(error):\n',
+      'A disk that fails is a traceback.',
+      'main_test.py::test_a_disk_that_fails_anywhere_is_one_sentence',
+    ),
+    (
       'killed_at_the_end',
       '  stopping.ignore()\n',
       '',
