@@ -239,7 +239,6 @@ def run_program() -> NoReturn:
   if status or stopping.leaves_threads():
     # Threads that still read, write or compile are not waited for.
     stopping.end(status)
-  stopping.ignore()
   sys.exit()
 
 

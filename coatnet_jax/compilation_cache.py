@@ -4,13 +4,17 @@ JAX reads and writes them. Here are the place, and the mending of an entry that
 a killed process wrote in part. What lies there is run: docs/security.md.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import pathlib
 import platform
 import re
+import stat
 import warnings
+import zlib
+from collections.abc import Iterator
 
 import jax
 from absl import logging
@@ -30,16 +34,14 @@ _FAILURE = re.compile(
 def find_directory() -> str:
   """Returns where compiled programs are kept by default.
 
-  It is what `JAX_COMPILATION_CACHE_DIR` says, or a directory of the user's
-  cache for processors like this machine's: XLA compiles for all that one can,
-  and home directories are shared. Empty where there is neither.
+  It is a directory of the user's cache for processors like this machine's: XLA
+  compiles for all that one can, and home directories are shared. Empty for a
+  user without a home.
   """
-  if VARIABLE in os.environ:
-    return os.environ[VARIABLE]
   try:
     home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   except RuntimeError:
-    return ''  # A user without a home directory.
+    return ''
   return str(
     pathlib.Path(home) / 'coatnet_jax' / f'compiled_{_describe_processor()}'
   )
@@ -53,30 +55,40 @@ def keep_compiled(directory: str | None = None) -> str:
 
   Args:
     directory: directory to keep them in, perhaps gs://...; empty keeps none;
-      None is `find_directory`'s.
+      None is what `JAX_COMPILATION_CACHE_DIR` says, or `find_directory`'s.
 
   Returns:
-    A phrase for people: where they are kept.
+    A phrase for people: where they are kept, or why they are not.
 
   Raises:
     UserError: the directory that was asked for cannot be made.
   """
-  path, reason = find_directory() if directory is None else directory, ''
-  if path:
-    try:
-      path = _create(path)
-    except UserError as error:
-      if directory is not None:
-        raise
-      path, reason = '', f'. {error}'
+  if not jax.config.jax_enable_compilation_cache:
+    return 'compiled anew, as JAX_ENABLE_COMPILATION_CACHE says'
+  reason = ''
+  try:
+    if directory is not None:
+      path = directory and _create(directory, '--compilation_cache')
+    elif VARIABLE in os.environ:
+      named = os.environ[VARIABLE]
+      path = named and _create(named, VARIABLE)
+    else:
+      path = _create_default()
+  except UserError as error:
+    if directory is not None:
+      raise
+    path, reason = '', f'. {error}'
+  jax.config.update('jax_compilation_cache_dir', path or None)
   if not path:
-    jax.config.update('jax_compilation_cache_dir', None)
-    return f'anew at each start{reason}'
-  jax.config.update('jax_compilation_cache_dir', path)
+    return f'compiled anew at each start{reason}'
   if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
     jax.config.update(
       'jax_persistent_cache_min_compile_time_secs', _SHORTEST_SECONDS
     )
+  if '://' in path:
+    # XLA's own files, of a GPU's timings, would lie there too, and XLA knows no
+    # buckets.
+    jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')
   if getattr(warnings.showwarning, 'func', None) is not _hear_warning:
     warnings.showwarning = functools.partial(
       _hear_warning, warnings.showwarning
@@ -84,21 +96,46 @@ def keep_compiled(directory: str | None = None) -> str:
   return f'kept in {path}, for the next start'
 
 
-def _create(directory: str) -> str:
-  """Returns the path of a directory, which is made if need be."""
-  path = resolve_path(directory, '--compilation_cache')
-  try:
-    if '://' in os.fspath(path):
-      path.mkdir(parents=True, exist_ok=True)
-    else:
-      # For this user alone, as its programs are run.
-      os.makedirs(path, mode=0o700, exist_ok=True)
-  except OSError as error:
-    raise UserError(
-      f'The directory for compiled programs, {path}, cannot be made:'
-      f' {find_reason(error)}. --compilation_cache=DIR names another.'
-    ) from error
+def _create_default() -> str:
+  """Makes the default directory, for this user alone; returns its path.
+
+  Raises:
+    UserError: it cannot be made, or another user can write to it.
+  """
+  path = find_directory()
+  if not path:
+    return ''
+  for part in (os.path.dirname(path), path):
+    with _explaining(part):
+      if not os.path.isdir(part):
+        os.makedirs(part, mode=0o700, exist_ok=True)
+      status = os.stat(part)
+    is_ours = not hasattr(os, 'geteuid') or status.st_uid == os.geteuid()
+    if not is_ours or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+      raise UserError(
+        f'Others can write to {part}, and what lies there is run: `chmod go-w`'
+        ' it, or give another directory by --compilation_cache=DIR.'
+      )
+  return path
+
+
+def _create(directory: str, source: str) -> str:
+  """Returns the path of a directory that was asked for, made if need be."""
+  path = resolve_path(directory, source)
+  with _explaining(os.fspath(path), f' of {source}'):
+    path.mkdir(parents=True, exist_ok=True)
   return os.fspath(path)
+
+
+@contextlib.contextmanager
+def _explaining(path: str, source: str = '') -> Iterator[None]:
+  try:
+    yield
+  except Exception as error:  # What reads buckets raises kinds of its own.
+    raise UserError(
+      f'The directory for compiled programs{source}, {path}, cannot be made:'
+      f' {find_reason(error)}. Give another, or none.'
+    ) from error
 
 
 def _describe_processor() -> str:
@@ -117,7 +154,7 @@ def _describe_processor() -> str:
 
 
 def _hear_warning(show, message, category, filename, lineno, *others) -> None:
-  """Logs what JAX warns of entries, and removes those it cannot read.
+  """Logs what JAX warns of entries, and removes those that are not whole.
 
   JAX writes no entry where there is one, so that a part of one would stay.
   """
@@ -126,6 +163,21 @@ def _hear_warning(show, message, category, filename, lineno, *others) -> None:
     show(message, category, filename, lineno, *others)
     return
   logging.warning('%s', message)
-  directory = resolve_path(jax.config.jax_compilation_cache_dir)
-  for path in directory.glob(f'{found[2]}-*'):
-    path.unlink(missing_ok=True)
+  try:
+    directory = resolve_path(jax.config.jax_compilation_cache_dir)
+    for path in directory.glob(f'{found[2]}-*'):
+      if not _is_whole(path.read_bytes()):
+        path.unlink(missing_ok=True)
+  except Exception:  # JAX calls this, and compiles in any case.
+    logging.info('Entries that are not whole stay', exc_info=True)
+
+
+def _is_whole(entry: bytes) -> bool:
+  """Returns whether an entry is as JAX compressed it."""
+  if entry[:1] != b'\x78':  # Not zlib's: what compresses it then has no check.
+    return len(entry) > 0
+  try:
+    zlib.decompress(entry)
+  except zlib.error:
+    return False
+  return True

@@ -13,6 +13,7 @@ Imports no library that takes time. A notebook does not listen: there Python's
 own handlers ask (`training/stop_signal.py`).
 """
 
+import atexit
 import contextlib
 import math
 import multiprocessing
@@ -76,6 +77,9 @@ def listen() -> None:
   for number in SIGNALS:
     signal.signal(number, _do_nothing)
   signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+  # The first to be registered is the last to be called: until then threads and
+  # what others have registered may still hang, and a signal ends them.
+  atexit.register(_ignore)
 
 
 def is_listening() -> bool:
@@ -154,16 +158,6 @@ def finish() -> None:
   _status = 0
 
 
-def ignore() -> None:
-  """Ignores the signals from here to the process's end, which comes at once.
-
-  Python takes its own handlers away while it ends: what is asked for then would
-  kill the process, whose status is known already.
-  """
-  for number in SIGNALS:
-    signal.signal(number, signal.SIG_IGN)
-
-
 def leave_threads() -> None:
   """Says that a thread waits for ever, so that the program is to end by `end`.
 
@@ -216,6 +210,16 @@ def _clean_up() -> None:
       cleanup()
 
 
+def _ignore() -> None:
+  """Ignores the signals for the very end of the process.
+
+  Python takes its own handlers away then: what is asked for would kill the
+  process, whose status is known already.
+  """
+  for number in SIGNALS:
+    signal.signal(number, signal.SIG_IGN)
+
+
 def _do_nothing(*_) -> None:
   """A handler whose only use is that there is one."""
 
@@ -244,17 +248,16 @@ def _listen(readable: int) -> None:
 
 
 def _begin_to_stop(number: signal.Signals) -> None:
-  if _pass_on is not None:
-    _pass_on()
-  else:
-    ask()
   if not _saves_first and _pass_on is None:
+    ask()
     _end_now(f'Stopped ({number.name}) before the first step')
   said = (
     f'Stopping ({number.name}), when all steps that are finished are saved; a'
     ' second signal ends it at once.'
   )
+  # Before the loop is asked, which may end the process in a moment.
   _try_within(_SAYING_SECONDS, lambda: terminal.note(said))
+  (_pass_on or ask)()
 
 
 def _end_now(why: str, cleanup_seconds: float = _CLEANUP_SECONDS) -> NoReturn:

@@ -1,8 +1,13 @@
 """Programs are compiled once, and a damaged entry costs a compilation."""
 
+import functools
 import os
+import pathlib
 import subprocess
 import sys
+import types
+import zlib
+from unittest import mock
 
 import pytest
 
@@ -61,14 +66,56 @@ def test_a_second_start_compiles_nothing_and_damage_is_mended(tmp_path):
 
 
 def test_none_is_kept_where_none_is_wanted_or_can_be(tmp_path):
-  none = 'anew at each start'
+  none = 'compiled anew at each start'
   assert _run('', XDG_CACHE_HOME=str(tmp_path)) == [none, '41 0']
   (tmp_path / 'file').touch()
   told, result = _run(XDG_CACHE_HOME=str(tmp_path / 'file'))
   assert told.startswith(f'{none}. The directory for compiled programs, ')
-  assert 'cannot be made: Not a directory. --compilation_cache=DIR' in told
+  assert 'cannot be made: Not a directory. ' in told
   assert result == '41 0'
-  assert [path.name for path in tmp_path.iterdir()] == ['file']
+  told, _ = _run(JAX_COMPILATION_CACHE_DIR=str(tmp_path / 'file' / 'x'))
+  assert 'compiled programs of JAX_COMPILATION_CACHE_DIR, ' in told
+  told, _ = _run(JAX_ENABLE_COMPILATION_CACHE='false')
+  assert told == 'compiled anew, as JAX_ENABLE_COMPILATION_CACHE says'
+
+
+@pytest.mark.parametrize('which', ['coatnet_jax', 'compiled'])
+def test_nothing_is_run_that_others_can_write(tmp_path, monkeypatch, which):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  monkeypatch.delenv(compilation_cache.VARIABLE)
+  path = pathlib.Path(compilation_cache.find_directory())
+  path.mkdir(parents=True)
+  (path if which == 'compiled' else path.parent).chmod(0o775)
+  with mock.patch.object(compilation_cache.jax.config, 'update') as update:
+    told = compilation_cache.keep_compiled()
+  assert told.startswith('compiled anew at each start. Others can write to ')
+  update.assert_called_once_with('jax_compilation_cache_dir', None)
+
+
+@pytest.mark.parametrize('doing', ['reading', 'writing'])
+def test_only_entries_that_are_not_whole_are_removed(
+  tmp_path, monkeypatch, doing
+):
+  whole = zlib.compress(b'a program')
+  (tmp_path / 'jit_step-1-cache').write_bytes(whole)
+  (tmp_path / 'jit_step-2-cache').write_bytes(whole[:-1])
+  (tmp_path / 'jit_other-3-cache').write_bytes(b'')
+  config = types.SimpleNamespace(jax_compilation_cache_dir=str(tmp_path))
+  monkeypatch.setattr(compilation_cache, 'jax', mock.Mock(config=config))
+  message = (
+    f"Error {doing} persistent compilation cache entry for 'jit_step': OSError"
+  )
+  hear = functools.partial(compilation_cache._hear_warning, pytest.fail)
+  hear(UserWarning(message), UserWarning, 'file', 1)
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    'jit_other-3-cache',
+    'jit_step-1-cache',
+  ]
+  # It is called by JAX, and must not raise.
+  monkeypatch.setattr(
+    pathlib.Path, 'read_bytes', mock.Mock(side_effect=PermissionError)
+  )
+  hear(UserWarning(message), UserWarning, 'file', 1)
 
 
 def test_what_was_asked_for_and_cannot_be_is_an_error(tmp_path):
@@ -80,9 +127,6 @@ def test_what_was_asked_for_and_cannot_be_is_an_error(tmp_path):
 
 
 def test_where_it_is(monkeypatch):
-  monkeypatch.setenv(compilation_cache.VARIABLE, 'gs://bucket/programs')
-  assert compilation_cache.find_directory() == 'gs://bucket/programs'
-  monkeypatch.delenv(compilation_cache.VARIABLE)
   monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
   monkeypatch.setenv('HOME', '/home/somebody')
   first = compilation_cache.find_directory()

@@ -167,3 +167,23 @@ def test_while_python_ends_the_status_is_that_of_a_finished_run(number):
     check=False,
   )
   assert (done.returncode, done.stderr) == (0, '')
+
+
+def test_threads_that_hang_at_the_end_are_ended_by_a_signal():
+  program = (
+    'import threading, time\n'
+    'import main\n'
+    'main.stopping.listen()\n'
+    'main.stopping.finish()\n'
+    'main.main = lambda words: 0\n'
+    'threading.Thread(target=time.sleep, args=(60,)).start()\n'
+    'print("ready", flush=True)\n'
+    'main.run_program()\n'
+  )
+  with subprocess.Popen(
+    [sys.executable, '-c', program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+  ) as process:
+    process.stdout.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0

@@ -34,6 +34,7 @@ OF_PROGRAMS = {
   'coatnet_jax.run',
   'coatnet_jax.tpu_compiler.compiled_step',
   'coatnet_jax.training.reporting',
+  'coatnet_jax.training.training_log',
 }
 
 # A program of somebody who has installed the library.

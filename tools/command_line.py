@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from absl import flags
+from absl import flags, logging
 from etils import epath
 
 from coatnet_jax import arguments, paths, terminal, texts
@@ -70,6 +70,13 @@ def show(text: str = '') -> None:
 def say(text: str) -> None:
   """Tells a person something on stderr; stdout has nothing but results."""
   SCREEN.line(text)
+
+
+def keep_compiled() -> None:
+  """Has JAX keep compiled programs for the next start; the log says where."""
+  from coatnet_jax import compilation_cache  # Imports JAX.
+
+  logging.info('Programs are %s', compilation_cache.keep_compiled())
 
 
 def create_parser(name: str, description: str) -> argparse.ArgumentParser:

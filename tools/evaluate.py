@@ -39,7 +39,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from coatnet_jax import compilation_cache, paths, terminal
+from coatnet_jax import paths, terminal
 from coatnet_jax.arguments import add_number
 from coatnet_jax.checkpoints.trained_model import (
   TrainedModel,
@@ -125,7 +125,7 @@ def main(arguments: list[str]) -> int:
   """
   options = vars(create_parser().parse_args(arguments))
   base = options['results'] and results.check_results_path(options['results'])
-  compilation_cache.keep_compiled()
+  command_line.keep_compiled()
   facts, evaluations = {}, []
   for trained, task in open_tasks(options):
     subject = describe_task(trained, task)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 
-from coatnet_jax import compilation_cache, terminal
+from coatnet_jax import terminal
 from coatnet_jax.arguments import add_number
 from coatnet_jax.checkpoints.trained_model import (
   TrainedModel,
@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> int:
     UserError: the checkpoint cannot be used, or a number is out of range.
   """
   options = create_parser().parse_args(arguments)
-  compilation_cache.keep_compiled()
+  command_line.keep_compiled()
   terminal.begin('reading the checkpoint')
   trained = load_trained_model(
     options.checkpoint,

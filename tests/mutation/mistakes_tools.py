@@ -20,6 +20,23 @@ MISTAKES = (
       'stopping_test.py',
     ),
     (
+      'killed_at_the_end',
+      '  atexit.register(_ignore)\n',
+      '',
+      'A finished run that is asked to stop while Python ends has status -15.',
+      'stopping_test.py',
+    ),
+    (
+      'stopped_without_a_word',
+      '  _try_within(_SAYING_SECONDS, lambda: terminal.note(said))\n'
+      '  (_pass_on or ask)()\n',
+      '  (_pass_on or ask)()\n'
+      '  time.sleep(0.1)\n'
+      '  _try_within(_SAYING_SECONDS, lambda: terminal.note(said))\n',
+      'A loop that ends at once ends before anybody said why.',
+      'stopping_test.py',
+    ),
+    (
       'half_a_checkpoint',
       'if now - first < SAVING_SECONDS and _is_saving():',
       'if now - first < SAVING_SECONDS and not _is_saving:',
@@ -44,13 +61,6 @@ MISTAKES = (
       'main_test.py::test_a_disk_that_fails_anywhere_is_one_sentence',
     ),
     (
-      'killed_at_the_end',
-      '  stopping.ignore()\n',
-      '',
-      'A finished run that is asked to stop while Python ends has status -15.',
-      'stopping_test.py',
-    ),
-    (
       'programs_kept_elsewhere',
       'keep_compiled(options.compilation_cache)',
       'keep_compiled()',
@@ -62,9 +72,23 @@ MISTAKES = (
     'coatnet_jax/compilation_cache.py',
     (
       'half_a_program_stays',
-      '    path.unlink(missing_ok=True)\n',
-      '    pass\n',
+      '        path.unlink(missing_ok=True)\n',
+      '        pass\n',
       'Once a process was killed while it kept a program, all compile anew.',
+      'compilation_cache_test.py',
+    ),
+    (
+      'whole_programs_removed',
+      'if not _is_whole(path.read_bytes()):',
+      'if path.read_bytes() is not None:',
+      'A disk that is full once costs every program of that name.',
+      'compilation_cache_test.py',
+    ),
+    (
+      'programs_of_others_run',
+      'if not is_ours or',
+      'if False and',
+      'Whoever can write to the directory runs code as another user.',
       'compilation_cache_test.py',
     ),
     (
