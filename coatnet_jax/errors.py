@@ -12,12 +12,14 @@ import errno
 import reprlib
 from collections.abc import Collection, Mapping
 
-# Failures of a disk, a file system or its network, and no mistake of a program.
-_DISK_FAILURES = {
-  *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE),
-  *(errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT),
-  *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EUCLEAN),
-}
+# Failures of a disk or a file system, and no mistake of a program.
+_DISK_FAILURES = (
+  errno.EIO,
+  errno.ENOSPC,
+  errno.EDQUOT,
+  errno.EROFS,
+  errno.ESTALE,
+)
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
 
@@ -143,16 +145,17 @@ def explain_disk_failure(error: OSError) -> str:
   """Returns the message for a disk that fails where nobody expects it, or ''.
 
   >>> explain_disk_failure(OSError(5, 'Input/output error', '/data/run'))
-  '/data/run cannot be read or written: Input/output error. What was saved is
-  kept; look at the disk, and give the same command again.'
+  '/data/run cannot be read or written: Input/output error. Look at that disk,
+  and give the same command again.'
 
   Args:
     error: error that was raised; one that is no failure of a disk has none.
   """
-  if error.errno not in _DISK_FAILURES:
+  is_denied = isinstance(error, PermissionError) and error.filename is not None
+  if error.errno not in _DISK_FAILURES and not is_denied:
     return ''
   return (
     f'{error.filename or "A file"} cannot be read or written:'
-    f' {find_reason(error)}. What was saved is kept; look at the disk, and give'
-    ' the same command again.'
+    f' {find_reason(error)}. Look at that disk, and give the same command'
+    ' again.'
   )

@@ -215,9 +215,12 @@ def test_a_signal_before_the_first_step(tmp_path, number):
   [
     (
       "OSError(5, 'Input/output error', '/data/run')",
-      'Error: /data/run cannot be read or written: Input/output error. What was'
-      ' saved is kept; look at the disk, and give the same command again.',
+      'Error: /data/run cannot be read or written: Input/output error. Look at'
+      ' that disk, and give the same command again.',
     ),
+    ("PermissionError(13, 'Permission denied', '/x')", 'Error: /x cannot be'),
+    ("PermissionError(1, 'Operation not permitted')", 'Traceback'),
+    ("TimeoutError(110, 'Connection timed out')", 'Traceback'),
     ("OSError(2, 'No such file', 'a mistake')", 'Traceback'),
   ],
 )

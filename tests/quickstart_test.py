@@ -20,7 +20,7 @@ def test_learns_real_pictures_to_88_percent(tmp_path):
       sys.executable,
       'main.py',
       '--config=configs/quickstart.py',
-      f'--workdir={tmp_path}',
+      f'--workdir={tmp_path / "run"}',
     ],
     cwd=ROOT,
     env={
@@ -28,7 +28,8 @@ def test_learns_real_pictures_to_88_percent(tmp_path):
       for name, value in os.environ.items()
       # As a user has it, not as the other tests.
       if name not in ('XLA_FLAGS', 'JAX_COMPILATION_CACHE_DIR')
-    },
+    }
+    | {'XDG_CACHE_HOME': str(tmp_path / 'cache')},
     capture_output=True,
     text=True,
     check=False,
@@ -37,6 +38,6 @@ def test_learns_real_pictures_to_88_percent(tmp_path):
   print(f'{time.monotonic() - start:.0f} s from the typed line to the end')
   assert process.returncode == 0, process.stderr
   assert process.stderr == ''
-  summary = json.loads((tmp_path / 'summary.json').read_text())
+  summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
   assert summary['final']['count'] == 2000
   assert summary['final']['top1'] >= 0.88

@@ -1,10 +1,11 @@
 """Checksums of a checkpoint's files: written last, verified before it is used.
 
 `checksums.json` in the directory of a step has the size of each of its files,
-and the BLAKE3 of each part of them (SHA-256 in those of older versions, which
-takes two to three times as long). It is written when all others are complete
+and the BLAKE3 of each part of them. It is written when all others are complete
 and before the checkpoint counts as one, so that a checkpoint either has it or
-is unfinished; those of older versions have none, and cannot be verified.
+is unfinished. What older versions of this project wrote has SHA-256, which
+takes two to three times as long; what the oldest wrote has no checksums, and
+cannot be verified.
 
 It also has a copy of what Orbax says of the step in a file that is written
 later, and which Orbax needs to open the folder: `orbax_metadata.py`.
@@ -27,6 +28,7 @@ from orbax.checkpoint.path import atomicity
 
 from coatnet_jax.checkpoints import orbax_metadata
 from coatnet_jax.checkpoints.reading import describe_read_failure, try_again
+from coatnet_jax.errors import UserError
 from coatnet_jax.paths import is_plain_file, write_whole
 from coatnet_jax.strict_json import MAX_BYTES, read_mapping, to_json
 
@@ -115,6 +117,14 @@ def has_checksums(directory: epath.Path) -> bool:
   return says.get('custom_metadata') == CUSTOM_METADATA
 
 
+def read_orbax_copy(directory: epath.Path) -> dict[str, Any] | None:
+  """Returns what Orbax said of a step when its checksums were written."""
+  try:
+    return _read_checksums(directory)['orbax']
+  except Exception:  # What reads buckets raises kinds of its own.
+    return None
+
+
 def find_damage(
   directory: epath.Path,
   items: Sequence[str] = (),
@@ -139,6 +149,8 @@ def find_damage(
     return {}
   try:
     files = _read_checksums(directory)['files']
+  except UserError:
+    raise  # Whole, and of a newer version.
   except ValueError as error:
     return {CHECKSUMS_FILE: str(error)}
   except Exception as error:  # What reads buckets raises kinds of its own.
@@ -267,6 +279,8 @@ def _read_checksums(directory: epath.Path) -> dict[str, Any]:
     own_sum = sums.pop('sha256')
     if own_sum == _compute_own_sum(sums) and _is_well_formed(sums['files']):
       return sums
+  except UserError:
+    raise
   except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
     pass
   raise ValueError('is damaged')
@@ -284,14 +298,6 @@ def _is_well_formed(files: Mapping[str, Any]) -> bool:
     and len(entry[_find_hash(entry)]) == _count_parts(entry['bytes'])
     for name, entry in files.items()
   )
-
-
-def read_orbax_copy(directory: epath.Path) -> dict[str, Any] | None:
-  """Returns what Orbax said of a step when its checksums were written."""
-  try:
-    return _read_checksums(directory)['orbax']
-  except Exception:  # What reads buckets raises kinds of its own.
-    return None
 
 
 def _find_odd_files(
@@ -357,12 +363,16 @@ def _find_hash(entry: Mapping[str, Any]) -> str:
   """Returns the name of the hash function of a file's parts.
 
   Raises:
-    ValueError: none of them is known here.
+    UserError: none of them is known here.
   """
   for name in _HASHES:
     if name in entry:
       return name
-  raise ValueError('has checksums of an unknown kind')
+  raise UserError(
+    f'{CHECKSUMS_FILE} of a checkpoint has sums of a kind that is not known'
+    f' here ({", ".join(sorted(set(entry) - {"bytes"}))}): a newer version of'
+    ' this project wrote it. Use that one.'
+  )
 
 
 def _hash_part(

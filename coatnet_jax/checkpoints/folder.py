@@ -28,10 +28,11 @@ def find_steps(directory: epath.Path) -> list[int]:
   Args:
     directory: directory of the checkpoints; need not exist.
   """
-  return try_again(lambda: _find_steps(directory))
+  return try_again(lambda: find_steps_at_once(directory))
 
 
-def _find_steps(directory: epath.Path) -> list[int]:
+def find_steps_at_once(directory: epath.Path) -> list[int]:
+  """Does what `find_steps` does, where a disk that fails is not waited for."""
   if not directory.is_dir():
     return []
   return sorted(
@@ -56,7 +57,7 @@ def remove_unfinished(
     report: function called with a sentence for each.
   """
   if jax.process_index() == 0 and directory.is_dir():
-    for path in sorted(directory.iterdir()):
+    for path in try_again(lambda: sorted(directory.iterdir())):
       if not _UNFINISHED.fullmatch(path.name) or not path.is_dir():
         continue
       if ocp.utils.is_checkpoint_finalized(path):

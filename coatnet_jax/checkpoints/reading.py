@@ -15,7 +15,13 @@ def try_again(read: Callable[[], _Result]) -> _Result:
   for seconds in RETRY_SECONDS:
     try:
       return read()
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (
+      FileNotFoundError,
+      PermissionError,
+      ValueError,
+      TypeError,
+      KeyError,
+    ):
       raise  # Another try would say the same.
     except Exception:  # What reads buckets raises kinds of its own.
       time.sleep(seconds)

@@ -277,7 +277,7 @@ def close_checkpoints(manager: Checkpoints) -> None:
 
 def describe_newest(manager: Checkpoints) -> str:
   """Returns what a run can be resumed from, for a sentence; '' if nothing."""
-  steps = folder.find_steps(epath.Path(manager.directory))
+  steps = folder.find_steps_at_once(epath.Path(manager.directory))
   return f'the checkpoint of step {steps[-1]:,}' if steps else ''
 
 

@@ -7,6 +7,7 @@ windows that overlap (`models/layers.py`).
 """
 
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -40,16 +41,15 @@ def max_pool(x: jax.Array, stride: int) -> jax.Array:
 
 
 def _forward(x, stride):
-  out = max_pool(x, stride)
-  return out, (x, out)
+  return max_pool(x, stride), x
 
 
-def _backward(stride, residuals, grad):
+def _backward(stride, x, grad):
   compare = functools.partial(_compare, stride=stride)
   # What looks for pooling in a compiled program finds it by this name.
   with jax.named_scope('max_pool'):
     grad_x = lax.platform_dependent(
-      *residuals,
+      x,
       grad,
       cpu=compare,
       cuda=compare,
@@ -62,8 +62,7 @@ def _backward(stride, residuals, grad):
 max_pool.defvjp(_forward, _backward)
 
 
-def _scatter(x, out, grad, *, stride):
-  del out
+def _scatter(x, grad, *, stride):
   pool = functools.partial(
     nn.max_pool, window_shape=(stride, stride), strides=(stride, stride)
   )
@@ -71,14 +70,19 @@ def _scatter(x, out, grad, *, stride):
   return pullback(grad)[0]
 
 
-def _compare(x, out, grad, *, stride):
-  is_taken = jnp.zeros(out.shape, bool)
+def _compare(x, grad, *, stride):
+  pixels = [
+    [x[:, i::stride, j::stride] for j in range(stride)] for i in range(stride)
+  ]
+  # Of these very pixels: what the forward pass returned may have been rounded
+  # otherwise where XLA computes x anew, and then be like none of them.
+  largest = functools.reduce(jnp.maximum, itertools.chain(*pixels))
+  is_taken = jnp.zeros(largest.shape, bool)
   phases = []
-  for i in range(stride):
-    row = []
-    for j in range(stride):
-      is_largest = x[:, i::stride, j::stride] == out
-      row.append(jnp.where(is_largest & ~is_taken, grad, 0))
+  for row in pixels:
+    phases.append([])
+    for pixel in row:
+      is_largest = pixel == largest
+      phases[-1].append(jnp.where(is_largest & ~is_taken, grad, 0))
       is_taken |= is_largest
-    phases.append(row)
   return interleave(phases)

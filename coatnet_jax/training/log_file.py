@@ -71,6 +71,9 @@ def log_to_file(
   root.setLevel(python_logging.INFO)
   try:
     yield
+  except Exception:  # Told in a sentence; here is where it comes from.
+    root.info('The run ends by an error', exc_info=True)
+    raise
   finally:
     root.setLevel(level)
     root.removeHandler(handler)

@@ -38,7 +38,7 @@ class StepsInFlight:
     self._waiter.shutdown(wait=False, cancel_futures=True)
 
   def add(self, outputs: Any) -> None:
-    """Takes note of a step, and waits until no more than `limit` are computed.
+    """Takes note of a step, and waits until at most `limit` are not computed.
 
     Args:
       outputs: arrays that the step returned and that are not donated.

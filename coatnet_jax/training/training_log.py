@@ -225,11 +225,15 @@ class TrainingLog:
       return
     if share > _MAX_DATA_WAIT:
       self._is_wait_said = True
+      by = (
+        f'{self._num_workers} worker processes'
+        if self._num_workers
+        else 'threads of this process'
+      )
       self._terminal.line(
-        f'Steps wait {share:.0%} of the time for images, which'
-        f' config.data.num_workers ({self._num_workers}) processes and'
-        f' config.data.num_threads threads prepare: more of them, prepared'
-        ' shards (docs/data.md), or less augmentation may help.'
+        f'Steps wait {share:.0%} of the time for images, which {by} prepare: a'
+        ' larger config.data.num_workers, prepared shards (docs/data.md) or'
+        ' less augmentation may help.'
       )
 
   def _is_taken(self, step: int, metrics: dict[str, float]) -> bool:

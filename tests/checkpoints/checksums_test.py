@@ -252,13 +252,15 @@ def test_checksums_of_an_older_version_are_compared(workdir, monkeypatch):
   }
 
 
-def test_checksums_of_a_kind_that_is_not_known_are_damage(workdir, monkeypatch):
+def test_checksums_of_a_newer_version_are_no_damage(workdir, monkeypatch):
   directory = epath.Path(workdir / 'checkpoints' / '4')
-  monkeypatch.setitem(checksums._HASHES, 'md5', hashlib.md5)
-  monkeypatch.setattr(checksums, '_NEW_HASH', 'md5')
+  monkeypatch.setitem(checksums._HASHES, 'blake4', hashlib.md5)
+  monkeypatch.setattr(checksums, '_NEW_HASH', 'blake4')
   checksums.write_checksums(directory)
-  monkeypatch.delitem(checksums._HASHES, 'md5')
-  assert checksums.find_damage(directory) == {'checksums.json': 'is damaged'}
+  monkeypatch.delitem(checksums._HASHES, 'blake4')
+  with pytest.raises(UserError, match=r'not known here \(blake4\): a newer'):
+    _restore(workdir)
+  assert directory.exists()
 
 
 def test_a_checkpoint_under_another_number_is_none(workdir):

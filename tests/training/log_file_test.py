@@ -2,6 +2,8 @@
 
 import logging
 
+import pytest
+
 from coatnet_jax.training import log_file
 
 
@@ -17,3 +19,11 @@ def test_each_run_of_a_process_is_logged_in_its_own_file(tmp_path):
     assert f'this is the {name}' in text
     assert f'this is the {other}' not in text
   assert (list(root.handlers), root.level) == before
+
+
+def test_where_an_error_comes_from_is_in_the_log(tmp_path):
+  with pytest.raises(OSError, match='put'), log_file.log_to_file(str(tmp_path)):
+    raise OSError(5, 'Input/output error')
+  text = (tmp_path / 'train.log').read_text()
+  assert 'Traceback' in text
+  assert 'raise OSError' in text

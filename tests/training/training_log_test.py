@@ -138,7 +138,7 @@ def test_steps_that_wait_for_images_are_told_with_what_to_do(clock):
     call.args[0] for call in terminal.line.mock_calls if 'wait' in call.args[0]
   ]
   assert told.startswith('Steps wait 10% of the time for images')
-  assert 'config.data.num_workers (3) processes' in told
+  assert 'which 3 worker processes prepare: a larger config.data.num' in told
 
 
 def test_steps_that_hardly_wait_are_not_told(clock):
