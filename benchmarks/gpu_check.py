@@ -49,10 +49,12 @@ _NEXT_TO_NOTHING = 0.01
 ATTENTION_TOLERANCE = 0.03
 # Of the best batch's images per second, for batches above 64.
 CLIFF = 0.8
-_SMALLEST_BATCH = 64
+_LARGEST_UNCHECKED_BATCH = 64
 
 _GRIDS = ((7, 7), (14, 14), (24, 24))
 _SECONDS_PER_TURN = 3.0
+# What a check found, by its 'agrees'.
+_OUTCOMES = {True: 'agree', False: 'DIFFER', None: 'not checked'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +137,8 @@ def compare_with_cpu(
 def compare_gradients(found: Any, expected: Any) -> float:
   """Returns the largest difference of any array, as a part of its values.
 
+  It is NaN if any is.
+
   >>> compare_gradients({'a': np.ones(2)}, {'a': np.array([1.0, 0.5])})
   0.5
 
@@ -143,12 +147,13 @@ def compare_gradients(found: Any, expected: Any) -> float:
     expected: tree of arrays, what they should be.
   """
   largest = jax.tree.map(lambda x: np.abs(x).max(), expected)
-  least = _NEXT_TO_NOTHING * max(jax.tree.leaves(largest))
+  least = _NEXT_TO_NOTHING * np.max(jax.tree.leaves(largest))
   differences = jax.tree.map(
-    lambda f, e, scale: float(np.abs(f - e).max() / max(scale, least)),
+    lambda f, e, scale: np.abs(f - e).max() / max(scale, least),
     *(found, expected, largest),
   )
-  return max(jax.tree.leaves(differences))
+  # Python's own `max` passes over a NaN that is not the first.
+  return float(np.max(jax.tree.leaves(differences)))
 
 
 def compare_attention(
@@ -162,7 +167,8 @@ def compare_attention(
     device: device to check.
 
   Returns:
-    The largest difference of output and gradients, each of its largest value.
+    The largest difference of output and gradients, each of its largest value;
+    NaN if any is.
   """
   height, width = grid
   rng = np.random.default_rng(0)
@@ -186,10 +192,11 @@ def compare_attention(
   found = differentiate(*operands, name=implementation, dtype='bfloat16')
   with jax.default_matmul_precision('highest'):
     expected = differentiate(*operands, name='reference', dtype='float32')
-  return max(
-    float(jnp.abs(f - e).max() / jnp.abs(e).max())
+  differences = [
+    jnp.abs(f - e).max() / jnp.abs(e).max()
     for f, e in zip(found, expected, strict=True)
-  )
+  ]
+  return float(np.max(differences))
 
 
 def time_batches(
@@ -243,7 +250,7 @@ def find_cliffs(timings: Sequence[Timing]) -> list[Timing]:
     timing
     for timing in timings
     if timing.seconds
-    and timing.task.batch_size > _SMALLEST_BATCH
+    and timing.task.batch_size > _LARGEST_UNCHECKED_BATCH
     and timing.images_per_second < CLIFF * best
   ]
 
@@ -380,7 +387,8 @@ def main(words: list[str]) -> int:
     words: words of the command line after the program's name.
 
   Returns:
-    The exit status: 0 if all agrees and there is no cliff, else 1.
+    The exit status: 1 if something differs, there is a cliff or a model has
+    no time at all, else 0.
 
   Raises:
     UserError: there is no GPU, or an argument is wrong.
@@ -401,10 +409,14 @@ def main(words: list[str]) -> int:
     **figures_file.describe_start('benchmarks.gpu_check', words),
     'device': device.device_kind,
     'jax': jax.__version__,
+    'agreements': [],
+    'timings': [],
   }
   _say(f'{report["date"]}, {device.device_kind}, jax {jax.__version__}\n')
-  agreements = list(_check(options, device, deadline))
-  report['agreements'] = agreements
+  # Written each time: whatever ends this, what was found is kept.
+  for agreement in _check(options, device, deadline):
+    report['agreements'].append(agreement)
+    figures_file.write(options.json, report)
   timings = []
   for timing in time_batches(tasks, deadline):
     task = timing.task
@@ -413,13 +425,16 @@ def main(words: list[str]) -> int:
       f'{task.model}, {task.batch_size} images, attention {task.attention}: '
       + (timing.error or f'{timing.images_per_second:,.0f} images/s')
     )
-    report['timings'] = [dataclasses.asdict(t) for t in timings]
-    # Each time: whatever ends this, what was found is kept.
+    report['timings'].append(dataclasses.asdict(timing))
     figures_file.write(options.json, report)
   _say(f'\n{format_timings(timings)}')
   cliffs = [c for group in group_timings(timings) for c in find_cliffs(group)]
-  agree = all(agreement['agrees'] for agreement in agreements)
-  return 0 if agree and not cliffs else 1
+  timed = {timing.task.model for timing in timings if timing.seconds}
+  untimed = [name for name in options.models.split(',') if name not in timed]
+  if untimed:
+    _say(f'\nNo train step was timed of {", ".join(untimed)}.')
+  differ = any(found['agrees'] is False for found in report['agreements'])
+  return 1 if differ or cliffs or untimed else 0
 
 
 def _check(options, device, deadline):
@@ -447,18 +462,18 @@ def _check(options, device, deadline):
         )
       )
   for what, check, tolerances in checks:
-    try:
-      if time.monotonic() > deadline:
-        raise TimeoutError('not checked: the time is over')
-      differences = check()
-      agrees = all(differences[key] <= tolerances[key] for key in tolerances)
-      text = ', '.join(
-        f'{key} differ by {value:.1e} ({tolerances[key]:.0e} is allowed)'
-        for key, value in differences.items()
-      )
-    except Exception as error:  # What else there is to check is checked.
-      differences, agrees, text = {}, False, describe(error)
-    _say(f'{"agree" if agrees else "DIFFER"}: {what}: {text}')
+    differences, agrees, text = {}, None, 'the time is over'
+    if time.monotonic() <= deadline:
+      try:
+        differences = check()
+        agrees = all(differences[key] <= tolerances[key] for key in tolerances)
+        text = ', '.join(
+          f'{key} differ by {value:.1e} ({tolerances[key]:.0e} is allowed)'
+          for key, value in differences.items()
+        )
+      except Exception as error:  # What else there is to check is checked.
+        agrees, text = False, describe(error)
+    _say(f'{_OUTCOMES[agrees]}: {what}: {text}')
     yield {'what': what, 'agrees': agrees, 'text': text, **differences}
 
 

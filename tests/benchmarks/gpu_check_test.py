@@ -1,9 +1,11 @@
 """The check of a GPU, on a CPU: what it finds, and that it needs little."""
 
 import json
+import math
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -108,6 +110,92 @@ def test_gradients_next_to_nothing_count_for_little():
   assert gpu_check.compare_gradients(found, expected) < 1e-6
   found['a'][0] = 1.1
   assert gpu_check.compare_gradients(found, expected) == pytest.approx(0.05)
+
+
+def test_a_gradient_that_is_nan_differs():
+  expected = {'a': np.ones(2), 'b': np.ones(2)}
+  found = {'a': np.ones(2), 'b': np.array([1.0, np.nan])}
+  assert math.isnan(gpu_check.compare_gradients(found, expected))
+
+
+def test_attention_whose_last_gradient_is_nan_differs(monkeypatch):
+  def attend(q, k, v, bias_table, *, grid, implementation):
+    total = bias_table.sum()
+    if implementation == 'xla':
+      total += jnp.sqrt(0 * total)  # 0, which has no gradient.
+    return q + k + v + total.astype(q.dtype)
+
+  monkeypatch.setattr(gpu_check, 'relative_attention', attend)
+  cpu = jax.devices('cpu')[0]
+  assert math.isnan(gpu_check.compare_attention((2, 2), 'xla', cpu))
+
+
+@pytest.fixture(name='check')
+def fixture_check(monkeypatch, tmp_path):
+  """Returns a function that runs the command with what it is said to find.
+
+  That returns the exit status and what was in the file of --json before each
+  check and each timing.
+  """
+
+  def check(*words, gradients=0.0, seconds=0.1):
+    path = tmp_path / 'figures.json'
+    written = []
+
+    def find(found):
+      written.append(json.loads(path.read_text()) if path.exists() else {})
+      return found
+
+    def time_batches(tasks, deadline):
+      for task in tasks:
+        times = (9.0, seconds) if seconds else ()
+        error = '' if seconds else 'out of memory'
+        yield find(gpu_check.Timing(task, *times, error=error))
+
+    monkeypatch.setattr(gpu_check, 'time_batches', time_batches)
+    monkeypatch.setattr(
+      gpu_check,
+      'compare_with_cpu',
+      lambda *_: find({'logits': 0.0, 'gradients': gradients}),
+    )
+    monkeypatch.setattr(gpu_check, 'compare_attention', lambda *_: find(0.0))
+    words = ('--device=cpu', '--batches=64', f'--json={path}', *words)
+    status = gpu_check.main(words)
+    return status, [*written, json.loads(path.read_text())]
+
+  return check
+
+
+def test_what_was_found_is_in_the_file_at_once(check):
+  status, written = check()
+  assert status == 0
+  numbers = [
+    [len(report.get(key, ())) for key in ('agreements', 'timings')]
+    for report in written
+  ]
+  assert numbers == [[0, 0], [1, 0], [2, 0], [3, 0], [3, 1], [3, 2]]
+
+
+def test_nan_differs(check, capsys):
+  status, written = check('--models=coatnet_0', gradients=float('nan'))
+  assert status == 1
+  assert 'DIFFER: coatnet_0, float32' in capsys.readouterr().out
+  agreements = written[-1]['agreements']
+  assert [found['agrees'] for found in agreements] == [False, True]
+
+
+def test_what_there_is_no_time_to_check_does_not_differ(check, capsys):
+  status, written = check('--minutes=1e-9')
+  assert status == 0
+  assert capsys.readouterr().out.count('not checked: ') == 3
+  assert {found['agrees'] for found in written[-1]['agreements']} == {None}
+
+
+def test_a_model_without_any_time_is_a_fault(check, capsys):
+  status, _ = check(seconds=None)
+  assert status == 1
+  said = 'No train step was timed of coatnet_0_224, coatnet_0.'
+  assert said in capsys.readouterr().out
 
 
 @pytest.mark.slow
