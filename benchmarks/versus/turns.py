@@ -24,6 +24,9 @@ MIN_STEPS, MAX_STEPS = 4, 200
 TURN_SECONDS = 1.0
 # Part of the time after which nobody begins to compile any more.
 _PREPARATION = 0.85
+# Seconds that an answer is waited for even where the time is over: of the first
+# round, without which there is nothing to compare, and at the end.
+_LEAST_SECONDS = 10.0
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -161,7 +164,7 @@ def compare(
     contestants: contestants, not started yet; all are ended.
     max_rounds: number of rounds.
     max_seconds: time in seconds that all may take. No round begins that would
-      take longer, but for the first.
+      take longer, but for the first, of which a turn has at least 10 seconds.
     report: function called with a line on what goes on.
   """
   start = time.monotonic()
@@ -181,14 +184,18 @@ def compare(
       for contestant in alive if index % 2 == 0 else reversed(alive):
         row = contestant.row
         with _giving_up(contestant, report):
-          answer = contestant.ask('turn', max_seconds, steps=row.steps)
+          left = start + max_seconds - time.monotonic()
+          least = 0.0 if index else _LEAST_SECONDS
+          answer = contestant.ask('turn', max(left, least), steps=row.steps)
           row.seconds.append(answer['seconds'])
           row.processor_seconds.append(answer['processor_seconds'])
       round_seconds = time.monotonic() - begin
     for contestant in contestants:
       if not contestant.row.error:
         with _giving_up(contestant, report):
-          contestant.row.peak_bytes = contestant.ask('peak_bytes', 60.0)
+          contestant.row.peak_bytes = contestant.ask(
+            'peak_bytes', _LEAST_SECONDS
+          )
   return [contestant.row for contestant in contestants]
 
 

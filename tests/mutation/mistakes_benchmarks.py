@@ -26,6 +26,13 @@ MISTAKES = (
       f'{_TURNS}::test_who_fails_is_said_and_the_others_go_on',
     ),
     (
+      'a_turn_has_all_of_the_time',
+      'left = start + max_seconds - time.monotonic()',
+      'left = max_seconds',
+      'A contestant that hangs takes the time of the comparison once more.',
+      f'{_TURNS}::test_a_turn_is_waited_for_as_long_as_there_is_time',
+    ),
+    (
       'always_the_same_order',
       'alive if index % 2 == 0 else reversed(alive)',
       'alive',

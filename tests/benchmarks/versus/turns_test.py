@@ -109,9 +109,41 @@ def test_no_round_begins_that_would_take_too_long(compare, monkeypatch):
     turns, 'time', types.SimpleNamespace(monotonic=lambda: next(clock))
   )
   said = []
-  [row] = compare(('first', 0.1), max_rounds=5, max_seconds=10, said=said)
+  [row] = compare(('first', 0.1), max_rounds=5, max_seconds=12, said=said)
   assert len(row.seconds) == 3
   assert said[-1] == 'the time is over after 3 of 5 rounds'
+
+
+@pytest.mark.parametrize(
+  ('max_seconds', 'waited'),
+  # Four looks at the clock come before the first round, three are of a round.
+  [(60, [55, 52, 49]), (12, [10.0, 4, 1])],
+)
+def test_a_turn_is_waited_for_as_long_as_there_is_time(
+  monkeypatch, tmp_path, max_seconds, waited
+):
+  clock = itertools.count()
+  monkeypatch.setattr(
+    turns, 'time', types.SimpleNamespace(monotonic=lambda: next(clock))
+  )
+  monkeypatch.setattr(turns.Contestant, 'start', lambda self: None)
+  asked = []
+
+  def ask(self, question, seconds, **arguments):
+    if question == 'turn':
+      asked.append(seconds)
+    return {
+      'num_parameters': 1,
+      'first_call_seconds': 1.0,
+      'notes': [],
+      'seconds': 1.0,
+      'processor_seconds': 1.0,
+    }
+
+  monkeypatch.setattr(turns.Contestant, 'ask', ask)
+  contestant = turns.Contestant('first', [], {}, tmp_path / 'log')
+  turns.compare([contestant], max_rounds=3, max_seconds=max_seconds)
+  assert asked == waited
 
 
 def test_nobody_is_started_when_the_time_is_over(compare):
