@@ -4,12 +4,15 @@ from coatnet_jax.tpu_compiler.topologies import CHIPS
 
 # Dense matrix products of bfloat16, and of float32 as JAX computes it by
 # default there, in TF32; operations per second. NVIDIA's data sheets and white
-# papers, by the beginning of the device's name.
+# papers. By the whole name: other cards begin with the same ('NVIDIA L40').
 _GPUS = {
   'NVIDIA H200': (989e12, 494e12),
   'NVIDIA H100 PCIe': (756e12, 378e12),
   'NVIDIA H100 80GB HBM3': (989e12, 494e12),
-  'NVIDIA A100': (312e12, 156e12),
+  'NVIDIA A100-SXM4-40GB': (312e12, 156e12),
+  'NVIDIA A100-SXM4-80GB': (312e12, 156e12),
+  'NVIDIA A100-PCIE-40GB': (312e12, 156e12),
+  'NVIDIA A100 80GB PCIe': (312e12, 156e12),
   'NVIDIA A10G': (70e12, 35e12),
   'NVIDIA L40S': (362e12, 183e12),
   'NVIDIA L4': (121e12, 60e12),
@@ -35,8 +38,6 @@ def find_peak(device_kind: str, dtype: str) -> float | None:
   for chip in CHIPS.values():
     if chip.device_kind == device_kind:
       return chip.peak_flops
-  # The longest first: an L40S is no L4.
-  for name in sorted(_GPUS, key=len, reverse=True):
-    if device_kind.startswith(name):
-      return _GPUS[name][dtype == 'float32']
+  if device_kind in _GPUS:
+    return _GPUS[device_kind][dtype == 'float32']
   return None

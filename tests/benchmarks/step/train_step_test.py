@@ -70,7 +70,18 @@ def test_peaks_of_devices():
   assert find_peak('NVIDIA L4', 'bfloat16') == 121e12
   assert find_peak('NVIDIA H100 80GB HBM3', 'float32') == 494e12
   assert find_peak('TPU v4', 'float32') == 275e12
-  assert find_peak('NVIDIA GeForce GT 710', 'bfloat16') is None
+  assert find_peak('NVIDIA A100 80GB PCIe', 'bfloat16') == 312e12
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    *('NVIDIA GeForce GT 710', 'NVIDIA L40', 'NVIDIA H200 NVL'),
+    'NVIDIA GeForce RTX 4090 Laptop GPU',
+  ],
+)
+def test_a_card_has_no_peak_of_another_one(name):
+  assert find_peak(name, 'bfloat16') is None
 
 
 @pytest.mark.parametrize(
