@@ -41,13 +41,17 @@ def serve(questions: Mapping[str, Callable[..., Any]]) -> None:
 
 
 def describe(error: BaseException) -> str:
-  r"""Returns an error in a line.
+  r"""Returns an error in a line: its first, with what that announces.
 
   >>> describe(ValueError('too much\nand more'))
   'ValueError: too much'
+  >>> describe(RuntimeError("backend='inductor' raised:\nTypeError: too much"))
+  "RuntimeError: backend='inductor' raised: TypeError: too much"
   """
-  lines = str(error).strip().splitlines() or ['']
-  return f'{type(error).__name__}: {lines[0][:200]}'
+  first, *rest = str(error).strip().splitlines() or ['']
+  if first.endswith(':') and rest:
+    first = f'{first} {rest[0].strip()}'
+  return f'{type(error).__name__}: {first[:200]}'
 
 
 def time_steps(

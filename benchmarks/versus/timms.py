@@ -8,6 +8,7 @@ torch and timm.
 
 import contextlib
 import functools
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ import timm.layers  # noqa: E402
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-NO_FUSED_ATTENTION = 'fused attention off: compiling fails with it'
+NO_FUSED_ATTENTION = 'fused attention off, compiling fails with it'
 
 
 class Timms:
@@ -42,7 +43,7 @@ class Timms:
     self._task = task
     self._compiles = compiles
     self._device = torch.device('cuda' if task.device == 'gpu' else 'cpu')
-    self._result = None
+    self._take_step = self._result = None
 
   def prepare(self) -> dict[str, Any]:
     """Makes model and images, and returns what they are."""
@@ -105,18 +106,29 @@ class Timms:
     except Exception as error:  # Of the compiler: it has no class of its own.
       if not self._compiles:
         raise
-      # The first try is not the second one's time.
-      print(f'With fused attention: {contestant.describe(error)}')
-      torch.compiler.reset()
+      notes.append(f'{NO_FUSED_ATTENTION}: {contestant.describe(error)}')
+      print(notes[0])  # In case that the second try fails, too.
+    # Here, where the error and what it holds of the first try are gone: neither
+    # the time nor the memory of that is the second one's.
+    if notes:
+      self._forget_step()
       timm.layers.set_fused_attn(False)
       self._create_step()
       first = self._take_first_step()
-      notes.append(NO_FUSED_ATTENTION)
     return {
       'first_call_seconds': first,
       'notes': notes,
       **contestant.time_steps(self._take_step, self._wait, 1),
     }
+
+  def _forget_step(self) -> None:
+    """Gives back what the step and its model hold."""
+    self._take_step = self._result = None
+    torch.compiler.reset()
+    gc.collect()
+    if self._task.device == 'gpu':
+      torch.cuda.empty_cache()
+      torch.cuda.reset_peak_memory_stats()
 
   def _take_first_step(self) -> float:
     start = time.perf_counter()
