@@ -38,11 +38,9 @@ def fixture_contestants(monkeypatch):
     ('--rounds=0', '--rounds is 0; it must be a whole number, at least 1'),
     ('--json=no/such/file.json', 'is in no directory; give a new file in a'),
     ('--json=/', "'/', which is a directory; give a new file"),
-    ('--device=gpu', '--device is gpu, and this machine has none of NVIDIA'),
   ],
 )
-def test_what_cannot_be_compared_is_said(words, message, monkeypatch, tmp_path):
-  monkeypatch.setattr(versus_timm, '_GPU', tmp_path / 'nvidiactl')
+def test_what_cannot_be_compared_is_said(words, message):
   with pytest.raises(UserError, match=message):
     versus_timm.main([words])
 
@@ -91,6 +89,23 @@ def test_a_table_and_a_file(contestants, tmp_path, capsys):
   assert [row['name'] for row in first['results']] == ['this project', 'timm']
   assert first['results'][1]['ratio'] == pytest.approx(0.5)
   assert len(first['results'][1]['seconds_per_step']) == 2
+
+
+@pytest.mark.parametrize(
+  ('words', 'has_file', 'device'),
+  # In WSL2 a GPU has no such file.
+  [([], False, 'cpu'), ([], True, 'gpu'), (['--device=gpu'], False, 'gpu')],
+)
+def test_the_frameworks_find_a_gpu_that_is_asked_for(
+  contestants, monkeypatch, tmp_path, words, has_file, device
+):
+  file = tmp_path / 'nvidiactl'
+  monkeypatch.setattr(versus_timm, '_GPU', file)
+  if has_file:
+    file.touch()
+  options = versus_timm._create_parser().parse_args(words)
+  [task] = versus_timm.create_tasks(options)
+  assert task.device == device
 
 
 def test_a_step_of_training_is_what_is_compared_at_first(contestants):
