@@ -191,6 +191,42 @@ def test_the_versions_of_python_agree():
   assert f"section 'Tests on Python {versions[-1]}'" in _text('.ci/run')
 
 
+@pytest.mark.parametrize('marker', ['parity', 'tpu_compiler', 'beam'])
+def test_every_test_that_needs_more_runs_in_ci(marker):
+  lines = _text('.ci/run').replace('\\\n', ' ')
+  (line,) = re.findall(rf'pytest -m {marker} (.*)', lines)
+  folders = [ROOT / word for word in line.split() if word.startswith('tests/')]
+  marked = {
+    path
+    for path in (ROOT / 'tests').rglob('*_test.py')
+    if f'pytest.mark.{marker}' in path.read_text(encoding='utf-8')
+  }
+  assert marked
+  assert [
+    path
+    for path in marked
+    if not any(path.is_relative_to(folder) for folder in folders)
+  ] == []
+
+
+def test_what_docs_say_fits_a_gpu_is_their_estimate():
+  rows = re.findall(
+    r'^\| (\d+) GB \| (\d+) images \| (\d+) \| (.+) GiB \| (.+) GiB \|$',
+    _text('docs/gpu.md'),
+    re.M,
+  )
+  parts = {}
+  for card, images, number, needed, available in rows:
+    parts[int(card)] = int(number)
+    assert int(images) * int(number) == 4096
+    assert float(needed) == round(0.4 + 4.6 + 1.7 + 0.12 * int(images), 1)
+    assert float(available) == round(0.95 * int(card) * 1e9 / 2**30, 1)
+    assert float(needed) < 0.9 * float(available)
+  assert list(parts) == [16, 24, 40, 80]
+  config = load_config('configs/coatnet_0.py:imagenet1k_one_gpu')
+  assert config.training.gradient_accumulation_steps == parts[24]
+
+
 def test_a_gpus_jax_is_the_version_that_the_project_takes():
   range_of_jax = r'^jax(?:\[(\w+)\])?(>=.*)$'
   (found,) = re.findall(range_of_jax, _text('requirements-gpu.txt'), re.M)

@@ -287,11 +287,11 @@ def test_one_gpu_trains_as_the_paper_does():
   """In smaller parts of the same batch, so that the learning rate stands."""
   expected = _load('coatnet_0', 'imagenet1k')
   with expected.unlocked():
-    expected.training.gradient_accumulation_steps = 32
+    expected.training.gradient_accumulation_steps = 64
     expected.evaluation.global_batch_size = 512
   found = _load('coatnet_0', 'imagenet1k_one_gpu')
   assert found.to_dict() == expected.to_dict()
-  assert found.training.global_batch_size == 4096 == 32 * 128
+  assert found.training.global_batch_size == 4096 == 64 * 64
 
 
 def test_recipes_of_others():

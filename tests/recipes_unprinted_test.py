@@ -44,7 +44,7 @@ FINETUNING = {
 }
 # What differs in the recipes of others.
 OTHERS = {
-  'imagenet1k_one_gpu': {'training.gradient_accumulation_steps': 32},
+  'imagenet1k_one_gpu': {'training.gradient_accumulation_steps': 64},
   'timm': {
     'model.batch_norm_momentum': 0.9,
     'preprocessing.mean': (0.5, 0.5, 0.5),
