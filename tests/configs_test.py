@@ -130,7 +130,7 @@ def test_a_checkpoint_does_not_say_how_attention_is_computed():
   'name',
   [
     pytest.param('coatnet_2', marks=pytest.mark.slow),
-    'image_folder',
+    pytest.param('image_folder', marks=pytest.mark.slow),
     'cnn_stem_vit',
   ],
 )

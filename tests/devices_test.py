@@ -130,6 +130,7 @@ def _check_same(result, expected, num_devices):
   )
 
 
+@pytest.mark.slow
 def test_all_axes_of_a_mesh_are_one_device(one_device):
   result = _run(
     8,

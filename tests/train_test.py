@@ -158,6 +158,7 @@ def test_keeps_the_newest_and_the_best(tmp_path, monkeypatch):
   assert (summary['best']['step'], summary['best']['top1']) == (2, 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('seconds', 'expected'), [(1e-3, [1, 2]), (0.0, [2])])
 def test_saves_by_the_clock(tmp_path, seconds, expected):
   config = short_config(num_steps=2)

@@ -89,7 +89,7 @@ ONE_OF_MANY = (pytest.mark.slow, pytest.mark.rotating)
 @pytest.mark.parametrize(
   ('remat', 'scan_blocks'),
   [
-    ('none', True),
+    pytest.param('none', True, marks=ONE_OF_MANY),
     ('everything', True),
     pytest.param('expansions', False, marks=ONE_OF_MANY),
     pytest.param('expansions', True, marks=ONE_OF_MANY),

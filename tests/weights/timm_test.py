@@ -147,7 +147,23 @@ def test_names_shapes_and_sizes_are_timms(name):
   }
 
 
-@pytest.mark.parametrize('name', timm_cases.NAMES)
+# A model of each kind of block and table; the others take turns.
+_ALWAYS = (
+  'coatnet_nano_rw_224',
+  'coatnet_rmlp_0_rw_224',
+  'coatnext_nano_rw_224',
+)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    name
+    if name in _ALWAYS
+    else pytest.param(name, marks=(pytest.mark.slow, pytest.mark.rotating))
+    for name in timm_cases.NAMES
+  ],
+)
 def test_logits_and_maps_are_timms(small, name):
   logits, maps, _ = run(*small(name))
   expected = expected_outputs()
