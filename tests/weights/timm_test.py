@@ -149,6 +149,7 @@ def test_names_shapes_and_sizes_are_timms(name):
 
 # A model of each kind of block and table; the others take turns.
 _ALWAYS = (
+  'coatnet_0_224',
   'coatnet_nano_rw_224',
   'coatnet_rmlp_0_rw_224',
   'coatnext_nano_rw_224',
