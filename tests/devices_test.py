@@ -131,6 +131,7 @@ def _check_same(result, expected, num_devices):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_all_axes_of_a_mesh_are_one_device(one_device):
   result = _run(
     8,
@@ -161,6 +162,7 @@ def test_eight_devices_are_one(one_device, fsdp):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_two_devices_and_two_replicas_are_one(one_device):
   _check_same(_run(2), one_device, 2)
   _check_same(
@@ -175,6 +177,7 @@ def test_a_plain_step_of_data_parallelism_only_reduces():
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_groups_of_batch_norm_are_the_same_on_any_mesh():
   groups = {'model.batch_norm_group_size': 8}
   expected = _run(1, **groups)
@@ -197,6 +200,7 @@ def test_a_group_on_one_device_needs_no_other():
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_parts_of_a_batch_are_divided_alike():
   parts = {'training.gradient_accumulation_steps': 4}
   expected = _run(1, **parts)

@@ -219,6 +219,7 @@ def test_it_needs_nothing_that_reads_data_or_configs():
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.usefixtures('tiny_variant')
 def test_the_whole_check_on_a_cpu(tmp_path, capsys):
   path = tmp_path / 'figures.json'

@@ -111,6 +111,7 @@ def test_what_is_missing_is_said(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_a_step_is_timed_and_profiled(tmp_path):
   """Where what reads data and writes curves is missing."""
   path = tmp_path / 'figures.json'

@@ -27,6 +27,7 @@ def test_it_needs_nothing_that_reads_data_or_configs():
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('mode', ['train', 'inference'])
 def test_steps_are_taken(mode):
   task = dataclasses.replace(TASK, mode=mode)
