@@ -61,7 +61,7 @@ def describe_processor(start: dict[str, Any]) -> str:
   '2 CPU cores (load before: 0.0)'
 
   Args:
-    start: what `describe_start` returned.
+    start: date, command and load before the start, of `describe_start`.
   """
   load = start['load_before']
   return f'{start["num_cpus"]} CPU cores (load before: {load:.1f})'

@@ -62,7 +62,7 @@ class Timing:
   """How long the train step of one batch takes.
 
   Attributes:
-    task: what was computed.
+    task: model, batch and dtype of the step that was timed.
     first_call_seconds: time of the first step, with compiling.
     seconds: time of a step; None where there is none.
     peak_bytes: most memory used so far by any batch, if the device says it.
@@ -87,9 +87,9 @@ def compare_with_cpu(
   """Returns what a model's results on a device differ by from the CPU's.
 
   Args:
-    name: name of the variant.
+    name: name of the variant, as `create_model` takes it.
     image_size: (height, width) in pixels.
-    device: device to check.
+    device: device whose results are compared with the CPU's.
 
   Returns:
     'logits', of their range, and 'gradients', the worst parameter's.
@@ -143,7 +143,7 @@ def compare_gradients(found: Any, expected: Any) -> float:
   0.5
 
   Args:
-    found: tree of arrays.
+    found: tree of NumPy arrays of any shapes, the ones to be judged.
     expected: tree of arrays, what they should be.
   """
   largest = jax.tree.map(lambda x: np.abs(x).max(), expected)
@@ -164,7 +164,7 @@ def compare_attention(
   Args:
     grid: (H, W), the numbers of rows and columns of tokens.
     implementation: form of attention, which computes in bfloat16.
-    device: device to check.
+    device: device whose results are compared with the CPU's.
 
   Returns:
     The largest difference of output and gradients, each of its largest value;
@@ -212,7 +212,7 @@ def time_batches(
     tasks: batches to time, what is most wanted first.
     deadline: time of the clock that none is begun after which the longest so
       far would not end before.
-    clock: function that returns seconds.
+    clock: function that returns the time in seconds, for tests.
     create: function that makes what takes a task's steps.
   """
   longest = 0.0
@@ -243,7 +243,7 @@ def find_cliffs(timings: Sequence[Timing]) -> list[Timing]:
   """Returns the batches above 64 that are far slower than a model's best.
 
   Args:
-    timings: timings of one model.
+    timings: timings of one model at several batch sizes.
   """
   best = max((t.images_per_second for t in timings), default=0.0)
   return [
@@ -259,7 +259,7 @@ def format_timings(timings: Sequence[Timing]) -> str:
   """Returns a table in Markdown, by model, attention and batch.
 
   Args:
-    timings: timings of all models.
+    timings: timings of all models at all batch sizes.
   """
   lines = [
     '| model | attention | images | ms | images/s | of best | first step | |',
@@ -285,7 +285,7 @@ def group_timings(timings: Sequence[Timing]) -> list[list[Timing]]:
   """Returns the timings of each model and implementation of attention.
 
   Args:
-    timings: timings of all models.
+    timings: timings of all models at all batch sizes.
   """
   groups = {}
   for timing in timings:
@@ -339,7 +339,7 @@ def create_tasks(options: argparse.Namespace) -> list[Task]:
   """Returns the batches to time, what is most wanted first.
 
   Args:
-    options: command line.
+    options: parsed command line, of `create_parser`.
 
   Raises:
     UserError: there is no such model or number.

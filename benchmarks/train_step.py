@@ -116,7 +116,7 @@ def describe(figures: dict[str, Any]) -> str:
   """Returns figures in lines for people.
 
   Args:
-    figures: what --json has.
+    figures: measured figures by name, those that --json writes.
   """
   lower, upper = figures['quartile_seconds']
   devices = figures['num_devices']

@@ -179,7 +179,7 @@ def create_contestants(
   """Returns this project, timm eager and timm compiled, not started yet.
 
   Args:
-    task: what they are to compute.
+    task: model, batch, dtype and mode that all are to compute.
     folder: directory for what they write to stderr.
   """
   environment = create_environment(task.device)
@@ -203,7 +203,7 @@ def create_environment(device: str) -> dict[str, str]:
   """Returns the environment of every contestant.
 
   Args:
-    device: 'cpu' or 'gpu'.
+    device: kind of device that computes, 'cpu' or 'gpu'.
   """
   environment = {
     **os.environ,
@@ -224,7 +224,8 @@ def describe_machine(results: Sequence[dict], start: dict) -> str:
 
   Args:
     results: results of one comparison, from `tables.summarise`.
-    start: what `figures_file.describe_start` returned.
+    start: date, command and load before the start, of
+      `figures_file.describe_start`.
   """
   versions = {}
   for result in results:

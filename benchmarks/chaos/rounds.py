@@ -24,7 +24,7 @@ class Undisturbed:
   """What a run comes to that nothing disturbs.
 
   Attributes:
-    result: its result, of `results.read_result`.
+    result: arrays and evaluations of its end, of `results.read_result`.
     seconds: time it took, in seconds.
   """
 
@@ -37,7 +37,8 @@ class Plan:
 
   Attributes:
     words: words of main.py's command line.
-    cadence: lengths of the run.
+    cadence: numbers of steps of the run, and between its checkpoints and
+      evaluations.
     directory: directory for everything that runs write.
   """
 
@@ -93,7 +94,7 @@ class Round:
   """One run with its restarts.
 
   Attributes:
-    plan: what the rounds have in common.
+    plan: command line, cadence and directory that all rounds have in common.
     draws: source of the round's random numbers.
     stage: name of the stage in which the run is first disturbed.
     changes: further words of every start's command line.
@@ -110,7 +111,7 @@ class Round:
     """Starts nothing yet.
 
     Args:
-      plan: what the rounds have in common.
+      plan: command line, cadence and directory that all rounds have in common.
       name: name of the round's directory.
       seed: seed of its random numbers.
       stage: name of the stage to disturb.
@@ -133,7 +134,7 @@ class Round:
     """Writes down a promise that is broken.
 
     Args:
-      is_kept: whether it is kept.
+      is_kept: whether the promise is kept.
       promise: sentence for where it is not.
     """
     if not is_kept:
@@ -256,7 +257,7 @@ def run_round(
 
   Args:
     fault: what disturbs the run, of `faults.FAULTS`.
-    plan: what the rounds have in common.
+    plan: command line, cadence and directory that all rounds have in common.
     name: name of the round's directory.
     seed: seed of its random numbers.
     stage: name of the stage to disturb.

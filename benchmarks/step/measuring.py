@@ -36,7 +36,7 @@ def measure(
   Args:
     run: resolved run, from `create_run`.
     num_rounds: number of rounds to time.
-    profiles: whether to trace some steps afterwards.
+    profiles: whether some steps are traced by JAX's profiler afterwards.
     report: function called with a line on what goes on.
 
   Raises:

@@ -103,7 +103,7 @@ def profile(
 
   Args:
     take_steps: function that takes the steps and waits for them.
-    compiled: program of a step.
+    compiled: compiled program of a step, which is run while it is traced.
     num_steps: number of steps that it takes.
     num_largest: number of instructions of `Profile.largest`.
   """
@@ -174,7 +174,7 @@ def summarise(
 
   Args:
     lines: events of each thread or stream.
-    program: program that ran.
+    program: text of the compiled program that ran, parsed.
     num_steps: number of steps that the events are of.
     num_largest: number of instructions of `Profile.largest`.
   """
@@ -229,7 +229,7 @@ def find_kind(
   instruction is that it reads.
 
   Args:
-    name: name of an instruction.
+    name: name of an instruction of the compiled program.
     instructions: all instructions of the program, by name.
     program: program that it may be of.
   """

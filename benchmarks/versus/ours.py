@@ -166,7 +166,7 @@ def main(argument: str) -> None:
   """Answers what is asked on stdin.
 
   Args:
-    argument: JSON of a `Task`.
+    argument: JSON text of the `Task` to compute.
   """
   ours = Ours(Task.from_json(argument))
   contestant.serve(

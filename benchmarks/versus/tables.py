@@ -24,7 +24,7 @@ def compute_quartiles(values: Sequence[float]) -> tuple[float, float, float]:
   (7.0, 7.0, 7.0)
 
   Args:
-    values: at least one number.
+    values: numbers to be summarised, at least one.
   """
   if len(values) == 1:
     return (values[0],) * 3
@@ -36,7 +36,7 @@ def summarise(rows: Sequence[Row], task: Task) -> list[dict[str, Any]]:
 
   Args:
     rows: rows of one comparison, this project's first.
-    task: what was computed.
+    task: model, batch, dtype and mode that all contestants computed.
   """
   first = rows[0]
   results = []

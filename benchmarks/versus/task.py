@@ -30,7 +30,7 @@ class Task:
     batch_size: number of images of a step.
     mode: 'train', a whole step with AdamW, or 'inference'.
     dtype: compute dtype, 'float32' or 'bfloat16'; parameters are float32.
-    device: 'cpu' or 'gpu'.
+    device: kind of device that computes, 'cpu' or 'gpu'.
     attention: implementation of relative attention in this project's model.
   """
 
@@ -65,7 +65,7 @@ def create_images(task: Task) -> dict[str, np.ndarray]:
   """Returns random images and labels, the same for every contestant.
 
   Args:
-    task: what is computed.
+    task: task whose image size and batch size they have.
 
   Returns:
     'image' [B, H, W, 3] uint8 and 'label' [B] int32.

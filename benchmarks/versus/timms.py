@@ -180,8 +180,8 @@ def main(way: str, argument: str) -> None:
   """Answers what is asked on stdin.
 
   Args:
-    way: 'eager' or 'compiled'.
-    argument: JSON of a `Task`.
+    way: how PyTorch runs the model, 'eager' or 'compiled'.
+    argument: JSON text of the `Task` to compute.
   """
   timms = Timms(Task.from_json(argument), compiles=way == 'compiled')
   contestant.serve(

@@ -74,8 +74,8 @@ class Contestant:
     """Starts nothing yet.
 
     Args:
-      name: name for its row.
-      words: command that starts it.
+      name: name of the contestant, shown in its row.
+      words: words of the command that starts its process.
       environment: all environment variables that it has.
       log: file for what it writes to stderr.
     """
@@ -103,9 +103,9 @@ class Contestant:
     """Returns the answer to a question.
 
     Args:
-      question: name of the question.
+      question: name of the question, a method of the contestant.
       seconds: time in seconds after which it is not waited for any more.
-      **arguments: arguments of the question.
+      **arguments: arguments of that method, which JSON can hold.
 
     Raises:
       ContestantError: it answers with an error or not at all.
@@ -162,7 +162,7 @@ def compare(
 
   Args:
     contestants: contestants, not started yet; all are ended.
-    max_rounds: number of rounds.
+    max_rounds: largest number of rounds; fewer are made where time is short.
     max_seconds: time in seconds that all may take. No round begins that would
       take longer, but for the first, of which a turn has at least 10 seconds.
     report: function called with a line on what goes on.

@@ -144,7 +144,7 @@ def save_checkpoint(
     manager: checkpoint manager from `open_checkpoints`.
     state: `TrainState` to be saved.
     step: number of optimizer steps taken, as in the state.
-    progress: how far the run has come.
+    progress: numbers of examples and seconds until this step.
     metadata: what it takes to use the checkpoint.
 
   Raises:

@@ -45,7 +45,7 @@ def depthwise_conv(
     x: [B, H, W, C], any float dtype.
     kernel: [kh, kw, 1, C], both sides odd; the layout of a grouped
       `lax.conv_general_dilated` in HWIO.
-    stride: along H and W.
+    stride: stride along both H and W, 1 or more.
 
   Returns:
     [B, ceil(H/stride), ceil(W/stride), C] in x's dtype; products are summed in

@@ -61,7 +61,7 @@ class DivergenceError(UserError):
     Args:
       problem: sentence that says what is not finite, and when.
       step: step in which it was noticed.
-      found: further sentences about it.
+      found: further sentences about where it begins, perhaps none.
     """
     advice = (
       'Nothing of it was saved; a lower learning rate, more warm-up or a'
@@ -90,8 +90,8 @@ class TrainingLog:
     """Starts with no step taken.
 
     Args:
-      writer: writer of the curves.
-      terminal: terminal for the lines.
+      writer: writer of TensorBoard's curves.
+      terminal: terminal that the lines are written to.
       options: how often lines are written, and what else is.
       first_step: number of steps taken by earlier processes.
       num_steps: number of steps of the whole run.

@@ -29,9 +29,9 @@ def run_refusing(
 
   Args:
     packages: names of packages that cannot be imported.
-    program: text of the program.
+    program: text of the Python program to run.
     *words: words of its command line.
-    said: text on its stdin.
+    said: text that it reads from stdin.
   """
   refusing = _REFUSING.replace('{packages}', repr(set(packages)))
   return subprocess.run(
