@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu_check
+from benchmarks.gpu import agreement, batches
 from benchmarks.versus.task import Task
 from coatnet_jax.errors import UserError
 from tests.benchmarks.refusing import MISSING, run_refusing
@@ -25,7 +26,7 @@ def _tasks(*words):
 def _time(seconds_by_batch):
   """Returns timings, with a batch that is out of memory where there is none."""
   return [
-    gpu_check.Timing(
+    batches.Timing(
       Task(
         model='coatnet_0',
         image_size=(224, 224),
@@ -67,9 +68,9 @@ def test_without_a_gpu_it_says_what_to_do():
 
 def test_cliffs():
   timings = _time({16: 0.1, 128: 0.14, 256: 0.25, 512: 0.7, 1024: None})
-  [cliff] = gpu_check.find_cliffs(timings)
+  [cliff] = batches.find_cliffs(timings)
   assert cliff.task.batch_size == 512
-  rows = gpu_check.format_timings(timings).splitlines()[2:]
+  rows = batches.format_timings(timings).splitlines()[2:]
   assert [row.split(' | ')[2:] for row in rows[-3:]] == [
     ['256', '250.0', '1,024', '1.00', '9 s', ' |'],
     ['512', '700.0', '731', '0.71', '9 s', 'a cliff |'],
@@ -95,7 +96,7 @@ def test_nothing_is_begun_that_would_not_end_in_time():
 
   tasks = [timing.task for timing in _time({512: 1, 256: 1, 128: 1})]
   found = list(
-    gpu_check.time_batches(tasks, 100, clock=lambda: now, create=create)
+    batches.time_batches(tasks, 100, clock=lambda: now, create=create)
   )
   assert [(t.seconds, t.error.partition(':')[0]) for t in found] == [
     (None, 'MemoryError'),
@@ -107,15 +108,15 @@ def test_nothing_is_begun_that_would_not_end_in_time():
 def test_gradients_next_to_nothing_count_for_little():
   expected = {'a': np.array([1.0, -2.0]), 'b': np.array([1e-9])}
   found = {'a': np.array([1.0, -2.0]), 'b': np.array([2e-9])}
-  assert gpu_check.compare_gradients(found, expected) < 1e-6
+  assert agreement.compare_gradients(found, expected) < 1e-6
   found['a'][0] = 1.1
-  assert gpu_check.compare_gradients(found, expected) == pytest.approx(0.05)
+  assert agreement.compare_gradients(found, expected) == pytest.approx(0.05)
 
 
 def test_a_gradient_that_is_nan_differs():
   expected = {'a': np.ones(2), 'b': np.ones(2)}
   found = {'a': np.ones(2), 'b': np.array([1.0, np.nan])}
-  assert math.isnan(gpu_check.compare_gradients(found, expected))
+  assert math.isnan(agreement.compare_gradients(found, expected))
 
 
 def test_attention_whose_last_gradient_is_nan_differs(monkeypatch):
@@ -125,9 +126,9 @@ def test_attention_whose_last_gradient_is_nan_differs(monkeypatch):
       total += jnp.sqrt(0 * total)  # 0, which has no gradient.
     return q + k + v + total.astype(q.dtype)
 
-  monkeypatch.setattr(gpu_check, 'relative_attention', attend)
+  monkeypatch.setattr(agreement, 'relative_attention', attend)
   cpu = jax.devices('cpu')[0]
-  assert math.isnan(gpu_check.compare_attention((2, 2), 'xla', cpu))
+  assert math.isnan(agreement.compare_attention((2, 2), 'xla', cpu))
 
 
 @pytest.fixture(name='check')
@@ -150,7 +151,7 @@ def fixture_check(monkeypatch, tmp_path):
       for task in tasks:
         times = (9.0, seconds) if seconds else ()
         error = '' if seconds else 'out of memory'
-        yield find(gpu_check.Timing(task, *times, error=error))
+        yield find(batches.Timing(task, *times, error=error))
 
     monkeypatch.setattr(gpu_check, 'time_batches', time_batches)
     monkeypatch.setattr(
@@ -209,9 +210,9 @@ def test_a_difference_is_found(monkeypatch):
 
   monkeypatch.setattr(jax, 'device_put', put_elsewhere)
   cpu = jax.devices('cpu')[0]
-  found = gpu_check.compare_with_cpu('tiny', (32, 32), cpu)
-  assert gpu_check.LOGITS_TOLERANCE < found['logits'] < 0.1
-  assert gpu_check.GRADIENT_TOLERANCE < found['gradients'] < 0.1
+  found = agreement.compare_with_cpu('tiny', (32, 32), cpu)
+  assert agreement.LOGITS_TOLERANCE < found['logits'] < 0.1
+  assert agreement.GRADIENT_TOLERANCE < found['gradients'] < 0.1
 
 
 def test_it_needs_nothing_that_reads_data_or_configs():

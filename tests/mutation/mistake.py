@@ -12,6 +12,7 @@ ROOMS = (
   'configs',
   'tools',
   'benchmarks',
+  'benchmarks/gpu',
   'benchmarks/attention',
   'benchmarks/step',
   'benchmarks/versus',

@@ -68,7 +68,7 @@ MISTAKES = (
     ),
   ),
   *in_file(
-    'benchmarks/gpu_check.py',
+    'benchmarks/gpu/batches.py',
     (
       'cliffs_of_small_batches',
       'timing.task.batch_size > _LARGEST_UNCHECKED_BATCH',
@@ -83,6 +83,9 @@ MISTAKES = (
       'The check of a GPU takes longer than it was given.',
       'benchmarks/gpu_check_test.py',
     ),
+  ),
+  *in_file(
+    'benchmarks/gpu/agreement.py',
     (
       'nan_agrees',
       'return float(np.max(jax.tree.leaves(differences)))',
@@ -90,6 +93,9 @@ MISTAKES = (
       'A gradient of NaN on a GPU agrees with the one on the CPU.',
       'benchmarks/gpu_check_test.py',
     ),
+  ),
+  *in_file(
+    'benchmarks/gpu_check.py',
     (
       'not_checked_differs',
       "found['agrees'] is False for",
