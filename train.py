@@ -17,7 +17,7 @@ import jax
 from ml_collections import ConfigDict
 
 from coatnet_jax import memory, paths, stopping
-from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints import resuming, saving
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.data import damage
 from coatnet_jax.data.workers import WorkerError
@@ -217,7 +217,7 @@ def _train(
 
     processes.begin('restoring the checkpoint')
     batch_size = run.training.global_batch_size
-    restored = saving.restore_newest(
+    restored = resuming.restore_newest(
       manager, abstract_state, terminal.line, examples_per_step=batch_size
     )
     if restored is None:

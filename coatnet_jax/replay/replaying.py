@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from absl import logging
 
-from coatnet_jax.checkpoints import checksums, saving
+from coatnet_jax.checkpoints import checksums, resuming, saving
 from coatnet_jax.checkpoints.folder import find_steps
 from coatnet_jax.distributed import processes
 from coatnet_jax.replay.batches import (
@@ -161,7 +161,7 @@ def _restore_before(
   directory = saving.checkpoint_directory(workdir)
   for saved in sorted(find_steps(directory), reverse=True):
     if saved < step:
-      state, _ = saving.restore_step(
+      state, _ = resuming.restore_step(
         directory / str(saved), saved, abstract_state
       )
       if state is not None:

@@ -18,6 +18,7 @@ from coatnet_jax.checkpoints import (
   folder,
   orbax_metadata,
   reading,
+  resuming,
   saving,
 )
 from coatnet_jax.checkpoints.metadata import Progress
@@ -49,7 +50,7 @@ def _restore(workdir):
     create_state(0),
   )
   with saving.open_checkpoints(str(workdir), OPTIONS, lines.append) as manager:
-    restored = saving.restore_newest(
+    restored = resuming.restore_newest(
       manager, abstract, lines.append, examples_per_step=EXAMPLES_PER_STEP
     )
   return *restored, '\n'.join(lines)
@@ -133,6 +134,11 @@ def test_every_file_that_is_not_whole_is_noticed(saved, tmp_path, damage):
     if name.startswith('state/') and not name.endswith('success.txt'):
       assert step == 2, name
       assert f'step 4 is damaged ({name} ' in said
+    # White space after JSON says nothing, and nothing reads the other.
+    is_harmless = name.endswith('commit_success.txt') or (
+      name in ('_CHECKPOINT_METADATA', 'checksums.json') and damage == 'longer'
+    )
+    assert 'damaged' in said or is_harmless, name
     shutil.rmtree(workdir)
 
 
@@ -176,7 +182,7 @@ def test_every_part_of_a_large_file_is_compared(tmp_path, monkeypatch):
   [
     ('progress', 'where the step says'),
     ('metrics', 'counts as not evaluated'),
-    ('metadata', ''),
+    ('metadata', 'another step is used'),
   ],
 )
 def test_damage_beside_the_arrays_blocks_nothing(workdir, item, word):

@@ -24,7 +24,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from coatnet_jax.checkpoints import checksums, reading, saving
+from coatnet_jax.checkpoints import checksums, reading, resuming, saving
 from coatnet_jax.checkpoints.trained_model import open_saved_model
 from coatnet_jax.errors import UserError
 from coatnet_jax.training import lease
@@ -231,7 +231,7 @@ def resume(workdir: pathlib.Path) -> str:
     with saving.open_checkpoints(
       str(workdir), OPTIONS, lines.append
     ) as manager:
-      restored = saving.restore_newest(
+      restored = resuming.restore_newest(
         manager, abstract, lines.append, examples_per_step=EXAMPLES_PER_STEP
       )
   said = '\n'.join(lines)

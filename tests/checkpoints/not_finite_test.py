@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints import resuming, saving
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.errors import UserError
 from tests.checkpoints import saved_run
@@ -30,11 +30,11 @@ def test_it_is_put_aside_and_the_one_before_is_used(tmp_path):
     _save(manager, 3, jnp.nan)
     manager.wait_until_finished()
     with pytest.raises(UserError, match=r'None of the .*: w is not finite'):
-      saving.restore_newest(manager, shape, said.append, examples_per_step=0)
+      resuming.restore_newest(manager, shape, said.append, examples_per_step=0)
     _save(manager, 5, 1.0)
     _save(manager, 7, -jnp.inf)
     manager.wait_until_finished()
-    state, _ = saving.restore_newest(
+    state, _ = resuming.restore_newest(
       manager, shape, said.append, examples_per_step=0
     )
   assert int(state.step) == 5

@@ -109,18 +109,28 @@ MISTAKES = (
       'train_test.py::test_keeps_the_newest_and_the_best',
     ),
     (
-      'oldest_restored',
-      'sorted(manager.all_steps(), reverse=True)',
-      'sorted(manager.all_steps())',
-      'A run resumes from its oldest checkpoint.',
-      'train_test.py::test_runs_writes_and_goes_on',
-    ),
-    (
       'rate_with_evaluation',
       'max(progress.seconds_in_steps, 1e-9)',
       'max(progress.seconds, 1e-9)',
       'The images per second of the summary count evaluation as training.',
       'checkpoints/quality_test.py',
+    ),
+    (
+      'clock_ignored',
+      'minimum_interval_secs=options.every_seconds',
+      'minimum_interval_secs=600',
+      'Checkpoints come every ten minutes, whatever the config says.',
+      'wiring/loop_test.py::test_checkpoints_come_when_so_many_seconds_have_passed',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/checkpoints/resuming.py',
+    (
+      'oldest_restored',
+      'sorted(manager.all_steps(), reverse=True)',
+      'sorted(manager.all_steps())',
+      'A run resumes from its oldest checkpoint.',
+      'train_test.py::test_runs_writes_and_goes_on',
     ),
     (
       'progress_believed',
@@ -144,11 +154,11 @@ MISTAKES = (
       'train_test.py::test_an_incomplete_newest_checkpoint_is_put_aside',
     ),
     (
-      'clock_ignored',
-      'minimum_interval_secs=options.every_seconds',
-      'minimum_interval_secs=600',
-      'Checkpoints come every ten minutes, whatever the config says.',
-      'wiring/loop_test.py::test_checkpoints_come_when_so_many_seconds_have_passed',
+      'damaged_metadata_unsaid',
+      '    _report_metadata(directory, report)\n',
+      '',
+      'Nobody hears that the newest step can be resumed from, and not used.',
+      'checkpoints/checksums_test.py',
     ),
   ),
   *in_file(

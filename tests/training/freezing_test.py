@@ -14,7 +14,7 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 import train
-from coatnet_jax.checkpoints import saving
+from coatnet_jax.checkpoints import resuming, saving
 from coatnet_jax.checkpoints.metadata import Metadata, Progress
 from coatnet_jax.distributed.mesh import AXES
 from coatnet_jax.distributed.state_sharding import compute_state_shardings
@@ -291,7 +291,7 @@ def test_a_frozen_state_is_saved_and_restored(tmp_path):
   )
   manager.wait_until_finished()
   sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  restored, _ = saving.restore_newest(
+  restored, _ = resuming.restore_newest(
     manager,
     jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),

@@ -23,7 +23,8 @@ def list_mutations(number: int, seed: int) -> Iterator[tuple[str, bytes]]:
 
 def list_pictures(options) -> Iterator[tuple[str, bytes]]:
   if options.largest:
-    for name, data in largest.list_largest(options.only):
+    kinds = [kind for kind in largest.KINDS if options.only in kind]
+    for name, data in largest.list_largest(kinds):
       yield f'largest {name}', data
     return
   for name, create in bombs.list_bombs():

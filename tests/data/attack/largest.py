@@ -1,6 +1,6 @@
 """The largest pictures that are decoded, of each kind, plain and of noise."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import cv2
 import numpy as np
@@ -57,16 +57,19 @@ def _is_decoded(data: bytes) -> bool:
   return True
 
 
-def list_largest(only: str = '') -> Iterator[tuple[str, bytes]]:
+def list_largest(
+  kinds: Collection[str] = tuple(KINDS),
+  contents: Collection[str] = ('flat', 'smooth', 'noise'),
+) -> Iterator[tuple[str, bytes]]:
   """Yields the largest pictures of each kind that are decoded.
 
   Args:
-    only: part of the name of the pictures that are wanted.
+    kinds: names in `KINDS`.
+    contents: what is to be seen, of `_create_pixels`.
   """
-  for content in ('flat', 'smooth', 'noise'):
-    for kind, (name, mode, settings) in KINDS.items():
-      if only not in f'{kind} {content}':
-        continue
+  for content in contents:
+    for kind in kinds:
+      name, mode, settings = KINDS[kind]
       side = 11_500
       while side > 300:
         image = PIL.Image.fromarray(_create_pixels(side, content))
