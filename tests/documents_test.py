@@ -62,7 +62,8 @@ def check(monkeypatch) -> Callable[[list[str]], None]:
 
   monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_args)
   for program in (
-    *('tools.chaos', 'tools.plan', 'benchmarks.steady_run'),
+    *('tools.chaos', 'tools.plan'),
+    *('benchmarks.saving_cost', 'benchmarks.steady_run'),
     'coatnet_jax.config_flag',  # What others load it by.
   ):
     monkeypatch.setattr(f'{program}.load_config', load)
