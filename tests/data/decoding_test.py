@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -167,3 +169,28 @@ def test_damaged_png_is_an_error(picture, encode):
 def test_other_bytes_are_an_error(data):
   with pytest.raises(CorruptImageError):
     decode_image(data)
+
+
+def test_a_png_whose_pixels_have_changed_is_damaged():
+  written, found = (
+    zlib.compress(b'\0' + bytes([value] * 24), 0) for value in (77, 76)
+  )
+  encoded = io.BytesIO()
+  PIL.Image.new('RGB', (8, 1), (77, 77, 77)).save(encoded, 'PNG')
+  start, rest = encoded.getvalue().split(b'IDAT')
+  end = rest[-12:]
+
+  def put_together(pixels):
+    size, check = len(written), zlib.crc32(b'IDAT' + written)
+    return (
+      start[:-4]
+      + struct.pack('>I', size)
+      + b'IDAT'
+      + pixels
+      + struct.pack('>I', check)
+      + end
+    )
+
+  assert (decode_image(put_together(written)) == 77).all()
+  with pytest.raises(CorruptImageError, match='IDAT is not what was written'):
+    decode_image(put_together(found))

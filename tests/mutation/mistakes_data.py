@@ -154,7 +154,7 @@ MISTAKES = (
     ),
   ),
   *in_file(
-    'coatnet_jax/data/picture_files.py',
+    'coatnet_jax/data/picture_files/jpeg.py',
     (
       'exif_of_phones_alone',
       'and data.startswith(_EXIF_START, content + 2)',
@@ -162,6 +162,9 @@ MISTAKES = (
       'EXIF behind another marker is not found.',
       'data/orientation_test.py',
     ),
+  ),
+  *in_file(
+    'coatnet_jax/data/picture_files/png.py',
     (
       'png_sums_unread',
       "if check != int.from_bytes(view[end - 4 : end], 'big'):",
@@ -169,6 +172,9 @@ MISTAKES = (
       'A PNG with a flipped bit is decoded to other pixels.',
       'data/decoding_test.py data/attack_test.py',
     ),
+  ),
+  *in_file(
+    'coatnet_jax/data/picture_files/parts.py',
     (
       'parts_without_end',
       'if number >= MAX_PARTS:',
