@@ -84,7 +84,7 @@ def _ends(run: StartedRun, cadence: Cadence, step: int) -> bool:
 
 
 STAGES = {
-  'starting': Stage(lambda *_: True, 0.6),
+  'starting': Stage(lambda run, *_: run.has_begun(), 0.6),
   'loading': Stage(_says('^Loading JAX'), 3.0),
   'preparing': Stage(_says('^workdir '), 2.0),
   'compiling': Stage(_says('^Compiling the train step'), 3.0),

@@ -101,6 +101,17 @@ class StartedRun:
     if not self.has_ended():
       (os.killpg if to_group else os.kill)(self.process.pid, number)
 
+  def has_begun(self) -> bool:
+    """Returns whether main.py's first line is reached, which minds signals.
+
+    Before it Python itself starts, and ends by a signal as it always does.
+    """
+    if sys.platform != 'linux':
+      return True
+    status = _read_process_file(self.process.pid, 'status').decode()
+    masks = re.findall(r'^Sig(?:Blk|Cgt):\s*([0-9a-f]+)', status, re.M)
+    return any(int(mask, 16) >> signal.SIGTERM - 1 & 1 for mask in masks)
+
   def find_workers(self) -> list[int]:
     """Returns the numbers of the processes that prepare data."""
     return [

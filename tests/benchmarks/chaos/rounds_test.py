@@ -1,6 +1,8 @@
 """Real runs that are disturbed, and promises that are broken."""
 
 import signal
+import sys
+import time
 
 import pytest
 
@@ -112,6 +114,26 @@ def test_a_run_that_stays_kept_its_promises(plan, pretend):
   played = rounds.Round(plan, 'kept', seed=0, stage='training')
   assert not played.end(pretend(75), rounds.STOPPED)
   assert not played.broken
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_no_run_is_disturbed_before_it_can_mind(tmp_path, monkeypatch):
+  (tmp_path / 'main.py').write_text(
+    'import os, signal, time\n'
+    'while not os.path.exists("begin"):\n'
+    '  time.sleep(0.01)\n'
+    'signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n'
+    'print("begun", flush=True)\n'
+    'time.sleep(60)\n'
+  )
+  monkeypatch.setattr('benchmarks.chaos.started_run.ROOT', tmp_path)
+  is_reached = stages.STAGES['starting'].is_reached
+  with StartedRun([], tmp_path / 'workdir', tmp_path / 'output') as run:
+    assert not is_reached(run, CADENCE, 1)
+    (tmp_path / 'begin').touch()
+    while 'begun' not in run.read_output():
+      time.sleep(0.01)
+    assert is_reached(run, CADENCE, 1)
 
 
 @pytest.mark.parametrize(
