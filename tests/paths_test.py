@@ -11,7 +11,7 @@ import pytest
 
 import train
 from coatnet_jax import config_flag, paths
-from coatnet_jax.data.tfds_source import format_preparation_command
+from coatnet_jax.data.prepared_folders import format_preparation_command
 from coatnet_jax.errors import UserError
 from coatnet_jax.training import reporting
 from coatnet_jax.training.workdir import claim_workdir
