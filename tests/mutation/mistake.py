@@ -19,6 +19,7 @@ ROOMS = (
   'coatnet_jax',
   'coatnet_jax/checkpoints',
   'coatnet_jax/data',
+  'coatnet_jax/data/picture_files',
   'coatnet_jax/data/preparation',
   'coatnet_jax/distributed',
   'coatnet_jax/evaluation',
