@@ -5,6 +5,7 @@ Imports no library that takes time, to be there while those are imported.
 
 import contextlib
 import os
+import shutil
 import sys
 import threading
 import time
@@ -27,25 +28,32 @@ FIRST_SECONDS = 1.0
 # On a terminal it is a line that moves.
 MOVING_SECONDS = 1.0
 
-# What the process does, how far it has come with it, and since when.
-_activity = ('', '', 0.0)
+# Columns of a bar, beside the text of a line that moves.
+_BAR_COLUMNS = (8, 24)
+
+# What the process does, in words how far it has come with it, since when, and
+# the part of it that is done, if that is known.
+_activity = ('', '', 0.0, None)
 # When something was last written, by any `Terminal`; and whether it was.
 _written, _is_written = time.monotonic(), False
 
 
-def begin(activity: str, progress: str = '') -> None:
+def begin(activity: str, progress: str = '', done: float | None = None) -> None:
   """Says what the process does from now on.
 
   Args:
     activity: words for after "It was": 'compiling the train step'.
     progress: how far the activity has come: 'batch 3 of 16'.
+    done: part of the activity that is done, 0 to 1, for a bar; None where that
+      is not known.
   """
   global _activity
-  before, _, since = _activity
+  before, _, since, _ = _activity
   _activity = (
     activity,
     progress,
     since if activity == before else time.monotonic(),
+    done,
   )
 
 
@@ -57,7 +65,7 @@ def describe_activity() -> str:
   Compiling the train step, part 1 of 2...
   >>> begin('')
   """
-  activity, progress, since = _activity
+  activity, progress, since, _ = _activity
   if not activity:
     return ''
   parts = [escape(activity[0].upper() + activity[1:]), escape(progress)]
@@ -69,7 +77,7 @@ def describe_activity() -> str:
 
 def get_activity() -> str:
   """Returns words for what the process does, for after "It was"; or ''."""
-  activity, progress, _ = _activity
+  activity, progress, *_ = _activity
   return ', '.join(part for part in (activity, progress) if part)
 
 
@@ -95,6 +103,35 @@ def format_seconds(seconds: float) -> str:
   if seconds < 3600:
     return f'{seconds // 60} min {seconds % 60} s'
   return f'{seconds // 3600} h {seconds % 3600 // 60} min'
+
+
+def fit_to_columns(
+  text: str, columns: int, done: float | None = None, encoding: str = 'utf-8'
+) -> str:
+  """Returns a line that moves as it fits a terminal: with a bar, or cut.
+
+  >>> fit_to_columns('step 3/6', 21, 0.5)
+  '|████    | step 3/6'
+  >>> fit_to_columns('step 3/6', 8)
+  'step 3/'
+
+  Args:
+    text: text of the line.
+    columns: width of the terminal; the last column stays empty, as terminals
+      begin a new line behind it.
+    done: part that is done, 0 to 1, for the bar; None for no bar.
+    encoding: encoding of the terminal.
+  """
+  room = columns - 1
+  least, most = _BAR_COLUMNS
+  width = min(room - len(text) - len('|| '), most)
+  if done is None or width < least:
+    return text[:room]
+  from tqdm.std import Bar  # Here, as it takes a while.
+
+  is_utf = encoding.lower().startswith('utf')
+  bar = Bar(done, width, Bar.UTF if is_utf else Bar.ASCII)
+  return f'|{bar}| {text}'
 
 
 class UnreadError(BrokenPipeError):
@@ -139,7 +176,8 @@ class Terminal:
     self._get_stream = get_stream
     self._is_silent = is_silent
     self._lock = threading.RLock()
-    self._moving = ''  # The text of the line that the cursor is on.
+    self._moving = ''  # The text of the line that the cursor is on,
+    self._done: float | None = None  # and the part that it says is done.
     self._is_moving = False
     self._closed = threading.Event()
     self._thread: threading.Thread | None = None
@@ -152,14 +190,20 @@ class Terminal:
       self._end_moving_line()
       self._write(f'{text}\n')
 
-  def moving_line(self, text: str) -> None:
-    """Writes a line that the next moving one replaces."""
+  def moving_line(self, text: str, done: float | None = None) -> None:
+    """Writes a line that the next moving one replaces.
+
+    Args:
+      text: text of the line.
+      done: part of the whole that is done, 0 to 1, for a bar where there is
+        room; None for no bar.
+    """
     text = escape(text)
     logging.info('%s', text)
     with self._lock:
       if self._is_terminal():
-        self._move(text)
-        self._moving = text
+        self._move(text, done)
+        self._moving, self._done = text, done
       else:
         self._write(f'{text}\n')
 
@@ -209,7 +253,7 @@ class Terminal:
           if silence > (SILENCE_SECONDS if _is_written else FIRST_SECONDS):
             self._write(f'{text}\n')
         elif silence > MOVING_SECONDS:
-          self._move(f'{self._moving}  ({text})' if self._moving else text)
+          self._move_activity(text)
 
   def _is_terminal(self) -> bool:
     stream = self._get_stream()
@@ -218,15 +262,24 @@ class Terminal:
     except (AttributeError, ValueError):  # There is none, or it is closed.
       return False
 
-  def _move(self, text: str) -> None:
-    self._write(f'\r{text}\x1b[K')
+  def _move_activity(self, text: str) -> None:
+    """Shows what goes on, beside what moved last where it has no bar."""
+    done = _activity[-1]
+    if self._moving and done is None:
+      text, done = f'{self._moving}  ({text})', self._done
+    self._move(text, done)
+
+  def _move(self, text: str, done: float | None) -> None:
+    columns = shutil.get_terminal_size().columns
+    encoding = getattr(self._get_stream(), 'encoding', None) or 'ascii'
+    self._write(f'\r{fit_to_columns(text, columns, done, encoding)}\x1b[K')
     self._is_moving = True
 
   def _end_moving_line(self) -> None:
     if self._is_moving:
       # What was told of what goes on is of the past.
       self._write(f'\r{self._moving}\x1b[K\n' if self._moving else '\r\x1b[K')
-    self._moving, self._is_moving = '', False
+    self._moving, self._done, self._is_moving = '', None, False
 
   def _write(self, text: str) -> None:
     global _written, _is_written

@@ -45,7 +45,7 @@ def quick(monkeypatch):
   monkeypatch.setattr(terminal, 'SILENCE_SECONDS', 0.3)
   monkeypatch.setattr(terminal, 'FIRST_SECONDS', 0.3)
   monkeypatch.setattr(terminal, 'MOVING_SECONDS', 0.3)
-  monkeypatch.setattr(terminal, '_activity', ('', '', 0.0))
+  monkeypatch.setattr(terminal, '_activity', ('', '', 0.0, None))
 
 
 def _wait_for(stream, text):
@@ -116,6 +116,38 @@ def test_on_a_terminal_it_is_a_line_that_moves():
   assert stream.getvalue().endswith(
     '\rstep 7/9\x1b[K\rstep 7/9\x1b[K\nevaluated\n'
   )
+
+
+@pytest.mark.usefixtures('quick')
+def test_a_bar_shows_the_part_that_is_done(monkeypatch):
+  monkeypatch.setenv('COLUMNS', '40')
+  stream = Screen()
+  with terminal.Terminal(lambda: stream) as shown:
+    shown.moving_line('step 3/4  loss 0.5', 0.75)
+    assert (
+      stream.getvalue() == '\r|#############5    | step 3/4  loss 0.5\x1b[K'
+    )
+    # Evaluating has a bar of its own.
+    terminal.begin('evaluating', 'batch 2 of 4', 0.25)
+    _wait_for(stream, '\r|###         | Evaluating, batch 2 of 4\x1b[K')
+    terminal.begin('saving')
+    _wait_for(stream, '\r|######  | step 3/4  loss 0.5  (Saving)\x1b[K')
+    # What stays has no bar.
+    shown.line('evaluated')
+    assert stream.getvalue().endswith('\rstep 3/4  loss 0.5\x1b[K\nevaluated\n')
+
+
+@pytest.mark.parametrize('columns', [1, 10, 30, 31, 37, 40, 52, 200])
+@pytest.mark.parametrize('done', [None, 0.0, 0.3, 1.0])
+def test_no_line_that_moves_is_wider_than_the_terminal(columns, done):
+  text = 'step 12/40 (30%)  loss 2.3'
+  for encoding in ('utf-8', 'ascii'):
+    shown = terminal.fit_to_columns(text, columns, done, encoding)
+    assert len(shown) <= columns - 1
+    shown.encode(encoding)
+    has_bar = done is not None and columns >= 1 + len(text) + 3 + 8
+    assert shown.startswith('|') == has_bar
+    assert shown.endswith(text) if columns > len(text) else shown in text
 
 
 @pytest.mark.parametrize(

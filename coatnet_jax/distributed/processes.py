@@ -210,7 +210,7 @@ def connect(options: ProcessOptions) -> Iterator[None]:
   last_words.cancel()
 
 
-def begin(doing: str, progress: str = '') -> None:
+def begin(doing: str, progress: str = '', done: float | None = None) -> None:
   """Tells the other processes, and who waits, what is done from now on.
 
   To be called at the same places by all of them, by the main thread.
@@ -218,8 +218,9 @@ def begin(doing: str, progress: str = '') -> None:
   Args:
     doing: words for after "It was".
     progress: words for how far it has come: 'batch 3 of 16'.
+    done: part of it that is done, 0 to 1; None where that is not known.
   """
-  terminal.begin(doing, progress)
+  terminal.begin(doing, progress, done)
   if _watchdog:
     _watchdog.begin(f'{doing}, {progress}' if progress else doing)
 

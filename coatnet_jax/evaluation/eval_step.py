@@ -94,7 +94,11 @@ def evaluate(
 
   def compute_sums():
     for number, batch in enumerate(batches, 1):
-      processes.begin('evaluating', f'batch {number} of {len(batches)}')
+      processes.begin(
+        'evaluating',
+        f'batch {number} of {len(batches)}',
+        (number - 1) / len(batches),
+      )
       corrupt.update(batch)
       batch = mesh_lib.put_batch(batch, mesh, ('image', 'label', 'mask'))
       yield step(variables, batch)

@@ -188,8 +188,11 @@ def run_over_source(
     outputs = read_behind(step(place(batch)) for batch in read)
     terminal.begin('reading images', f'0 of {len(batches)} batches read')
     for number, output in enumerate(outputs):
+      count = number + 1
       terminal.begin(
-        'reading images', f'{number + 1} of {len(batches)} batches read'
+        'reading images',
+        f'{count} of {len(batches)} batches read',
+        count / len(batches),
       )
       corrupt, mask = output.pop('corrupt'), output.pop('mask')
       for index in corrupt[corrupt >= 0].tolist():

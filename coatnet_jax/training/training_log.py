@@ -204,7 +204,8 @@ class TrainingLog:
     self._terminal.moving_line(
       f'step {step:,}/{self._num_steps:,} ({step / self._num_steps:.0%})'
       f'  loss {loss:.3f}  {text}  data wait {data_wait:.0%}'
-      f'  {format_seconds(left)} left'
+      f'  {format_seconds(left)} left',
+      step / self._num_steps,
     )
     self._advise_on_wait()
     self.start_clock()

@@ -83,9 +83,10 @@ def test_the_time_left_is_of_this_processs_own_steps(clock, first_step, left):
   _take_steps(log, [first_step + 5], [1.0])
   clock.now += 10.0  # Two seconds a step.
   log.report()
-  (line,) = terminal.moving_line.mock_calls[0].args
+  line, done = terminal.moving_line.mock_calls[0].args
   assert line.endswith(f'{left} left')
   assert f'step {first_step + 5}/100 ({first_step + 5}%)' in line
+  assert done == (first_step + 5) / 100
 
 
 @pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
