@@ -197,18 +197,18 @@ def test_tensorboard_has_scalars_and_a_grid_of_pictures(tmp_path):
   events = _events(tmp_path)
   tags = set(events.Tags()['tensors'])
   assert {
-    'train_loss',
-    'train_gradient_norm',
-    'train_learning_rate',
-    'images_per_second',
-    'images_per_second_per_device',
-    'eval_top1',
-    'eval_loss',
-    'training_images',
+    'train/loss',
+    'train/gradient_norm',
+    'train/learning_rate',
+    'speed/images_per_second',
+    'speed/images_per_second_per_device',
+    'eval/top1',
+    'eval/loss',
+    'train/images',
   } <= tags
-  assert [event.step for event in events.Tensors('train_loss')] == [1, 2]
+  assert [event.step for event in events.Tensors('train/loss')] == [1, 2]
   image = tensor_util.make_ndarray(
-    events.Tensors('training_images')[0].tensor_proto
+    events.Tensors('train/images')[0].tensor_proto
   )
   assert (int(image[0]), int(image[1])) == (3 * 28, 3 * 28)
 

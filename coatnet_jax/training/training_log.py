@@ -183,16 +183,16 @@ class TrainingLog:
     per_device = rate / jax.device_count()
     data_wait = min(self._row_wait / max(seconds, 1e-9), 1.0)
     scalars = {
-      'images_per_second': rate,
-      'images_per_second_per_device': per_device,
-      'data_wait': data_wait,
+      'speed/images_per_second': rate,
+      'speed/images_per_second_per_device': per_device,
+      'speed/data_wait': data_wait,
     }
     if self._max_skipped:
-      scalars['skipped_steps'] = self._count_skipped()
+      scalars['train/skipped_steps'] = self._count_skipped()
     if taken:
       self._last = taken[-1]
-      scalars |= {f'train_{name}': value for name, value in taken[-1].items()}
-      scalars['train_loss'] = loss = float(np.mean([m['loss'] for m in taken]))
+      scalars |= {f'train/{name}': value for name, value in taken[-1].items()}
+      scalars['train/loss'] = loss = float(np.mean([m['loss'] for m in taken]))
     self._writer.write_scalars(step, scalars)
     elapsed = time.monotonic() - self._start
     left = elapsed / (step - self._first_step) * (self._num_steps - step)
@@ -294,7 +294,7 @@ class TrainingLog:
   def report_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
     """Reports 'loss', 'top1', 'top5' (0..1) and 'count' of an evaluation."""
     self._writer.write_scalars(
-      step, {f'eval_{name}': value for name, value in metrics.items()}
+      step, {f'eval/{name}': value for name, value in metrics.items()}
     )
     self._terminal.line(f'step {step:,}: {format_metrics(metrics)}')
 
@@ -307,7 +307,7 @@ class TrainingLog:
     grid = images[: side * side].reshape(side, side, height, width, channels)
     grid = grid.swapaxes(1, 2)  # [side, H, side, W, 3]
     grid = grid.reshape(1, side * height, side * width, channels)
-    self._writer.write_images(step, {'training_images': grid})
+    self._writer.write_images(step, {'train/images': grid})
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:

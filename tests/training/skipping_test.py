@@ -60,8 +60,8 @@ def test_skipped_steps_are_counted_and_in_no_mean():
   log.report()
   ((step, scalars),) = [a.args for a in log._writer.write_scalars.mock_calls]
   assert step == 3
-  assert scalars['train_loss'] == 3
-  assert scalars['skipped_steps'] == 2
+  assert scalars['train/loss'] == 3
+  assert scalars['train/skipped_steps'] == 2
   assert 'train_skipped' not in scalars
   (line,) = log._terminal.line.mock_calls[0].args
   assert line == (
@@ -74,8 +74,8 @@ def test_skipped_steps_are_counted_and_in_no_mean():
   _add(log, 4, math.inf)
   log.report()
   _, scalars = log._writer.write_scalars.mock_calls[-1].args
-  assert 'train_loss' not in scalars
-  assert scalars['skipped_steps'] == 3
+  assert 'train/loss' not in scalars
+  assert scalars['train/skipped_steps'] == 3
 
 
 @pytest.mark.parametrize('before', [0, 1, 2])

@@ -47,9 +47,9 @@ def test_a_row_has_the_mean_loss_and_the_rate_of_all_its_steps(clock):
   log.report()
   ((step, scalars),) = [call.args for call in writer.write_scalars.mock_calls]
   assert step == 4
-  assert scalars['train_loss'] == pytest.approx(1.75)
-  assert scalars['train_learning_rate'] == 4
-  assert scalars['images_per_second'] == pytest.approx(4 * BATCH_SIZE / 2)
+  assert scalars['train/loss'] == pytest.approx(1.75)
+  assert scalars['train/learning_rate'] == 4
+  assert scalars['speed/images_per_second'] == pytest.approx(4 * BATCH_SIZE / 2)
 
 
 def test_the_pause_between_rows_is_nobodys(clock):
@@ -63,7 +63,7 @@ def test_the_pause_between_rows_is_nobodys(clock):
   clock.now += 2.0
   log.report()
   rates = [
-    call.args[1]['images_per_second']
+    call.args[1]['speed/images_per_second']
     for call in writer.write_scalars.mock_calls
   ]
   assert rates == pytest.approx([5.0, 10.0])
@@ -107,7 +107,7 @@ def test_pictures_lie_side_by_side():
   log, writer, _ = _create_log()
   images = np.arange(5 * 2 * 3 * 3, dtype=np.uint8).reshape(5, 2, 3, 3)
   log.write_images(1, images)
-  (grid,) = writer.write_images.mock_calls[0].args[1]['training_images']
+  (grid,) = writer.write_images.mock_calls[0].args[1]['train/images']
   assert grid.shape == (4, 6, 3)
   for number, (top, left) in enumerate([(0, 0), (0, 3), (2, 0), (2, 3)]):
     np.testing.assert_array_equal(
@@ -130,7 +130,7 @@ def test_steps_that_wait_for_images_are_told_with_what_to_do(clock):
     clock.now += 10.0
     log.report()
   shares = [
-    call.args[1]['data_wait'] for call in writer.write_scalars.mock_calls
+    call.args[1]['speed/data_wait'] for call in writer.write_scalars.mock_calls
   ]
   assert shares == pytest.approx([0.9, 0.1, 0.1, 0.1, 0.1])
   assert 'data wait 10%' in terminal.moving_line.call_args.args[0]

@@ -192,8 +192,8 @@ def test_rows_and_pictures_are_as_many_as_they_are_to_be(tmp_path):
         'logging.image_grid_size': size,
       },
     ).writer
-    assert [k for k, v in writer.scalars.items() if 'train_loss' in v] == rows
-    grid = writer.images[1]['training_images']
+    assert [k for k, v in writer.scalars.items() if 'train/loss' in v] == rows
+    grid = writer.images[1]['train/images']
     assert grid.shape == (1, 8 * side, 8 * side, 3)
 
 
