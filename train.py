@@ -226,7 +226,13 @@ def _train(
     if not is_done(state):
       reporting.remove_summary(workdir)  # Of an end that is to come again.
     processes.begin('loading TensorFlow, which writes for TensorBoard')
-    writer = curves.create_writer(workdir, int(state.step), terminal.line)
+    writer = curves.create_writer(
+      workdir,
+      int(state.step),
+      terminal.line,
+      writers=run.logging.writers,
+      config=run.config.to_dict(),
+    )
     stack.callback(writer.close)
     take_step = None
     if int(state.step) < num_steps:

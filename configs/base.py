@@ -353,6 +353,10 @@ def _add_logging(config: ConfigDict) -> None:
   Fields of `coatnet_jax.training.training_log.LoggingOptions`.
   """
   config.logging = ConfigDict()
+  # What curves are written to, in the workdir: 'tensorboard'; 'csv',
+  # metrics_train.csv and metrics_eval.csv; 'wandb', a run of Weights & Biases,
+  # whose package is to be installed beside this project's. Ours.
+  config.logging.writers = ('tensorboard',)
   # Steps between two rows of training metrics. Ours.
   config.logging.every_steps = 50
   # Images of the first training batch written to TensorBoard. Ours.

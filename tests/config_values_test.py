@@ -107,6 +107,7 @@ OUT_OF_RANGE = {
   'logging.image_grid_size': NEGATIVE,
   'logging.profile_at_step': NEGATIVE,
   'logging.profile_num_steps': NOT_POSITIVE,
+  'logging.writers': (('tensorbord',), ('csv', 'Wandb')),
   'sharding.replica': (0, -2, HUGE),
   'sharding.data': (0, -2, HUGE),
   'sharding.fsdp': (0, -2, HUGE),

@@ -1,4 +1,4 @@
-"""TensorBoard's curves of a run, in which no step is there twice.
+"""A run's curves, in which no step is there twice.
 
 A run that is resumed takes steps again that an earlier process had taken and
 shown; many readers would show them twice. So the rows of these steps are
@@ -15,7 +15,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from logging import LogRecord
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -24,10 +24,14 @@ from etils import epath
 
 from coatnet_jax.errors import find_reason
 from coatnet_jax.paths import is_plain_file, write_whole
+from coatnet_jax.strict_json import to_json
+from coatnet_jax.training import csv_rows
 
 if TYPE_CHECKING:
   from clu.metric_writers import MetricWriter
 
+# What `config.logging.writers` may name; the last is a package of its own.
+WRITERS = ('tensorboard', 'csv', 'wandb')
 # How long a writer waits after a failure: each try makes a new file.
 SECONDS_BETWEEN_WRITERS = 300.0
 
@@ -41,74 +45,121 @@ _FOOTER = struct.Struct('<I')
 
 
 class CurveWriter:
-  """Writes rows and pictures for TensorBoard, and to the log.
+  """Writes rows, pictures and texts to all that they are to be written to.
 
-  Where they cannot be written, it says so once, and training goes on.
+  Where one of these cannot be written, it says so once, and training goes on.
   """
 
-  def __init__(self, workdir: str, report: Callable[[str], None]):
-    """Opens a new file.
+  def __init__(
+    self,
+    openers: Mapping[str, Callable[[], 'MetricWriter']],
+    workdir: str,
+    report: Callable[[str], None],
+  ):
+    """Opens the writers.
 
     Args:
-      workdir: directory of the run, perhaps gs://...
+      openers: functions that open them, by what they write, for a sentence.
+      workdir: directory of the run, for the same.
       report: function called with a sentence for the user.
     """
-    self._workdir = workdir
-    self._report = report
-    self._writer: MetricWriter | None = None
-    self._failed_at = -math.inf
-    self._is_failure_said = False
-    self._try(lambda writer: None)
+    self._writers = [
+      _Writer(open_writer, f'{what} in {workdir}', report)
+      for what, open_writer in openers.items()
+    ]
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """Writes a row of numbers by name."""
-    self._try(lambda writer: writer.write_scalars(step, scalars))
+    for writer in self._writers:
+      writer.attempt(lambda to: to.write_scalars(step, scalars))
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
     """Writes pictures by name, each [B, H, W, 3] uint8."""
-    self._try(lambda writer: writer.write_images(step, images))
+    for writer in self._writers:
+      writer.attempt(lambda to: to.write_images(step, images))
+
+  def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+    """Writes texts by name, in Markdown."""
+    for writer in self._writers:
+      writer.attempt(lambda to: to.write_texts(step, texts))
 
   def close(self) -> None:
-    """Writes what is left, and opens no other file."""
-    if self._writer is not None:
-      self._try(lambda writer: writer.close())
+    """Writes what is left, and opens nothing any more."""
+    for writer in self._writers:
+      writer.close()
 
-  def _try(self, write: Callable[['MetricWriter'], None]) -> None:
+
+class _Writer:
+  """A writer that is opened anew, after a while, when it has failed."""
+
+  def __init__(
+    self,
+    open_writer: Callable[[], 'MetricWriter'],
+    what: str,
+    report: Callable[[str], None],
+  ):
+    self._open, self._what, self._report = open_writer, what, report
+    self._writer: MetricWriter | None = None
+    self._failed_at = -math.inf
+    self._is_failure_said = False
+    self.attempt(lambda writer: None)
+
+  def close(self) -> None:
+    if self._writer is not None:
+      self.attempt(lambda writer: writer.close())
+
+  def attempt(self, write: Callable[['MetricWriter'], None]) -> None:
     since_failure = time.monotonic() - self._failed_at
     if self._writer is None and since_failure < SECONDS_BETWEEN_WRITERS:
       return
     try:
-      self._writer = self._writer or _open_writer(self._workdir)
+      self._writer = self._writer or self._open()
       write(self._writer)
-    except Exception as error:  # TensorFlow raises kinds of its own.
-      # In its file may be half a row, behind which nothing can be read.
+    except Exception as error:  # Each kind of writer has errors of its own.
+      # In a file of events may be half a row, behind which nothing can be read.
       self._writer, self._failed_at = None, time.monotonic()
       logging.info('Rows are lost', exc_info=True)
       if not self._is_failure_said:
         self._is_failure_said = True
         self._report(
-          f'The files for TensorBoard in {self._workdir} cannot be written'
-          f' ({find_reason(error)}); rows are lost, and training goes on.'
+          f'{self._what} cannot be written ({find_reason(error)}); rows are'
+          ' lost, and training goes on.'
         )
 
 
 def create_writer(
-  workdir: str, step: int, report: Callable[[str], None]
+  workdir: str,
+  step: int,
+  report: Callable[[str], None],
+  *,
+  writers: tuple[str, ...],
+  config: Mapping[str, Any],
 ) -> CurveWriter:
   """Returns what writes a run's curves, in which no step is there twice.
 
   Args:
     workdir: directory of the run, perhaps gs://...
-    step: number of steps taken: what lies there of later ones is removed.
+    step: number of steps taken: what lies there of later ones is removed. With
+      none, the config is written as a text.
     report: function called with a sentence for the user.
+    writers: what is written, of `WRITERS`.
+    config: config of the run.
   """
   # Here, because it takes TensorFlow along, which takes seconds to import, and
   # has things to say where it is not asked to be quiet.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+  from coatnet_jax.training import metric_writers
+
   if jax.process_index() == 0:
     remove_rows_after(workdir, step, report)
-  return CurveWriter(workdir, report)
+  logging.get_absl_logger().addFilter(_is_not_of_a_writers_thread)
+  openers = metric_writers.list_openers(workdir, writers, config)
+  writer = CurveWriter(openers, workdir, report)
+  if not step:
+    text = to_json(config, indent=2)
+    writer.write_texts(step, {'config': f'```json\n{text}\n```'})
+  return writer
 
 
 def remove_rows_after(
@@ -128,6 +179,12 @@ def remove_rows_after(
   workdir = epath.Path(workdir)
   if not workdir.is_dir():
     return
+  try:
+    csv_rows.remove_rows_after(workdir, step)
+  except Exception as error:  # What reads buckets raises kinds of its own.
+    report(
+      f'The CSV files of {workdir} stay as they are: {find_reason(error)}.'
+    )
   is_changed = False
   for path in sorted(workdir.iterdir()):
     if not path.name.startswith(_EVENT_FILES) or not is_plain_file(path):
@@ -225,13 +282,3 @@ def _write_start(workdir: epath.Path, step: int) -> None:
 def _is_not_of_a_writers_thread(record: LogRecord) -> bool:
   """Returns whether a log record is not clu's, of what `CurveWriter` says."""
   return record.filename != 'asynclib.py'
-
-
-def _open_writer(workdir: str) -> 'MetricWriter':
-  """Returns clu's writer to TensorBoard and the log; logs only elsewhere."""
-  from clu import metric_writers
-
-  logging.get_absl_logger().addFilter(_is_not_of_a_writers_thread)
-  return metric_writers.create_default_writer(
-    workdir, just_logging=jax.process_index() > 0
-  )

@@ -6,6 +6,7 @@ The terminal (`terminal.py`) gets few lines, for a person; the workdir's
 """
 
 import dataclasses
+import importlib.util
 import math
 import time
 from collections.abc import Mapping
@@ -17,9 +18,9 @@ import numpy as np
 from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import is_finite
 from coatnet_jax.terminal import Terminal, format_seconds
-from coatnet_jax.training.curves import CurveWriter
+from coatnet_jax.training.curves import WRITERS, CurveWriter
 from coatnet_jax.training.finite import describe_names, find_not_finite
-from coatnet_jax.values import Options, Range
+from coatnet_jax.values import OneOf, Options, Range
 
 # The time left is first estimated after this many steps.
 STEPS_BEFORE_ESTIMATE = 10
@@ -33,10 +34,19 @@ _SECONDS_BEFORE_ADVICE = 30.0
 class LoggingOptions(Options, section='config.logging'):
   """How much is logged; see configs/base.py."""
 
+  writers: tuple[Annotated[str, OneOf(WRITERS)], ...]
   every_steps: Annotated[int, Range(at_least=1, at_most=2**31 - 1)]
   image_grid_size: Annotated[int, Range(at_least=0, at_most=10_000)]
   profile_at_step: Annotated[int, Range(at_least=0, at_most=2**31 - 1)]
   profile_num_steps: Annotated[int, Range(at_least=1, at_most=10_000)]
+
+  def check(self) -> None:
+    """Raises UserError for a writer whose package is not there."""
+    if 'wandb' in self.writers and importlib.util.find_spec('wandb') is None:
+      raise UserError(
+        "config.logging.writers has 'wandb', and the package wandb is not"
+        ' installed: `pip install wandb`, or leave it out.'
+      )
 
   def check_steps(self, num_steps: int) -> None:
     """Raises UserError for a profile of a step that a run does not take."""

@@ -97,6 +97,40 @@ MISTAKES = (
     ),
   ),
   *in_file(
+    'coatnet_jax/training/csv_rows.py',
+    (
+      'csv_of_steps_that_come_again',
+      ' and int(row[0]) <= step',
+      '',
+      'After a restart a CSV file has steps twice.',
+      'training/csv_rows_test.py',
+    ),
+    (
+      'csv_columns_by_place',
+      "repr(scalars[name]) if name in scalars else '' for name in header",
+      'repr(number) for number in (step, *scalars.values())',
+      'A number is in the column of another name.',
+      'training/csv_rows_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/training/metric_writers.py',
+    (
+      'another_run_of_wandb',
+      '  return path.read_text().strip()',
+      '  return uuid.uuid4().hex[:12]',
+      'A workdir that is resumed is two runs of Weights & Biases.',
+      'training/metric_writers_test.py',
+    ),
+    (
+      'all_processes_write_csv',
+      "if is_first and 'csv' in names:",
+      "if 'csv' in names:",
+      'Every process of a pod writes the same rows into one file.',
+      'training/metric_writers_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/training/stop_signal.py',
     (
       'second_ctrl_c_ignored',

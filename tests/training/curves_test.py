@@ -165,21 +165,27 @@ def test_a_disk_that_is_full_is_said_once_and_tried_again(
   now = 1000.0
   monkeypatch.setattr(curves.time, 'monotonic', lambda: now)
 
-  def open_writer(workdir):
+  def open_writer():
     writers.append(mock.Mock())
     if len(writers) < 3:
-      error = Full(f'{{node}} {workdir}/f; No space left on device\n\tFailed')
+      error = Full('{node} /run/f; No space left on device\n\tFailed')
       writers[-1].write_scalars.side_effect = error
     return writers[-1]
 
-  monkeypatch.setattr(curves, '_open_writer', open_writer)
-  writer = curves.CurveWriter('/run', said.append)
+  other = mock.Mock()
+  openers = {
+    'The files for TensorBoard': open_writer,
+    'The CSV files': lambda: other,
+  }
+  writer = curves.CurveWriter(openers, '/run', said.append)
   for step in range(100):
     writer.write_scalars(step, {'loss': 1.0})
     now += 10.0
   writer.close()
   assert len(writers) == 3
   assert writers[2].write_scalars.call_count == 100 - 2 * 30
+  # What one cannot write, the others can.
+  assert other.write_scalars.call_count == 100
   assert said == [
     'The files for TensorBoard in /run cannot be written (No space left on'
     ' device); rows are lost, and training goes on.'

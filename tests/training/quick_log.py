@@ -13,7 +13,11 @@ def create_quick_log(**changes: Any) -> training_log.TrainingLog:
     **changes: further arguments of `TrainingLog`.
   """
   options = training_log.LoggingOptions(
-    every_steps=4, image_grid_size=4, profile_at_step=0, profile_num_steps=1
+    writers=(),
+    every_steps=4,
+    image_grid_size=4,
+    profile_at_step=0,
+    profile_num_steps=1,
   )
   return training_log.TrainingLog(
     mock.Mock(),

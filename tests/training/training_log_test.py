@@ -28,7 +28,11 @@ def _create_log(**options):
     writer,
     terminal,
     options=training_log.LoggingOptions(
-      every_steps=4, image_grid_size=4, profile_at_step=0, profile_num_steps=1
+      writers=(),
+      every_steps=4,
+      image_grid_size=4,
+      profile_at_step=0,
+      profile_num_steps=1,
     ),
     **{'first_step': 0, 'num_steps': 100, 'global_batch_size': 10, **options},
   )

@@ -123,7 +123,9 @@ def _train(workdir, changes, evaluations=(), profiler=None):
     mock.patch.object(train, 'compile_train_step', compile_train_step),
     mock.patch.object(train, 'evaluate_run', evaluate_run),
     mock.patch.object(train, 'prepare_train_state', prepare_train_state),
-    mock.patch.object(curves, 'create_writer', return_value=writer),
+    mock.patch.object(
+      curves, 'create_writer', return_value=writer
+    ) as create_writer,
   ):
     train.train_and_evaluate(runs.create_config(changes), str(workdir))
   summary = json.loads((workdir / 'summary.json').read_text())
@@ -131,6 +133,7 @@ def _train(workdir, changes, evaluations=(), profiler=None):
     steps=sorted(int(p.name) for p in (workdir / 'checkpoints').iterdir()),
     best=summary['best']['step'],
     writer=writer,
+    create_writer=create_writer,
     compiled=compiled,
     events=events,
   )
@@ -195,6 +198,16 @@ def test_rows_and_pictures_are_as_many_as_they_are_to_be(tmp_path):
     assert [k for k, v in writer.scalars.items() if 'train/loss' in v] == rows
     grid = writer.images[1]['train/images']
     assert grid.shape == (1, 8 * side, 8 * side, 3)
+
+
+@proves('logging.writers')
+def test_curves_are_written_to_what_is_named(tmp_path):
+  for writers in ((), ('csv',), ('tensorboard', 'csv')):
+    trained = _train(
+      tmp_path / str(len(writers)),
+      {'training.num_steps': 1, 'logging.writers': writers},
+    )
+    assert trained.create_writer.call_args.kwargs['writers'] == writers
 
 
 @proves('logging.profile_at_step', 'logging.profile_num_steps')
