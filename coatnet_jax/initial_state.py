@@ -1,4 +1,4 @@
-"""How the state of a new run starts, on its mesh: anew, or from a checkpoint.
+"""How the state of a new run starts, on its mesh: anew, or from `init_from`.
 
 Resuming a run is done in `checkpoints/saving.py`.
 """
@@ -15,15 +15,11 @@ from jax.sharding import Mesh
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.folder import find_steps
 from coatnet_jax.checkpoints.metadata import Metadata, restore_metadata
-from coatnet_jax.checkpoints.trained_model import (
-  SavedModel,
-  open_saved_model,
-  restore_variables,
-)
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.first_process import ask_first_process
 from coatnet_jax.distributed.state_sharding import add_shardings
 from coatnet_jax.errors import UserError
+from coatnet_jax.init_from import Start, open_start
 from coatnet_jax.run import Run
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.training.finite import describe_names, find_not_finite
@@ -31,8 +27,10 @@ from coatnet_jax.training.train_state import TrainState, create_train_state
 from coatnet_jax.weights.adaptation import (
   adapt_variables,
   check_variables,
+  complete_head,
   count_origins,
 )
+from coatnet_jax.weights.loading import count_classes
 
 # Options of models and their variants that variables don't depend on: how they
 # start, how they are trained and computed with, and what the shapes have told
@@ -96,8 +94,8 @@ def prepare_train_state(
 
   Raises:
     UserError: the image size does not fit the model; `init_from` is no
-      checkpoint, one of another model (the first differences are listed), or
-      one with numbers that are not finite;
+      checkpoint and no file of weights, one of another model (the first
+      differences are listed), or one with numbers that are not finite;
       the workdir has checkpoints that no run has claimed.
   """
   # All do the same, also where they wrongly have workdirs of their own.
@@ -126,50 +124,56 @@ def prepare_first_state(
   create_state, abstract_state = abstract_train_state(run)
   if not run.init_from:
     return create_state, abstract_state, []
-  saved = open_saved_model(run.init_from)
-  source = f'the checkpoint {saved.path} of init_from'
-  changes = check_variables(
-    saved.shapes, abstract_state.variables, new_head=True, source=source
-  )
-  check_same_architecture(saved.model, run.model, source)
+  start = open_start(run.init_from, run.model_name)
+  target = abstract_state.variables
+  shapes = complete_head(start.shapes, target)
+  changes = check_variables(shapes, target, new_head=True, source=start.source)
+  if count_classes(start.shapes) is None:
+    changes.append('head_logits: none there, newly initialised')
+  check_same_architecture(start.model, run.model, start.source)
   # Read for this alone: whoever kept them would hold them for the whole run.
-  names = find_not_finite(restore_variables(saved, run.mesh)[1])
-  if names:
+  if not start.is_finite and (names := find_not_finite(start.read(run.mesh))):
+    source = start.source[0].upper() + start.source[1:]
     raise UserError(
-      f'{source.capitalize()} cannot be started from:'
+      f'{source} cannot be started from:'
       f' {describe_names(names)}; start from another one.'
     )
-  kinds = 'averaged parameters' if saved.has_ema else 'parameters'
+  create_state = functools.partial(_create_from, run, start, abstract_state)
+  return (
+    create_state,
+    abstract_state,
+    [*_describe_start(run, start, target, changes), *run.taken_over],
+  )
+
+
+def _describe_start(
+  run: Run, start: Start, target: Any, changes: list[str]
+) -> list[str]:
+  """Returns what a run starts from, and what of it differs, in lines."""
   lines = [
-    *saved.notes,
-    str(saved.path),
-    f'{kinds} and batch statistics of {saved.metadata.model["name"]}',
+    *start.lines,
     f'{"":11} {"arrays":>6} {"numbers":>13}',
     *(
       f'{origin:11} {arrays:6,} {numbers:13,}'
       for origin, (arrays, numbers) in count_origins(
-        saved.shapes, abstract_state.variables
+        start.shapes, target
       ).items()
     ),
     *changes,
   ]
-  before, now = saved.metadata.class_names, run.train_source.class_names
+  before, now = start.class_names, run.train_source.class_names
   if len(before) == len(now) and before != now:
     lines.append(
       f'head_logits: kept, though the {len(now):,} classes have other names'
       + ', or another order' * (set(before) == set(now))
     )
   for name in ('mean', 'std'):
-    theirs = getattr(saved.preprocessing, name)
-    ours = getattr(run.preprocessing, name)
+    theirs, ours = start.preprocessing[name], getattr(run.preprocessing, name)
     if theirs != ours:
       lines.append(
         f'preprocessing.{name}: {ours} here, it was trained with {theirs}'
       )
-  create_state = functools.partial(
-    _create_from_checkpoint, run, saved, abstract_state
-  )
-  return create_state, abstract_state, [*lines, *run.taken_over]
+  return lines
 
 
 def check_same_architecture(
@@ -272,13 +276,12 @@ def _describe_other_data(before: Metadata, now: Metadata) -> str:
   return ''
 
 
-def _create_from_checkpoint(
-  run: Run, saved: SavedModel, abstract_state: TrainState
+def _create_from(
+  run: Run, start: Start, abstract_state: TrainState
 ) -> TrainState:
-  """Returns a new run's state with the variables of a checkpoint."""
+  """Returns a new run's state with the variables that it starts from."""
   create = _jit_creator(_state_creator(run), run.mesh, abstract_state)
-  _, variables = restore_variables(saved, run.mesh)
-  return create(jax.random.key(run.seed), variables)
+  return create(jax.random.key(run.seed), start.read(run.mesh))
 
 
 def _jit_creator(
@@ -308,7 +311,9 @@ def _state_creator(run: Run) -> Callable[..., TrainState]:
     # Only a new head is used of what was initialised; the compiler leaves the
     # rest out.
     variables, _ = adapt_variables(
-      trained, state.variables, new_head=state.params['head_logits']
+      complete_head(trained, state.variables),
+      state.variables,
+      new_head=state.params['head_logits'],
     )
     return state.replace(
       **variables,

@@ -32,6 +32,10 @@ _KINDS = (
 )
 _BUCKETS = ('gs', 's3', 'az', 'hf')
 _SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
+# Names on the Hugging Face Hub: OWNER/NAME, with a revision or without.
+_HUB_NAME = re.compile(
+  r'(?:hf[-_]hub:|(?=timm/))(\w[\w.-]*/\w[\w.-]*(?:@\w[\w./-]*)?)', re.ASCII
+)
 
 
 class LocalPath(type(epath.Path('/'))):
@@ -89,6 +93,26 @@ def resolve_path(
       ' machine, or of a bucket (gs://...), is.'
     )
   return LocalPath(_absolute(_expand_user(text, name)))
+
+
+def find_hub_name(path: str | os.PathLike[str]) -> str | None:
+  """Returns the name on the Hugging Face Hub that a path is, if it is one.
+
+  >>> find_hub_name('timm/coatnet_0_rw_224.sw_in1k')
+  'timm/coatnet_0_rw_224.sw_in1k'
+  >>> find_hub_name('hf-hub:me/fish@main')
+  'me/fish@main'
+  >>> find_hub_name('runs/mine')
+
+  Args:
+    path: path, or 'timm/NAME' where there is no such path, or
+      'hf-hub:OWNER/NAME'.
+  """
+  text = os.fsdecode(path) if isinstance(path, str | os.PathLike) else ''
+  found = _HUB_NAME.fullmatch(text)
+  if not found or (text == found[1] and os.path.lexists(text)):
+    return None
+  return found[1]
 
 
 def is_plain_file(path: epath.Path) -> bool:
@@ -190,7 +214,9 @@ def resolve_config(config: 'ConfigDict') -> 'ConfigDict':
     section, _, last = key.rpartition('.')
     tree = config.get(section) if section else config
     # A section that is not there is for others to notice.
-    if isinstance(tree, ConfigDict) and tree.get(last, '') != '':
+    if not isinstance(tree, ConfigDict) or tree.get(last, '') == '':
+      continue
+    if key != 'init_from' or find_hub_name(tree[last]) is None:
       with tree.ignore_type():
         tree[last] = str(resolve_path(tree[last], f'config.{key}'))
   return config

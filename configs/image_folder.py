@@ -8,36 +8,15 @@ prepared.
         --config.data.data_dir=FOLDER
 
 For larger models and pictures: --config.model.name=coatnet_0
---config.preprocessing.image_size='(224, 224)'.
-
-To finetune trained weights, of another run or of `tools.import_timm`:
-
-    python main.py --config=configs/image_folder.py:finetune --workdir=... \
-        --config.data.data_dir=FOLDER --config.init_from=DIR
-
-Model, image size and normalisation are then those of DIR, unless they are set.
+--config.preprocessing.image_size='(224, 224)'. `finetune_folder.py` starts from
+trained weights.
 """
 
-from configs import base, recipes
-
-# What is changed for finetuning: ours, a twentieth of the learning rate.
-PHASES = {
-  'train': {},
-  'finetune': {
-    'augmentation.randaugment_layers': 0,
-    'mixup.mixup_alpha': 0.0,
-    'init_from': 'WORKDIR_OF_train',
-    'schedule.min_learning_rate': 1e-6,
-    'schedule.peak_learning_rate': 1e-4,
-    'schedule.warmup_epochs': 1.0,
-    'training.num_epochs': 10.0,
-  },
-}
+from configs import base
 
 
-def get_config(phase='train'):
-  """Returns the config of one phase."""
-  column = recipes.choose_phase('image_folder', PHASES, phase)
+def get_config():
+  """Returns the config."""
   config = base.get_config()
   config.model.name = 'coatnet_small'
   config.model.stochastic_depth_rate = 0.1
@@ -65,5 +44,4 @@ def get_config(phase='train'):
       for key, value in config.preprocessing.items()
     ),
   )
-  config.update_from_flattened_dict(column)
   return config

@@ -48,6 +48,7 @@ def test_the_configs_are_known_here():
     'coatnet_7',
     'emoji',
     'fashion_mnist',
+    'finetune_folder',
     'image_folder',
     'layout_study',
     'quickstart',

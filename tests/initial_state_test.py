@@ -216,7 +216,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, problem):
   if problem == 'file':
     path.write_text('weights')
   config = _config(2, (28, 28), 10, path)
-  with pytest.raises(UserError, match=f'{path} .*give the workdir') as info:
+  advice = 'is not a safetensors' if problem == 'file' else 'give the workdir'
+  with pytest.raises(UserError, match=f'{path} .*{advice}') as info:
     train.train_and_evaluate(config, str(tmp_path / 'run'))
   assert '\n' not in str(info.value)
   assert not (tmp_path / 'run').exists()

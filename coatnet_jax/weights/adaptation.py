@@ -71,6 +71,30 @@ def adapt_variables(
   return map_names(adapt, target), changes
 
 
+def complete_head(variables: Any, initialised: Any) -> Any:
+  """Adds to variables what they lack of the head, newly initialised.
+
+  Args:
+    variables: {'params', 'batch_stats'} of anything with a shape, perhaps
+      without modules of the head.
+    initialised: the same of a whole model, or of its head alone.
+
+  Returns:
+    The variables, with the modules 'head_*' that only the others have.
+  """
+  return {
+    kind: {
+      **{
+        name: leaf
+        for name, leaf in initialised.get(kind, {}).items()
+        if name.startswith('head_')
+      },
+      **tree,
+    }
+    for kind, tree in variables.items()
+  }
+
+
 def check_variables(
   variables: Any,
   target: Any,
@@ -139,7 +163,8 @@ def count_origins(variables: Any, target: Any) -> dict[str, tuple[int, int]]:
   """Counts by shapes what `adapt_variables` with a new head makes of what.
 
   Args:
-    variables: trained variables that `check_variables` found to fit.
+    variables: trained variables that `check_variables` found to fit, without
+      what `complete_head` added.
     target: shapes that are wanted, as `adapt_variables` takes them.
 
   Returns:
@@ -149,10 +174,12 @@ def count_origins(variables: Any, target: Any) -> dict[str, tuple[int, int]]:
   found = flatten(variables)
   counts = {'taken': (0, 0), 'resized': (0, 0), 'initialised': (0, 0)}
   for name, leaf in flatten(target).items():
-    if found[name].shape == leaf.shape:
+    if name in found and found[name].shape == leaf.shape:
       origin = 'taken'
+    elif name not in found or _kind(name) == LOGITS:
+      origin = 'initialised'
     else:
-      origin = 'initialised' if _kind(name) == LOGITS else 'resized'
+      origin = 'resized'
     arrays, numbers = counts[origin]
     counts[origin] = arrays + 1, numbers + math.prod(leaf.shape)
   return counts

@@ -2,11 +2,12 @@
 
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.architecture import Variant
@@ -21,6 +22,7 @@ from coatnet_jax.weights import (
   timm,
 )
 from coatnet_jax.weights.files import WeightsFile, read_weights
+from coatnet_jax.weights.hub import locate_weights
 from coatnet_jax.weights.names import LOGITS
 
 _FIRST_NAMES = 3
@@ -49,7 +51,8 @@ def load_weights(
   Args:
     model: model from `create_model`, of the variant that the file is of.
     path: path of a safetensors, PyTorch or Keras HDF5 file; which, its content
-      tells. No file can run code.
+      tells. No file can run code. Or a name on the Hugging Face Hub, such as
+      'timm/coatnet_0_rw_224.sw_in1k'; see `locate_weights`.
     image_size: (height, width) of images in pixels; the variant's own if None.
       Relative position tables of another size are resized.
     new_head: a `jax.random.key`: where the file's number of classes is not the
@@ -65,7 +68,7 @@ def load_weights(
       are listed).
   """
   return fit_variables(
-    read_variables(model, read_weights(path), report=report),
+    read_variables(model, read_weights(locate_weights(path)), report=report),
     model,
     image_size=image_size,
     new_head=new_head,
@@ -95,9 +98,13 @@ def read_variables(
   whole = model.clone(num_classes=model.num_classes or 1, feature_maps=())
   target = abstract_variables(whole, model.variant.image_size)
   source = str(weights.path)
+  marks = [native.MARK]
+  if isinstance(model.variant, Variant):
+    marks += [timm.MARK, keras_cv.MARK]
   tensors, changes = prefixes.remove_wrappers(weights.tensors)
-  mark, prefix = _find_model(tensors, model, source)
-  naming, ignored = _name_model(mark, model)
+  mark, prefix = _find_model(tensors, marks, source)
+  naming = find_naming(mark, model.variant)
+  ignored = timm.IGNORED if mark == timm.MARK else ()
   head = {path: naming(path).name for path in flatten(target) if _is_head(path)}
   tensors, more = prefixes.strip_prefix(tensors, prefix, head.values())
   for change in [*changes, *more]:
@@ -175,10 +182,7 @@ def fit_variables(
         ' be trained (new_head=jax.random.key(0)), or for none'
         ' (num_classes=0), which gives pooled features.'
       )
-    # What the file has of the head stays.
-    variables = {
-      name: {**head.get(name, {}), **variables[name]} for name in variables
-    }
+    variables = adaptation.complete_head(variables, head)
     report(
       f'{source}: has no head; the head for {model.num_classes:,} classes is'
       ' newly initialised.'
@@ -205,13 +209,44 @@ def count_classes(variables: Any) -> int | None:
   return variables['params'][LOGITS]['kernel'].shape[-1]
 
 
+def find_tensors(
+  weights: WeightsFile, marks: Sequence[str]
+) -> tuple[str, dict[str, np.ndarray]]:
+  """Finds the tensors of the model in a file, whatever variant it is of.
+
+  Args:
+    weights: content of the file, from `read_weights`.
+    marks: names of which every file of a model has one, without a prefix.
+
+  Returns:
+    The mark that was found, and the model's tensors without a prefix.
+
+  Raises:
+    UserError: the file has none of the marks, or several models.
+  """
+  tensors, _ = prefixes.remove_wrappers(weights.tensors)
+  mark, prefix = _find_model(tensors, marks, str(weights.path))
+  return mark, prefixes.strip_prefix(tensors, prefix, ())[0]
+
+
+def find_naming(mark: str, variant: Any) -> names.Naming:
+  """Returns how the tensors of a variant are named where a mark is.
+
+  Args:
+    mark: mark of what named the tensors: `timm.MARK`, say.
+    variant: variant, or one that the file is perhaps of.
+  """
+  if mark == timm.MARK:
+    return timm.naming(variant)
+  if mark == keras_cv.MARK:
+    return keras_cv.naming(variant)
+  return native.naming
+
+
 def _find_model(
-  tensors: Mapping[str, Any], model: nn.Module, source: str
+  tensors: Mapping[str, Any], marks: Sequence[str], source: str
 ) -> tuple[str, str]:
   """Returns the mark of what named a file's tensors, and its prefix."""
-  marks = [native.MARK]
-  if isinstance(model.variant, Variant):
-    marks += [timm.MARK, keras_cv.MARK]
   found = prefixes.find_prefix(tensors, marks, source=source)
   if found is not None:
     return found
@@ -222,17 +257,6 @@ def _find_model(
     + f' ({first}, ...)' * bool(first)
     + " is the model's first convolution."
   )
-
-
-def _name_model(
-  mark: str, model: nn.Module
-) -> tuple[names.Naming, tuple[str, ...]]:
-  """Returns how tensors are named, and endings that are no variables."""
-  if mark == timm.MARK:
-    return timm.naming(model.variant), timm.IGNORED
-  if mark == keras_cv.MARK:
-    return keras_cv.naming(model.variant), ()
-  return native.naming, ()
 
 
 def _is_head(path: str) -> bool:

@@ -49,6 +49,11 @@ class PublishedWeights:
   interpolation: str
 
   @property
+  def is_on_hub(self) -> bool:
+    """Whether 'timm/TAG' is a name of it on the Hugging Face Hub."""
+    return self.url.startswith('https://huggingface.co/timm/')
+
+  @property
   def preprocessing(self) -> dict[str, Any]:
     """Returns the arguments of `PreprocessingOptions`."""
     names = (

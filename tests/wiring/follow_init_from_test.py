@@ -1,6 +1,5 @@
 """Finetuning takes over what the weights were trained with, and says so."""
 
-import importlib
 import json
 
 import jax
@@ -15,7 +14,7 @@ from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.run import resolve_values
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.weights import native
-from configs import base, image_folder
+from configs import base, finetune_folder, image_folder
 from tests.wiring import registry
 from tests.wiring.registry import proves
 from tools import import_timm
@@ -74,16 +73,16 @@ def _follow(config, workdir):
   return ConfigDict(followed), said
 
 
-def _config(phase, init_from, **changes):
-  config = image_folder.get_config(phase)
+def _config(file, init_from, **changes):
+  config = file.get_config()
   config.init_from = init_from
   config.update_from_flattened_dict(changes)
   return config
 
 
-@pytest.mark.parametrize('phase', ['train', 'finetune'])
-def test_everything_is_taken_over_and_said(phase, imported, tmp_path):
-  before = _config(phase, imported)
+@pytest.mark.parametrize('file', [image_folder, finetune_folder])
+def test_everything_is_taken_over_and_said(file, imported, tmp_path):
+  before = _config(file, imported)
   config, said = _follow(before, tmp_path / 'new')
   assert config.preprocessing.to_dict() == THEIRS
   assert config.model.name == 'tiny'
@@ -128,7 +127,7 @@ def test_what_the_user_sets_stays(chosen, imported, tmp_path):
   ],
 )
 def test_what_code_sets_stays(chosen, imported, tmp_path):
-  config = _config('finetune', imported, **chosen)
+  config = _config(finetune_folder, imported, **chosen)
   config, said = _follow(config, tmp_path / 'new')
   for key in ALL:
     section, name = key.split('.')
@@ -139,7 +138,7 @@ def test_what_code_sets_stays(chosen, imported, tmp_path):
 
 def test_the_same_value_can_be_chosen(imported, tmp_path):
   config = load_config(
-    f'{image_folder.__file__}:finetune',
+    finetune_folder.__file__,
     [
       f'--config.init_from={imported}',
       '--config.preprocessing.image_size=(64,64)',
@@ -154,19 +153,19 @@ def test_the_same_value_can_be_chosen(imported, tmp_path):
 
 def test_a_run_that_goes_on_needs_them_no_more(imported, tmp_path):
   workdir = tmp_path / 'run'
-  config, _ = _follow(_config('finetune', imported), workdir)
+  config, _ = _follow(_config(finetune_folder, imported), workdir)
   workdir_lib.claim_workdir(str(workdir), config)
   assert json.loads((workdir / 'config.json').read_text())['preprocessing'] == {
     name: list(value) if isinstance(value, tuple) else value
     for name, value in THEIRS.items()
   }
-  again, _ = _follow(_config('finetune', str(tmp_path / 'gone')), workdir)
+  again, _ = _follow(_config(finetune_folder, str(tmp_path / 'gone')), workdir)
   assert again.preprocessing == config.preprocessing
   assert again.model == config.model
 
 
 def test_without_init_from_the_config_is_as_it_is(tmp_path):
-  config = _config('train', '')
+  config = _config(image_folder, '')
   same, said = _follow(config, tmp_path)
   assert same.to_dict() == config.to_dict()
   assert not said
@@ -174,13 +173,13 @@ def test_without_init_from_the_config_is_as_it_is(tmp_path):
 
 def test_what_cannot_be_followed(imported, tmp_path):
   for key in ('optimizer.b1', 'preprocessing.size', 'seed'):
-    config = _config('train', imported, follow_init_from=((key, 0),))
+    config = _config(image_folder, imported, follow_init_from=((key, 0),))
     with pytest.raises(
       UserError, match=f"is '{key}'; it must be one of model.name"
     ):
       _follow(config, tmp_path / 'new')
-  config = _config('finetune', str(tmp_path / 'WORKDIR_OF_train'))
-  with pytest.raises(UserError, match='WORKDIR_OF_train does not exist'):
+  config = _config(finetune_folder, str(tmp_path / 'nothing'))
+  with pytest.raises(UserError, match='nothing does not exist'):
     _follow(config, tmp_path / 'new')
 
 
@@ -200,11 +199,10 @@ def test_the_key_names_what_is_followed(imported, tmp_path):
       assert len(config.preprocessing[key]) == size
 
 
-def test_the_rate_is_one_to_finetune_with():
-  train, finetune = (
-    image_folder.get_config(phase).schedule for phase in image_folder.PHASES
-  )
-  assert finetune.peak_learning_rate == train.peak_learning_rate / 20
-  assert importlib.import_module('configs.image_folder').get_config() == (
-    image_folder.get_config('train')
+def test_the_rates_are_those_to_finetune_with():
+  trained, finetuned = image_folder.get_config(), finetune_folder.get_config()
+  assert finetuned.init_from
+  assert finetuned.optimizer.layer_decay < trained.optimizer.layer_decay
+  assert (
+    finetuned.schedule.peak_learning_rate < trained.schedule.peak_learning_rate
   )

@@ -1,0 +1,180 @@
+"""Weights by name, fetched from the Hugging Face Hub.
+
+    path = locate_weights('timm/coatnet_0_rw_224.sw_in1k')
+
+The package huggingface_hub does it, if it is installed: its cache (HF_HOME),
+its address (HF_ENDPOINT), its token, its offline mode (HF_HUB_OFFLINE=1). What
+it has fetched is compared with its checksum each time that it is used.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from coatnet_jax.errors import UserError, suggest
+from coatnet_jax.paths import find_hub_name, resolve_local_path
+from coatnet_jax.texts import printable
+from coatnet_jax.weights.published import PUBLISHED_WEIGHTS
+
+# What publishers of timm's models call it.
+_FILE = 'model.safetensors'
+_ADDRESS = 'https://huggingface.co'
+_OFFLINE = 'HF_HUB_OFFLINE'
+_SHA256 = re.compile(r'[0-9a-f]{64}')
+_MAX_REASON = 200
+
+
+def locate_weights(path: str | os.PathLike[str]) -> pathlib.Path:
+  """Returns the file of weights that a path or a name means.
+
+  Args:
+    path: path of a file on this machine; or 'timm/NAME' where no such file is,
+      or 'hf-hub:OWNER/NAME', perhaps with '@REVISION', of a model on the hub,
+      of which model.safetensors is fetched where the cache doesn't have it.
+
+  Raises:
+    UserError: huggingface_hub is not installed, there is no such model, or it
+      cannot be fetched whole.
+  """
+  name = find_hub_name(path)
+  if name is None:
+    return resolve_local_path(path, 'the weights file')
+  repository, _, revision = name.partition('@')
+  hub = _import_hub(name)
+  try:
+    with _quiet(hub):
+      pointer = pathlib.Path(
+        hub.hf_hub_download(
+          repository,
+          _FILE,
+          revision=revision or None,
+          endpoint=os.environ.get('HF_ENDPOINT') or None,
+        )
+      )
+  # Its own errors, those of its HTTP client and of its transfers, of which none
+  # is documented as the only ones.
+  except Exception as error:
+    _explain(hub, name, error)
+  _check_sum(pointer, name)
+  return pointer
+
+
+def _import_hub(name: str) -> Any:
+  """Returns the module huggingface_hub, an optional package."""
+  try:
+    import huggingface_hub
+  except ImportError as error:
+    raise UserError(
+      f'{name} is a name on the Hugging Face Hub; to fetch it, install'
+      ' huggingface_hub (pip install huggingface_hub), or download'
+      f' {_address()}/{name}/resolve/main/{_FILE} and give its path.'
+    ) from error
+  return huggingface_hub
+
+
+@contextlib.contextmanager
+def _quiet(hub: Any) -> Iterator[None]:
+  """Keeps its bars and warnings off the terminal, which says what goes on."""
+  was_quiet = hub.utils.are_progress_bars_disabled()
+  logger = logging.getLogger('huggingface_hub')
+  level = logger.level
+  hub.utils.disable_progress_bars()
+  logger.setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    logger.setLevel(level)
+    if not was_quiet:
+      hub.utils.enable_progress_bars()
+
+
+def _explain(hub: Any, name: str, error: Exception) -> NoReturn:
+  """Raises the UserError for an error of huggingface_hub."""
+  kinds = hub.errors
+  cause = error.__cause__ or error
+  reason = printable(' '.join(str(cause).split())[:_MAX_REASON]).rstrip('.')
+  reason = reason or type(cause).__name__
+  if isinstance(error, kinds.HFValidationError):
+    text = f'{name} is no name on the Hugging Face Hub: {reason}.'
+  elif isinstance(error, kinds.GatedRepoError):
+    text = (
+      f'{name} is on {_address()} for those alone whom its owner lets in: ask'
+      ' there, and log in with `hf auth login`.'
+    )
+  elif isinstance(error, kinds.RepositoryNotFoundError):
+    tags = [f'timm/{w.tag}' for w in PUBLISHED_WEIGHTS if w.is_on_hub]
+    text = (
+      f'There is no {name} on {_address()}, or it is private (then log in with'
+      f' `hf auth login`){suggest(name, tags)}'
+    )
+  elif isinstance(error, kinds.RevisionNotFoundError):
+    text = f'{name} is no revision of a model on {_address()}; leave out @....'
+  elif isinstance(error, kinds.LocalEntryNotFoundError):
+    text = _explain_unreachable(kinds, name, cause, reason)
+  elif isinstance(error, kinds.EntryNotFoundError):
+    text = (
+      f'{name} on {_address()} has no {_FILE}: download the file of weights'
+      ' that it has, and give its path.'
+    )
+  else:
+    text = (
+      f'{name} could not be fetched whole from {_address()} ({reason}), and'
+      ' nothing of it is used: try again.'
+    )
+  raise UserError(text) from error
+
+
+def _explain_unreachable(
+  kinds: Any, name: str, cause: BaseException, reason: str
+) -> str:
+  """Returns the sentence for what neither the hub nor the cache gives."""
+  elsewhere = 'or download the file elsewhere, and give its path.'
+  if isinstance(cause, kinds.OfflineModeIsEnabled):
+    return (
+      f'{name} is not in the cache of huggingface_hub, and {_OFFLINE} forbids'
+      f' to fetch it: unset {_OFFLINE}, {elsewhere}'
+    )
+  status = getattr(getattr(cause, 'response', None), 'status_code', None)
+  if status is not None:
+    return (
+      f'{_address()} answers with error {status} to {name}, which is not in the'
+      f' cache: try again later, {elsewhere}'
+    )
+  return (
+    f'{_address()} cannot be reached for {name} ({reason}), which is not in the'
+    f' cache: try again with a network, {elsewhere}'
+  )
+
+
+def _address() -> str:
+  """Returns the address of the hub."""
+  return os.environ.get('HF_ENDPOINT', '').rstrip('/') or _ADDRESS
+
+
+def _check_sum(pointer: pathlib.Path, name: str) -> None:
+  """Raises UserError for a file that is not what its checksum says.
+
+  The cache has a link to each large file, which is called by its SHA-256.
+  """
+  try:
+    blob = pointer.parent / os.readlink(pointer)
+  except OSError:
+    return  # A file system without links: its size alone was compared.
+  if not _SHA256.fullmatch(blob.name):
+    return
+  with blob.open('rb') as file:
+    found = hashlib.file_digest(file, 'sha256').hexdigest()
+  if found == blob.name:
+    return
+  # Else the cache would give it again, and again.
+  pointer.unlink(missing_ok=True)
+  blob.unlink(missing_ok=True)
+  raise UserError(
+    f'{name} is damaged: its SHA-256 is {found[:12]}... and must be'
+    f' {blob.name[:12]}...; it was taken out of the cache: try again.'
+  )
