@@ -178,7 +178,9 @@ def test_predictions_and_confusions_show_names_in_one_line():
   name = f'{HOSTILE}\n  99.00%  dog'
   result = {
     'image': 'a.png',
-    'predictions': [{'class': name, 'label': 0, 'probability': 0.5}],
+    'predictions': [
+      {'class': name, 'words': [], 'label': 0, 'probability': 0.5}
+    ],
   }
   lines = predict.describe_result(result).splitlines()
   # A name of a file that is no UTF-8 is shown by its bytes.

@@ -8,7 +8,10 @@ what that does to the weights is said on stderr. A directory stands for the
 images in it and below. An image that cannot be read is reported on stderr; the
 others are still predicted, and the exit status is 1 at the end. With --json: a
 list of
-  {"image": PATH, "predictions": [{"class", "label", "probability"}, ...]}
+  {"image": PATH, "predictions":
+    [{"class", "words", "label", "probability"}, ...]}
+"words" are those for a class of ImageNet, which is called by WordNet's number
+(n02749479: assault rifle, assault gun); other classes have none.
 """
 
 import argparse
@@ -41,6 +44,7 @@ from coatnet_jax.data.picture_size import BYTES_PER_PIXEL, DEFAULT_MAX_PIXELS
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
+from coatnet_jax.imagenet_classes import list_words
 from coatnet_jax.inference import predict_top_classes
 from coatnet_jax.paths import describe_special_file
 from coatnet_jax.strict_json import to_json
@@ -185,7 +189,8 @@ def predict_files(
   Yields:
     For each file that can be read, in order, what can be written as JSON:
     'image', its path, and 'predictions', `top` times 'class' (its name),
-    'label' (its number) and 'probability', the most probable first.
+    'words' (what `list_words` says of it), 'label' (its number) and
+    'probability', the most probable first.
 
   Raises:
     UserError: the batch size is not positive.
@@ -224,6 +229,7 @@ def predict_files(
         'predictions': [
           {
             'class': trained.class_names[label],
+            'words': list_words(trained.class_names[label]),
             'label': int(label),
             'probability': float(probability),
           }
@@ -267,11 +273,18 @@ def describe_result(result: dict) -> str:
     [
       result['image'],
       *(
-        f'  {prediction["probability"]:7.2%}  {printable(prediction["class"])}'
+        f'  {prediction["probability"]:7.2%}  {_describe_class(prediction)}'
         for prediction in result['predictions']
       ),
     ]
   )
+
+
+def _describe_class(prediction: dict) -> str:
+  """Returns the class, and the first of the words for it if there are any."""
+  name = printable(prediction['class'])
+  # Two classes of ImageNet are called 'crane'.
+  return f'{prediction["words"][0]} ({name})' if prediction['words'] else name
 
 
 if __name__ == '__main__':

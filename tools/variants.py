@@ -2,6 +2,7 @@
 
     python -m tools.variants
     python -m tools.variants 'coatnet_*_rw_*'
+    python -m tools.variants --weights
 
 Parameters are for 1000 classes at the variant's own image size (px); 'G at px'
 is blank where that is one of the sizes beside it.
@@ -10,9 +11,15 @@ the paper reports is in parentheses; its FLOPs are multiply-adds too, with 1 to
 4 percent of elementwise work on top. The top-1 accuracy of published weights is
 on ImageNet-1k, in percent, where they have its classes.
 
+With --weights: the published weights alone, a line each, by the name or address
+that --config.init_from, coatnet_jax.load_weights and tools.import_timm take
+(an address is to be downloaded first), with millions of parameters, image size,
+number of classes, top-1 accuracy, licence and address.
+
 With --json: a list of objects with name, image_size, parameters, multiply_adds
 (by image size; null where the size is not possible), paper (its parameters and
-multiply_adds, or null) and weights (tag, num_classes, top1, image_size, url).
+multiply_adds, or null) and weights (tag, num_classes, top1, image_size, url);
+with --weights, of those weights, with variant, source, millions and licence.
 """
 
 import os
@@ -32,7 +39,10 @@ from coatnet_jax.errors import UserError, list_choices
 from coatnet_jax.models.cost import count_cost
 from coatnet_jax.models.variants import get_variant
 from coatnet_jax.strict_json import to_json
-from coatnet_jax.weights.published import list_published_weights
+from coatnet_jax.weights.published import (
+  PublishedWeights,
+  list_published_weights,
+)
 from tools import command_line
 
 IMAGE_SIZES = (224, 384, 512)
@@ -69,6 +79,11 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='PATTERN',
     help="a shell pattern of names, as 'coatnet_*_rw_*'; all if left out",
   )
+  parser.add_argument(
+    '--weights',
+    action='store_true',
+    help='list the published weights of these variants, and where they are',
+  )
   form = parser.add_mutually_exclusive_group()
   form.add_argument(
     '--json', action='store_true', help='print JSON, and nothing else'
@@ -93,6 +108,11 @@ def main(arguments: list[str]) -> int:
       f'PATTERN is {options.pattern!r}, which matches no variant;'
       f' {list_choices(options.pattern, names)}'
     )
+  if options.weights:
+    published = [w for name in names for w in list_published_weights(name)]
+    for line in format_weights(published, options):
+      command_line.show(line)
+    return 0
   terminal.begin('tracing the models')
   if options.json:
     command_line.show(to_json([*describe_variants(names)], indent=2))
@@ -151,16 +171,63 @@ def describe_variant(name: str) -> dict[str, Any]:
     'multiply_adds': multiply_adds,
     'paper': paper,
     'weights': [
-      {
-        'tag': weights.tag,
-        'num_classes': weights.num_classes,
-        'top1': weights.top1,
-        'image_size': weights.image_size,
-        'url': weights.url,
-      }
-      for weights in list_published_weights(name)
+      _describe_weights(weights) for weights in list_published_weights(name)
     ],
   }
+
+
+def _describe_weights(weights: PublishedWeights) -> dict[str, Any]:
+  """Returns what --json prints of published weights beside their variant."""
+  names = ('tag', 'num_classes', 'top1', 'image_size', 'url')
+  return {name: getattr(weights, name) for name in names}
+
+
+def format_weights(
+  published: list[PublishedWeights], options: argparse.Namespace
+) -> list[str]:
+  """Returns the lines of --weights.
+
+  Args:
+    published: published weights to list.
+    options: arguments of `create_parser`, of which the form is used.
+  """
+  if options.json:
+    described = [
+      {
+        'source': weights.source,
+        'variant': weights.variant,
+        **_describe_weights(weights),
+        'millions': weights.millions,
+        'licence': weights.licence,
+      }
+      for weights in published
+    ]
+    return [to_json(described, indent=2)]
+  titles = ('weights', 'params', 'px', 'classes', 'top-1', 'licence', 'address')
+  rows = [
+    (
+      weights.source if weights.is_on_hub else weights.tag,
+      f'{weights.millions:.2f}M',
+      _format_size(weights.image_size),
+      f'{weights.num_classes:,}',
+      '' if weights.top1 is None else f'{weights.top1:.2f}',
+      weights.licence,
+      weights.url,
+    )
+    for weights in published
+  ]
+  if options.markdown:
+    rule = '| --- |' + ' ---: |' * 4 + ' --- | --- |'
+    header, *lines = (f'| {" | ".join(row)} |' for row in [titles, *rows])
+    return [header, rule, *lines]
+  widths = [max(map(len, column)) for column in zip(titles, *rows)]
+  return [
+    '  '.join(
+      text.rjust(width) if 1 <= place <= 4 else text.ljust(width)
+      for place, (text, width) in enumerate(zip(row, widths))
+    ).rstrip()
+    for row in [titles, *rows]
+  ]
 
 
 def _count_multiply_adds(model, size):

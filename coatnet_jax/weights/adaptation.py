@@ -77,7 +77,7 @@ def complete_head(variables: Any, initialised: Any) -> Any:
   Args:
     variables: {'params', 'batch_stats'} of anything with a shape, perhaps
       without modules of the head.
-    initialised: the same of a whole model, or of its head alone.
+    initialised: trees like that of a whole model, or of its head alone.
 
   Returns:
     The variables, with the modules 'head_*' that only the others have.

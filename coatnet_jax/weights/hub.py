@@ -68,6 +68,8 @@ def _import_hub(name: str) -> Any:
   """Returns the module huggingface_hub, an optional package."""
   try:
     import huggingface_hub
+    import huggingface_hub.errors
+    import huggingface_hub.utils
   except ImportError as error:
     raise UserError(
       f'{name} is a name on the Hugging Face Hub; to fetch it, install'

@@ -23,6 +23,8 @@ class PublishedWeights:
     variant: name of the variant of ours that it fits.
     num_classes: number of classes: ImageNet-1k's 1000, or the 11821 of
       ImageNet-12k, timm's part of ImageNet-21k.
+    millions: millions of parameters, each 4 bytes of the file.
+    licence: licence that its publisher gives.
     top1: accuracy in percent on ImageNet-1k's validation images at
       `image_size`; None where the classes are others.
     top1_source: source of `top1`: who measured it.
@@ -38,6 +40,8 @@ class PublishedWeights:
   tag: str
   variant: str
   num_classes: int
+  millions: float
+  licence: str
   top1: float | None
   top1_source: str
   url: str
@@ -47,6 +51,11 @@ class PublishedWeights:
   eval_crop_fraction: float
   eval_resize: str
   interpolation: str
+
+  @property
+  def source(self) -> str:
+    """What `load_weights` takes: a name on the hub, or the address."""
+    return f'timm/{self.tag}' if self.is_on_hub else self.url
 
   @property
   def is_on_hub(self) -> bool:
@@ -69,6 +78,7 @@ class PublishedWeights:
 
 def _timm(
   tag,
+  millions,
   top1=None,
   *,
   size=224,
@@ -83,6 +93,8 @@ def _timm(
     tag=tag,
     variant=variant,
     num_classes=11821 if training == 'sw_in12k' else 1000,
+    millions=millions,
+    licence='Apache-2.0',
     top1=top1,
     top1_source='' if top1 is None else 'timm, results-imagenet.csv',
     url=f'https://huggingface.co/timm/{tag}',
@@ -95,13 +107,15 @@ def _timm(
   )
 
 
-def _keras_cv(size, top1):
+def _keras_cv(size, millions, top1):
   """Weights of keras_cv_attention_models; its scripts' defaults."""
   tag = f'coatnet0_{size}_imagenet'
   return PublishedWeights(
     tag=tag,
     variant='coatnet_0_keras_cv',
     num_classes=1000,
+    millions=millions,
+    licence='MIT',
     top1=top1,
     top1_source='keras_cv_attention_models, README',
     url='https://github.com/leondgarse/keras_cv_attention_models/releases/'
@@ -116,35 +130,39 @@ def _keras_cv(size, top1):
 
 
 PUBLISHED_WEIGHTS: tuple[PublishedWeights, ...] = (
-  _timm('coatnet_nano_rw_224.sw_in1k', 81.70, eval_crop_fraction=0.9),
-  _timm('coatnet_0_rw_224.sw_in1k', 82.40),
-  _timm('coatnet_1_rw_224.sw_in1k', 83.62),
-  _timm('coatnet_2_rw_224.sw_in12k'),
-  _timm('coatnet_2_rw_224.sw_in12k_ft_in1k', 86.58),
-  _timm('coatnet_3_rw_224.sw_in12k'),
+  _timm('coatnet_nano_rw_224.sw_in1k', 15.14, 81.70, eval_crop_fraction=0.9),
+  _timm('coatnet_0_rw_224.sw_in1k', 27.44, 82.40),
+  _timm('coatnet_1_rw_224.sw_in1k', 41.72, 83.62),
+  _timm('coatnet_2_rw_224.sw_in12k', 84.96),
+  _timm('coatnet_2_rw_224.sw_in12k_ft_in1k', 73.87, 86.58),
+  _timm('coatnet_3_rw_224.sw_in12k', 181.81),
   _timm(
     'coatnet_bn_0_rw_224.sw_in1k',
+    27.44,
     82.39,
     mean=_IMAGENET_MEAN,
     std=_IMAGENET_STD,
   ),
-  _timm('coatnet_rmlp_nano_rw_224.sw_in1k', 82.06, eval_crop_fraction=0.9),
-  _timm('coatnet_rmlp_1_rw_224.sw_in1k', 83.35),
-  _timm('coatnet_rmlp_1_rw2_224.sw_in12k'),
-  _timm('coatnet_rmlp_1_rw2_224.sw_in12k_ft_in1k', 84.94),
-  _timm('coatnet_rmlp_2_rw_224.sw_in1k', 84.61),
-  _timm('coatnet_rmlp_2_rw_224.sw_in12k'),
-  _timm('coatnet_rmlp_2_rw_224.sw_in12k_ft_in1k', 86.54),
+  _timm(
+    'coatnet_rmlp_nano_rw_224.sw_in1k', 15.15, 82.06, eval_crop_fraction=0.9
+  ),
+  _timm('coatnet_rmlp_1_rw_224.sw_in1k', 41.69, 83.35),
+  _timm('coatnet_rmlp_1_rw2_224.sw_in12k', 50.05),
+  _timm('coatnet_rmlp_1_rw2_224.sw_in12k_ft_in1k', 41.72, 84.94),
+  _timm('coatnet_rmlp_2_rw_224.sw_in1k', 73.88, 84.61),
+  _timm('coatnet_rmlp_2_rw_224.sw_in12k', 84.97),
+  _timm('coatnet_rmlp_2_rw_224.sw_in12k_ft_in1k', 73.88, 86.54),
   _timm(
     'coatnet_rmlp_2_rw_384.sw_in12k_ft_in1k',
+    73.88,
     87.39,
     size=384,
     eval_crop_fraction=1.0,
     eval_resize='timm_squash',
   ),
-  _timm('coatnext_nano_rw_224.sw_in1k', 82.00, eval_crop_fraction=0.9),
-  _keras_cv(160, 80.48),
-  _keras_cv(224, 82.79),
+  _timm('coatnext_nano_rw_224.sw_in1k', 14.70, 82.00, eval_crop_fraction=0.9),
+  _keras_cv(160, 23.26, 80.48),
+  _keras_cv(224, 23.28, 82.79),
 )
 
 

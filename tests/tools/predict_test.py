@@ -10,6 +10,7 @@ import pytest
 
 from coatnet_jax.checkpoints.trained_model import load_trained_model
 from coatnet_jax.errors import UserError
+from coatnet_jax.imagenet_classes import list_words
 from tools import predict
 
 
@@ -47,6 +48,7 @@ def test_predictions_are_those_that_evaluation_counts(
     for prediction in result['predictions']:
       name = eval_source.class_names[prediction['label']]
       assert prediction['class'] == name
+      assert prediction['words'] == []
 
 
 def test_all_classes_together_are_certain(workdir, image_dir, capsys):
@@ -236,3 +238,23 @@ def test_starting_needs_no_tensorflow():
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
   assert done.stdout.strip() == '[]'
+
+
+def test_classes_of_imagenet_are_said_in_words():
+  def predict_class(name):
+    result = {
+      'image': 'a.jpg',
+      'predictions': [
+        {
+          'class': name,
+          'words': list_words(name),
+          'label': 0,
+          'probability': 0.5,
+        }
+      ],
+    }
+    return predict.describe_result(result).splitlines()[1]
+
+  assert predict_class('n02749479') == '   50.00%  assault rifle (n02749479)'
+  assert predict_class('Sneaker') == '   50.00%  Sneaker'
+  assert predict_class('n00000000') == '   50.00%  n00000000'

@@ -65,3 +65,31 @@ def test_nothing_matches():
 )
 def test_sizes_are_height_by_width(size, text):
   assert variants._format_size(size) == text
+
+
+def test_published_weights_are_listed_with_where_they_are(capsys):
+  assert variants.main(['--weights']) == 0
+  header, *rows = capsys.readouterr().out.splitlines()
+  assert len(rows) == 18
+  assert header.split()[:2] == ['weights', 'params']
+  (row,) = [row for row in rows if row.startswith('timm/coatnet_0_rw_224.')]
+  assert row.split() == [
+    'timm/coatnet_0_rw_224.sw_in1k',
+    *('27.44M', '224', '1,000', '82.40', 'Apache-2.0'),
+    'https://huggingface.co/timm/coatnet_0_rw_224.sw_in1k',
+  ]
+  assert row.index('82.40') + 5 == header.index('top-1') + 5
+  assert variants.main(['*keras_cv', '--weights', '--markdown']) == 0
+  header, rule, *rows = capsys.readouterr().out.splitlines()
+  assert header.count('|') == rule.count('|') == 8
+  assert len(rows) == 2
+  assert '| 80.48 | MIT | https://github.com/' in rows[0]
+
+
+def test_published_weights_as_json(capsys):
+  assert variants.main(['coatnet_2_rw*', '--weights', '--json']) == 0
+  first, second = json.loads(capsys.readouterr().out)
+  assert first['source'] == 'timm/coatnet_2_rw_224.sw_in12k'
+  assert first['top1'] is None
+  assert second['num_classes'] == 1000
+  assert second['licence'] == 'Apache-2.0'

@@ -2,7 +2,9 @@ import pytest
 
 import coatnet_jax
 from coatnet_jax.data.augmentation import PreprocessingOptions
+from coatnet_jax.models.cost import count_cost
 from coatnet_jax.models.variants import get_variant
+from coatnet_jax.paths import find_hub_name
 from coatnet_jax.weights.published import (
   PUBLISHED_WEIGHTS,
   list_published_weights,
@@ -17,6 +19,23 @@ def test_weights_fit_a_variant_and_its_preprocessing(weights):
     assert weights.image_size == get_variant(weights.variant).image_size
   # Accuracies are of ImageNet-1k's classes.
   assert (weights.top1 is not None) == (weights.num_classes == 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('weights', PUBLISHED_WEIGHTS, ids=lambda w: w.tag)
+def test_the_number_of_parameters_is_the_models(weights):
+  model = coatnet_jax.create_model(
+    weights.variant, num_classes=weights.num_classes
+  )
+  parameters = count_cost(model, weights.image_size).parameters
+  assert weights.millions == round(parameters / 1e6, 2)
+
+
+def test_what_is_on_the_hub_has_a_name_there():
+  sources = {weights.source for weights in PUBLISHED_WEIGHTS}
+  assert 'timm/coatnet_0_rw_224.sw_in1k' in sources
+  assert len([s for s in sources if find_hub_name(s) == s]) == 16
+  assert {w.licence for w in PUBLISHED_WEIGHTS} == {'Apache-2.0', 'MIT'}
 
 
 def test_all_of_timm_and_of_keras_cv_are_there():
