@@ -39,15 +39,17 @@ def _add_root(config: ConfigDict) -> None:
   config.seed = 0
 
   # What a new run starts from, to finetune it: a workdir, for its best
-  # checkpoint, a directory of one step, or an imported checkpoint; empty
-  # initialises everything. Parameters and batch statistics are taken (the
+  # checkpoint, a directory of one step, or an imported checkpoint; a file of
+  # weights of timm, keras_cv or tools.export_weights; or a name on the Hugging
+  # Face Hub ('timm/coatnet_0_rw_224.sw_in1k'), which huggingface_hub fetches.
+  # Empty initialises everything. Parameters and batch statistics are taken (the
   # averages where it has any), relative position tables resized to this run's
   # image size, and the head initialised if the number of classes differs. The
   # model must otherwise be the same. A run that is resumed takes nothing.
   config.init_from = ''
 
   # Pairs of a key and the value that it has where nobody sets it: while it is
-  # that one, a run takes the value that init_from's checkpoint was trained
+  # that one, a run takes the value that init_from's weights were trained
   # with. Keys are 'model.name', with which the variant's options come, and
   # those of preprocessing. Ours.
   config.follow_init_from = ()

@@ -5,7 +5,11 @@ checked all the same; files of weights and a workdir are made.
 """
 
 import functools
+import os
 import re
+import shutil
+import subprocess
+import sys
 
 import cv2
 import jax
@@ -23,6 +27,7 @@ from coatnet_jax.weights import timm
 from tests import documents
 from tests.documents import ROOT, Block
 from tests.quick_configs import create_quick_config
+from tests.weights import hub_stand_in
 from tools import import_timm, prepare, variants
 
 SAMPLES = documents.find_blocks('python')
@@ -159,6 +164,56 @@ def test_variants_lists_what_it_is_asked_for(capsys):
   printed = capsys.readouterr().out
   assert 'coatnet_2_head64' in printed
   assert 'coatnet_1' not in printed
+
+
+@pytest.mark.slow
+def test_the_one_command_finetunes_by_file_and_by_name(tmp_path):
+  """README.md's line as it is typed, then by name, then offline by name."""
+  ((*words, _),) = [
+    words
+    for words in documents.split_commands(
+      '\n'.join(block.text for block in documents.find_blocks('bash'))
+    )
+    if words[2:3] == ['--config=configs/finetune_folder.py']
+    and words[-1] == '--workdir=runs/mine'
+    and WEIGHTS[0] in words[4]
+  ][:1]
+  rng = np.random.default_rng(0)
+  for name in ('cat', 'dog'):
+    (tmp_path / 'FOLDER' / name).mkdir(parents=True)
+    for number in range(40):
+      pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
+      path = tmp_path / 'FOLDER' / name / f'{number}.png'
+      assert cv2.imwrite(str(path), pixels)
+  golden = ROOT / 'tests' / 'golden' / f'{NAME}.safetensors'
+  shutil.copy(golden, tmp_path / WEIGHTS[0])
+  words = [w.replace('=configs', f'={ROOT}/configs') for w in words[2:]]
+  quick = ('--config.training.num_epochs=1', '--config.data.num_threads=1')
+
+  def finetune(start, workdir, **variables):
+    command = [sys.executable, str(ROOT / 'main.py'), *words, *quick]
+    command += [f'--workdir={workdir}', '--compilation_cache=cache']
+    if start:
+      command.append(f'--config.init_from={start}')
+    result = subprocess.run(
+      command,
+      cwd=tmp_path,
+      env=os.environ | {'HF_HOME': str(tmp_path / 'hub')} | variables,
+      capture_output=True,
+      text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert f'model       {NAME}' in result.stdout
+    assert '1,000 classes replaced by 2, newly initialised' in result.stdout
+    return load_trained_model(tmp_path / workdir)
+
+  first = finetune('', 'runs/mine')
+  assert first.preprocessing.eval_resize == 'timm'
+  name = f'timm/{NAME}.r160_in1k'
+  with hub_stand_in.serve(name, golden.read_bytes()) as server:
+    finetune(name, 'second', HF_ENDPOINT=server.address)
+  third = finetune(name, 'third', HF_HUB_OFFLINE='1')
+  jax.tree.map(np.testing.assert_array_equal, third.variables, first.variables)
 
 
 @pytest.mark.slow
