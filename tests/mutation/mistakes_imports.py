@@ -4,6 +4,74 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
+    'coatnet_jax/weights/identification.py',
+    (
+      'other_variants_weights',
+      'if found != name:',
+      'if not found:',
+      'Weights of another variant that has the same shapes are taken.',
+      'weights/imported_test.py',
+    ),
+    (
+      'fewer_blocks_are_as_good',
+      'if _count_blocks(name) == most',
+      'if _count_blocks(name) <= most',
+      'Variants of fewer blocks are traced, a second each.',
+      'weights/identification_test.py',
+    ),
+    (
+      'the_first_that_fits',
+      'if len(fitting) == 1:',
+      'if fitting:',
+      'Of variants that are alike, any is taken without a word.',
+      'weights/identification_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/weights/imported.py',
+    (
+      'size_of_the_variant_for_the_files',
+      'size * (found + 1) // (side + 1)',
+      'size',
+      "A file's pictures get its variant's size, not that of its tables.",
+      'weights/imported_test.py',
+    ),
+    (
+      'published_of_another_size',
+      'weights.image_size == image_size',
+      'weights.image_size != image_size',
+      'Weights for 384 px get the crop of those for 224.',
+      'weights/imported_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/weights/hub.py',
+    (
+      'checksum_of_the_hub_ignored',
+      'if found == blob.name:',
+      'if found:',
+      'A damaged download is used.',
+      'weights/hub_test.py',
+    ),
+    (
+      'damaged_download_kept',
+      '  blob.unlink(missing_ok=True)\n',
+      '',
+      'A damaged download is refused for ever.',
+      'weights/hub_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/imagenet_classes.py',
+    (
+      'set_of_classes_by_part_of_its_name',
+      'if wanted in sets',
+      "if wanted in ' '.join(sets)",
+      "ImageNet-1k gets ImageNet-21k's classes.",
+      'imagenet_classes_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/weights/prefixes.py',
     (
       'averages_not_preferred',
@@ -72,6 +140,13 @@ MISTAKES = (
       'if True:',
       'What a user sets is overwritten by what the weights were trained with.',
       'wiring/follow_init_from_test.py',
+    ),
+    (
+      'a_told_variant_is_found_anyway',
+      "name = None if _NAME in keys else config['model']['name']",
+      'name = None',
+      "A variant that the user names is not what the file's is taken for.",
+      'init_from_file_test.py',
     ),
   ),
   *in_file(

@@ -207,13 +207,6 @@ MISTAKES = (
       'Importing weights deletes the checkpoints of a run that lives there.',
       'paths_test.py',
     ),
-    (
-      'other_variants_weights',
-      'if found != variant:',
-      'if not found:',
-      'Weights of another variant that has the same shapes are taken.',
-      'tools/import_variant_test.py',
-    ),
   ),
   *in_file(
     'tools/export_weights.py',

@@ -304,7 +304,7 @@ MISTAKES = (
     ),
     (
       'architecture_not_compared',
-      '  check_same_architecture(saved.model, run.model, source)\n',
+      '  check_same_architecture(start.model, run.model, start.source)\n',
       '',
       'Weights are taken for a model that strides elsewhere.',
       'initial_state_test.py::test_init_from_a_model_of_the_same_shapes_only',
