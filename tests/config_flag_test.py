@@ -11,6 +11,7 @@ from coatnet_jax.errors import UserError
 from tests.documents import ROOT
 
 FILE = f'{ROOT}/configs/image_folder.py'
+STUDY = f'{ROOT}/configs/transfer_study.py'
 
 
 def _parse(*words):
@@ -64,8 +65,8 @@ def test_a_tuple(words):
 
 def test_a_phase():
   rates = [
-    load_config(f'{FILE}{phase}').schedule.peak_learning_rate
-    for phase in ('', ':train', ':finetune')
+    load_config(f'{STUDY}{phase}').schedule.peak_learning_rate
+    for phase in ('', ':pretrain', ':finetune')
   ]
   assert rates[0] == rates[1] != rates[2]
 

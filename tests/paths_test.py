@@ -11,10 +11,12 @@ import pytest
 
 import train
 from coatnet_jax import config_flag, paths
+from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.prepared_folders import format_preparation_command
 from coatnet_jax.errors import UserError
 from coatnet_jax.training import reporting
 from coatnet_jax.training.workdir import claim_workdir
+from coatnet_jax.weights.published import PUBLISHED_WEIGHTS
 from configs import base, quickstart
 from tools import command_line, import_timm
 
@@ -168,7 +170,8 @@ def test_commands_are_quoted_for_a_shell(workdir):
   imported = import_timm.describe(
     'coatnet_0_rw_224',
     ('a', 'b'),
-    *import_timm.find_preprocessing('coatnet_0_rw_224', (224, 224), None),
+    PreprocessingOptions(**PUBLISHED_WEIGHTS[0].preprocessing),
+    'as it says',
     workdir,
   )
   commands = [

@@ -18,7 +18,6 @@ import flax.linen as nn
 from coatnet_jax.errors import UserError
 from coatnet_jax.imagenet_classes import list_class_names
 from coatnet_jax.models.factory import create_model
-from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.texts import printable
 from coatnet_jax.tree_names import flatten
 from coatnet_jax.weights import names
@@ -164,18 +163,12 @@ def find_file_size(model: nn.Module, variables: Any) -> tuple[int, int]:
     (height, width); the variant's own where nothing tells, as where positions
     are computed by an MLP.
   """
-  own = model.variant.image_size
-  expected = flatten(abstract_variables(model, own))
   for path, leaf in flatten(variables).items():
     if path.endswith(f'/{names.TABLE}'):
-      return tuple(
-        # A table of 2n - 1 offsets is of n positions.
-        size * (found + 1) // (side + 1)
-        for size, found, side in zip(
-          own, leaf.shape[1:], expected[path].shape[1:]
-        )
-      )
-  return own
+      # A table of 2n - 1 offsets is of n positions; blocks are 's3_block_0'.
+      stride = model.variant.strides[int(path.split('/')[1][1])]
+      return tuple((side + 1) // 2 * stride for side in leaf.shape[1:])
+  return model.variant.image_size
 
 
 def _find_preprocessing(

@@ -30,10 +30,10 @@ MISTAKES = (
   *in_file(
     'coatnet_jax/weights/imported.py',
     (
-      'size_of_the_variant_for_the_files',
-      'size * (found + 1) // (side + 1)',
-      'size',
-      "A file's pictures get its variant's size, not that of its tables.",
+      'size_of_a_smaller_grid',
+      '(side + 1) // 2 * stride',
+      'side // 2 * stride',
+      "A file's pictures get another size than that of its tables.",
       'weights/imported_test.py',
     ),
     (
