@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from coatnet_jax import memory, paths, stopping
 from coatnet_jax.checkpoints import resuming, saving
+from coatnet_jax.checkpoints.early_stopping import EarlyStopping
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.data import damage
 from coatnet_jax.data.workers import WorkerError
@@ -211,10 +212,6 @@ def _train(
     )
     stack.push(processes.end_all_on_error)  # Before it waits for the others.
 
-    def is_done(state):
-      step = int(state.step)
-      return step == num_steps and step in manager.evaluations
-
     processes.begin('restoring the checkpoint')
     batch_size = run.training.global_batch_size
     restored = resuming.restore_newest(
@@ -223,6 +220,18 @@ def _train(
     if restored is None:
       processes.begin('initialising the parameters')
     state, progress = restored or (create_state(), Progress())
+    early_stopping = EarlyStopping(
+      run.training.early_stopping_evaluations,
+      run.checkpoint.best_metric,
+      progress,
+    )
+    checkpoints = saving.StepSaver(manager, run.metadata, early_stopping)
+
+    def is_done(state):
+      step = int(state.step)
+      ends = step == num_steps or checkpoints.stops_early
+      return ends and step in manager.evaluations
+
     if not is_done(state):
       reporting.remove_summary(workdir)  # Of an end that is to come again.
     processes.begin('loading TensorFlow, which writes for TensorBoard')
@@ -235,7 +244,7 @@ def _train(
     )
     stack.callback(writer.close)
     take_step = None
-    if int(state.step) < num_steps:
+    if int(state.step) < num_steps and not is_done(state):
       processes.begin('compiling the train step')
       terminal.line('Compiling the train step ...')
       take_step = compile_train_step(run, abstract_state, terminal.line)
@@ -259,7 +268,7 @@ def _train(
         progress,
         take_step,
         log=log,
-        checkpoints=saving.StepSaver(manager, run.metadata),
+        checkpoints=checkpoints,
         profile=reporting.create_profile(workdir, run.logging, terminal.line),
         check_lease=lease.check,
       )
@@ -281,10 +290,15 @@ def _train(
     if not is_done(state):
       terminal.line(reporting.describe_stop(int(state.step), num_steps))
       return state
+    stopped_early = {}
+    if checkpoints.stops_early:
+      stopped_early = {'stopped_early': early_stopping.describe()}
+      terminal.line(f'early stop  {stopped_early["stopped_early"]}')
     summary = {
       'model': run.model_name,
       'num_parameters': reporting.count_parameters(abstract_state.params),
       **saving.summarize(manager, run.checkpoint, examples_per_step=batch_size),
+      **stopped_early,
       'config_hash': workdir_lib.compute_config_hash(run.config),
     }
     lease.check()
@@ -324,8 +338,8 @@ def train_loop(
       UserError where the workdir is no longer this run's.
 
   Returns:
-    The state after the last step, or after the one in which the process was
-    asked to stop; it is saved.
+    The state after the last step, after the one whose evaluation ends the run
+    early, or after the one in which the process was asked to stop; it is saved.
 
   Raises:
     DivergenceError: a number of a step, or of a state that was to be saved, is
@@ -358,7 +372,9 @@ def train_loop(
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(StopSignal())
     lacks = is_evaluation_due(first_step) and checkpoints.lacks_evaluation()
-    if (lacks and not evaluate_saved(first_step)) or first_step == num_steps:
+    if lacks and not evaluate_saved(first_step):
+      return state
+    if first_step == num_steps or checkpoints.stops_early:
       return state
     corrupt = damage.CorruptImageCounter(
       run.train_source, run.data.max_damaged_fraction
@@ -402,6 +418,8 @@ def train_loop(
       if saves:
         save(step)
       if stops or (evaluates and not evaluate_saved(step)):
+        break
+      if checkpoints.stops_early:
         break
       if saves:
         log.start_clock()

@@ -26,6 +26,7 @@ from coatnet_jax.data.augmentation import (
 )
 from coatnet_jax.data.identity import compute_fingerprint
 from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.data.sampling import find_class_counts
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.first_process import ask_first_process
@@ -33,7 +34,7 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.init_from import follow_init_from
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.training import schedules, training_log
-from coatnet_jax.training.losses import LossOptions
+from coatnet_jax.training.losses import LossOptions, compute_class_weights
 from coatnet_jax.training.mixup import MixupOptions
 from coatnet_jax.training.optimizers import create_optimizer
 from coatnet_jax.values import Options, Range
@@ -53,6 +54,7 @@ class TrainingOptions(Options, section='config.training'):
   gradient_accumulation_steps: Annotated[int, Range(at_least=1, at_most=2**16)]
   ema_decay: Annotated[float, Range(at_least=0, below=1)]
   ema_warmup: bool
+  early_stopping_evaluations: Annotated[int, Range(at_least=0, at_most=10**6)]
   skip_nonfinite_steps: Annotated[
     int, Range(at_least=0, at_most=schedules.MAX_STEPS)
   ]
@@ -90,6 +92,7 @@ class Run:
   Attributes:
     config: whole config, resolved, to be written down with the results.
     taken_over: what of the config `init_from` decided, a line each.
+    class_weights: weight of each class in the loss, [K]; none for 1.
     notes: what was changed of what the config says, a line each.
   """
 
@@ -114,6 +117,7 @@ class Run:
   frozen: tuple[str, ...]
   model: nn.Module
   mesh: Mesh
+  class_weights: tuple[float, ...] = ()
   notes: tuple[str, ...] = ()
 
   @property
@@ -289,10 +293,14 @@ def create_run(
   if devices is None:  # Else others than this machine's are meant.
     memory.check_host(estimate_host_bytes(resolved, model))
   options['augmentation'].check_batch_size(training.global_batch_size)
+  options['data'].check_division()
   train_source, eval_source = sources or (
     create_source(options['data'], 'train'),
     create_source(options['data'], 'eval'),
   )
+  class_weights = ()
+  if options['loss'].class_weights != 'none':
+    class_weights = compute_class_weights(find_class_counts(train_source))
   steps_per_epoch = len(train_source) / training.global_batch_size
   training, evaluation = _resolve_durations(
     training, evaluation, steps_per_epoch
@@ -318,6 +326,7 @@ def create_run(
     frozen=resolved['optimizer']['frozen'],
     model=model.clone(num_classes=train_source.num_classes),
     mesh=mesh,
+    class_weights=class_weights,
     notes=schedules.describe_warmup(
       resolved['schedule'], steps_per_epoch, num_steps
     ),

@@ -109,14 +109,17 @@ def _add_data(config: ConfigDict) -> None:
   # 'tfds': any TFDS dataset prepared as ArrayRecord, by name, or a prepared
   #   directory; 'folder': root/train/<class>/*.jpg, or root/<class>/*.jpg with
   #   a held-out part, of JPEG, PNG, GIF, BMP, WebP and TIFF, also in folders
-  #   of a class; 'idx': the four idx files of an MNIST-like set; 'synthetic':
-  #   random images, for benchmarks only.
+  #   of a class; or a list of such files, CSV or JSON lines, with columns
+  #   'path' and 'label', and perhaps 'split' and 'group'; 'idx': the four idx
+  #   files of an MNIST-like set; 'synthetic': random images, for benchmarks
+  #   only.
   config.data.source = 'tfds'
   # TFDS name, with an optional version ('imagenet2012:5.1.0'). 'tfds' only;
   # empty reads data_dir itself as one prepared dataset.
   config.data.name = 'imagenet2012'
   # 'tfds': the TFDS data_dir, or one prepared dataset's directory; empty is
-  # $TFDS_DATA_DIR or ~/tensorflow_datasets. 'folder', 'idx': the directory.
+  # $TFDS_DATA_DIR or ~/tensorflow_datasets. 'folder', 'idx': the directory; or
+  # the list, by its suffix .csv, .tsv, .jsonl or .ndjson.
   config.data.data_dir = ''
   # Splits by name; for 'tfds' any TFDS split expression ('train[:90%]'). An
   # empty train_split says that the folders of a 'folder' are all classes.
@@ -139,6 +142,20 @@ def _add_data(config: ConfigDict) -> None:
   # Part of each class held out for evaluation where a 'folder' has no train/
   # of its own. 1 evaluates on all of it, which cannot be trained on. Ours.
   config.data.eval_fraction = 0.1
+  # Cross-validation: so many parts, of which the one with the number `fold`,
+  # from 0, is held out instead of eval_fraction; 0 makes none. Each class is
+  # divided equally. Ours.
+  config.data.num_folds = 0
+  config.data.fold = 0
+  # Regular expression to be found in each path of a 'folder', which names what
+  # stays on one side when pictures are held out: one patient's, one video's.
+  # r'patient(\d+)', say; what stands in parentheses is the name. Empty for
+  # none; a list may name groups in a column. Ours.
+  config.data.group_pattern = ''
+  # How often classes come up in training: 'natural', as often as they have
+  # pictures; 'balanced', all equally often, for which labels are read first. An
+  # epoch is as many pictures in both. Ours.
+  config.data.sampling = 'natural'
   # Size of a 'synthetic' data set.
   config.data.synthetic_examples = 1024
   config.data.synthetic_classes = 1000
@@ -238,6 +255,10 @@ def _add_loss(config: ConfigDict) -> None:
   # 'softmax' or 'sigmoid' cross-entropy.
   config.loss.kind = 'softmax'
   config.loss.label_smoothing = 0.1
+  # How much a training picture of a class counts: 'none', all the same;
+  # 'inverse', in inverse proportion to the number of the class's pictures, so
+  # that classes count the same, and 1 on average. Not in evaluation. Ours.
+  config.loss.class_weights = 'none'
 
 
 def _add_schedule(config: ConfigDict) -> None:
@@ -310,6 +331,10 @@ def _add_training(config: ConfigDict) -> None:
   # holds from the first step, and for the first 10,000 or so averages have much
   # of the start in them. Ours: the paper does not say.
   config.training.ema_warmup = True
+  # Evaluations in a row that are not better than the best one, by
+  # checkpoint.best_metric, after which the run ends; 0 for never. The best
+  # checkpoint is kept. Ours.
+  config.training.early_stopping_evaluations = 0
   # Steps that may be skipped in all: one whose loss, gradients, new parameters
   # or statistics are not finite then leaves everything as it was but the number
   # of the step, and is counted. One more ends the run, as the first does with

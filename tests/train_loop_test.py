@@ -37,7 +37,7 @@ class _Loop:
     self.run = runs.create_run({**_CHANGES, **changes}, source=source)
     self.batches, self.evaluated, self.saved = [], [], {}
     self.stops_after = self.diverges_at = self.broken_at = None
-    self.is_unevaluated = False
+    self.is_unevaluated = self.stops_early = False
     self.check_lease = lambda: None
     monkeypatch.setattr(train, 'evaluate', self._evaluate)
     monkeypatch.setattr(train, 'StopSignal', self._create_stop_signal)

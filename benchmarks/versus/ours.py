@@ -82,6 +82,7 @@ class Ours:
         mixup_alpha=0.0, cutmix_alpha=0.0, cutmix_probability=0.5
       ),
       loss=LossOptions(kind='softmax', label_smoothing=0.0),
+      class_weights=(),
       schedule=schedule,
       tx=create_optimizer(
         schedule,

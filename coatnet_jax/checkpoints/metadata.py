@@ -24,17 +24,31 @@ class Progress:
     seconds_in_steps: part of that time, without evaluation and saving.
     skipped_steps: number of steps that changed nothing, as they were not
       finite.
+    best_metric: name of the measure that decides which evaluation is best. This
+      and the following is `EarlyStopping`'s.
+    best_step: step of the first of the best evaluations before this step's own;
+      0 where there is none.
+    best_measure: measure of that evaluation.
+    stale_evaluations: number of evaluations since then, without this step's.
   """
 
   examples_seen: int = 0
   seconds: float = 0.0
   seconds_in_steps: float = 0.0
   skipped_steps: int = 0
+  best_metric: str = ''
+  best_step: int = 0
+  best_measure: float = 0.0
+  stale_evaluations: int = 0
 
   def __post_init__(self):
     """Raises ValueError for what is no progress, as a damaged file has it."""
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
+      if field.name == 'best_metric':
+        if not isinstance(value, str):
+          raise ValueError('best_metric is no name')
+        continue
       if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f'{field.name} is no number')
       if not 0 <= value < 2**63:

@@ -28,6 +28,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from coatnet_jax.checkpoints import checksums, folder, quality
+from coatnet_jax.checkpoints.early_stopping import EarlyStopping
 from coatnet_jax.checkpoints.metadata import (
   Metadata,
   Progress,
@@ -186,12 +187,33 @@ def save_evaluation(
 class StepSaver:
   """What the loop does with the checkpoints of a run; on every process."""
 
-  def __init__(self, manager: Checkpoints, metadata: Metadata):
-    """Takes the manager of `open_checkpoints`, and what each of them says."""
+  def __init__(
+    self,
+    manager: Checkpoints,
+    metadata: Metadata,
+    early_stopping: EarlyStopping,
+  ):
+    """Counts the evaluation of the newest checkpoint, if it has one.
+
+    Args:
+      manager: checkpoint manager from `open_checkpoints`.
+      metadata: what each checkpoint says of the model and its data.
+      early_stopping: what that checkpoint's progress says.
+    """
     self._manager = manager
+    self._early_stopping = early_stopping
     self._metadata = metadata
     self._saved_step = max(manager.all_steps(), default=0)
     self._is_writing = False
+    if self._saved_step in manager.evaluations:
+      early_stopping.update(
+        self._saved_step, manager.evaluations[self._saved_step]
+      )
+
+  @property
+  def stops_early(self) -> bool:
+    """Whether evaluations have not become better for long enough."""
+    return self._early_stopping.is_due
 
   @property
   def saved_step(self) -> int:
@@ -208,14 +230,15 @@ class StepSaver:
       self._manager,
       state,
       step=step,
-      progress=progress,
+      progress=self._early_stopping.add_to(progress),
       metadata=self._metadata,
     )
     self._saved_step, self._is_writing = step, True
 
   def save_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Does what the function of this name does."""
+    """Does what the function of this name does, and counts the evaluation."""
     save_evaluation(self._manager, step, metrics)
+    self._early_stopping.update(step, metrics)
 
   def lacks_evaluation(self) -> bool:
     """Returns whether the newest step is saved, and no evaluation of it."""

@@ -36,6 +36,7 @@ from coatnet_jax.data.augmentation import (
 from coatnet_jax.data.damage import count_allowed_damage, explain_damage
 from coatnet_jax.data.decoding import CorruptImageError, decode_example
 from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.data.sampling import BalancedIndices
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.data.workers import SteadyBatches, end_with_parent
 from coatnet_jax.errors import UserError
@@ -67,6 +68,10 @@ def create_train_batches(
   Epochs follow each other without a gap: a batch may end one and begin the
   next, and every image occurs once in each. A corrupt image is replaced by
   the next one of the source that can be decoded, augmented in its place.
+
+  With balanced sampling, `data.sampling`, every class is as often in them as
+  any other: `sampling.BalancedIndices`. Images of small classes then come up
+  several times while others come up once.
 
   With repeated augmentation, `augmentation.repeats` of r (arXiv 1901.09335), a
   batch of B has B / r images, each r times and augmented anew. Copies are B / r
@@ -101,7 +106,10 @@ def create_train_batches(
     raise UserError(f'config.seed is {seed}; it must be in 0 .. 2**32 - 1.')
   # What random_map draws is a function of the seed and the place in the
   # endless sequence, so it is another one in each epoch.
-  indices = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+  if data.sampling == 'balanced':
+    indices = BalancedIndices(source.find_labels(), seed).seed(seed)
+  else:
+    indices = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
   if augmentation.repeats > 1:
     indices = _Repeated(indices, augmentation.repeats, global_batch_size)
   examples = indices.random_map(

@@ -46,6 +46,10 @@ class CachedSource(DerivedSource):
     """Names the example for a log."""
     return self._source.describe(index)
 
+  def find_labels(self):
+    """Returns the labels of the examples; see ImageSource."""
+    return self._source.find_labels()
+
   def list_files(self):
     """Yields the files of the examples; see ImageSource."""
     return self._source.list_files()

@@ -113,7 +113,7 @@ def list_images(folder: pathlib.Path, left_out: LeftOut) -> list[str]:
       path = os.path.join(within, entry.name)
       if is_folder(entry):
         folders.append(path)
-      elif not _is_image(entry.name):
+      elif not is_image(entry.name):
         _count_other(entry.name, path, left_out)
       elif is_hidden:
         left_out.add('hidden', path)
@@ -123,6 +123,20 @@ def list_images(folder: pathlib.Path, left_out: LeftOut) -> list[str]:
         left_out.add(_NO_FILE, path)
     waiting += reversed(folders)
   return sorted(found)
+
+
+def list_files(folder: pathlib.Path) -> list[str]:
+  """Returns the names of the files right in a folder, sorted; none if missing.
+
+  Args:
+    folder: path of the folder.
+
+  Raises:
+    UserError: it cannot be read.
+  """
+  if not folder.is_dir():
+    return []
+  return [entry.name for entry in _scan(folder) if _is_file(entry)]
 
 
 def _scan(folder: pathlib.Path) -> list[os.DirEntry[str]]:
@@ -168,11 +182,11 @@ def list_classes(directory: pathlib.Path, why: str = 'Each') -> ClassFolders:
   left_out, files = LeftOut(), {}
   beside = [e.name for e in _scan(directory) if not is_folder(e)]
   for name in beside:
-    if _is_image(name):
+    if is_image(name):
       left_out.add('in no class folder', name)
     else:
       _count_other(name, name, left_out)
-  for name in _sort_classes(list_folders(directory)):
+  for name in sort_classes(list_folders(directory)):
     in_class = LeftOut()
     files[name] = list_images(directory / name, in_class)
     if not files[name]:
@@ -222,8 +236,16 @@ def are_numbers(names: Iterable[str]) -> bool:
   return all(name.isascii() and name.isdigit() for name in names)
 
 
-def _sort_classes(names: list[str]) -> list[str]:
-  """Returns class names in their order: of numbers, '9' is before '10'."""
+def sort_classes(names: Iterable[str]) -> list[str]:
+  """Returns class names in the order of their labels.
+
+  >>> sort_classes(['10', '9']), sort_classes(['10', '9', 'x'])
+  (['9', '10'], ['10', '9', 'x'])
+
+  Args:
+    names: names, which are in the order of their numbers where all are numbers.
+  """
+  names = list(names)
   if are_numbers(names):
     return sorted(names, key=lambda name: (int(name), name))
   return sorted(names)
@@ -286,18 +308,23 @@ def _look_into(folder: pathlib.Path) -> tuple[bool, bool]:
       if is_folder(entry):
         has_folders |= not entry.name.startswith('.')
       else:
-        has_images |= _is_image(entry.name)
+        has_images |= is_image(entry.name)
   return has_images, has_folders
 
 
 def _holds_images(folder: pathlib.Path) -> bool:
   """Returns whether there are images in a folder or below."""
   return any(
-    _is_image(name) for _, _, files in os.walk(folder) for name in files
+    is_image(name) for _, _, files in os.walk(folder) for name in files
   )
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+  """Returns whether a file is called as an image that is read.
+
+  >>> is_image('a.JPG'), is_image('.a.jpg'), is_image('a.txt')
+  (True, False, False)
+  """
   return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
 
 

@@ -72,6 +72,23 @@ class ImageSource(abc.ABC):
   def describe(self, index: int) -> str:
     """Names the example for a log: its file, or its record's number."""
 
+  def find_labels(self) -> np.ndarray:
+    """Returns the label of every example, [N] int32; -1 where it is damaged.
+
+    Reads all examples, without decoding them, where the labels are not known
+    otherwise.
+    """
+
+    def find_label(index):
+      try:
+        return int(self[index]['label'])
+      except CorruptImageError:
+        return -1
+
+    with multiprocessing.pool.ThreadPool(8) as pool:
+      labels = pool.map(find_label, range(len(self)), chunksize=256)
+    return np.array(labels, np.int32)
+
   def list_files(self) -> Iterator[tuple[str, str | int]]:
     """Yields what says whether the examples are the same ones another time.
 

@@ -9,11 +9,22 @@ from coatnet_jax.data.cache import cache_if_small
 from coatnet_jax.data.folder import create_folder_source
 from coatnet_jax.data.idx import IdxSource
 from coatnet_jax.data.image_source import ImageSource, format_count
+from coatnet_jax.data.label_list import create_list_source
+from coatnet_jax.data.label_rows import is_list
 from coatnet_jax.data.picture_size import DEFAULT_MAX_PIXELS
+from coatnet_jax.data.splits import Division
 from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.paths import resolve_local_path
-from coatnet_jax.values import NOT_EMPTY, ImageSize, OneOf, Options, Range
+from coatnet_jax.values import (
+  NOT_EMPTY,
+  REGULAR_EXPRESSION,
+  ImageSize,
+  OneOf,
+  Options,
+  Range,
+)
 
+SAMPLINGS = ('natural', 'balanced')
 SOURCES = ('tfds', 'folder', 'idx', 'synthetic')
 
 
@@ -29,6 +40,13 @@ class DataOptions(Options, section='config.data'):
   eval_fraction: Annotated[
     float, Range(above=0, at_most=1), 'below 1 to train, 1 to evaluate on all'
   ]
+  # Configs of older checkpoints have none of these four.
+  num_folds: Annotated[
+    int, Range(at_least=2, at_most=1000, also=(0,)), '0 for no folds'
+  ] = 0
+  fold: Annotated[int, Range(at_least=0, below=1000)] = 0
+  group_pattern: Annotated[str, REGULAR_EXPRESSION] = ''
+  sampling: Annotated[str, OneOf(SAMPLINGS)] = 'natural'
   synthetic_examples: Annotated[int, Range(at_least=1, at_most=10**12)]
   synthetic_classes: Annotated[int, Range(at_least=1, at_most=2**24)]
   synthetic_image_size: ImageSize
@@ -43,8 +61,40 @@ class DataOptions(Options, section='config.data'):
   )
   changed: Annotated[str, OneOf(('refuse', 'accept'))] = 'refuse'
 
+  @property
+  def division(self) -> Division:
+    """How a folder or a list without splits of its own is divided."""
+    return Division(
+      eval_fraction=self.eval_fraction,
+      num_folds=self.num_folds,
+      fold=self.fold,
+      group_pattern=self.group_pattern,
+    )
+
+  def check_division(self) -> None:
+    """Raises UserError for folds or groups of what is not divided here.
+
+    Not a part of `check`: a model of a folder may be evaluated on other data.
+    """
+    if self.source == 'folder':
+      return
+    for name in ('num_folds', 'group_pattern'):
+      if getattr(self, name):
+        raise UserError(
+          f'config.data.{name} is {getattr(self, name)!r}, which divides a'
+          f' folder or a list, and config.data.source is {self.source!r}; name'
+          " its splits instead, as --config.data.train_split='train[10%:]'."
+        )
+
   def check(self):
-    """Raises UserError for a split without a name, where it has to have one."""
+    """Raises UserError for keys that contradict each other."""
+    if self.fold >= max(self.num_folds, 1):
+      allowed = f'in 0 .. {self.num_folds - 1}, as num_folds is'
+      raise UserError(
+        f'config.data.fold is {self.fold}; it must be'
+        f' {allowed if self.num_folds else "0 where num_folds is"}'
+        f' {self.num_folds}.'
+      )
     if not self.train_split.strip() and self.source != 'folder':
       raise UserError(
         f"config.data.train_split is {self.train_split!r}; it must be a split's"
@@ -135,11 +185,14 @@ def _create_tfds(options: DataOptions, split: str) -> ImageSource:
 
 
 def _create_folder(options: DataOptions, split: str) -> ImageSource:
-  return create_folder_source(
+  create = (
+    create_list_source if is_list(options.data_dir) else create_folder_source
+  )
+  return create(
     options.data_dir,
     train_split=options.train_split,
     eval_split=options.eval_split,
-    eval_fraction=options.eval_fraction,
+    division=options.division,
     training=split == 'train',
   )
 

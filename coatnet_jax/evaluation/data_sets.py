@@ -108,7 +108,9 @@ def hold_nothing_out(data: DataOptions, own: DataOptions) -> DataOptions:
   )
   if data.source != 'folder' or is_own:
     return data
-  return dataclasses.replace(data, eval_fraction=1.0)
+  return dataclasses.replace(
+    data, eval_fraction=1.0, num_folds=0, fold=0, group_pattern=''
+  )
 
 
 def open_evaluation_data(

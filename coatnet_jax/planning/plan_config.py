@@ -3,6 +3,7 @@
 import contextlib
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from coatnet_jax.data.image_source import ImageSource, format_count
@@ -30,6 +31,10 @@ class PlannedSource(ImageSource):
   def __getitem__(self, index: int) -> dict[str, Any]:
     """Raises NotImplementedError: there are no examples."""
     raise NotImplementedError(f'{self.description} is planned with only.')
+
+  def find_labels(self) -> np.ndarray:
+    """Returns a label of each class, as if these were equally often."""
+    return np.arange(self.num_classes, dtype=np.int32)
 
   def describe(self, index: int) -> str:
     """Names an example."""

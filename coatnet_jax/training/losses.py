@@ -5,7 +5,7 @@ the train and evaluation steps.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple
 
 import jax
@@ -52,6 +52,9 @@ LOSSES = {
 }
 
 
+CLASS_WEIGHTS = ('none', 'inverse')
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossOptions(Options, section='config.loss'):
   """What the loss is; `compute_loss` says what the smoothing means.
@@ -60,6 +63,8 @@ class LossOptions(Options, section='config.loss'):
     kind: 'softmax' (classes exclude each other) or 'sigmoid' (each class is a
       question of its own).
     label_smoothing: part in [0, 1) for softmax, in [0, 0.5) for sigmoid.
+    class_weights: how much an example of a class counts in training: 'none',
+      all the same, or 'inverse', as `compute_class_weights` says.
 
   Raises:
     UserError: Unknown kind, or a smoothing out of its range.
@@ -67,6 +72,8 @@ class LossOptions(Options, section='config.loss'):
 
   kind: Annotated[str, OneOf(LOSSES)]
   label_smoothing: Annotated[float, Range(at_least=0, below=1)]
+  # Configs of older checkpoints have none.
+  class_weights: Annotated[str, OneOf(CLASS_WEIGHTS)] = 'none'
 
   def check(self):
     """Raises UserError for a smoothing that leaves the kind no targets."""
@@ -76,6 +83,24 @@ class LossOptions(Options, section='config.loss'):
         f'config.loss.label_smoothing is {self.label_smoothing}; it must be'
         f' below {limit} where config.loss.kind is {self.kind!r}.'
       )
+
+
+def compute_class_weights(counts: Sequence[int]) -> tuple[float, ...]:
+  """Returns weights with which classes count as much as each other.
+
+  N / (K n), for a class of n among N examples of K classes, so that an example
+  has the weight 1 on average. A class without examples has the weight 0.
+
+  >>> compute_class_weights([30, 10])
+  (0.6666666666666666, 2.0)
+
+  Args:
+    counts: number of examples of each class, [K].
+  """
+  total, num_classes = sum(counts), sum(count > 0 for count in counts)
+  return tuple(
+    float(total / (num_classes * count)) if count else 0.0 for count in counts
+  )
 
 
 def create_soft_targets(labels: jax.Array, num_classes: int) -> jax.Array:
@@ -105,7 +130,11 @@ def create_soft_targets(labels: jax.Array, num_classes: int) -> jax.Array:
 
 
 def compute_loss(
-  logits: jax.Array, targets: jax.Array, *, options: LossOptions
+  logits: jax.Array,
+  targets: jax.Array,
+  *,
+  options: LossOptions,
+  class_weights: Sequence[float] = (),
 ) -> jax.Array:
   """Returns the loss of each example.
 
@@ -127,6 +156,9 @@ def compute_loss(
     logits: [B, K], any float dtype; computed in float32.
     targets: [B, K] soft labels, of any float dtype: `create_soft_targets`.
     options: kind and label smoothing.
+    class_weights: weight of each class, [K], by which an example's loss is
+      multiplied: the mean over its targets, before they are smoothed; none for
+      1.
 
   Returns:
     [B] float32.
@@ -139,11 +171,13 @@ def compute_loss(
       f'logits are {list(logits.shape)} and targets {list(targets.shape)}; both'
       ' must be [B, K].'
     )
-  return LOSSES[options.kind].compute(
-    logits.astype(jnp.float32),
-    targets.astype(jnp.float32),
-    options.label_smoothing,
+  targets = targets.astype(jnp.float32)
+  losses = LOSSES[options.kind].compute(
+    logits.astype(jnp.float32), targets, options.label_smoothing
   )
+  if not len(class_weights):
+    return losses
+  return losses * (targets @ jnp.asarray(class_weights, jnp.float32))
 
 
 def compute_probabilities(logits: jax.Array, options: LossOptions) -> jax.Array:

@@ -32,6 +32,7 @@ class StepOptions(Protocol):
     preprocessing: `mean` and `std` of the pixels, as `config.preprocessing`.
     mixup: options of MixUp and CutMix.
     loss: options of the loss.
+    class_weights: weight of each class in the loss; none for 1.
     tx: optimizer of the run.
     schedule: function of the number of updates, to the learning rate.
     frozen: patterns of the names of parameters that stay as they are.
@@ -43,6 +44,7 @@ class StepOptions(Protocol):
   preprocessing: Any
   mixup: MixupOptions
   loss: LossOptions
+  class_weights: tuple[float, ...]
   tx: optax.GradientTransformation
   schedule: optax.Schedule
   frozen: tuple[str, ...]
@@ -97,7 +99,12 @@ def compute_gradients(
       mutable=['batch_stats'],
       rngs={'dropout': jax.random.fold_in(dropout_key, index)},
     )
-    loss = compute_loss(logits, part['targets'], options=run.loss).mean()
+    loss = compute_loss(
+      logits,
+      part['targets'],
+      options=run.loss,
+      class_weights=run.class_weights,
+    ).mean()
     return loss, updates.get('batch_stats', {})
 
   def gradient_fn(*args):

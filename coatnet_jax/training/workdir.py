@@ -40,13 +40,20 @@ FREE_KEYS = (
   'logging.',
   *(f'model.{name}' for name in SAME_RESULT_NAMES),
   'sharding.',
+  'training.early_stopping_evaluations',
   # What it changes would have ended the run.
   'training.skip_nonfinite_steps',
 )
 # What runs did before there was a key for it.
 BEFORE_THE_KEY = {
   'augmentation.randaugment_probability': 1.0,
+  'data.fold': 0,
+  'data.group_pattern': '',
+  'data.num_folds': 0,
+  'data.sampling': 'natural',
+  'loss.class_weights': 'none',
   'schedule.max_warmup_fraction': 0.0,
+  'training.early_stopping_evaluations': 0,
   'training.ema_warmup': True,
 }
 
@@ -82,6 +89,8 @@ def claim_workdir(workdir: str, config: ConfigDict, num_steps: int = 0) -> int:
       taken = _read_steps_taken(path)
       if saved.exists():
         before = read_config(workdir)
+        if taken and _is_as_long(before, config) and _has_stopped_early(path):
+          taken = 0  # It has not become longer.
         is_longer = 0 < taken < num_steps
         check_same_run(before, config, workdir, is_longer=is_longer)
         if is_longer and not is_same_run(before, config):
@@ -170,6 +179,18 @@ def _read_steps_taken(path: epath.Path) -> int:
   if type(steps) is not int or not 0 <= steps < 2**63:
     raise _create_damage_error(summary, 'does not say how many steps it is of')
   return steps
+
+
+def _has_stopped_early(path: epath.Path) -> bool:
+  """Returns whether a finished run ended before its last step."""
+  return 'stopped_early' in _read_json(path / SUMMARY_FILE)
+
+
+def _is_as_long(saved: dict[str, Any], config: ConfigDict) -> bool:
+  """Returns whether a config's run is as long as that of one that was saved."""
+  before = flatten_dict(saved, sep='.')
+  now = flatten_dict(config.to_dict(), sep='.')
+  return all(before.get(key) == now[key] for key in LENGTH_KEYS)
 
 
 def _name_with_step(name: str, step: int) -> str:

@@ -138,6 +138,7 @@ def record_loop(
       log=log,
       checkpoints=mock.Mock(
         saved_step=0,
+        stops_early=False,
         **{
           'should_save.return_value': False,
           'lacks_evaluation.return_value': False,
