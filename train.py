@@ -164,6 +164,8 @@ def train_and_evaluate(
     changed = check_same_data(run, workdir)
     processes.begin('looking for damaged images')
     damaged = run.look_for_damage()
+    processes.begin('looking at the images')
+    found = '' if saving.has_checkpoint(workdir) else run.inspect_data()
     processes.begin('taking the lease of the workdir')
     lease = stack.enter_context(lease_lib.hold(workdir, terminal.line))
     processes.wait_for_all('taking the lease of the workdir')
@@ -176,6 +178,8 @@ def train_and_evaluate(
       f'model       {run.model_name}, {num_parameters:,} parameters\n'
       f'{run.describe()}\nworkdir     {workdir}'
     )
+    if found:
+      terminal.line(found)
     if taken:
       terminal.line(
         f'longer      the finished run of {taken:,} steps is resumed to step'

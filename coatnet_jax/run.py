@@ -19,7 +19,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from coatnet_jax import memory, paths, values
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.metadata import Metadata, find_model_arguments
-from coatnet_jax.data import damage
+from coatnet_jax.data import damage, inspection
 from coatnet_jax.data.augmentation import (
   AugmentationOptions,
   PreprocessingOptions,
@@ -181,6 +181,27 @@ class Run:
       (self.train_source, self.eval_source),
       self.data.max_damaged_fraction,
       self.data.num_threads,
+    )
+
+  def inspect_data(self) -> str:
+    """Returns lines about the images of a folder or a list, or ''.
+
+    Raises:
+      UserError: there is nothing to be learnt from them: `inspection.inspect`.
+    """
+    if self.data.source != 'folder':
+      return ''
+    is_weighted = (
+      self.data.sampling != 'natural' or self.loss.class_weights != 'none'
+    )
+    return '\n'.join(
+      inspection.inspect(
+        self.train_source,
+        self.eval_source,
+        batch_size=self.training.global_batch_size,
+        is_weighted=is_weighted,
+        num_threads=self.data.num_threads,
+      )
     )
 
   def describe(self) -> str:

@@ -46,6 +46,10 @@ class CachedSource(DerivedSource):
     """Names the example for a log."""
     return self._source.describe(index)
 
+  def find_path(self, index):
+    """Returns the file of an example; see ImageSource."""
+    return self._source.find_path(index)
+
   def find_labels(self):
     """Returns the labels of the examples; see ImageSource."""
     return self._source.find_labels()

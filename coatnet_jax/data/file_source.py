@@ -56,7 +56,7 @@ class FileSource(ImageSource):
   def __getitem__(self, index):
     """Returns one example; see ImageSource."""
     label, _ = self._files[index]
-    path = self._path(index)
+    path = self.find_path(index)
     try:
       data = read_file(path, self.max_image_pixels * BYTES_PER_PIXEL)
       return {'image': data, 'label': label}
@@ -69,16 +69,17 @@ class FileSource(ImageSource):
 
   def describe(self, index):
     """Names the example for a log."""
-    return printable(self._path(index))
+    return printable(self.find_path(index))
 
   def list_files(self):
     """Yields the images' paths in the directory and sizes; see ImageSource."""
-    paths = (self._path(index) for index in range(len(self)))
+    paths = (self.find_path(index) for index in range(len(self)))
     yield from zip((path for _, path in self._files), find_sizes(paths))
 
   def find_labels(self):
     """Returns the labels, [N] int32, without reading files."""
     return np.array([label for label, _ in self._files], np.int32)
 
-  def _path(self, index: int) -> pathlib.Path:
+  def find_path(self, index):
+    """Returns the file of an example; see ImageSource."""
     return self._directory / os.fspath(self._files[index][1])

@@ -7,6 +7,7 @@ decode, augment, shuffle or batch.
 import abc
 import multiprocessing.pool
 import os
+import pathlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -71,6 +72,10 @@ class ImageSource(abc.ABC):
   @abc.abstractmethod
   def describe(self, index: int) -> str:
     """Names the example for a log: its file, or its record's number."""
+
+  def find_path(self, index: int) -> pathlib.Path | None:
+    """Returns the file of an example; None where it has none of its own."""
+    return None
 
   def find_labels(self) -> np.ndarray:
     """Returns the label of every example, [N] int32; -1 where it is damaged.

@@ -78,7 +78,7 @@ def find_groups(paths: Sequence[str], pattern: str) -> list[str]:
 
   >>> find_groups(['cat/p1_a.jpg', 'dog/p1_b.jpg'], r'p\d+')
   ['p1', 'p1']
-  >>> find_groups(['cat/p1_a.jpg', 'cat/x.jpg'], r'(p\d+)_|(.*)')
+  >>> find_groups(['cat/p1_a.jpg', 'cat/x.jpg'], r'.*?(p\d+)_|(.*)')
   ['p1', 'cat/x.jpg']
 
   Args:
@@ -100,10 +100,8 @@ def find_groups(paths: Sequence[str], pattern: str) -> list[str]:
     raise UserError(
       f'{_PATTERN_KEY} is {pattern!r}, which is not found in {len(without):,}'
       f' of {len(paths):,} paths, as {printable(without[0])!r}; it must be'
-      ' found'
-      ' in each, to name its group. "(PATTERN)|(.*)" makes a group of its own'
-      ' of'
-      ' each picture in whose path PATTERN is not found.'
+      ' found in each, to name its group. ".*?(PATTERN)|(.*)" makes a group of'
+      ' its own of each picture in whose path PATTERN is not found.'
     )
   return groups
 
