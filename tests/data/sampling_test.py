@@ -90,7 +90,13 @@ def read(data_options, preprocessing, augmentation):
   return read_batches
 
 
-@pytest.mark.parametrize('changes', [{'num_threads': 0}, {'num_workers': 2}])
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'num_threads': 0},
+    pytest.param({'num_workers': 2}, marks=pytest.mark.slow),
+  ],
+)
 def test_batches_are_balanced_and_the_same_wherever_they_begin(read, changes):
   expected = read(num_threads=4)
   labels = np.concatenate([batch['label'] for batch in expected])

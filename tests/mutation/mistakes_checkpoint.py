@@ -52,6 +52,23 @@ MISTAKES = (
     ),
   ),
   *in_file(
+    'coatnet_jax/checkpoints/early_stopping.py',
+    (
+      'as_good_is_better',
+      ') > compute_quality(best',
+      ') >= compute_quality(best',
+      'A run whose measure stays the same never ends early.',
+      'checkpoints/early_stopping_test.py',
+    ),
+    (
+      'patience_forgotten',
+      '      stale_evaluations=self._count,\n',
+      '',
+      'A run that is resumed is as patient as at its start.',
+      'checkpoints/early_stopping_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/checkpoints/checksums.py',
     (
       'checksums_not_compared',

@@ -49,8 +49,8 @@ MISTAKES = (
     ),
     (
       'loss_summed',
-      'options=run.loss).mean()',
-      'options=run.loss).sum()',
+      '      class_weights=run.class_weights,\n    ).mean()',
+      '      class_weights=run.class_weights,\n    ).sum()',
       'The loss is a sum, so that the rate depends on the batch size.',
       'whole_train_step_test.py::test_every_number_agrees',
     ),
@@ -147,6 +147,20 @@ MISTAKES = (
       'if log.is_due(step):',
       'A step that diverged is saved before anybody looks at its loss.',
       'train_loop_test.py',
+    ),
+    (
+      'never_stopped_early',
+      '      if checkpoints.stops_early:\n        break\n',
+      '',
+      'A run whose evaluations get no better goes on to its last step.',
+      'wiring/loop_test.py::test_a_run_ends_when_evaluations_get_no_better',
+    ),
+    (
+      'resumed_after_its_early_end',
+      'num_steps or checkpoints.stops_early:\n      return state',
+      'num_steps:\n      return state',
+      'A run that ended early trains on when it is started again.',
+      'wiring/loop_test.py::test_a_run_ends_when_evaluations_get_no_better',
     ),
     (
       'evaluated_before_saving',

@@ -95,6 +95,62 @@ def test_a_fraction_of_each_class_is_held_out(tmp_path):
     assert len(a_run.train_source) == 24 - 4 * count
 
 
+@proves('data.num_folds', 'data.fold')
+def test_a_fold_is_held_out_and_the_others_trained_on(tmp_path):
+  _write_folder(tmp_path, range(24))  # Six of each class.
+  for num_folds in (2, 3):
+    held_out = []
+    for fold in range(num_folds):
+      changes = {'num_folds': num_folds, 'fold': fold}
+      a_run = runs.create_run(_folder_changes(tmp_path, **changes))
+      parts = [set(dict(source.list_files())) for source in _sources(a_run)]
+      assert not parts[0] & parts[1]
+      assert len(parts[0] | parts[1]) == 24
+      labels = a_run.eval_source.find_labels()
+      assert np.bincount(labels).tolist() == [6 // num_folds] * 4
+      held_out += sorted(parts[1])
+    assert len(set(held_out)) == 24
+  with pytest.raises(UserError, match='num_folds is 2, which divides a folder'):
+    runs.create_run({'data.num_folds': 2})
+
+
+def _sources(a_run):
+  return a_run.train_source, a_run.eval_source
+
+
+@proves('data.group_pattern')
+def test_groups_are_on_one_side(tmp_path):
+  _write_folder(tmp_path, range(24))
+  # Groups are those of the tens, or of the ones.
+  for pattern, is_divided in ((r'/(\d)\d', False), (r'/\d(\d)', True)):
+    a_run = runs.create_run(
+      _folder_changes(tmp_path, group_pattern=pattern, eval_fraction=0.25)
+    )
+    tens = [
+      {name[2] for name, _ in source.list_files()} for source in _sources(a_run)
+    ]
+    assert bool(tens[0] & tens[1]) == is_divided
+    assert len(a_run.eval_source) >= 4
+
+
+@proves('data.sampling')
+def test_classes_are_sampled_equally_often(tmp_path):
+  _write_folder(tmp_path / 'train', [0, 4, 8, 12, 16, 20, 1, 5, 2, 3])
+  _write_folder(tmp_path / 'val', range(4))
+  for sampling, expected in (
+    ('natural', [24, 8, 4, 4]),
+    ('balanced', [10, 10, 10, 10]),
+  ):
+    changes = _folder_changes(tmp_path, sampling=sampling)
+    recorded = runs.record_loop(
+      runs.create_run({**changes, 'training.num_steps': 5})
+    )
+    labels = np.concatenate(recorded.labels)
+    assert np.bincount(labels).tolist() == expected
+    numbers = np.concatenate(recorded.images)[:, 0, 0, 0] // 10
+    assert (numbers % 4).tolist() == labels.tolist()
+
+
 @proves('data.source', 'data.data_dir')
 def test_the_source_is_what_is_read_from_the_directory(folder, tmp_path):
   other = tmp_path / 'other'
@@ -105,6 +161,18 @@ def test_the_source_is_what_is_read_from_the_directory(folder, tmp_path):
     (other, (list(range(12, 20)), list(range(4)))),
   ):
     assert _train_and_eval_numbers(_folder_changes(directory)) == expected
+  (folder / 'some.csv').write_text(
+    'path,label\n'
+    + '\n'.join(
+      f'{split}/{"abcd"[n % 4]}/{n:02}.png,{"abcd"[n % 4]}'
+      for split, numbers in (('more', range(8, 16)), ('val', range(16, 20)))
+      for n in numbers
+    )
+  )
+  listed = _train_and_eval_numbers(
+    _folder_changes(folder / 'some.csv', train_split='')
+  )
+  assert sorted(listed[0] + listed[1]) == list(range(8, 20))
   _write_idx(tmp_path / 'idx')
   idx = _folder_changes(tmp_path / 'idx', source='idx', eval_split='train')
   assert _train_and_eval_numbers(idx) == ([3] * 8, [3] * 8)

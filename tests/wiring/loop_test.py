@@ -168,6 +168,27 @@ def test_the_best_by_the_metric_is_kept_beside_the_newest(tmp_path):
     assert trained.steps == [best, *range(6 - newest, 6)]
 
 
+@proves('training.early_stopping_evaluations')
+def test_a_run_ends_when_evaluations_get_no_better(tmp_path):
+  evaluations = [{'top1': value} for value in (0.2, 0.4, 0.3, 0.4, 0.1, 0.5)]
+  for patience, last, best in ((0, 6, 6), (1, 3, 2), (2, 4, 2), (4, 6, 6)):
+    workdir = tmp_path / str(patience)
+    changes = {
+      'training.num_steps': 6,
+      'evaluation.every_steps': 1,
+      'training.early_stopping_evaluations': patience,
+    }
+    trained = _train(workdir, changes, evaluations)
+    assert (trained.steps[-1], len(trained.events)) == (last, last)
+    assert trained.best in (best, last)
+    summary = json.loads((workdir / 'summary.json').read_text())
+    assert ('stopped_early' in summary) == (last < 6)
+    # The same command again has nothing left to do.
+    again = _train(workdir, changes, evaluations[last:])
+    assert (again.events, again.compiled) == ([], [])
+    assert json.loads((workdir / 'summary.json').read_text()) == summary
+
+
 @proves('checkpoint.every_seconds')
 def test_checkpoints_come_when_so_many_seconds_have_passed(tmp_path):
   # Counted from the row of metrics after a checkpoint.

@@ -104,6 +104,23 @@ def test_labels_are_smoothed_in_training_and_not_in_evaluation():
     )
 
 
+@proves('loss.class_weights')
+def test_classes_count_in_inverse_proportion_to_their_pictures():
+  """They are not equally many among the 16 of the run."""
+  a_run = runs.create_run({'loss.class_weights': 'inverse'})
+  counts = np.bincount([a_run.train_source[k]['label'] for k in range(16)])
+  weights = 16 / (4 * counts)
+  np.testing.assert_allclose(a_run.class_weights, weights)
+  assert runs.create_run().class_weights == ()
+  seen = runs.take_step({'loss.class_weights': 'inverse'}, NOISE, LABELS)
+  losses = [_cross_entropy(np.eye(4)[label]) for label in LABELS]
+  expected = np.mean(np.array(losses) * weights[LABELS])
+  assert seen.metrics['loss'] == pytest.approx(expected, rel=1e-5)
+  # Not in evaluation.
+  plain = _evaluate({}, head=0)['loss']
+  assert _evaluate({'loss.class_weights': 'inverse'}, head=0)['loss'] == plain
+
+
 @proves('loss.kind')
 def test_the_loss_is_of_the_kind_in_training_and_evaluation():
   assert _plain().metrics['loss'] == pytest.approx(_cross_entropy(MIXED))

@@ -1,0 +1,211 @@
+"""Runs that are killed, on folds, with balanced sampling and an early stop.
+
+A run that was killed comes to the same end, bit for bit.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import train
+from benchmarks.chaos.results import read_result
+from coatnet_jax.data.identity import compute_fingerprint
+from coatnet_jax.errors import UserError
+from coatnet_jax.run import create_run
+from tests.data.preparation.archive_examples import jpeg
+from tests.quick_configs import create_quick_config
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture
+def labels(tmp_path):
+  """A list of 60 pictures of three classes, of ten patients."""
+  lines = ['file,class,patient']
+  for number in range(60):
+    name = 'cat' if number % 10 < 6 else 'dog' if number % 10 < 9 else 'owl'
+    path = tmp_path / 'pictures' / f'{number}.jpg'
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(jpeg(number, 32))
+    lines.append(f'pictures/{number}.jpg,{name},{number // 10}')
+  path = tmp_path / 'labels.csv'
+  path.write_text('\n'.join(lines))
+  return path
+
+
+def _changes(labels, **changes):
+  return {
+    'data.source': 'folder',
+    'data.data_dir': str(labels),
+    'data.train_split': 'train',
+    'data.num_folds': 3,
+    'data.fold': 1,
+    'data.sampling': 'balanced',
+    'loss.class_weights': 'inverse',
+    'training.num_steps': 40,
+    'training.global_batch_size': 8,
+    'training.early_stopping_evaluations': 3,
+    'evaluation.every_epochs': 0.0,
+    'evaluation.every_steps': 2,
+    'evaluation.global_batch_size': 8,
+    'checkpoint.every_steps': 1,
+    **changes,
+  }
+
+
+class _KilledError(BaseException):
+  """Ends a run at once, as a signal would that nothing handles."""
+
+
+@contextlib.contextmanager
+def _killed_at(monkeypatch, function, call):
+  """Context in which a run dies at a call of one of its functions."""
+  calls = 0
+  original = getattr(train, function)
+
+  def count(*args, **options):
+    nonlocal calls
+    calls += 1
+    if calls == call:
+      raise _KilledError
+    return original(*args, **options)
+
+  with monkeypatch.context() as patch, contextlib.suppress(_KilledError):
+    patch.setattr(train, function, count)
+    yield
+  assert calls == call
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('tiny_variant')
+def test_a_run_that_broke_off_anywhere_comes_to_the_same_end(
+  labels, tmp_path, monkeypatch, capsys
+):
+  config = create_quick_config(_changes(labels))
+  train.train_and_evaluate(config, str(tmp_path / 'whole'))
+  expected = read_result(tmp_path / 'whole')
+  # It does stop early, and not at once.
+  assert 6 < expected['steps'] < 40
+  assert 'early stop  top1 has not become better' in capsys.readouterr().out
+  last = expected['steps'] // 2
+  # While it evaluates: the first time, and the last.
+  for number in (1, last):
+    workdir = tmp_path / f'evaluation_{number}'
+    with _killed_at(monkeypatch, 'evaluate_run', number):
+      train.train_and_evaluate(config, str(workdir))
+    train.train_and_evaluate(config, str(workdir))
+    assert read_result(workdir) == expected, number
+  # And again and again.
+  workdir = tmp_path / 'often'
+  for _ in range(last - 1):
+    with _killed_at(monkeypatch, 'evaluate_run', 2):
+      train.train_and_evaluate(config, str(workdir))
+  train.train_and_evaluate(config, str(workdir))
+  assert read_result(workdir) == expected
+  # More patience goes on where it stopped.
+  config.training.early_stopping_evaluations = 0
+  train.train_and_evaluate(config, str(workdir))
+  summary = json.loads((workdir / 'summary.json').read_text())
+  assert summary['steps'] == 40
+  assert 'stopped_early' not in summary
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_comes_to_the_same_end(labels, tmp_path):
+  """By the signal that no program hears, from outside, three times."""
+  words = [
+    f'--config.{key}={value}'
+    for key, value in {
+      **_changes(labels),
+      'model.name': 'coatnet_mini',
+      'schedule.warmup_epochs': 0.0,
+      'schedule.peak_learning_rate': 1e-4,
+    }.items()
+  ]
+  command = [
+    sys.executable,
+    'main.py',
+    '--config=configs/quickstart.py',
+    *words,
+  ]
+
+  def start(workdir):
+    return subprocess.Popen(
+      [*command, f'--workdir={workdir}'],
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      start_new_session=True,
+    )
+
+  with start(tmp_path / 'whole') as process:
+    said = process.communicate(timeout=400)[0]
+    assert process.returncode == 0, said
+  expected = read_result(tmp_path / 'whole')
+  assert expected['steps'] < 40
+  for step in (1, 3, 4):
+    with start(tmp_path / 'killed') as process:
+      for line in process.stdout:
+        if f'step {step * 2:,}' in line and 'on 20 images' in line:
+          break
+      os.killpg(process.pid, signal.SIGKILL)
+  with start(tmp_path / 'killed') as process:
+    said = process.communicate(timeout=400)[0]
+    assert process.returncode == 0, said
+  assert 'Resuming from the checkpoint of step' in said
+  assert read_result(tmp_path / 'killed') == expected
+
+
+@pytest.mark.usefixtures('tiny_variant')
+def test_another_fold_is_another_run_and_other_data(labels, tmp_path):
+  runs = [
+    create_run(create_quick_config(_changes(labels, **{'data.fold': fold})))
+    for fold in range(3)
+  ]
+  identities = {
+    compute_fingerprint(source)
+    for run in runs
+    for source in (run.train_source, run.eval_source)
+  }
+  assert len(identities) == 6
+  config = create_quick_config(_changes(labels, **{'training.num_steps': 2}))
+  workdir = str(tmp_path / 'run')
+  train.train_and_evaluate(config, workdir)
+  config.data.fold = 2
+  with pytest.raises(UserError, match='fold: 1 before, 2 now'):
+    train.train_and_evaluate(config, workdir)
+  config.data.fold = 1
+  config.training.num_steps = 3
+  text = labels.read_text()
+  labels.write_text(text.replace('0.jpg,cat', '0.jpg,dog'))
+  with pytest.raises(UserError, match='holds a run on other data: '):
+    train.train_and_evaluate(config, workdir)
+
+
+@pytest.mark.usefixtures('tiny_variant')
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'data.fold': 3}, 'fold is 3; it must be in'),
+    ({'data.num_folds': 50}, 'fewer than the 50 of config.data.num_folds'),
+    ({'training.global_batch_size': 64}, 'global_batch_size is 64, and there'),
+    (
+      {'data.num_folds': 0, 'data.fold': 0, 'data.group_pattern': r'^\d'},
+      'has a column that names groups',
+    ),
+  ],
+)
+def test_nothing_is_written_for_what_cannot_be(
+  labels, tmp_path, changes, message
+):
+  config = create_quick_config(_changes(labels, **changes))
+  with pytest.raises(UserError, match=message):
+    train.train_and_evaluate(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
