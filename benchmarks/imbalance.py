@@ -12,6 +12,7 @@ class and its mean, mean and standard deviation over the seeds.
 """
 
 import argparse
+import json
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from benchmarks.study import evaluate, print_table, show, train
+from benchmarks.study import print_table, run_python, show, train
 from coatnet_jax.data.decoding import decode_example
 from coatnet_jax.data.sources import DataOptions, create_source
 from configs import quickstart
@@ -105,7 +106,14 @@ def find_recalls(workdir: pathlib.Path) -> dict[str, float]:
   Args:
     workdir: workdir of the run.
   """
-  [result] = evaluate(workdir, 'own')
+  results = workdir / 'results.json'
+  if not results.exists():
+    steps = json.loads((workdir / 'summary.json').read_text())['steps']
+    run_python(
+      *('-m', 'tools.evaluate', f'--results={workdir / "results"}'),
+      f'--checkpoint={workdir / "checkpoints" / str(steps)}',
+    )
+  [result] = json.loads(results.read_text())['evaluations']
   return {entry['class']: entry['top1'] for entry in result['per_class']}
 
 

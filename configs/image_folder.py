@@ -1,8 +1,8 @@
 r"""A small CoAtNet on a folder of your own pictures, at 64 px, on any machine.
 
 The folder is `train/<class>/*.jpg` with `val/<class>/*.jpg` beside it, or just
-`<class>/*.jpg`, of which a tenth of each class is held out. Nothing has to be
-prepared.
+`<class>/*.jpg`, of which a tenth of each class is held out; or it is a list,
+`labels.csv`, with columns `path` and `label`. Nothing has to be prepared.
 
     python main.py --config=configs/image_folder.py --workdir=... \
         --config.data.data_dir=FOLDER

@@ -8,6 +8,7 @@ from coatnet_jax.data import folder_listing, splits
 from coatnet_jax.data.file_source import FileSource
 from coatnet_jax.data.folder_listing import ClassFolders, list_classes
 from coatnet_jax.data.image_source import format_count
+from coatnet_jax.data.label_rows import JSON_SUFFIXES, TABLE_SUFFIXES
 from coatnet_jax.data.splits import Division
 from coatnet_jax.errors import UserError, list_choices
 from coatnet_jax.paths import resolve_local_path
@@ -187,6 +188,12 @@ def _find_directory(data_dir: str) -> pathlib.Path:
       'directory of the images.'
     )
   root = resolve_local_path(data_dir, 'config.data.data_dir')
+  if root.is_file():
+    suffixes = ', '.join((*TABLE_SUFFIXES, *JSON_SUFFIXES))
+    raise UserError(
+      f'config.data.data_dir is {printable(root)}, which is a file; it must be'
+      f' the directory that has the class folders, or a list called {suffixes}.'
+    )
   if not root.is_dir():
     raise UserError(
       f'The image directory {printable(root)} does not exist; set '

@@ -164,22 +164,24 @@ class _Sizes:
     )
 
 
-def _find_sizes(sources: tuple[ImageSource, ...], num_threads: int) -> _Sizes:
+def _find_sizes(
+  sources: tuple[ImageSource, ImageSource], num_threads: int
+) -> _Sizes:
   """Returns the sizes of pictures, as their headers say.
 
   Raises:
     UserError: all have a single pixel.
   """
-  places = [(s, index) for s in sources for index in range(len(s))]
-  if len(places) > _MOST_LOOKED_AT:
-    chosen = np.random.default_rng(0).choice(
-      len(places), _MOST_LOOKED_AT, replace=False
-    )
-    places = [places[index] for index in sorted(chosen)]
+  total = sum(map(len, sources))
+  chosen = np.random.default_rng(0).choice(
+    total, min(total, _MOST_LOOKED_AT), replace=False
+  )
   end = time.monotonic() + _SECONDS
 
   def look(place):
-    source, index = place
+    source, index = sources[0], place
+    if place >= len(source):
+      source, index = sources[1], place - len(source)
     if time.monotonic() > end:
       return None
     try:
@@ -192,14 +194,16 @@ def _find_sizes(sources: tuple[ImageSource, ...], num_threads: int) -> _Sizes:
       return None
 
   with concurrent.futures.ThreadPoolExecutor(max(num_threads, 1)) as pool:
-    found = [size for size in pool.map(look, places) if size is not None]
+    found = [
+      size for size in pool.map(look, chosen.tolist()) if size is not None
+    ]
   if found and set(found) == {(1, 1)}:
     raise UserError(
       f'All {len(found):,} images that were looked at have a single pixel, as'
       f' {sources[0].describe(0)}, in which there is nothing to see: replace'
       ' them, as they may be placeholders.'
     )
-  return _Sizes(found, sum(map(len, sources)))
+  return _Sizes(found, total)
 
 
 def _describe(

@@ -89,7 +89,7 @@ def _read_table(
   path: pathlib.Path, text: str
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
   """Yields the number of each row's line, and its values by meaning."""
-  header = text.partition('\n')[0]
+  header = text.lstrip().partition('\n')[0]
   delimiter = '\t'
   if path.name.lower().endswith('.csv'):
     delimiter = max(',;\t', key=header.count)

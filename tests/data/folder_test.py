@@ -291,6 +291,12 @@ def test_missing_directory_is_named(tmp_path, open_folder):
     open_folder('train', data_dir='')
 
 
+def test_a_file_is_no_directory_and_no_list(tmp_path, open_folder):
+  (tmp_path / 'labels.txt').write_text('a.jpg cat')
+  with pytest.raises(UserError, match=r'labels.txt, which is a file; .*\.csv'):
+    open_folder('train', data_dir=str(tmp_path / 'labels.txt'))
+
+
 def test_missing_eval_folder_gets_those_there_are(
   tmp_path, write_classes, open_folder
 ):
