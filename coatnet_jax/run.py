@@ -130,6 +130,7 @@ class Run:
     """Returns the shapes of a training batch, with their sharding."""
     batch_size = self.training.global_batch_size
     sharding = mesh_lib.create_batch_sharding(self.mesh)
+    several = self.train_source.has_several_labels
     return {
       'image': jax.ShapeDtypeStruct(
         (batch_size, *self.preprocessing.image_size, 3),
@@ -137,7 +138,9 @@ class Run:
         sharding=sharding,
       ),
       'label': jax.ShapeDtypeStruct(
-        (batch_size,), jnp.int32, sharding=sharding
+        (batch_size, self.model.num_classes) if several else (batch_size,),
+        jnp.float32 if several else jnp.int32,
+        sharding=sharding,
       ),
     }
 
@@ -319,6 +322,7 @@ def create_run(
     create_source(options['data'], 'train'),
     create_source(options['data'], 'eval'),
   )
+  _check_labels(train_source, resolved)
   class_weights = ()
   if options['loss'].class_weights != 'none':
     class_weights = compute_class_weights(find_class_counts(train_source))
@@ -422,6 +426,29 @@ def _check_batches(config: Mapping[str, Any], mesh: Mesh) -> None:
       f'config.model.batch_norm_group_size is {group_size}; it must divide'
       f' the {part_size} images that are computed at a time.'
     )
+
+
+def _check_labels(source: ImageSource, config: Mapping[str, Any]) -> None:
+  """Raises UserError for what does not go with the number of labels."""
+  key, needed = 'checkpoint.best_metric', 'mean_average_precision'
+  if not source.has_several_labels:
+    if config['checkpoint']['best_metric'] == needed:
+      raise UserError(
+        f'config.{key} is {needed!r}, which is for images of several labels,'
+        ' and these have one each; it must be top1, top5 or loss.'
+      )
+    return
+  for section, key, value in (
+    ('loss', 'kind', 'sigmoid'),
+    ('loss', 'class_weights', 'none'),
+    ('data', 'sampling', 'natural'),
+  ):
+    if config[section][key] != value:
+      raise UserError(
+        f'config.{section}.{key} is {config[section][key]!r}; it must be'
+        f' {value!r} where images have several labels, as in'
+        f' {source.description}.'
+      )
 
 
 def _check_image_size(

@@ -11,13 +11,20 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
+import optax
 import pytest
 
 import train
 from benchmarks.chaos.results import read_result
 from coatnet_jax.data.identity import compute_fingerprint
 from coatnet_jax.errors import UserError
+from coatnet_jax.evaluation.average_precision import (
+  compute_mean_average_precision,
+)
+from coatnet_jax.inference import compute_logits
 from coatnet_jax.run import create_run
+from coatnet_jax.run_batches import read_eval_batches
 from tests.data.preparation.archive_examples import jpeg
 from tests.quick_configs import create_quick_config
 
@@ -163,6 +170,7 @@ def test_a_run_that_was_killed_comes_to_the_same_end(labels, tmp_path):
   assert read_result(tmp_path / 'killed') == expected
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('tiny_variant')
 def test_another_fold_is_another_run_and_other_data(labels, tmp_path):
   runs = [
@@ -194,7 +202,7 @@ def test_another_fold_is_another_run_and_other_data(labels, tmp_path):
   ('changes', 'message'),
   [
     ({'data.fold': 3}, 'fold is 3; it must be in'),
-    ({'data.num_folds': 50}, 'fewer than the 50 of config.data.num_folds'),
+    ({'data.num_folds': 50}, 'no group is divided; it takes at least 50'),
     ({'training.global_batch_size': 64}, 'global_batch_size is 64, and there'),
     (
       {'data.num_folds': 0, 'data.fold': 0, 'data.group_pattern': r'^\d'},
@@ -209,3 +217,83 @@ def test_nothing_is_written_for_what_cannot_be(
   with pytest.raises(UserError, match=message):
     train.train_and_evaluate(config, str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.fixture
+def several(labels):
+  """The same pictures, of which some have two labels, and some none."""
+  names = [['cat'], ['dog', 'owl'], ['cat', 'dog'], [], ['owl']] * 12
+  path = labels.with_name('several.jsonl')
+  path.write_text(
+    '\n'.join(
+      json.dumps({'file': f'pictures/{number}.jpg', 'labels': of_one})
+      for number, of_one in enumerate(names)
+    )
+  )
+  return path
+
+
+def _several_changes(several, **changes):
+  return _changes(
+    several,
+    **{
+      'data.sampling': 'natural',
+      'loss.class_weights': 'none',
+      'loss.kind': 'sigmoid',
+      'checkpoint.best_metric': 'mean_average_precision',
+      'training.num_steps': 4,
+      **changes,
+    },
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('tiny_variant')
+def test_pictures_of_several_labels_are_trained_on(several, tmp_path, capsys):
+  config = create_quick_config(_several_changes(several))
+  state = train.train_and_evaluate(config, str(tmp_path / 'run'))
+  assert 'mean average precision' in capsys.readouterr().out
+  summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
+  run = create_run(config)
+  images, targets = [], []
+  for batch in read_eval_batches(run):
+    images.append(batch['image'][batch['mask']])
+    targets.append(batch['label'][batch['mask']])
+  logits = compute_logits(
+    state.eval_variables,
+    np.concatenate(images),
+    model=run.model,
+    preprocessing=run.preprocessing,
+  )
+  targets = np.concatenate(targets)
+  assert targets.shape == (20, 3)
+  expected = compute_mean_average_precision(np.asarray(logits), targets)
+  final = summary['final']
+  assert final['mean_average_precision'] == pytest.approx(expected, abs=1e-6)
+  first = targets[np.arange(20), np.asarray(logits).argmax(1)]
+  assert final['top1'] == pytest.approx(first.mean())
+  losses = optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
+  assert final['loss'] == pytest.approx(float(losses.mean()), rel=1e-4)
+
+
+@pytest.mark.usefixtures('tiny_variant')
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'loss.kind': 'softmax'}, "loss.kind is 'softmax'; it must be 'sigmoid'"),
+    ({'data.sampling': 'balanced'}, "sampling is 'balanced'; it must be 'nat"),
+    ({'loss.class_weights': 'inverse'}, "weights is 'inverse'; it must be 'no"),
+  ],
+)
+def test_what_does_not_go_with_several_labels_is_said(
+  several, changes, message
+):
+  with pytest.raises(UserError, match=message):
+    create_run(create_quick_config(_several_changes(several, **changes)))
+
+
+@pytest.mark.usefixtures('tiny_variant')
+def test_one_label_has_no_mean_average_precision(labels):
+  changes = {'checkpoint.best_metric': 'mean_average_precision'}
+  with pytest.raises(UserError, match='which is for images of several labels'):
+    create_run(create_quick_config(_changes(labels, **changes)))

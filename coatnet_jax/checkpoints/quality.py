@@ -18,7 +18,12 @@ from coatnet_jax.strict_json import (
 )
 
 # metric name -> larger is better.
-BEST_METRICS = {'top1': True, 'top5': True, 'loss': False}
+BEST_METRICS = {
+  'top1': True,
+  'top5': True,
+  'loss': False,
+  'mean_average_precision': True,  # Of images with several labels.
+}
 
 
 def find_evaluations(

@@ -3,7 +3,8 @@
 A batch is a dictionary of numpy arrays, with the b rows of one process:
 
     image: [b, H, W, 3] uint8, not normalised
-    label: [b] int32
+    label: [b] int32; [b, K] float32, 1 for each label, where a source has
+      several
     mask: [b] bool, whether the example counts
     corrupt: [b] int64, number in the source of an image that could not be
       decoded, else -1
@@ -46,7 +47,7 @@ Batch = dict[str, np.ndarray]
 
 class _Example(NamedTuple):
   image: np.ndarray  # [H, W, 3] uint8.
-  label: int
+  label: int | np.ndarray  # [K] float32 where there are several.
   mask: bool
   corrupt: int
 
@@ -273,10 +274,17 @@ class _EvaluationExample:
 
   def _padding(self, corrupt: int) -> _Example:
     image = np.zeros((*self.preprocessing.image_size, 3), np.uint8)
-    return _Example(image=image, label=0, mask=False, corrupt=corrupt)
+    label = 0
+    if self.source.has_several_labels:
+      label = np.zeros(self.source.num_classes, np.float32)
+    return _Example(image=image, label=label, mask=False, corrupt=corrupt)
 
 
-def _check_label(label: int, source: ImageSource, index: int) -> None:
+def _check_label(
+  label: int | np.ndarray, source: ImageSource, index: int
+) -> None:
+  if source.has_several_labels:
+    return
   if not 0 <= label < source.num_classes:
     raise UserError(
       f'The label of {source.describe(index)} is {label}; it must be in 0 .. '
@@ -333,7 +341,9 @@ def _stack(examples: Sequence[_Example]) -> Batch:
   images, labels, masks, corrupt = zip(*examples, strict=True)
   return {
     'image': np.stack(images),
-    'label': np.array(labels, np.int32),
+    'label': np.stack(labels)
+    if isinstance(labels[0], np.ndarray)
+    else np.array(labels, np.int32),
     'mask': np.array(masks, bool),
     'corrupt': np.array(corrupt, np.int64),
   }

@@ -199,7 +199,7 @@ def read_header(data: bytes) -> Header:
 
 def decode_example(
   source: ImageSource, index: int, *, exact: bool = True
-) -> tuple[np.ndarray, int]:
+) -> tuple[np.ndarray, int | np.ndarray]:
   """Reads one example of a source and decodes it if it is encoded.
 
   Args:
@@ -208,7 +208,8 @@ def decode_example(
     exact: whether a JPEG's pixels are libjpeg's own; see `decode_image`.
 
   Returns:
-    The image, [H, W, 3] uint8 RGB, and its label.
+    The image, [H, W, 3] uint8 RGB, and its label; [K] float32 of a source that
+    has several.
 
   Raises:
     CorruptImageError: the image cannot be read or decoded.
@@ -217,7 +218,8 @@ def decode_example(
   image = example['image']
   if not isinstance(image, np.ndarray):
     image = decode_image(image, exact=exact, max_pixels=source.max_image_pixels)
-  return image, int(example['label'])
+  label = example['label']
+  return image, label if isinstance(label, np.ndarray) else int(label)
 
 
 def _decode_jpeg(data: bytes, exact: bool, limits: Limits) -> np.ndarray:

@@ -32,12 +32,15 @@ class ImageSource(abc.ABC):
     in_memory: whether the pixels are in memory already, so that caching and
       worker processes would gain little.
     max_image_pixels: pixels of the largest image that is decoded.
+    has_several_labels: whether an image may have several labels, or none: then
+      'label' of an example is [K] float32, 1 for each that it has.
   """
 
   class_names: tuple[str, ...]
   description: str
   in_memory: bool = False
   max_image_pixels: int = DEFAULT_MAX_PIXELS
+  has_several_labels: bool = False
 
   @property
   def num_classes(self) -> int:
@@ -80,6 +83,8 @@ class ImageSource(abc.ABC):
   def find_labels(self) -> np.ndarray:
     """Returns the label of every example, [N] int32; -1 where it is damaged.
 
+    Of a source that has several, [N, K] float32.
+
     Reads all examples, without decoding them, where the labels are not known
     otherwise.
     """
@@ -115,6 +120,7 @@ class DerivedSource(ImageSource):
     self.description = source.description
     self.in_memory = source.in_memory
     self.max_image_pixels = source.max_image_pixels
+    self.has_several_labels = source.has_several_labels
 
   @property
   def data_set_size(self) -> int:

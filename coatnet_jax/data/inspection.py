@@ -70,7 +70,7 @@ def inspect(
   sizes = _find_sizes((train, evaluation), num_threads)
   lines = ['classes     ' + _describe_classes(train.class_names, *counts)]
   rare = [train.class_names[label] for label in find_rare_classes(counts[0])]
-  if rare and not is_weighted:
+  if rare and not is_weighted and not train.has_several_labels:
     lines.append(
       f'            {_shorten(rare)} may be missed:'
       ' --config.data.sampling=balanced shows rare classes as often as others'
@@ -98,7 +98,7 @@ def check_counts(
   Raises:
     UserError: there is one class alone, or less than a batch of images.
   """
-  if len(counts) < 2:
+  if len(counts) < 2 and not train.has_several_labels:
     raise UserError(
       f'There is one class, {train.class_names[0]!r}, in {train.description};'
       ' it'

@@ -1,22 +1,18 @@
 """Pictures and labels that a list names: a table (CSV) or JSON lines."""
 
-import dataclasses
-import os
+import collections
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from coatnet_jax.data import splits
 from coatnet_jax.data.file_source import FileSource
-from coatnet_jax.data.folder_listing import (
-  LeftOut,
-  is_image,
-  list_files,
-  sort_classes,
-)
+from coatnet_jax.data.folder_listing import LeftOut, sort_classes
 from coatnet_jax.data.image_source import format_count
 from coatnet_jax.data.label_rows import Row, read_rows
+from coatnet_jax.data.listed_files import find_files
 from coatnet_jax.data.splits import Division
 from coatnet_jax.errors import UserError, list_choices
 from coatnet_jax.paths import resolve_local_path
@@ -26,11 +22,52 @@ from coatnet_jax.texts import printable
 class ListSource(FileSource):
   """Image files that a list names, with the classes that it gives them."""
 
+  def __init__(
+    self,
+    directory: pathlib.Path,
+    files: Sequence[tuple[tuple[int, ...], str]],
+    *,
+    has_several_labels: bool,
+    **options: Any,
+  ):
+    """Takes what was found.
+
+    Args:
+      directory: directory that the paths are in.
+      files: labels and path in the directory of each image.
+      has_several_labels: whether an image may have several, or none.
+      **options: the rest of what `FileSource` takes.
+    """
+    self.has_several_labels = has_several_labels
+    self._labels = [labels for labels, _ in files]
+    firsts = [(max(labels, default=-1), path) for labels, path in files]
+    super().__init__(directory, firsts, **options)
+
+  def __getitem__(self, index):
+    """Returns one example; see ImageSource."""
+    example = super().__getitem__(index)
+    if self.has_several_labels:
+      example['label'] = self._find_targets([self._labels[index]])[0]
+    return example
+
+  def find_labels(self):
+    """Returns the labels, without reading files; see ImageSource."""
+    if self.has_several_labels:
+      return self._find_targets(self._labels)
+    return super().find_labels()
+
   def list_files(self):
-    """Yields each image's path, with its size and class; see ImageSource."""
-    files = zip(super().list_files(), self._files)
-    for (path, size), (label, _) in files:
-      yield path, f'{size} {self.class_names[label]}'
+    """Yields each image's path, with its size and classes; see ImageSource."""
+    for (path, size), labels in zip(super().list_files(), self._labels):
+      names = '|'.join(self.class_names[label] for label in labels)
+      yield path, f'{size} {names}'
+
+  def _find_targets(self, labels: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """Returns 1 for each label that an image has, [N, K] float32."""
+    targets = np.zeros((len(labels), self.num_classes), np.float32)
+    for row, of_row in zip(targets, labels):
+      row[list(of_row)] = 1
+    return targets
 
 
 def create_list_source(
@@ -62,17 +99,19 @@ def create_list_source(
       described.
   """
   path = resolve_local_path(data_dir, 'config.data.data_dir')
-  rows, left_out = find_files(path, read_rows(path))
+  listed = read_rows(path)
+  rows, left_out = find_files(path, listed.rows)
   if train_split and any(row.split for row in rows):
     chosen, names, total = _choose_split(
       path, rows, (train_split, eval_split), division, training, left_out
     )
     side = train_split if training else eval_split
   else:
-    names, total = sort_classes({row.label for row in rows}), len(rows)
+    names, total = _find_names(rows), len(rows)
     chosen, side = rows, division.describe(training)
     if not division.holds_all_out:
-      chosen = _choose_part(path, rows, names, division, training)
+      several = listed.has_several_labels
+      chosen = _choose_part(path, rows, names, division, training, several)
     elif training:
       raise UserError(
         'config.data.eval_fraction is 1: all images are evaluated, and none of'
@@ -82,7 +121,11 @@ def create_list_source(
   described = left_out.describe()
   return ListSource(
     path.parent,
-    [(label_of[row.label], row.path) for row in chosen],
+    [
+      (tuple(sorted(label_of[name] for name in row.labels)), row.path)
+      for row in chosen
+    ],
+    has_several_labels=listed.has_several_labels,
     class_names=names,
     description=(
       f'{printable(path)}, {side}: {format_count(len(chosen), "image")},'
@@ -92,6 +135,11 @@ def create_list_source(
     ),
     data_set_size=total,
   )
+
+
+def _find_names(rows: Sequence[Row]) -> list[str]:
+  """Returns the names of all classes, in the order of their labels."""
+  return sort_classes({name for row in rows for name in row.labels})
 
 
 def _choose_split(
@@ -137,19 +185,19 @@ def _choose_split(
   if not train:
     return (
       evaluation,
-      sort_classes({row.label for row in evaluation}),
+      _find_names(evaluation),
       len(rows),
     )
-  names = {row.label for row in train}
+  names = _find_names(train)
   for row in evaluation:
-    if row.label not in names:
+    for name in set(row.labels).difference(names):
       raise UserError(
-        f'{printable(path)} has the class {printable(row.label)!r} in the split'
+        f'{printable(path)} has the class {printable(name)!r} in the split'
         f' {eval_split!r} alone, in line {row.line:,} for example, so it would'
         f' never be trained on; give {train_split!r} images of it, or remove'
         ' it.'
       )
-  return parts[wanted], sort_classes(names), len(train) + len(evaluation)
+  return parts[wanted], names, len(train) + len(evaluation)
 
 
 def _check_apart(
@@ -188,129 +236,37 @@ def _choose_part(
   names: Sequence[str],
   division: Division,
   training: bool,
+  several: bool,
 ) -> list[Row]:
   """Returns the rows of one side of a list without splits of its own."""
   label_of = {name: label for label, name in enumerate(names)}
+  counts = collections.Counter(name for row in rows for name in row.labels)
+  # Where there are several, the rarest counts.
+  rarest = [
+    min(row.labels, key=lambda n: (counts[n], n), default=None) for row in rows
+  ]
   is_held_out = splits.select_held_out(
     splits.Labelled(
       paths=[row.path for row in rows],
-      labels=np.array([label_of[row.label] for row in rows]),
+      labels=np.array([label_of.get(name, len(names)) for name in rarest]),
       names=[
-        f'The class {printable(name)!r} of {printable(path)}' for name in names
+        *(
+          f'The class {printable(name)!r} of {printable(path)}'
+          for name in names
+        ),
+        *['What has no label'] * several,
       ],
       groups=_find_groups(path, rows, division),
+      may_be_alone=several,
     ),
     division,
   )
-  return [row for row, is_out in zip(rows, is_held_out) if is_out != training]
-
-
-def find_files(
-  path: pathlib.Path, rows: Sequence[Row]
-) -> tuple[list[Row], LeftOut]:
-  """Finds the files that a list names, and those beside them that it does not.
-
-  Args:
-    path: path of the list.
-    rows: rows of the list.
-
-  Returns:
-    The rows in the order of their paths, each file once, with its path in the
-    list's directory; and what is not used.
-
-  Raises:
-    UserError: a path leaves the directory, files are not there, or one is named
-      twice, and not as the same.
-  """
-  folders = _Folders(path.parent)
-  found: dict[str, Row] = {}
-  missing, left_out = [], LeftOut()
-  for row in rows:
-    inside = folders.find(_resolve_inside(path, row))
-    if inside is None:
-      missing.append(row)
-      continue
-    before = found.setdefault(inside, dataclasses.replace(row, path=inside))
-    if before.line == row.line:
-      continue
-    for what in ('label', 'split', 'group'):
-      one, other = getattr(before, what), getattr(row, what)
-      if one != other:
-        raise UserError(
-          f'{printable(path)} names {printable(inside)} twice, with the {what}'
-          f' {printable(one or "")!r} in line {before.line:,} and'
-          f' {printable(other or "")!r} in line {row.line:,}; remove one of'
-          ' the lines.'
-        )
-    left_out.add('named twice', inside)
-  if missing:
-    _raise_missing(path, missing, len(rows))
-  for inside in folders.list_images():
-    if inside not in found:
-      left_out.add('that the list does not name', inside)
-  return [found[inside] for inside in sorted(found)], left_out
-
-
-def _resolve_inside(path: pathlib.Path, row: Row) -> str:
-  """Returns a row's path in the list's directory."""
-  inside = os.path.relpath(
-    os.path.normpath(os.path.join(path.parent, row.path)), path.parent
+  trained = _find_names(
+    [r for r, is_out in zip(rows, is_held_out) if not is_out]
   )
-  if inside.split('/')[0] == '..':
+  for name in set(names).difference(trained):
     raise UserError(
-      f'{printable(path)} names {printable(row.path)} in line {row.line:,},'
-      ' which'
-      f' is not in {printable(path.parent)}; a list names files in its own'
-      ' directory and below: put it beside the folders of the images, or a link'
-      ' to these beside it.'
+      f'The class {printable(name)!r} of {printable(path)} would only be held'
+      ' out, and none of its images trained on; add images of it, or remove it.'
     )
-  return inside
-
-
-def _raise_missing(
-  path: pathlib.Path, missing: Sequence[Row], count: int
-) -> None:
-  """Raises UserError for files that are not there."""
-  row = missing[0]
-  hint = ''
-  if '\\' in row.path:
-    hint = " Between folders stands '/'."
-  elif not os.path.splitext(row.path)[1]:
-    hint = " A name has its suffix, as '.jpg'."
-  raise UserError(
-    f'{len(missing):,} of the {count:,} files that {printable(path)} names are'
-    ' not'
-    f' there, as {printable(row.path)} of line {row.line:,}; paths are relative'
-    f' to {printable(path.parent)}: put the files there, or remove their lines.'
-    f'{hint}'
-  )
-
-
-class _Folders:
-  """The folders of the files that a list names, each looked into once."""
-
-  def __init__(self, directory: pathlib.Path):
-    self._directory = directory
-    # folder -> shown name -> name.
-    self._names: dict[str, dict[str, str]] = {}
-
-  def find(self, inside: str) -> str | None:
-    """Returns a file's path in the directory as it is there, or None."""
-    folder, name = os.path.split(inside)
-    if folder not in self._names:
-      files = list_files(self._directory / folder)
-      self._names[folder] = {
-        **{printable(file): file for file in files},
-        **{file: file for file in files},
-      }
-    there = self._names[folder].get(name)
-    return None if there is None else os.path.join(folder, there)
-
-  def list_images(self) -> list[str]:
-    """Returns the paths of all images in the folders, sorted."""
-    return sorted(
-      os.path.join(folder, name)
-      for folder, names in self._names.items()
-      for name in set(names.values())
-      if is_image(name)
-    )
+  return [row for row, is_out in zip(rows, is_held_out) if is_out != training]

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,13 +19,16 @@ from coatnet_jax.texts import printable, read_text
 
 TABLE_SUFFIXES = ('.csv', '.tsv')
 JSON_SUFFIXES = ('.jsonl', '.ndjson')
+# A column of a table so called has any number of labels, with these between.
+_PLURAL = ('labels', 'classes')
+_BETWEEN = re.compile('[|;]')
 # What each column may be called, in any case.
 COLUMNS = {
   'path': (
     *('path', 'file', 'filename', 'image', 'file_name', 'file_path'),
     *('filepath', 'image_path', 'image_file'),
   ),
-  'label': ('label', 'class', 'class_name', 'category', 'target'),
+  'label': ('label', 'class', 'class_name', 'category', 'target', *_PLURAL),
   'split': ('split',),
   'group': ('group', 'group_id', 'patient', 'patient_id', 'video'),
 }
@@ -38,16 +42,29 @@ class Row:
   Attributes:
     line: number of the line, from 1.
     path: path as the list has it.
-    label: name of the class.
+    labels: names of the classes: one, but where the list says several.
     split: name of the split, '' where it is of none; None without a column.
     group: name of the group; None without a column.
   """
 
   line: int
   path: str
-  label: str
+  labels: tuple[str, ...]
   split: str | None = None
   group: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """The rows of a list.
+
+  Attributes:
+    rows: rows in their order.
+    has_several_labels: whether a picture has any number of labels.
+  """
+
+  rows: list[Row]
+  has_several_labels: bool
 
 
 def is_list(data_dir: str | os.PathLike[str]) -> bool:
@@ -61,8 +78,11 @@ def is_list(data_dir: str | os.PathLike[str]) -> bool:
   return text.lower().endswith(suffixes) and not os.path.isdir(text)
 
 
-def read_rows(path: pathlib.Path) -> list[Row]:
+def read_rows(path: pathlib.Path) -> Rows:
   """Reads the rows of a list; lines without anything are left out.
+
+  Pictures have several labels, or none, where JSON has a list of them, and
+  where a table's column is called 'labels' or 'classes': 'cat|dog'.
 
   Args:
     path: path of the list, in UTF-8 or with a byte-order mark.
@@ -76,13 +96,15 @@ def read_rows(path: pathlib.Path) -> list[Row]:
     lines = _read_json_lines(path, text)
   else:
     lines = _read_table(path, text)
+  lines = list(lines)
+  several = any(isinstance(values['label'], list) for _, values in lines)
   rows = [_create_row(path, number, values) for number, values in lines]
   if not rows:
     raise UserError(
       f'{printable(path)} names no images; each line must name one, and its'
       ' label.'
     )
-  return rows
+  return Rows(rows, several)
 
 
 def _read_table(
@@ -112,10 +134,11 @@ def _read_table(
           f' its first line names {len(names)} columns; each line must have'
           ' one for each (a value with a comma in it stands in "quotes").'
         )
-      yield (
-        line,
-        {what: values[names.index(name)] for what, name in columns.items()},
-      )
+      found = {what: values[names.index(n)] for what, n in columns.items()}
+      if columns['label'].lower() in _PLURAL:
+        texts = _BETWEEN.split(found['label'])
+        found['label'] = [text.strip() for text in texts if text.strip()]
+      yield line, found
   except csv.Error as error:
     raise UserError(
       f'{printable(path)} is no table at line {reader.line_num:,}: {error}.'
@@ -179,8 +202,14 @@ def _create_row(
   path: pathlib.Path, line: int, values: Mapping[str, Any]
 ) -> Row:
   """Returns a row whose values are texts."""
-  texts = {}
-  for what, value in values.items():
+  texts, labels = {}, []
+  found = values['label']
+  for what, value in (
+    *((what, value) for what, value in values.items() if what != 'label'),
+    *(
+      ('label', one) for one in (found if isinstance(found, list) else [found])
+    ),
+  ):
     if isinstance(value, int) and not isinstance(value, bool):
       value = str(value)  # JSON's number of a class, or of a patient.
     if value is None and what not in _NEEDED:
@@ -190,10 +219,14 @@ def _create_row(
         f'{printable(path)} has the {what} {show(value)} in line {line:,}; it'
         ' must be one text or whole number.'
       )
-    texts[what] = value.strip()
-    if not texts[what] and what in _NEEDED:
+    text = value.strip()
+    if what == 'label':
+      labels.append(text)
+    else:
+      texts[what] = text
+    if not text and what in _NEEDED:
       raise UserError(
         f'{printable(path)} has no {what} in line {line:,}; each line must'
         ' name an image and its label: write one, or remove the line.'
       )
-  return Row(line, **texts)
+  return Row(line, labels=tuple(sorted(set(labels))), **texts)

@@ -94,6 +94,8 @@ def find_class_counts(source: ImageSource) -> np.ndarray:
     UserError: a label is not one of the classes.
   """
   labels = source.find_labels()
+  if source.has_several_labels:
+    return labels.sum(0, dtype=np.int64)
   if labels.size and labels.max() >= source.num_classes:
     index = int(labels.argmax())
     raise UserError(

@@ -62,12 +62,15 @@ class Labelled:
     labels: class of each picture, [N] integers from 0.
     names: words for each class at the beginning of a message: "The class 'a'".
     groups: group of each picture; None where none are known.
+    may_be_alone: whether a class may have no picture of its own, or one, which
+      is trained on.
   """
 
   paths: Sequence[str]
   labels: np.ndarray
   names: Sequence[str]
   groups: Sequence[str] | None = None
+  may_be_alone: bool = False
 
 
 def find_groups(paths: Sequence[str], pattern: str) -> list[str]:
@@ -157,8 +160,11 @@ def select_held_out(pictures: Labelled, division: Division) -> np.ndarray:
   place = 0  # Goes on over the classes, so that folds are equally large.
   for label, name in enumerate(pictures.names):
     members = order[pictures.labels[order] == label]
+    if pictures.may_be_alone and len(members) < 2:
+      continue
     if division.num_folds:
-      _check_at_least(name, len(members), division.num_folds)
+      if not pictures.may_be_alone:
+        _check_at_least(name, len(members), division.num_folds)
       folds = (place + np.arange(len(members))) % division.num_folds
       held_out[members[folds == division.fold]] = True
       place += len(members)
@@ -211,6 +217,8 @@ def _hold_groups_out(
     minlength=len(pictures.names),
   )
   for label in np.flatnonzero(num_groups_of < 2):
+    if pictures.may_be_alone:
+      continue
     group = names[number_of[np.argmax(pictures.labels == label)]]
     raise UserError(
       f'All images of one class are in one group, {printable(group)!r}, so it'
@@ -227,7 +235,7 @@ def _hold_groups_out(
   trained = np.bincount(
     pictures.labels[~held_out], minlength=len(pictures.names)
   )
-  for label in np.flatnonzero(trained == 0):
+  for label in np.flatnonzero((trained == 0) & (num_groups_of > 0)):
     raise UserError(
       f'{pictures.names[label]} would only be held out, and none of its images'
       ' trained on, as no group is divided: use another'

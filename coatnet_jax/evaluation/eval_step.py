@@ -17,6 +17,9 @@ from coatnet_jax.data.damage import CorruptImageCounter
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
+from coatnet_jax.evaluation.average_precision import (
+  compute_mean_average_precision,
+)
 from coatnet_jax.evaluation.dispatch import read_behind
 from coatnet_jax.inference import compute_logits, compute_losses
 from coatnet_jax.stopping import StoppedError
@@ -36,23 +39,29 @@ def eval_step(
 
   Args:
     variables: variables of the model: 'params' and 'batch_stats'.
-    batch: 'image' [B, H, W, 3] uint8, 'label' [B] int32, 'mask' [B] bool, the
-      global batch.
+    batch: 'image' [B, H, W, 3] uint8, 'label' [B] int32 or [B, K] float32,
+      'mask' [B] bool, the global batch.
     model: network to apply, from `create_model`.
     loss: options of the loss, of which only the kind counts: labels are not
       smoothed.
     preprocessing: mean and standard deviation of the pixels.
 
   Returns:
-    Sums over the examples of the mask: `metrics.compute_metric_sums`.
+    Sums over the examples of the mask: `metrics.compute_metric_sums`. Of
+    examples with several labels 'logits' and 'targets' [B, K] besides, and
+    'mask' [B].
   """
   logits = compute_logits(
     variables, batch['image'], model=model, preprocessing=preprocessing
   )
   losses = compute_losses(logits, batch['label'], loss)
-  return metrics_lib.compute_metric_sums(
+  sums = metrics_lib.compute_metric_sums(
     logits, batch['label'], batch['mask'], losses
   )
+  if batch['label'].ndim == 1:
+    return sums
+  rows = {'logits': logits, 'targets': batch['label'], 'mask': batch['mask']}
+  return sums | rows
 
 
 def evaluate(
@@ -86,8 +95,9 @@ def evaluate(
       processes: whether to leave the rest.
 
   Returns:
-    'loss', 'top1', 'top5' (0..1) and 'count', the number of examples; None
-    where it was stopped before all of them were evaluated.
+    'loss', 'top1', 'top5' (0..1) and 'count', the number of examples; first
+    'mean_average_precision' where examples have several labels. None where it
+    was stopped before all of them were evaluated.
   """
   step = _jit_eval_step(model, loss, preprocessing, mesh)
   corrupt = CorruptImageCounter(source, max_damaged_fraction)
@@ -105,11 +115,27 @@ def evaluate(
       if should_stop():
         raise StoppedError
 
+  rows = []
+
+  def take_rows(outputs):
+    for output in outputs:
+      rows.append(
+        [output.pop(name) for name in ('logits', 'targets', 'mask')]
+        if 'mask' in output
+        else []
+      )
+      yield output
+
   try:
-    sums = metrics_lib.total_metric_sums(read_behind(compute_sums()))
+    sums = metrics_lib.total_metric_sums(take_rows(read_behind(compute_sums())))
   except StoppedError:  # Perhaps while it waited for images.
     return None
-  return metrics_lib.normalize_metrics(sums)
+  metrics = metrics_lib.normalize_metrics(sums)
+  if not source.has_several_labels:
+    return metrics
+  logits, targets, mask = map(np.concatenate, zip(*rows))
+  precision = compute_mean_average_precision(logits[mask], targets[mask])
+  return {'mean_average_precision': precision, **metrics}
 
 
 @functools.cache

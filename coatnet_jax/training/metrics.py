@@ -71,9 +71,13 @@ def find_hits(
 
   Args:
     classes: [B, k] integers, ranked.
-    labels: [B] integers, the true classes.
+    labels: [B] integers, the true classes; or [B, K] numbers, above 0 for each
+      true class.
     valid: [B] bool; where it is false, no class of the example is a hit.
   """
+  if labels.ndim == 2:
+    hits = jnp.take_along_axis(labels, classes, axis=-1) > 0
+    return hits & valid[:, None]
   return (classes == labels[:, None]) & valid[:, None]
 
 
@@ -82,9 +86,10 @@ def compute_metric_sums(
 ) -> dict[str, jax.Array]:
   """Returns one batch's sums, to be added up by `total_metric_sums`.
 
-  An example is right at k if its label is one of the k largest logits, in the
-  order of `rank_classes`. An example with a NaN among its logits is wrong. With
-  fewer than five classes 'top5' is right for every other example.
+  An example is right at k if its label, or one of its labels, is one of the k
+  largest logits, in the order of `rank_classes`. An example with a NaN among
+  its logits is wrong. With fewer than five classes 'top5' is right for every
+  other example, but for one without labels.
 
   >>> logits, labels = jnp.eye(6)[:3], jnp.array([0, 1, 5])
   >>> mask = jnp.array([True, True, False])
@@ -96,7 +101,8 @@ def compute_metric_sums(
 
   Args:
     logits: [B, K], any float dtype.
-    labels: true classes, [B] integers.
+    labels: true classes, [B] integers or [B, K] numbers, as `find_hits` takes
+      them.
     mask: [B] bool or 0/1, false where an example only pads the batch: nothing
       of it counts, not even a NaN.
     loss: [B] loss of each example.

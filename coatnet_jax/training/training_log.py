@@ -328,8 +328,12 @@ def format_metrics(metrics: Mapping[str, float]) -> str:
   'top-1 89.25%, top-5 99.75%, loss 0.3249 on 2,000 images'
   """
   shown = {name: metrics[name] for name in ('top1', 'top5', 'loss')}
+  precision = ''
+  if 'mean_average_precision' in metrics:
+    shown['precision'] = metrics['mean_average_precision']
+    precision = f'mean average precision {shown["precision"]:.2%}, '
   return (
-    f'top-1 {metrics["top1"]:.2%}, top-5 {metrics["top5"]:.2%}, loss'
+    f'{precision}top-1 {metrics["top1"]:.2%}, top-5 {metrics["top5"]:.2%}, loss'
     f' {metrics["loss"]:.4f} on {metrics["count"]:,} images'
     + ('' if is_finite(shown) else ' (not all finite, so never the best)')
   )

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from coatnet_jax.data.identity import compute_fingerprint
+from coatnet_jax.data.sampling import find_class_counts
 from coatnet_jax.data.sources import create_source
 from coatnet_jax.errors import UserError
 
@@ -235,6 +237,51 @@ def test_json_that_is_wrong_is_said_with_its_line(open_list, line, message):
   content = '{"path": "a/0.png", "label": "cat"}\n' + line
   with pytest.raises(UserError, match=message):
     open_list(content, name='labels.jsonl')
+
+
+LABELS = [['cat'], ['cat', 'dog'], [], ['dog', 'owl']] * 3
+
+
+@pytest.mark.parametrize('name', ['labels.csv', 'labels.jsonl'])
+def test_pictures_may_have_several_labels(open_list, name):
+  paths = [path for path, _ in EXPECTED]
+  content = 'path,Labels\n' + '\n'.join(
+    f'{path},{"|".join(labels)}'
+    for path, labels in zip(paths, LABELS, strict=True)
+  )
+  if name == 'labels.jsonl':
+    content = '\n'.join(
+      json.dumps({'path': path, 'label': labels})
+      for path, labels in zip(paths, LABELS, strict=True)
+    )
+  changes = {'name': name, 'eval_fraction': 0.34}
+  parts = [open_list(content, split, **changes) for split in ('train', 'eval')]
+  targets = {}
+  for source in parts:
+    assert source.has_several_labels
+    assert source.class_names == ('cat', 'dog', 'owl')
+    for index, (path, _) in enumerate(source.list_files()):
+      label = source[index]['label']
+      np.testing.assert_array_equal(label, source.find_labels()[index])
+      targets[path] = label.tolist()
+    assert find_class_counts(source).tolist() == (
+      source.find_labels().sum(0).tolist()
+    )
+  for path, labels in zip(paths, LABELS, strict=True):
+    expected = [float(c in labels) for c in ('cat', 'dog', 'owl')]
+    assert targets[path] == expected
+  # Each of the four kinds is divided for itself, by its rarest class.
+  assert sorted(map(len, parts)) == [4, 8]
+  other = open_list(content.replace('owl', 'cow'), **changes)
+  assert compute_fingerprint(other) != compute_fingerprint(parts[0])
+
+
+def test_a_class_of_several_that_would_only_be_held_out_is_named(open_list):
+  content = 'path,labels,split\na/0.png,cat,train\na/1.png,cat|dog,val\n'
+  with pytest.raises(UserError, match="'dog' in the split 'val' alone, in li"):
+    open_list(content, 'eval')
+  content = 'path,labels\na/0.png,cat|dog\na/1.png,cat\na/2.png,cat\n'
+  assert 'dog' in open_list(content).class_names
 
 
 def test_paths_may_be_absolute_within_the_directory(open_list, pictures):
