@@ -187,7 +187,7 @@ def test_another_fold_is_another_run_and_other_data(labels, tmp_path):
   workdir = str(tmp_path / 'run')
   train.train_and_evaluate(config, workdir)
   config.data.fold = 2
-  with pytest.raises(UserError, match='fold: 1 before, 2 now'):
+  with pytest.raises(UserError, match='holds a run on other data: '):
     train.train_and_evaluate(config, workdir)
   config.data.fold = 1
   config.training.num_steps = 3

@@ -97,6 +97,8 @@ def _resolve(arguments: list[str]) -> None:
   # With data of the size that it is for.
   for num_examples in SIZES:
     source: ImageSource = PlannedSource('any', num_examples, 21_000)
+    best_metric = config.checkpoint.best_metric
+    source.has_several_labels = best_metric == 'mean_average_precision'
     try:
       create_run(config, sources=(source, source))
       return
