@@ -114,8 +114,7 @@ def create_folder_source(
   if division.num_folds:
     raise UserError(
       f'config.data.num_folds is {division.num_folds}, but {printable(root)}'
-      ' has'
-      f' splits of its own; set config.data.data_dir to'
+      ' has splits of its own; set config.data.data_dir to'
       f' {printable(root / train_split)}, to divide what is in it, or num_folds'
       ' to 0.'
     )

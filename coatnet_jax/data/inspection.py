@@ -101,16 +101,14 @@ def check_counts(
   if len(counts) < 2 and not train.has_several_labels:
     raise UserError(
       f'There is one class, {train.class_names[0]!r}, in {train.description};'
-      ' it'
-      ' takes at least two to tell them apart: add a folder, or labels, of what'
-      ' is not of it.'
+      ' it takes at least two to tell them apart: add a folder, or labels, of'
+      ' what is not of it.'
     )
   if len(train) < batch_size:
     raise UserError(
       f'config.training.global_batch_size is {batch_size:,}, and there are'
       f' {format_count(len(train), "image")} to train on; it must be that many'
-      ' at'
-      ' most.'
+      ' at most.'
     )
 
 

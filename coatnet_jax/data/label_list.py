@@ -117,6 +117,10 @@ def create_list_source(
         'config.data.eval_fraction is 1: all images are evaluated, and none of'
         f' {printable(path)} is left to train on.'
       )
+  if not names:
+    raise UserError(
+      f'{printable(path)} names no classes: no image has a label; write some.'
+    )
   label_of = {name: label for label, name in enumerate(names)}
   described = left_out.describe()
   return ListSource(
@@ -158,9 +162,8 @@ def _choose_split(
   if division.num_folds:
     raise UserError(
       f'config.data.num_folds is {division.num_folds}, but {printable(path)}'
-      ' has'
-      " splits of its own; set num_folds to 0, or train_split to '' to divide"
-      ' all images of the list.'
+      " has splits of its own; set num_folds to 0, or train_split to '' to"
+      ' divide all images of the list.'
     )
   parts = {name: [] for name in names_of_splits}
   for row in rows:
@@ -176,8 +179,7 @@ def _choose_split(
     there = sorted({row.split for row in rows if row.split})
     raise UserError(
       f'{key} is {wanted!r}, and no image of {printable(path)} is of that'
-      ' split;'
-      f' {list_choices(wanted, [printable(name) for name in there])}'
+      f' split; {list_choices(wanted, [printable(name) for name in there])}'
     )
   train, evaluation = parts[train_split], parts[eval_split]
   if train_split != eval_split and train:

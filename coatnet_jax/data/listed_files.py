@@ -73,10 +73,9 @@ def _resolve_inside(path: pathlib.Path, row: Row) -> str:
   if inside.split('/')[0] == '..':
     raise UserError(
       f'{printable(path)} names {printable(row.path)} in line {row.line:,},'
-      ' which'
-      f' is not in {printable(path.parent)}; a list names files in its own'
-      ' directory and below: put it beside the folders of the images, or a link'
-      ' to these beside it.'
+      f' which is not in {printable(path.parent)}; a list names files in its'
+      ' own directory and below: put it beside the folders of the images, or a'
+      ' link to these beside it.'
     )
   return inside
 
@@ -93,10 +92,9 @@ def _raise_missing(
     hint = " A name has its suffix, as '.jpg'."
   raise UserError(
     f'{len(missing):,} of the {count:,} files that {printable(path)} names are'
-    ' not'
-    f' there, as {printable(row.path)} of line {row.line:,}; paths are relative'
-    f' to {printable(path.parent)}: put the files there, or remove their lines.'
-    f'{hint}'
+    f' not there, as {printable(row.path)} of line {row.line:,}; paths are'
+    f' relative to {printable(path.parent)}: put the files there, or remove'
+    f' their lines.{hint}'
   )
 
 

@@ -181,6 +181,7 @@ def test_the_identity_is_that_of_files_and_labels(open_list, tmp_path):
   [
     ('', r'labels.csv is empty; its first line must name the columns'),
     ('path,label\n', 'names no images'),
+    ('path,labels\na/0.png,\na/1.png,|\n', 'names no classes: no image has'),
     ('path,text\na/0.png,cat', 'no column for the label: it has path, text'),
     ('image,path,label\n', 'several columns that may be the path: image, path'),
     ('path,label\na/0.png,cat\n\na/1.png\n', 'has 1 values in line 4'),
