@@ -134,7 +134,7 @@ def list_files(folder: pathlib.Path) -> list[str]:
   Raises:
     UserError: it cannot be read.
   """
-  if not folder.is_dir():
+  if not os.path.isdir(folder):  # Also where it can be no path.
     return []
   return [entry.name for entry in _scan(folder) if _is_file(entry)]
 

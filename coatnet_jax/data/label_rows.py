@@ -198,6 +198,14 @@ def _find_columns(
   return columns
 
 
+def _is_text(value: str) -> bool:
+  """Returns whether all of a text are characters, as JSON need not have it."""
+  try:
+    return b'\0' not in value.encode()
+  except UnicodeEncodeError:
+    return False
+
+
 def _create_row(
   path: pathlib.Path, line: int, values: Mapping[str, Any]
 ) -> Row:
@@ -214,7 +222,7 @@ def _create_row(
       value = str(value)  # JSON's number of a class, or of a patient.
     if value is None and what not in _NEEDED:
       value = ''
-    if not isinstance(value, str) or '\0' in value:
+    if not isinstance(value, str) or not _is_text(value):
       raise UserError(
         f'{printable(path)} has the {what} {show(value)} in line {line:,}; it'
         ' must be one text or whole number.'

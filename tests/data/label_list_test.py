@@ -230,6 +230,8 @@ def test_a_table_that_is_wrong_is_said_with_its_line(
     ('{"path": "a/0.png"}', 'no column in line 2 for the label: it has path'),
     ('{"path": "a/0.png", "label": 1.5}', 'has the label 1.5 in line 2'),
     ('{"path": "a/0.png", "label": true}', 'has the label True in line 2'),
+    ('{"path": "a/0.png", "label": "\\ud800"}', r"label '\\ud800' in line 2"),
+    ('{"path": "%s/0.png", "label": "x"}' % ('a' * 999), 'are not there, as a'),
     ('{"path": "a/0.png", "label": null}', 'has the label None in line 2'),
     ('{"path": "a/\\u0000.png", "label": "x"}', r"path 'a/\\x00.png' in line"),
   ],
