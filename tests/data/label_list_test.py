@@ -176,6 +176,20 @@ def test_the_identity_is_that_of_files_and_labels(open_list, tmp_path):
   assert len(set(fingerprints)) == len(fingerprints)
 
 
+def test_labels_that_change_places_are_other_data(open_list):
+  """The same files of the same classes, in the same split."""
+  content = 'path,label,split\n' + '\n'.join(
+    f'{path},{label},{"val" if path[2] == "5" else "train"}'
+    for path, label in EXPECTED
+  )
+  swapped = content.replace('a/0.png,cat', 'a/0.png,dog').replace(
+    'b/0.png,dog', 'b/0.png,cat'
+  )
+  sources = [open_list(text) for text in (content, swapped)]
+  assert sources[0].class_names == sources[1].class_names
+  assert len(set(map(compute_fingerprint, sources))) == 2
+
+
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
@@ -277,6 +291,17 @@ def test_pictures_may_have_several_labels(open_list, name):
   assert sorted(map(len, parts)) == [4, 8]
   other = open_list(content.replace('owl', 'cow'), **changes)
   assert compute_fingerprint(other) != compute_fingerprint(parts[0])
+
+
+def test_several_labels_are_divided_by_the_rarest(open_list):
+  """Of four with an owl one is in each fold."""
+  content = 'path,labels\n' + '\n'.join(
+    f'{path},cat{"|owl" * (number % 3 == 0)}'
+    for number, (path, _) in enumerate(EXPECTED)
+  )
+  for fold in range(4):
+    held_out = open_list(content, 'eval', num_folds=4, fold=fold)
+    assert find_class_counts(held_out).tolist() == [3, 1]
 
 
 def test_a_class_of_several_that_would_only_be_held_out_is_named(open_list):
