@@ -12,6 +12,7 @@ from coatnet_jax.data.batching import (
 from coatnet_jax.data.folder import create_folder_source
 from coatnet_jax.data.idx import IdxSource
 from coatnet_jax.data.sources import create_source
+from coatnet_jax.data.splits import Division
 from coatnet_jax.errors import UserError
 
 NUM_IMAGES = 100
@@ -86,7 +87,7 @@ def damaged_source(tmp_path, picture, encode):
     str(tmp_path / 'pictures'),
     train_split='train',
     eval_split='train',
-    eval_fraction=0.1,
+    division=Division(eval_fraction=0.1),
     training=True,
   )
 
