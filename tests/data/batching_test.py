@@ -327,14 +327,14 @@ def test_corrupt_evaluation_image_does_not_count(damaged_source, evaluate):
 
 def test_many_corrupt_images_in_a_row_stop_the_run(damaged_source, train):
   for label in range(200):
-    damaged_source._path(label).write_bytes(b'')
+    damaged_source.find_path(label).write_bytes(b'')
   with pytest.raises(UserError, match='4 images in a row cannot be decoded'):
     train(1, source=damaged_source)
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])
 def test_unreadable_file_is_named(damaged_source, train, num_workers):
-  damaged_source._path(17).unlink()
+  damaged_source.find_path(17).unlink()
   with pytest.raises(UserError, match=r'017.png cannot be read: No such file'):
     train(25, source=damaged_source, num_workers=num_workers)
 

@@ -199,8 +199,8 @@ MISTAKES = (
     'coatnet_jax/checkpoints/quality.py',
     (
       'worst_kept_by_loss',
-      "'loss': False}",
-      "'loss': True}",
+      "'loss': False,",
+      "'loss': True,",
       'The checkpoint of the highest loss is called the best.',
       'checkpoints/trained_model_test.py::test_the_config_says_which_is_best',
     ),
