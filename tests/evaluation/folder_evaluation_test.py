@@ -119,6 +119,37 @@ def test_a_folder_is_whole_for_a_model_of_other_data(tmp_path, data_options):
   assert data_sets.hold_nothing_out(own, own) == own
 
 
+def test_a_fold_is_that_of_its_own_folder(tmp_path, evaluate, create_model):
+  for name in ('own', 'new'):
+    write_folder(tmp_path / name, {'ape': 0, 'bee': 1}, count=10)
+  trained = create_model(('ape', 'bee'), tmp_path / 'own')
+  folds = {'num_folds': 5, 'fold': 2, 'group_pattern': r'\d'}
+  for name, count in (('own', 4), ('new', 20)):
+    _, result, _ = evaluate(tmp_path / name, trained, **folds)
+    assert result['count'] == count
+
+
+def test_a_list_is_evaluated(tmp_path, evaluate, create_model):
+  write_folder(tmp_path, {'one': 0, 'other': 1}, count=4)
+  trained = create_model(('ape', 'bee'))
+  lines = [
+    f'{path.relative_to(tmp_path)},{name},{split}'
+    for split, numbers in (('train', '12'), ('validation', '03'))
+    for folder, name in (('one', 'ape'), ('other', 'bee'))
+    for path in sorted((tmp_path / folder).glob(f'[{numbers}].png'))
+  ]
+  path = tmp_path / 'labels.csv'
+  path.write_text('\n'.join(['file,class,part', *lines]))
+  assert evaluate(path, trained)[1]['count'] == 8
+  path.write_text('\n'.join(['file,class,split', *lines]))
+  result = evaluate(path, trained)[1]
+  assert (result['top1'], result['count']) == (1, 4)
+  several = path.with_name('several.jsonl')
+  several.write_text('{"file": "one/0.png", "labels": ["ape", "bee"]}')
+  with pytest.raises(UserError, match='several labels each, which are evaluat'):
+    evaluate(several, trained)
+
+
 @pytest.mark.parametrize('name', ['train', 'test', 'val'])
 def test_a_class_called_as_a_split_is_evaluated_with_the_others(
   tmp_path, create_model, evaluate, name
