@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from coatnet_jax.data.image_source import format_count
 from coatnet_jax.errors import UserError, show
 from coatnet_jax.texts import printable, read_text
 
@@ -130,7 +131,8 @@ def _read_table(
         continue
       if len(values) != len(names):
         raise UserError(
-          f'{printable(path)} has {len(values)} values in line {line:,}, and'
+          f'{printable(path)} has {format_count(len(values), "value")} in'
+          f' line {line:,}, and'
           f' its first line names {len(names)} columns; each line must have'
           ' one for each (a value with a comma in it stands in "quotes").'
         )

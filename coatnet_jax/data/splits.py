@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from coatnet_jax.data.image_source import format_count
 from coatnet_jax.errors import UserError
 from coatnet_jax.texts import printable
 
@@ -207,7 +208,7 @@ def _hold_groups_out(
   names, number_of = np.unique(np.array(groups, object), return_inverse=True)
   if len(names) < max(division.num_folds, 2):
     raise UserError(
-      f'There are {len(names):,} groups of pictures, as'
+      f'The images are of {format_count(len(names), "group")}, as'
       f' {printable(names[0])!r}, and no group is divided; it takes at least'
       f' {max(division.num_folds, 2)} of them.'
     )

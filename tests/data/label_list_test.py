@@ -198,7 +198,7 @@ def test_labels_that_change_places_are_other_data(open_list):
     ('path,labels\na/0.png,\na/1.png,|\n', 'names no classes: no image has'),
     ('path,text\na/0.png,cat', 'no column for the label: it has path, text'),
     ('image,path,label\n', 'several columns that may be the path: image, path'),
-    ('path,label\na/0.png,cat\n\na/1.png\n', 'has 1 values in line 4'),
+    ('path,label\na/0.png,cat\n\na/1.png\n', 'has 1 value in line 4'),
     ('path,label\na/0.png,\n', 'has no label in line 2'),
     ('path,label\n,cat\n', 'has no path in line 2'),
     ('path,label\n"a/0.png,cat\n', 'is no table at line 2: unexpected end'),

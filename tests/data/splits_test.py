@@ -145,11 +145,15 @@ def test_a_group_is_what_stands_in_parentheses():
       {'group_pattern': r'^\d'},
       "All images of one class are in one group, '0'",
     ),
-    ((4, 4), {'group_pattern': 'g'}, "There are 1 groups of pictures, as 'g'"),
+    (
+      (4, 4),
+      {'group_pattern': 'g'},
+      "The images are of 1 group, as 'g', and no",
+    ),
     (
       (4, 4),
       {'group_pattern': r'g\d', 'num_folds': 3},
-      'There are 2 groups of pictures, .* takes at least 3 of them',
+      'The images are of 2 groups, .* takes at least 3 of them',
     ),
   ],
 )
