@@ -29,7 +29,7 @@ from coatnet_jax.evaluation.eval_step import evaluate
 from coatnet_jax.initial_state import check_same_data, prepare_train_state
 from coatnet_jax.replay.examination import StepFunctions
 from coatnet_jax.replay.replaying import explain_divergence
-from coatnet_jax.run import Run, create_run, estimate_host_bytes
+from coatnet_jax.run import Run, create_run
 from coatnet_jax.run_batches import read_eval_batches, read_train_batches
 from coatnet_jax.stopping import StoppedError
 from coatnet_jax.terminal import Terminal
@@ -158,7 +158,7 @@ def train_and_evaluate(
     processes.begin('preparing the model')
     create_state, abstract_state, origin = prepare_train_state(run, workdir)
     memory.check_state(
-      abstract_state, estimate_host_bytes(run.config, run.model)
+      abstract_state, memory.estimate_host_bytes(run.config, run.model)
     )
     processes.begin('comparing the data with those the run was begun with')
     changed = check_same_data(run, workdir)

@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import humanize
 import jax
 
@@ -86,3 +87,47 @@ def _check(parts: Mapping[str, int], limit: float, where: str) -> None:
 
 def _format(num_bytes: float) -> str:
   return humanize.naturalsize(num_bytes, binary=True)
+
+
+def estimate_host_bytes(
+  config: Mapping[str, Any], model: nn.Module
+) -> dict[str, int]:
+  """Returns what a run takes of this machine's memory at least, without state.
+
+  Args:
+    config: config with resolved values.
+    model: model of the config.
+
+  Returns:
+    Bytes by words for what they are of, with the keys that change it.
+  """
+  data = config['data']
+  height, width = config['preprocessing']['image_size']
+  image_bytes = 3 * height * width
+  batches = {
+    'training': data['prefetch_batches'],  # Read ahead, where it is fast.
+    'evaluation': 1,
+  }
+  return {
+    f'pictures of {section} (config.{section}.global_batch_size,'
+    ' config.data.prefetch_batches, config.preprocessing.image_size)': (
+      count
+      * config[section]['global_batch_size']
+      // jax.process_count()
+      * image_bytes
+    )
+    for section, count in batches.items()
+  } | {
+    'worker processes (config.data.num_workers)': (
+      data['num_workers'] * WORKER_BYTES
+    ),
+    'position tables of attention (config.preprocessing.image_size)': max(
+      (
+        # float32 [2 * side - 1, side, side]: which offset each pair has.
+        8 * (side // stride) ** 3
+        for stride in getattr(model.variant, 'attention_strides', ())
+        for side in (height, width)
+      ),
+      default=0,
+    ),
+  }

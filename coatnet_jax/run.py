@@ -16,7 +16,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from coatnet_jax import memory, paths, values
+from coatnet_jax import config_checks, memory, paths, values
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.metadata import Metadata, find_model_arguments
 from coatnet_jax.data import damage, inspection
@@ -39,8 +39,6 @@ from coatnet_jax.training.mixup import MixupOptions
 from coatnet_jax.training.optimizers import create_optimizer
 from coatnet_jax.values import Options, Range
 
-# What computes attention on one platform only.
-_ATTENTION_PLATFORMS = {'pallas': 'tpu', 'cudnn': 'gpu'}
 _BatchSize = Annotated[int, Range(at_least=1, at_most=2**24)]
 
 
@@ -310,19 +308,19 @@ def create_run(
   }
   mesh = mesh_lib.create_mesh(**resolved['sharding'], devices=devices)
   model = create_model(**resolved['model'])
-  _check_image_size(model, options['preprocessing'])
-  _check_attention(resolved['model']['attention'], mesh)
-  _check_durations(resolved)
-  _check_batches(resolved, mesh)
+  config_checks.check_image_size(model, options['preprocessing'])
+  config_checks.check_attention(resolved['model']['attention'], mesh)
+  config_checks.check_durations(resolved)
+  config_checks.check_batches(resolved, mesh)
   if devices is None:  # Else others than this machine's are meant.
-    memory.check_host(estimate_host_bytes(resolved, model))
+    memory.check_host(memory.estimate_host_bytes(resolved, model))
   options['augmentation'].check_batch_size(training.global_batch_size)
   options['data'].check_division()
   train_source, eval_source = sources or (
     create_source(options['data'], 'train'),
     create_source(options['data'], 'eval'),
   )
-  _check_labels(train_source, resolved)
+  config_checks.check_labels(train_source, resolved)
   class_weights = ()
   if options['loss'].class_weights != 'none':
     class_weights = compute_class_weights(find_class_counts(train_source))
@@ -382,146 +380,3 @@ def _resolve_durations(
       evaluation, every_steps=every_steps or num_steps, every_epochs=0.0
     ),
   )
-
-
-def _check_durations(config: Mapping[str, Any]) -> None:
-  """Raises UserError for what is wrong with them whatever the data are."""
-  training, schedule = config['training'], config['schedule']
-  for section, name in (
-    ('training', 'num'),
-    ('schedule', 'warmup'),
-    ('evaluation', 'every'),
-  ):
-    options = config[section]
-    steps, epochs = options[f'{name}_steps'], options[f'{name}_epochs']
-    schedules.check_unit(f'{section}.{name}', steps, epochs)
-  # The rest of it, for the shortest epochs that there can be.
-  schedules.create_learning_rate_schedule(
-    **{**schedule, 'warmup_epochs': 0.0},
-    steps_per_epoch=1.0,
-    num_steps=training['num_steps'] or (training['num_epochs'] > 0) * 10**9,
-  )
-
-
-def _check_batches(config: Mapping[str, Any], mesh: Mesh) -> None:
-  """Raises UserError for batches that their parts do not divide."""
-  training = config['training']
-  mesh_lib.check_batch_size(
-    'training.global_batch_size',
-    training['global_batch_size'],
-    mesh,
-    training['gradient_accumulation_steps'],
-  )
-  mesh_lib.check_batch_size(
-    'evaluation.global_batch_size',
-    config['evaluation']['global_batch_size'],
-    mesh,
-  )
-  part_size = (
-    training['global_batch_size'] // training['gradient_accumulation_steps']
-  )
-  group_size = config['model']['batch_norm_group_size']
-  if group_size and part_size % group_size:
-    raise UserError(
-      f'config.model.batch_norm_group_size is {group_size}; it must divide'
-      f' the {part_size} images that are computed at a time.'
-    )
-
-
-def _check_labels(source: ImageSource, config: Mapping[str, Any]) -> None:
-  """Raises UserError for what does not go with the number of labels."""
-  key, needed = 'checkpoint.best_metric', 'mean_average_precision'
-  if not source.has_several_labels:
-    if config['checkpoint']['best_metric'] == needed:
-      raise UserError(
-        f'config.{key} is {needed!r}, which is for images of several labels,'
-        ' and these have one each; it must be top1, top5 or loss.'
-      )
-    return
-  for section, key, value in (
-    ('loss', 'kind', 'sigmoid'),
-    ('loss', 'class_weights', 'none'),
-    ('data', 'sampling', 'natural'),
-  ):
-    if config[section][key] != value:
-      raise UserError(
-        f'config.{section}.{key} is {config[section][key]!r}; it must be'
-        f' {value!r} where images have several labels, as in'
-        f' {source.description}.'
-      )
-
-
-def _check_image_size(
-  model: nn.Module, preprocessing: PreprocessingOptions
-) -> None:
-  """Raises UserError for images that the model cannot take."""
-  try:
-    model.check_image_size((1, *preprocessing.image_size, 3))
-  except UserError as error:
-    raise UserError(
-      f'config.preprocessing.image_size is {preprocessing.image_size}: {error}'
-    ) from error
-
-
-def estimate_host_bytes(
-  config: Mapping[str, Any], model: nn.Module
-) -> dict[str, int]:
-  """Returns what a run takes of this machine's memory at least, without state.
-
-  Args:
-    config: config with resolved values.
-    model: model of the config.
-
-  Returns:
-    Bytes by words for what they are of, with the keys that change it.
-  """
-  data = config['data']
-  height, width = config['preprocessing']['image_size']
-  image_bytes = 3 * height * width
-  batches = {
-    'training': data['prefetch_batches'],  # Read ahead, where it is fast.
-    'evaluation': 1,
-  }
-  return {
-    f'pictures of {section} (config.{section}.global_batch_size,'
-    ' config.data.prefetch_batches, config.preprocessing.image_size)': (
-      count
-      * config[section]['global_batch_size']
-      // jax.process_count()
-      * image_bytes
-    )
-    for section, count in batches.items()
-  } | {
-    'worker processes (config.data.num_workers)': (
-      data['num_workers'] * memory.WORKER_BYTES
-    ),
-    'position tables of attention (config.preprocessing.image_size)': max(
-      (
-        # float32 [2 * side - 1, side, side]: which offset each pair has.
-        8 * (side // stride) ** 3
-        for stride in getattr(model.variant, 'attention_strides', ())
-        for side in (height, width)
-      ),
-      default=0,
-    ),
-  }
-
-
-def _check_attention(attention: str, mesh: Mesh) -> None:
-  """Checks that a mesh's devices can compute attention as they are to.
-
-  Args:
-    attention: name of an implementation, `config.model.attention`.
-    mesh: devices that are to compute it.
-
-  Raises:
-    UserError: it is for another platform.
-  """
-  platform = mesh.devices.flat[0].platform
-  wanted = _ATTENTION_PLATFORMS.get(attention, platform)
-  if platform != wanted:
-    raise UserError(
-      f'config.model.attention is {attention!r}, which is for'
-      f' {wanted.upper()}s, and this machine has {platform.upper()}s;'
-      " 'auto' is for any machine."
-    )

@@ -69,7 +69,9 @@ ALLOWED = {
     'tree_names',
   },
   'run_batches': {'data', 'distributed', 'run'},
+  'config_checks': {'data', 'distributed', 'errors', 'training'},
   'run': {
+    'config_checks',
     'memory',
     'checkpoints',
     'data',

@@ -237,6 +237,17 @@ MISTAKES = (
     ),
   ),
   *in_file(
+    'coatnet_jax/config_checks.py',
+    (
+      'groups_of_the_whole_batch',
+      'if group_size and part_size % group_size:',
+      "if group_size and training['global_batch_size'] % group_size:",
+      'Groups of BatchNorm that no part of the batch holds are let through.',
+      'wiring/train_step_test.py'
+      ' train_test.py::test_bad_values_are_refused_before_anything_is_written',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/run.py',
     (
       'schedule_not_applied',
@@ -269,14 +280,6 @@ MISTAKES = (
       'The accuracy is that of the training images.',
       'wiring/data_test.py'
       ' train_test.py::test_evaluation_counts_every_example_once',
-    ),
-    (
-      'groups_of_the_whole_batch',
-      'if group_size and part_size % group_size:',
-      'if group_size and training.global_batch_size % group_size:',
-      'Groups of BatchNorm that no part of the batch holds are let through.',
-      'wiring/train_step_test.py'
-      ' train_test.py::test_bad_values_are_refused_before_anything_is_written',
     ),
     (
       'length_left_in_epochs',
