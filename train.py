@@ -29,6 +29,7 @@ from coatnet_jax.evaluation.eval_step import evaluate
 from coatnet_jax.initial_state import check_same_data, prepare_train_state
 from coatnet_jax.replay.examination import StepFunctions
 from coatnet_jax.replay.replaying import explain_divergence
+from coatnet_jax.reports import end_of_run
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.run_batches import read_eval_batches, read_train_batches
 from coatnet_jax.stopping import StoppedError
@@ -194,7 +195,10 @@ def train_and_evaluate(
       terminal.line(f'frozen      {count:,} of these parameters')
     if origin:
       terminal.line('init_from   ' + '\n            '.join(origin))
-    return _train(run, workdir, create_state, abstract_state, terminal, lease)
+    state = _train(run, workdir, create_state, abstract_state, terminal, lease)
+    if reporting.has_summary(workdir):
+      end_of_run.write_report(run, workdir, terminal.line)
+    return state
 
 
 def _train(

@@ -391,6 +391,10 @@ def _add_logging(config: ConfigDict) -> None:
   # Steps whose profile is written, from this one on; 0 for none.
   config.logging.profile_at_step = 0
   config.logging.profile_num_steps = 5
+  # Whether report.html is written at the end of the run, of its best
+  # checkpoint; it takes one more evaluation. Of several processes, the
+  # command for it is told instead. Ours.
+  config.logging.report = True
 
 
 def _add_sharding(config: ConfigDict) -> None:

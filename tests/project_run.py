@@ -55,6 +55,7 @@ def create_config(folder: pathlib.Path, changed: dict):
       'data.eval_split': 'eval',
       'evaluation.every_epochs': 0.0,
       'logging.image_grid_size': 0,
+      'logging.report': False,
     }
   )
   return config

@@ -18,6 +18,7 @@ _QUICK = {
   'training.num_steps': 4,
   'training.global_batch_size': 32,
   'evaluation.global_batch_size': 128,
+  'logging.report': False,
 }
 _SYNTHETIC = {
   'data.source': 'synthetic',

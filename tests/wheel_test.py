@@ -31,6 +31,8 @@ OF_PROGRAMS = {
   'coatnet_jax.distributed.processes',
   'coatnet_jax.evaluation.results',
   'coatnet_jax.replay.replaying',
+  'coatnet_jax.reports.end_of_run',
+  'coatnet_jax.reports.facts',
   'coatnet_jax.run',
   'coatnet_jax.tpu_compiler.compiled_step',
   'coatnet_jax.training.reporting',

@@ -25,6 +25,7 @@ TOOLS = (
   'prepare_emoji',
   'prepare_fashion_mnist',
   'replay',
+  'report',
   'variants',
 )
 # What is told goes to stderr: stdout has nothing but results.

@@ -28,6 +28,8 @@ def evaluate_classification(
   *,
   batch_size: int,
   report_undecodable: Callable[[str], None],
+  keep: Callable[[Predictions, np.ndarray], None] | None = None,
+  with_probabilities: bool = False,
 ) -> dict[str, Any]:
   """Evaluates a model on every image of a data set.
 
@@ -37,6 +39,9 @@ def evaluate_classification(
     batch_size: number of images at a time, a multiple of the mesh's size.
     report_undecodable: function that takes the name of an image that is left
       out because it cannot be decoded, and why.
+    keep: function that takes the predictions of each batch that count, and
+      which are right, as `judge` returns them.
+    with_probabilities: whether these have the probabilities of all classes.
 
   Returns:
     What `Tally.summarize` has, and 'undecodable', the images left out for it;
@@ -61,12 +66,15 @@ def evaluate_classification(
     data=evaluation.data,
     batch_size=batch_size,
     report_undecodable=leave_out,
+    with_probabilities=with_probabilities,
   )
   tally, without_labels = Tally(space.num_classes), 0
   start = time.monotonic()
   for predictions in batches:
     counted, hits = judge(predictions, evaluation)
     tally.update(counted, hits)
+    if keep is not None:
+      keep(counted, hits)
     without_labels += len(predictions.indices) - len(counted.indices)
   seconds = time.monotonic() - start
   return {

@@ -29,6 +29,8 @@ class Predictions(NamedTuple):
     confidences: [n] float32, the largest probability.
     losses: [n] float32, the loss of each.
     valid: [n] bool, false where a logit is NaN.
+    probabilities: [n, C] float32, those of all classes; [n, 0] where they were
+      not asked for.
   """
 
   indices: np.ndarray
@@ -37,6 +39,7 @@ class Predictions(NamedTuple):
   confidences: np.ndarray
   losses: np.ndarray
   valid: np.ndarray
+  probabilities: np.ndarray
 
   @classmethod
   def create(
@@ -50,7 +53,8 @@ class Predictions(NamedTuple):
     Args:
       indices: places of the examples in their source, [n] int64.
       labels: true classes, [n] int32.
-      rated: what `inference.rate_logits` says of their logits.
+      rated: what `inference.rate_logits` says of their logits, perhaps with
+        'probabilities'.
     """
     return cls(
       indices=indices,
@@ -59,6 +63,9 @@ class Predictions(NamedTuple):
       confidences=rated['confidence'],
       losses=rated['loss'],
       valid=rated['valid'],
+      probabilities=rated.get(
+        'probabilities', np.zeros((len(labels), 0), np.float32)
+      ),
     )
 
   def take(self, rows: np.ndarray) -> 'Predictions':
@@ -76,6 +83,7 @@ def find_single_label_hits(predictions: Predictions) -> np.ndarray:
   ...   confidences=np.array([0.9, 0.6]),
   ...   losses=np.array([0.1, 2.0]),
   ...   valid=np.array([True, True]),
+  ...   probabilities=np.zeros((2, 0)),
   ... )
   >>> find_single_label_hits(predictions).tolist()
   [[True, False], [False, False]]

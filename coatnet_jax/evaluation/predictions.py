@@ -25,7 +25,7 @@ from coatnet_jax.evaluation.dispatch import read_behind
 from coatnet_jax.evaluation.label_spaces import LabelSpace
 from coatnet_jax.evaluation.measures import Predictions
 from coatnet_jax.inference import compute_logits, rate_logits
-from coatnet_jax.training.losses import LossOptions
+from coatnet_jax.training.losses import LossOptions, compute_probabilities
 
 
 def predict_step(
@@ -36,6 +36,7 @@ def predict_step(
   loss: LossOptions,
   preprocessing: PreprocessingOptions,
   candidates: tuple[int, ...] | None,
+  with_probabilities: bool = False,
 ) -> dict[str, jax.Array]:
   """Predicts one batch; to be called under `jit`.
 
@@ -48,24 +49,31 @@ def predict_step(
       smoothed.
     preprocessing: mean and standard deviation of the pixels.
     candidates: classes whose logits count, None for all; see `LabelSpace`.
+    with_probabilities: whether those of all classes are returned too.
 
   Returns:
     'label', 'mask', 'corrupt', and as in `Predictions` 'classes' [B, k],
-    'confidence', 'loss' and 'valid', [B], by `inference.rate_logits`.
+    'confidence', 'loss' and 'valid', [B], by `inference.rate_logits`; and
+    'probabilities' [B, C], where they are asked for.
   """
   logits = compute_logits(
     variables, batch['image'], model=model, preprocessing=preprocessing
   )
   if candidates is not None:
     logits = logits[:, np.array(candidates)]
-  return {
+  predicted = {
     **{name: batch[name] for name in ('label', 'mask', 'corrupt')},
     **rate_logits(logits, batch['label'], loss),
   }
+  if with_probabilities:
+    predicted['probabilities'] = compute_probabilities(logits, loss)
+  return predicted
 
 
 @functools.cache
-def _jit_predict_step(model, loss, preprocessing, candidates, mesh):
+def _jit_predict_step(
+  model, loss, preprocessing, candidates, mesh, with_probabilities
+):
   return mesh_lib.jit(
     functools.partial(
       predict_step,
@@ -73,6 +81,7 @@ def _jit_predict_step(model, loss, preprocessing, candidates, mesh):
       loss=loss,
       preprocessing=preprocessing,
       candidates=candidates,
+      with_probabilities=with_probabilities,
     ),
     mesh,
     out_shardings=mesh_lib.create_replicated_sharding(mesh),
@@ -87,6 +96,7 @@ def predict_source(
   data: DataOptions,
   batch_size: int,
   report_undecodable: Callable[[int], None],
+  with_probabilities: bool = False,
 ) -> Iterator[Predictions]:
   """Predicts every image of a source once, in order.
 
@@ -96,6 +106,7 @@ def predict_source(
   Args:
     trained: model with its weights, and the preprocessing of the images.
     space: meaning that the labels of the images have to the model.
+    with_probabilities: whether the predictions have those of all classes.
 
   Returns:
     An iterator of the predictions of a batch's images.
@@ -110,6 +121,7 @@ def predict_source(
       trained.preprocessing,
       space.candidates,
       trained.mesh,
+      with_probabilities,
     ),
     trained.variables,
   )

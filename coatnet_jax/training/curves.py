@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from logging import LogRecord
 from typing import TYPE_CHECKING, Any
 
@@ -199,6 +199,46 @@ def remove_rows_after(
   if is_changed:
     with contextlib.suppress(Exception):  # Which other writers will say.
       _write_start(workdir, step + 1)
+
+
+def read_rows(
+  workdir: str | os.PathLike[str],
+) -> dict[str, list[tuple[int, float]]]:
+  """Returns the numbers that a run has written, by name and step.
+
+  What is damaged, or cannot be read, is left out.
+
+  Args:
+    workdir: directory of the run, perhaps gs://...
+
+  Returns:
+    Pairs of a step and a number, in the order of steps, by name; of a step that
+    was taken twice, the one that was written last.
+  """
+  found: dict[str, dict[int, float]] = {}
+  workdir = epath.Path(workdir)
+  for path in sorted(workdir.iterdir()) if workdir.is_dir() else ():
+    if path.name.startswith(_EVENT_FILES) and is_plain_file(path):
+      with contextlib.suppress(Exception):  # A reader of buckets has its own.
+        for name, step, number in _read_numbers(path):
+          found.setdefault(name, {})[step] = number
+  return {name: sorted(rows.items()) for name, rows in found.items()}
+
+
+def _read_numbers(path: epath.Path) -> Iterator[tuple[str, int, float]]:
+  """Yields name, step and number of every scalar of a file."""
+  from tensorboard.compat.proto import event_pb2
+  from tensorboard.util import tensor_util
+
+  content = path.read_bytes()
+  for _, place in _split(content)[0]:
+    event = event_pb2.Event.FromString(content[place])
+    for value in event.summary.value:
+      if value.HasField('simple_value'):
+        yield value.tag, event.step, value.simple_value
+      elif value.HasField('tensor') and not value.tensor.tensor_shape.dim:
+        number = tensor_util.make_ndarray(value.tensor)
+        yield value.tag, event.step, float(number)
 
 
 def _remove_rows(

@@ -39,6 +39,7 @@ class LoggingOptions(Options, section='config.logging'):
   image_grid_size: Annotated[int, Range(at_least=0, at_most=10_000)]
   profile_at_step: Annotated[int, Range(at_least=0, at_most=2**31 - 1)]
   profile_num_steps: Annotated[int, Range(at_least=1, at_most=10_000)]
+  report: bool
 
   def check(self) -> None:
     """Raises UserError for a writer whose package is not there."""

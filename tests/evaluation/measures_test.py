@@ -15,6 +15,7 @@ def _predictions(labels, classes, confidences=None, losses=None, valid=None):
     confidences=np.array(confidences or [0.5] * n, np.float32),
     losses=np.array(losses or [1.0] * n, np.float32),
     valid=np.array(valid or [True] * n, bool),
+    probabilities=np.zeros((n, 0), np.float32),
   )
 
 

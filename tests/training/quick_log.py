@@ -18,6 +18,7 @@ def create_quick_log(**changes: Any) -> training_log.TrainingLog:
     image_grid_size=4,
     profile_at_step=0,
     profile_num_steps=1,
+    report=False,
   )
   return training_log.TrainingLog(
     mock.Mock(),

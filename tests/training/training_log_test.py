@@ -33,6 +33,7 @@ def _create_log(**options):
       image_grid_size=4,
       profile_at_step=0,
       profile_num_steps=1,
+      report=False,
     ),
     **{'first_step': 0, 'num_steps': 100, 'global_batch_size': 10, **options},
   )

@@ -65,6 +65,7 @@ _PLAIN = {
   'evaluation.every_epochs': 0.0,
   'evaluation.global_batch_size': 8,
   'checkpoint.every_seconds': 0.0,
+  'logging.report': False,
 }
 
 

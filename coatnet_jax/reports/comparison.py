@@ -1,0 +1,151 @@
+"""The page of several runs side by side: seeds, folds or variants.
+
+Each run has its number; mean and spread are over runs, each counting once.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from coatnet_jax.reports import facts, measures
+from coatnet_jax.reports.charts import Chart
+from coatnet_jax.reports.content import ReportContent
+from coatnet_jax.reports.files import render
+from coatnet_jax.reports.numbers import show_number
+from coatnet_jax.reports.page import MEASURES, collect_measures
+from coatnet_jax.strict_json import to_json
+from coatnet_jax.texts import printable
+from coatnet_jax.training import curves
+
+_SPREAD = ('mean', 'deviation', 'least', 'largest')
+_CURVES = (
+  ('Top-1 in evaluation', 'part', 'eval_top1'),
+  ('Loss in evaluation', 'loss', 'eval_loss'),
+  ('Loss in training', 'loss', 'train_loss'),
+)
+
+
+def format_comparison(contents: Sequence[ReportContent]) -> str:
+  """Returns the page of several reports.
+
+  Args:
+    contents: contents of two reports or more.
+  """
+  runs = [_describe_run(n, content) for n, content in enumerate(contents, 1)]
+  values = [collect_measures(content) for content in contents]
+  return render(
+    'comparison.html.j2',
+    title=f'{len(contents)} runs side by side',
+    notes=_list_notes(contents),
+    names=[title for title, _ in MEASURES.values()],
+    runs=[
+      {
+        **run,
+        'values': [
+          show_number(found[name], form, f'run{run["number"]}_{name}')
+          for name, (_, form) in MEASURES.items()
+        ],
+      }
+      for run, found in zip(runs, values)
+    ],
+    spreads=[
+      {
+        'name': title,
+        'cells': _show_spread([found[name] for found in values], form, name),
+      }
+      for name, (title, form) in MEASURES.items()
+    ],
+    spread_names=_SPREAD,
+    class_rows=_list_class_rows(contents),
+    curves=_draw_curves(contents),
+    differences=_list_differences(contents),
+  )
+
+
+def _describe_run(number: int, content: ReportContent) -> dict[str, Any]:
+  trained = content.trained
+  return {
+    'number': number,
+    'name': printable(content.workdir or trained.path),
+    'model': trained.config.model.name,
+    'step': f'{trained.step:,}',
+    'count': show_number(content.figures['count'], 'count'),
+    'data': content.data,
+  }
+
+
+def _list_notes(contents: Sequence[ReportContent]) -> list[str]:
+  notes = [
+    f'Run {number}: {note}'
+    for number, content in enumerate(contents, 1)
+    for note in content.rules
+  ]
+  images = {dict(content.data)['Evaluated on'] for content in contents}
+  if len(images) > 1:
+    notes.append(
+      'The runs were not evaluated on the same images: their measures differ'
+      ' for that too.'
+    )
+  return notes
+
+
+def _show_spread(values: Sequence[float], form: str, key: str) -> list[Any]:
+  """Returns mean, deviation, least and largest as HTML."""
+  spread = measures.summarize_spread(dict(enumerate(values)))
+  return [show_number(spread[n], form, key and f'{key}_{n}') for n in _SPREAD]
+
+
+def _list_class_rows(contents: Sequence[ReportContent]) -> list[dict[str, Any]]:
+  """Returns the spread of each class's F1; none where classes differ."""
+  names = {content.outcomes.class_names for content in contents}
+  if len(names) > 1:
+    return []
+  return [
+    {
+      'name': printable(name),
+      'cells': _show_spread(
+        [content.classes.f1[label] for content in contents], 'number', ''
+      ),
+    }
+    for label, name in enumerate(contents[0].outcomes.class_names)
+  ]
+
+
+def _draw_curves(contents: Sequence[ReportContent]) -> list[Chart]:
+  rows = [
+    _read_rows(content) if content.workdir is not None else {}
+    for content in contents
+  ]
+  charts = []
+  for title, y_title, name in _CURVES:
+    series = {
+      f'run {number}': list(zip(*found[name]))
+      for number, found in enumerate(rows, 1)
+      if name in found
+    }
+    chart = facts.draw_series(title, y_title, series)
+    charts += [chart] if chart else []
+  return charts
+
+
+def _read_rows(content: ReportContent) -> Mapping[str, Any]:
+  found = curves.read_rows(content.workdir)
+  return {name.replace('/', '_'): points for name, points in found.items()}
+
+
+def _list_differences(
+  contents: Sequence[ReportContent],
+) -> list[dict[str, Any]]:
+  """Returns the keys in which configs differ, with the value in each run."""
+  configs = [facts.flatten(content.trained.config) for content in contents]
+  keys = sorted(set().union(*configs))
+  rows = [
+    {
+      'key': key,
+      'values': [
+        to_json(config[key]) if key in config else '(none)'
+        for config in configs
+      ],
+    }
+    for key in keys
+  ]
+  return [row for row in rows if len(set(row['values'])) > 1]

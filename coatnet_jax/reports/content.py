@@ -1,0 +1,136 @@
+"""What a report of one model says, found out: evaluated, measured, described.
+
+How it is shown is `page.py`'s.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from etils import epath
+
+from coatnet_jax.checkpoints.trained_model import (
+  TrainedModel,
+  load_trained_model,
+)
+from coatnet_jax.data.image_source import ImageSource
+from coatnet_jax.data.sources import DataOptions, create_source
+from coatnet_jax.errors import UserError
+from coatnet_jax.evaluation.data_sets import open_evaluation_data
+from coatnet_jax.reports import facts, measures, pictures
+from coatnet_jax.reports.outcomes import Outcomes, evaluate_outcomes
+
+# Damaged images to name.
+_NUM_NAMED = 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ReportContent:
+  """All that a report of one model says.
+
+  Attributes:
+    trained: model that it is of.
+    workdir: directory of the model's run; None where the checkpoint is in none.
+    figures: what `tools.evaluate` says of it.
+    outcomes: what it said of every example.
+    intervals: `measures.find_intervals`.
+    classes: `measures.measure_classes`.
+    detections: `measures.measure_detections`.
+    data: lines on what was found and left out, with their titles.
+    undecodable: names of images that cannot be decoded, and why; the first.
+    rules: differences from plain top-1 over all classes.
+    galleries: sections that show pictures.
+    command: command that trained it, where that is known.
+    seconds: time that evaluating it took.
+  """
+
+  trained: TrainedModel
+  workdir: epath.Path | None
+  figures: dict[str, Any]
+  outcomes: Outcomes
+  intervals: dict[str, tuple[float, float]]
+  classes: measures.ClassMeasures
+  detections: Sequence[measures.Detection | None]
+  data: tuple[tuple[str, str], ...]
+  undecodable: tuple[str, ...]
+  rules: tuple[str, ...]
+  galleries: tuple[pictures.Gallery, ...]
+  command: str
+  seconds: float
+
+
+def create_content(
+  path: str | os.PathLike[str],
+  *,
+  report: Callable[[str], None],
+  data: DataOptions | None = None,
+  batch_size: int | None = None,
+  galleries: Callable[
+    [TrainedModel, Outcomes, ImageSource], Sequence[pictures.Gallery]
+  ] = lambda trained, outcomes, source: (),
+  command: str = '',
+) -> ReportContent:
+  """Evaluates a checkpoint and finds all that its report says.
+
+  Args:
+    path: workdir, for its best checkpoint, or a checkpoint.
+    report: function called with a sentence about what is odd.
+    data: data to evaluate on; those of the checkpoint's config if None.
+    batch_size: number of images at a time; the run's if None.
+    galleries: function that returns more sections with pictures, of the model,
+      its outcomes, and the images that these are of.
+    command: command that trained it, where that is known.
+
+  Raises:
+    UserError: the checkpoint or the data cannot be used, or no image counts.
+  """
+  began = time.monotonic()
+  trained = load_trained_model(path)
+  if data is None:
+    data = DataOptions(**trained.config.data)
+  # Images are read once.
+  data = dataclasses.replace(data, cache_mebibytes=0)
+  evaluation = open_evaluation_data(
+    data,
+    class_names=trained.class_names,
+    preprocessing=trained.preprocessing,
+    report=report,
+  )
+  size = batch_size or trained.config.evaluation.global_batch_size
+  size = -(-size // trained.mesh.size) * trained.mesh.size
+  undecodable: list[str] = []
+  figures, outcomes = evaluate_outcomes(
+    trained, evaluation, batch_size=size, report_undecodable=undecodable.append
+  )
+  source = evaluation.source
+  return ReportContent(
+    trained=trained,
+    workdir=facts.find_workdir(trained.path),
+    figures=figures,
+    outcomes=outcomes,
+    intervals=measures.find_intervals(outcomes),
+    classes=measures.measure_classes(outcomes),
+    detections=measures.measure_detections(outcomes),
+    data=(
+      *_describe_training_images(data),
+      ('Evaluated on', source.description),
+    ),
+    undecodable=tuple(undecodable[:_NUM_NAMED]),
+    rules=(*trained.changes, *evaluation.rules),
+    galleries=(
+      pictures.show_mistakes(outcomes, source),
+      *galleries(trained, outcomes, source),
+    ),
+    command=command,
+    seconds=time.monotonic() - began,
+  )
+
+
+def _describe_training_images(data: DataOptions) -> list[tuple[str, str]]:
+  """Returns what a source says of the training split; none if it is away."""
+  try:
+    return [('Trained on', create_source(data, 'train').description)]
+  except UserError:
+    return []

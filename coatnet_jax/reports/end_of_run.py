@@ -1,0 +1,75 @@
+"""The report that a run writes at its end, which never fails the run."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+
+import jax
+from absl import logging
+from etils import epath
+
+from coatnet_jax import terminal
+from coatnet_jax.checkpoints.saving import checkpoint_directory
+from coatnet_jax.errors import find_reason
+from coatnet_jax.reports import files, page
+from coatnet_jax.reports.content import create_content
+from coatnet_jax.run import Run
+from coatnet_jax.strict_json import read_mapping
+from coatnet_jax.texts import printable
+from coatnet_jax.training.workdir import SUMMARY_FILE
+
+
+def write_report(run: Run, workdir: str, report: Callable[[str], None]) -> None:
+  """Writes workdir/report.html of a finished run's best checkpoint.
+
+  It takes one more evaluation, and its program's compilation. Where it cannot
+  be written, a line says so. A run of several processes is left as it is, as
+  one that fails alone would hold up the others: it is told the command.
+
+  Args:
+    run: resolved run, whose summary is written.
+    workdir: directory of the run, perhaps gs://...
+    report: function called with a line for the user.
+  """
+  if not run.logging.report or jax.process_index() > 0:
+    return
+  command = f'python -m tools.report --checkpoint={shlex.quote(workdir)}'
+  if jax.process_count() > 1:
+    report(f'report      {command}')
+    return
+  terminal.begin('making the report')
+  path = epath.Path(workdir) / files.REPORT_FILE
+  try:
+    files.check_is_report(path)
+    content = create_content(
+      _find_checkpoint(workdir),
+      report=report,
+      data=run.data,
+      command=find_command(),
+    )
+    terminal.begin('writing the report')
+    files.write_page(path, page.format_page(content))
+  except Exception as error:  # The run is finished, whatever this is.
+    logging.info('There is no report', exc_info=True)
+    report(
+      f'The report cannot be made: {find_reason(error)}. The run is finished'
+      f' all the same; {command} tries again.'
+    )
+    return
+  report(files.describe_written(path))
+
+
+def _find_checkpoint(workdir: str) -> str:
+  """Returns the workdir, for its best checkpoint; its last if none is best."""
+  summary = read_mapping(epath.Path(workdir) / SUMMARY_FILE)
+  if summary['best'] is not None:
+    return workdir
+  return str(checkpoint_directory(workdir) / str(summary['final']['step']))
+
+
+def find_command() -> str:
+  """Returns the command that this process was started with, if it trains."""
+  if os.path.basename(sys.argv[0]) != 'main.py':
+    return ''
+  return shlex.join(['python', *map(printable, sys.argv)])

@@ -1,0 +1,124 @@
+"""What a report is made of: what became of every example of an evaluation.
+
+The evaluation is `tools.evaluate`'s own, so that its figures are the same;
+this keeps what it sees, some 30 bytes of each example.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from coatnet_jax.checkpoints.trained_model import TrainedModel
+from coatnet_jax.evaluation.classification import evaluate_classification
+from coatnet_jax.evaluation.data_sets import EvaluationData
+from coatnet_jax.evaluation.measures import Predictions
+
+# Up to so many classes, all probabilities are kept, and a report has a
+# confusion matrix and curves of each class.
+MAX_FEW_CLASSES = 20
+# What is predicted where a logit is NaN.
+NOTHING = -1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Outcomes:
+  """What a model said of n examples, and whether it was right.
+
+  Attributes:
+    class_names: names of the C classes.
+    indices: [n] int64, the places of the examples in their source.
+    labels: [n] int32, true classes.
+    predicted: [n] int32, the most probable classes; `NOTHING` where a logit is
+      NaN.
+    hits: [n] bool, whether that is right.
+    top5_hits: [n] bool, whether one of the five most probable is.
+    confidences: [n] float32, the largest probability.
+    losses: [n] float32, the loss of each.
+    probabilities: [n, C] float32, of at most `MAX_FEW_CLASSES`; else [n, 0].
+  """
+
+  class_names: tuple[str, ...]
+  indices: np.ndarray
+  labels: np.ndarray
+  predicted: np.ndarray
+  hits: np.ndarray
+  top5_hits: np.ndarray
+  confidences: np.ndarray
+  losses: np.ndarray
+  probabilities: np.ndarray
+
+  @property
+  def num_classes(self) -> int:
+    """The number of classes, C."""
+    return len(self.class_names)
+
+  @property
+  def are_few(self) -> bool:
+    """Whether the classes are few enough to be shown each against each."""
+    return self.num_classes <= MAX_FEW_CLASSES
+
+
+def collect_outcomes(
+  batches: Sequence[tuple[Predictions, np.ndarray]],
+  class_names: Sequence[str],
+) -> Outcomes:
+  """Returns what became of the examples of some batches.
+
+  Args:
+    batches: predictions of each, of one batch at least, and which of them are
+      right, [n, k] bool.
+    class_names: names of the C classes.
+  """
+  first = [
+    np.where(said.valid, said.classes[:, 0], NOTHING).astype(np.int32)
+    for said, _ in batches
+  ]
+
+  return Outcomes(
+    class_names=tuple(class_names),
+    indices=np.concatenate([said.indices for said, _ in batches]),
+    labels=np.concatenate([said.labels for said, _ in batches]),
+    predicted=np.concatenate(first),
+    hits=np.concatenate([hits[:, 0] for _, hits in batches]),
+    top5_hits=np.concatenate([hits.any(axis=1) for _, hits in batches]),
+    confidences=np.concatenate([said.confidences for said, _ in batches]),
+    losses=np.concatenate([said.losses for said, _ in batches]),
+    probabilities=np.concatenate([said.probabilities for said, _ in batches]),
+  )
+
+
+def evaluate_outcomes(
+  trained: TrainedModel,
+  evaluation: EvaluationData,
+  *,
+  batch_size: int,
+  report_undecodable: Callable[[str], None],
+) -> tuple[dict[str, Any], Outcomes]:
+  """Evaluates a model, and keeps what it said of every example.
+
+  Arguments are those of `classification.evaluate_classification`.
+
+  Returns:
+    The figures, as that returns them; and the outcomes.
+
+  Raises:
+    UserError: no image counts, or more cannot be decoded than may be.
+  """
+  batches = []
+  names = evaluation.space.names
+  figures = evaluate_classification(
+    trained,
+    evaluation,
+    batch_size=batch_size,
+    report_undecodable=report_undecodable,
+    keep=lambda predictions, hits: batches.append((_shrink(predictions), hits)),
+    with_probabilities=len(names) <= MAX_FEW_CLASSES,
+  )
+  return figures, collect_outcomes(batches, names)
+
+
+def _shrink(predictions: Predictions) -> Predictions:
+  """Returns the predictions with the first class of each alone."""
+  return predictions._replace(classes=predictions.classes[:, :1].copy())
