@@ -11,7 +11,7 @@ from etils import epath
 
 from coatnet_jax import terminal
 from coatnet_jax.checkpoints.saving import checkpoint_directory
-from coatnet_jax.errors import find_reason
+from coatnet_jax.errors import UserError, find_reason
 from coatnet_jax.reports import files, page
 from coatnet_jax.reports.content import create_content
 from coatnet_jax.run import Run
@@ -52,9 +52,11 @@ def write_report(run: Run, workdir: str, report: Callable[[str], None]) -> None:
     files.write_page(path, page.format_page(content))
   except Exception as error:  # The run is finished, whatever this is.
     logging.info('There is no report', exc_info=True)
+    is_told = isinstance(error, UserError)
+    reason = str(error).rstrip('.') if is_told else find_reason(error)
     report(
-      f'The report cannot be made: {find_reason(error)}. The run is finished'
-      f' all the same; {command} tries again.'
+      f'The report cannot be made: {reason}. The run is finished all the same;'
+      f' {command} tries again.'
     )
     return
   report(files.describe_written(path))

@@ -62,4 +62,5 @@ def show_interval(
     return Markup('')
   keys = (key and f'{key}_low', key and f'{key}_high')
   low, high = (show_number(end, form, k) for end, k in zip(interval, keys))
-  return Markup('{} to {}').format(low, high)
+  between = '–' if form == 'whole_share' else ' to '
+  return Markup('{}{}{}').format(low, between, high)

@@ -6,10 +6,12 @@ import os
 import tempfile
 
 import pytest
+from etils import epath
 
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.trained_model import find_checkpoint
 from coatnet_jax.errors import UserError
+from coatnet_jax.reports import files
 from coatnet_jax.training import log_file, reporting
 from coatnet_jax.training import workdir as workdir_lib
 from configs import quickstart
@@ -56,3 +58,16 @@ def test_a_bucket_has_checkpoints(bucket):
     assert os.fspath(find_checkpoint(path)) == f'{WORKDIR}/checkpoints/5'
   with pytest.raises(UserError, match='gs://bucket/other does not exist'):
     find_checkpoint('gs://bucket/other')
+
+
+def test_a_bucket_has_a_report_that_is_replaced(bucket):
+  path = epath.Path(f'{WORKDIR}/report.html')
+  path.parent.mkdir(parents=True)
+  for title in ('first', 'second'):
+    text = f'<meta name="generator" content="{files.GENERATOR}">{title}'
+    files.write_page(path, text)
+  assert (bucket / 'run' / 'report.html').read_text().endswith('second')
+  assert os.listdir(bucket / 'run') == ['report.html']
+  path.write_text('of somebody else')
+  with pytest.raises(UserError, match='is no report of a run'):
+    files.write_page(path, text)

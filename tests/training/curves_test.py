@@ -12,6 +12,7 @@ import time
 import urllib.request
 from unittest import mock
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing import (
   event_accumulator,
@@ -113,6 +114,27 @@ def test_after_thirteen_restarts_no_reader_sees_a_step_twice(
   assert set(found) <= set(expected)
   for accumulator in (*watching, *_accumulate(tmp_path)):
     assert _read(accumulator) == found
+
+
+def test_rows_are_read_once_each_and_what_is_damaged_is_left_out(tmp_path):
+  assert curves.read_rows(tmp_path / 'nothing') == {}
+  _write(tmp_path, 1, range(10, 50, 10))
+  # Takes steps 30 and 40 again, and its last row is cut.
+  _write(tmp_path, 2, range(30, 80, 10), cut=3)
+  (tmp_path / (_NAME.format(3))).write_bytes(b'no record')
+  (tmp_path / (_NAME.format(4))).mkdir()
+  expected = [(10, 1e3), (20, 1e3), *((n, 2e3) for n in range(30, 70, 10))]
+  assert curves.read_rows(tmp_path) == {'loss': expected}
+  # What is written by the project itself.
+  writer = curves.create_writer(str(tmp_path / 'run'), 0, pytest.fail)
+  writer.write_scalars(1, {'train_loss': 0.5, 'data_wait': 0.25})
+  writer.write_images(1, {'grid': np.zeros((1, 4, 4, 3), np.uint8)})
+  writer.write_scalars(2, {'train_loss': 0.125})
+  writer.close()
+  assert curves.read_rows(tmp_path / 'run') == {
+    'train_loss': [(1, 0.5), (2, 0.125)],
+    'data_wait': [(1, 0.25)],
+  }
 
 
 def test_what_is_damaged_is_said_and_ends_there(tmp_path):
