@@ -95,6 +95,12 @@ def create_parser() -> argparse.ArgumentParser:
     command_line.parse_path,
     help='write PATH.json and PATH.md',
   )
+  add_data(parser)
+  return parser
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+  """Adds --data.KEY, for `resolve_data`."""
   group = parser.add_argument_group(
     'data', "instead of the run's; configs/base.py says what they mean"
   )
@@ -108,7 +114,19 @@ def create_parser() -> argparse.ArgumentParser:
         metavar='VALUE',
         help=f'config.data.{name}',
       )
-  return parser
+
+
+def find_data_changes(options: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what --data.KEY changes, by field of `DataOptions`.
+
+  Args:
+    options: arguments of the command line by name.
+  """
+  return {
+    name.removeprefix('data.'): value
+    for name, value in options.items()
+    if name.startswith('data.') and value is not None
+  }
 
 
 def parse_data_path(text: str) -> str:
@@ -172,11 +190,7 @@ def open_tasks(
     command_line.say(note)
   path = saved.path
   check_image_sizes(path, sizes[1:])
-  changes = {
-    name.removeprefix('data.'): value
-    for name, value in options.items()
-    if name.startswith('data.') and value is not None
-  }
+  changes = find_data_changes(options)
   for size in sizes:
     terminal.begin('reading the checkpoint')
     trained = load_trained_model(path, image_size=size)
@@ -189,9 +203,7 @@ def open_tasks(
       if options['linear_probe']:
         opened.append(tasks.open_linear_probe(data, trained))
       if not shots and not options['linear_probe']:
-        if 'eval_fraction' not in changes:
-          (own,) = resolve_data(trained, {})
-          data = data_sets.hold_nothing_out(data, own)
+        data = hold_nothing_out(data, trained, changes)
         opened.append(
           tasks.open_classification(data, trained, command_line.say)
         )
@@ -269,6 +281,22 @@ def resolve_data(
       data = data_sets.add_usual_split(data)
     found.append(data)
   return found
+
+
+def hold_nothing_out(
+  data: DataOptions, trained: TrainedModel, changes: Mapping[str, Any]
+) -> DataOptions:
+  """Does what that of `data_sets` does, unless the command line says else.
+
+  Args:
+    data: data of `resolve_data`.
+    trained: trained model, from `load_trained_model`.
+    changes: changes that the data were resolved with.
+  """
+  if 'eval_fraction' in changes:
+    return data
+  (own,) = resolve_data(trained, {})
+  return data_sets.hold_nothing_out(data, own)
 
 
 def run_task(

@@ -8,21 +8,28 @@ page with measures and their intervals, every class, confusions, calibration,
 the most confident mistakes, curves and settings. Of several runs (of other
 seeds, folds or variants) it is a page with each of them, their mean and their
 spread. docs/report.md says what is in it.
+
+Data are those of the run; others are named as for tools.evaluate, and --out has
+to be given with them:
+
+    python -m tools.report --checkpoint=WORKDIR --data.data_dir=DIR --out=FILE
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from etils import epath
 
 from coatnet_jax import terminal
 from coatnet_jax.arguments import add_number
-from coatnet_jax.checkpoints.trained_model import find_checkpoint
+from coatnet_jax.checkpoints.trained_model import TrainedModel, find_checkpoint
+from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.errors import UserError
 from coatnet_jax.reports import comparison, files, page
 from coatnet_jax.reports.content import create_content
 from coatnet_jax.reports.facts import find_workdir
-from tools import command_line
+from tools import command_line, evaluate
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -51,6 +58,7 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='N',
     help='images at a time (as in the run); does not change the result',
   )
+  evaluate.add_data(parser)
   return parser
 
 
@@ -63,15 +71,28 @@ def main(arguments: list[str]) -> int:
   """
   options = create_parser().parse_args(arguments)
   paths = options.checkpoint
-  out = options.out or _find_place(paths)
+  changes = evaluate.find_data_changes(vars(options))
+  out = options.out or _find_place(paths, changes)
   files.check_is_report(out)
   command_line.keep_compiled()
+
+  def find_data(trained: TrainedModel) -> DataOptions:
+    data, *others = evaluate.resolve_data(trained, changes)
+    if others:
+      raise UserError(
+        f'--data.name is {changes["name"]!r}; a report is of one data set.'
+      )
+    return evaluate.hold_nothing_out(data, trained, changes)
+
   contents = []
   for path in paths:
     terminal.begin('reading the checkpoint')
     contents.append(
       create_content(
-        path, report=command_line.say, batch_size=options.batch_size
+        path,
+        report=command_line.say,
+        find_data=find_data,
+        batch_size=options.batch_size,
       )
     )
   if len(contents) == 1:
@@ -83,24 +104,24 @@ def main(arguments: list[str]) -> int:
   return 0
 
 
-def _find_place(paths: Sequence[epath.Path]) -> epath.Path:
-  """Returns where the page of one run belongs.
+def _find_place(
+  paths: Sequence[epath.Path], changes: Mapping[str, Any]
+) -> epath.Path:
+  """Returns where the page of one run on its own data belongs.
 
   Raises:
-    UserError: there are several, or it is in no workdir.
+    UserError: it is of several runs or of other data, or in no workdir.
   """
-  workdir = find_workdir(find_checkpoint(paths[0])) if len(paths) == 1 else None
-  if workdir is None:
-    reason = (
-      'several runs are compared'
-      if len(paths) > 1
-      else f'{paths[0]} is in no workdir'
-    )
-    raise UserError(
-      f'{reason[0].upper()}{reason[1:]}: --out=FILE.html says where the page'
-      ' is to be.'
-    )
-  return workdir / files.REPORT_FILE
+  workdir = find_workdir(find_checkpoint(paths[0]))
+  if len(paths) > 1:
+    reason = 'Several runs are compared'
+  elif changes:
+    reason = 'The data are not those of the run'
+  elif workdir is None:
+    reason = f'{paths[0]} is in no workdir'
+  else:
+    return workdir / files.REPORT_FILE
+  raise UserError(f'{reason}: --out=FILE.html says where the page is to be.')
 
 
 if __name__ == '__main__':

@@ -16,6 +16,8 @@ from coatnet_jax.strict_json import to_json
 from coatnet_jax.texts import printable
 from coatnet_jax.training import curves
 
+# Lines that can be told apart.
+_MAX_LINES = 6
 _SPREAD = ('mean', 'deviation', 'least', 'largest')
 _CURVES = (
   ('Top-1 in evaluation', 'part', 'eval_top1'),
@@ -57,6 +59,7 @@ def format_comparison(contents: Sequence[ReportContent]) -> str:
     spread_names=_SPREAD,
     class_rows=_list_class_rows(contents),
     curves=_draw_curves(contents),
+    max_lines=_MAX_LINES,
     differences=_list_differences(contents),
   )
 
@@ -119,7 +122,7 @@ def _draw_curves(contents: Sequence[ReportContent]) -> list[Chart]:
   for title, y_title, name in _CURVES:
     series = {
       f'run {number}': list(zip(*found[name]))
-      for number, found in enumerate(rows, 1)
+      for number, found in enumerate(rows[:_MAX_LINES], 1)
       if name in found
     }
     chart = facts.draw_series(title, y_title, series)

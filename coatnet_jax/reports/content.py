@@ -65,7 +65,9 @@ def create_content(
   path: str | os.PathLike[str],
   *,
   report: Callable[[str], None],
-  data: DataOptions | None = None,
+  find_data: Callable[[TrainedModel], DataOptions] = lambda trained: (
+    DataOptions(**trained.config.data)
+  ),
   batch_size: int | None = None,
   galleries: Callable[
     [TrainedModel, Outcomes, ImageSource], Sequence[pictures.Gallery]
@@ -77,7 +79,8 @@ def create_content(
   Args:
     path: workdir, for its best checkpoint, or a checkpoint.
     report: function called with a sentence about what is odd.
-    data: data to evaluate on; those of the checkpoint's config if None.
+    find_data: function that returns the data to evaluate a model on; those of
+      its config, if it is not given.
     batch_size: number of images at a time; the run's if None.
     galleries: function that returns more sections with pictures, of the model,
       its outcomes, and the images that these are of.
@@ -88,16 +91,19 @@ def create_content(
   """
   began = time.monotonic()
   trained = load_trained_model(path)
-  if data is None:
-    data = DataOptions(**trained.config.data)
   # Images are read once.
-  data = dataclasses.replace(data, cache_mebibytes=0)
+  data = dataclasses.replace(find_data(trained), cache_mebibytes=0)
   evaluation = open_evaluation_data(
     data,
     class_names=trained.class_names,
     preprocessing=trained.preprocessing,
     report=report,
   )
+  if evaluation.label_sets is not None:
+    raise UserError(
+      f'{evaluation.source.description}: its images have several labels each,'
+      ' of which a report has no figures by class; evaluate them alone.'
+    )
   size = batch_size or trained.config.evaluation.global_batch_size
   size = -(-size // trained.mesh.size) * trained.mesh.size
   undecodable: list[str] = []

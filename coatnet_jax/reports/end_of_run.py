@@ -45,7 +45,7 @@ def write_report(run: Run, workdir: str, report: Callable[[str], None]) -> None:
     content = create_content(
       _find_checkpoint(workdir),
       report=report,
-      data=run.data,
+      find_data=lambda trained: run.data,
       command=find_command(),
     )
     terminal.begin('writing the report')

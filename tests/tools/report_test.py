@@ -214,6 +214,8 @@ def test_a_run_without_evaluations_or_curves(workdir, tmp_path):
     (['{run}', '--out={run}/config.json'], 'is there, and is no report'),
     (['{run}', '--out={run}'], 'is there, and is no report of a run'),
     (['{run}', '--batch_size=0'], '--batch_size is 0; it must be'),
+    (['{run}', '--data.eval_split=test'], 'The data are not those of the'),
+    (['{run}', '--data.name=a,b', '--out={step}.html'], 'is of one data set'),
     (['{step}'], 'is in no workdir: --out=FILE.html says'),
   ],
 )
@@ -231,3 +233,12 @@ def test_where_it_cannot_be_written_it_says_so(workdir, tmp_path):
     UserError, match=r'The report cannot be written to .*: No'
   ):
     report.main([f'--checkpoint={workdir}', f'--out={tmp_path}/no/r.html'])
+
+
+def test_other_data_may_be_named(workdir, tmp_path):
+  out = tmp_path / 'report.html'
+  words = [f'--checkpoint={workdir}', '--data.eval_split=test[100:140]']
+  assert report.main([*words, f'--out={out}', '--batch_size=40']) == 0
+  found = Page(out.read_text())
+  assert found.numbers['count'][0] == 40
+  assert 'test[100:140]: 40 images' in ' '.join(found.texts)
