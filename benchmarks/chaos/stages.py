@@ -34,6 +34,7 @@ class Cadence:
       f'--config.checkpoint.every_steps={self.checkpoint_steps}',
       '--config.checkpoint.every_seconds=0',
       '--config.logging.every_steps=1',
+      '--config.logging.report=False',
     ]
 
 

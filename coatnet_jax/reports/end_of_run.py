@@ -12,8 +12,6 @@ from etils import epath
 from coatnet_jax import terminal
 from coatnet_jax.checkpoints.saving import checkpoint_directory
 from coatnet_jax.errors import UserError, find_reason
-from coatnet_jax.reports import files, page
-from coatnet_jax.reports.content import create_content
 from coatnet_jax.run import Run
 from coatnet_jax.strict_json import read_mapping
 from coatnet_jax.texts import printable
@@ -39,17 +37,21 @@ def write_report(run: Run, workdir: str, report: Callable[[str], None]) -> None:
     report(f'report      {command}')
     return
   terminal.begin('making the report')
-  path = epath.Path(workdir) / files.REPORT_FILE
   try:
+    # Here, as most runs have hours before they need it, and one where it is
+    # not installed is to end well.
+    from coatnet_jax.reports import content, files, page
+
+    path = epath.Path(workdir) / files.REPORT_FILE
     files.check_is_report(path)
-    content = create_content(
+    found = content.create_content(
       _find_checkpoint(workdir),
       report=report,
       find_data=lambda trained: run.data,
       command=find_command(),
     )
     terminal.begin('writing the report')
-    files.write_page(path, page.format_page(content))
+    files.write_page(path, page.format_page(found))
   except Exception as error:  # The run is finished, whatever this is.
     logging.info('There is no report', exc_info=True)
     is_told = isinstance(error, UserError)

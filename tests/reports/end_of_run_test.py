@@ -2,13 +2,14 @@
 
 import json
 import os
+import sys
 from unittest import mock
 
 import jax
 import pytest
 
 import train
-from coatnet_jax.reports import end_of_run
+from coatnet_jax.reports import content, end_of_run
 from coatnet_jax.run import create_run
 from tests.quick_configs import create_quick_config
 from tests.reports.examples import Page
@@ -61,7 +62,7 @@ def _finish(workdir, best=None):
 )
 def test_a_failure_is_one_line(run, tmp_path, failure):
   _finish(tmp_path)
-  with mock.patch.object(end_of_run, 'create_content', side_effect=failure):
+  with mock.patch.object(content, 'create_content', side_effect=failure):
     (line,) = _write(run, tmp_path)
   assert line.startswith('The report cannot be made: ')
   assert line.endswith(
@@ -75,7 +76,7 @@ def test_a_failure_is_one_line(run, tmp_path, failure):
 def test_a_file_of_somebody_else_stays(run, tmp_path):
   _finish(tmp_path)
   (tmp_path / 'report.html').write_text('mine')
-  with mock.patch.object(end_of_run, 'create_content') as create:
+  with mock.patch.object(content, 'create_content') as create:
     (line,) = _write(run, tmp_path)
   assert 'is there, and is no report of a run' in line
   assert not create.called
@@ -89,7 +90,7 @@ def test_the_last_checkpoint_is_taken_where_none_is_the_best(run, tmp_path):
   ):
     _finish(tmp_path, best)
     with mock.patch.object(
-      end_of_run, 'create_content', side_effect=OSError
+      content, 'create_content', side_effect=OSError
     ) as create:
       _write(run, tmp_path)
     assert create.call_args.args == (str(expected),)
@@ -112,3 +113,12 @@ def test_the_command_of_a_run_is_known_where_it_is_main(monkeypatch):
   assert end_of_run.find_command() == expected
   monkeypatch.setattr('sys.argv', ['/x/pytest'])
   assert end_of_run.find_command() == ''
+
+
+def test_a_run_without_what_pages_need_ends_well(run, tmp_path, monkeypatch):
+  _finish(tmp_path)
+  # None is how Python marks what cannot be imported.
+  monkeypatch.setitem(sys.modules, 'coatnet_jax.reports.page', None)
+  monkeypatch.delattr('coatnet_jax.reports.page')
+  (line,) = _write(run, tmp_path)
+  assert line.startswith('The report cannot be made: ')

@@ -60,6 +60,7 @@ def data_dir(tmp_path_factory):
 @pytest.fixture(scope='module')
 def workdir(data_dir, tmp_path_factory):
   config = quickstart.get_config()
+  config.logging.report = False
   config.data.name = 'imagenet2012'
   config.data.data_dir = str(data_dir)
   config.data.train_split = config.data.eval_split = 'validation'

@@ -264,6 +264,7 @@ def test_a_checkpoint_like_any_other(
   run = tmp_path / 'run'
   _import(weights, run, '--image_size=32')
   config = quickstart.get_config()
+  config.logging.report = False
   data = [
     f'--data.{name}={config.data[name]}'
     for name in ('source', 'name', 'data_dir')

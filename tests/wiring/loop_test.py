@@ -11,7 +11,7 @@ import numpy as np
 import train
 from coatnet_jax.checkpoints import saving
 from coatnet_jax.initial_state import abstract_train_state
-from coatnet_jax.reports import end_of_run
+from coatnet_jax.reports import content, page
 from coatnet_jax.tpu_compiler import compiled_step
 from coatnet_jax.training import curves
 from tests.wiring import runs
@@ -254,8 +254,8 @@ def test_a_finished_run_has_a_report_where_it_is_to_have_one(tmp_path):
   for is_wanted in (True, False):
     workdir = tmp_path / str(is_wanted)
     with (
-      mock.patch.object(end_of_run, 'create_content'),
-      mock.patch.object(end_of_run.page, 'format_page', return_value='page'),
+      mock.patch.object(content, 'create_content'),
+      mock.patch.object(page, 'format_page', return_value='page'),
     ):
       _train(workdir, {'logging.report': is_wanted})
     assert (workdir / 'report.html').exists() == is_wanted
