@@ -3,7 +3,7 @@
 Each run has its number; mean and spread are over runs, each counting once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from coatnet_jax.reports import facts, measures
@@ -20,9 +20,9 @@ from coatnet_jax.training import curves
 _MAX_LINES = 6
 _SPREAD = ('mean', 'deviation', 'least', 'largest')
 _CURVES = (
-  ('Top-1 in evaluation', 'part', 'eval_top1'),
-  ('Loss in evaluation', 'loss', 'eval_loss'),
-  ('Loss in training', 'loss', 'train_loss'),
+  ('Top-1 in evaluation', 'part', 'eval/top1'),
+  ('Loss in evaluation', 'loss', 'eval/loss'),
+  ('Loss in training', 'loss', 'train/loss'),
 )
 
 
@@ -115,7 +115,7 @@ def _list_class_rows(contents: Sequence[ReportContent]) -> list[dict[str, Any]]:
 
 def _draw_curves(contents: Sequence[ReportContent]) -> list[Chart]:
   rows = [
-    _read_rows(content) if content.workdir is not None else {}
+    {} if content.workdir is None else curves.read_rows(content.workdir)
     for content in contents
   ]
   charts = []
@@ -128,11 +128,6 @@ def _draw_curves(contents: Sequence[ReportContent]) -> list[Chart]:
     chart = facts.draw_series(title, y_title, series)
     charts += [chart] if chart else []
   return charts
-
-
-def _read_rows(content: ReportContent) -> Mapping[str, Any]:
-  found = curves.read_rows(content.workdir)
-  return {name.replace('/', '_'): points for name, points in found.items()}
 
 
 def _list_differences(

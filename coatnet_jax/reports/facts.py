@@ -26,12 +26,12 @@ from coatnet_jax.strict_json import to_json
 from coatnet_jax.training import curves
 
 # What is on a run's curves: a title, words for the axis, and names of rows with
-# those of the lines. TensorBoard groups names by what stands before a slash.
+# those of the lines.
 _CURVES = (
-  ('Loss', 'loss', {'train_loss': 'training', 'eval_loss': 'evaluation'}),
-  ('Accuracy', 'part', {'eval_top1': 'top-1', 'eval_top5': 'top-5'}),
-  ('Learning rate', 'rate', {'train_learning_rate': 'learning rate'}),
-  ('Speed', 'images/s', {'images_per_second': 'images per second'}),
+  ('Loss', 'loss', {'train/loss': 'training', 'eval/loss': 'evaluation'}),
+  ('Accuracy', 'part', {'eval/top1': 'top-1', 'eval/top5': 'top-5'}),
+  ('Learning rate', 'rate', {'train/learning_rate': 'learning rate'}),
+  ('Speed', 'images/s', {'speed/images_per_second': 'images per second'}),
 )
 
 
@@ -101,17 +101,14 @@ def list_changes_from_base(config: ConfigDict) -> list[Change] | None:
 
 
 def draw_curves(workdir: epath.Path | None) -> list[Chart]:
-  """Returns charts of what a run has written for TensorBoard, where it has.
+  """Returns charts of the numbers that a run has written, where it has.
 
   Args:
     workdir: directory of the run.
   """
   if workdir is None:
     return []
-  rows = {
-    name.replace('/', '_'): points
-    for name, points in curves.read_rows(workdir).items()
-  }
+  rows = curves.read_rows(workdir)
   charts = []
   for title, y_title, names in _CURVES:
     series = {

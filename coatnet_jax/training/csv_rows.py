@@ -7,7 +7,7 @@ column for each name. A name that comes later gets a column behind the others.
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from etils import epath
 
@@ -68,6 +68,22 @@ def remove_rows_after(workdir: str | os.PathLike[str], step: int) -> None:
     text = _format([header, *kept], len(header)) if header else ''
     if text != path.read_text():
       write_whole(path, text)
+
+
+def read_numbers(
+  workdir: str | os.PathLike[str],
+) -> Iterator[tuple[str, int, float]]:
+  """Yields name, step and number of all that a workdir's files have.
+
+  Args:
+    workdir: directory of the run, perhaps gs://...; need not exist.
+  """
+  for file in (TRAIN_FILE, EVAL_FILE):
+    header, *rows = _read_rows(epath.Path(workdir) / file) or [[]]
+    for step, *numbers in rows:
+      for name, number in zip(header[1:], numbers):
+        if number:
+          yield name, int(step), float(number)
 
 
 def _read_rows(path: epath.Path) -> list[list[str]]:

@@ -217,9 +217,12 @@ def read_rows(
   """
   found: dict[str, dict[int, float]] = {}
   workdir = epath.Path(workdir)
+  with contextlib.suppress(Exception):  # What reads buckets has its own.
+    for name, step, number in csv_rows.read_numbers(workdir):
+      found.setdefault(name, {})[step] = number
   for path in sorted(workdir.iterdir()) if workdir.is_dir() else ():
     if path.name.startswith(_EVENT_FILES) and is_plain_file(path):
-      with contextlib.suppress(Exception):  # A reader of buckets has its own.
+      with contextlib.suppress(Exception):
         for name, step, number in _read_numbers(path):
           found.setdefault(name, {})[step] = number
   return {name: sorted(rows.items()) for name, rows in found.items()}
@@ -236,7 +239,11 @@ def _read_numbers(path: epath.Path) -> Iterator[tuple[str, int, float]]:
     for value in event.summary.value:
       if value.HasField('simple_value'):
         yield value.tag, event.step, value.simple_value
-      elif value.HasField('tensor') and not value.tensor.tensor_shape.dim:
+        continue
+      is_number = not value.tensor.tensor_shape.dim and not (
+        value.tensor.string_val
+      )
+      if value.HasField('tensor') and is_number:
         number = tensor_util.make_ndarray(value.tensor)
         yield value.tag, event.step, float(number)
 

@@ -29,6 +29,7 @@ ROOMS = (
   'coatnet_jax/ops/relative_attention/pallas',
   'coatnet_jax/planning',
   'coatnet_jax/replay',
+  'coatnet_jax/reports',
   'coatnet_jax/tpu_compiler',
   'coatnet_jax/training',
   'coatnet_jax/weights',

@@ -125,15 +125,24 @@ def test_rows_are_read_once_each_and_what_is_damaged_is_left_out(tmp_path):
   (tmp_path / (_NAME.format(4))).mkdir()
   expected = [(10, 1e3), (20, 1e3), *((n, 2e3) for n in range(30, 70, 10))]
   assert curves.read_rows(tmp_path) == {'loss': expected}
-  # What is written by the project itself.
-  writer = curves.create_writer(str(tmp_path / 'run'), 0, pytest.fail)
-  writer.write_scalars(1, {'train_loss': 0.5, 'data_wait': 0.25})
+
+
+@pytest.mark.parametrize(
+  'writers', [('tensorboard',), ('csv',), ('tensorboard', 'csv')]
+)
+def test_what_the_project_writes_is_read_again(tmp_path, writers):
+  writer = curves.create_writer(
+    str(tmp_path), 0, pytest.fail, writers=writers, config={'a': 1}
+  )
+  writer.write_scalars(1, {'train/loss': 0.5, 'speed/data_wait': 0.25})
   writer.write_images(1, {'grid': np.zeros((1, 4, 4, 3), np.uint8)})
-  writer.write_scalars(2, {'train_loss': 0.125})
+  writer.write_scalars(2, {'train/loss': 0.125})
+  writer.write_scalars(2, {'eval/top1': 0.75})
   writer.close()
-  assert curves.read_rows(tmp_path / 'run') == {
-    'train_loss': [(1, 0.5), (2, 0.125)],
-    'data_wait': [(1, 0.25)],
+  assert curves.read_rows(tmp_path) == {
+    'train/loss': [(1, 0.5), (2, 0.125)],
+    'speed/data_wait': [(1, 0.25)],
+    'eval/top1': [(2, 0.75)],
   }
 
 
