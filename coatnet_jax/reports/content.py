@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from etils import epath
+from jax.sharding import Mesh
 
 from coatnet_jax.checkpoints.trained_model import (
   TrainedModel,
@@ -69,6 +70,7 @@ def create_content(
     DataOptions(**trained.config.data)
   ),
   batch_size: int | None = None,
+  mesh: Mesh | None = None,
   galleries: Callable[
     [TrainedModel, Outcomes, ImageSource], Sequence[pictures.Gallery]
   ] = lambda trained, outcomes, source: (),
@@ -82,6 +84,8 @@ def create_content(
     find_data: function that returns the data to evaluate a model on; those of
       its config, if it is not given.
     batch_size: number of images at a time; the run's if None.
+    mesh: devices to evaluate on; all there are, each with the whole model, if
+      None.
     galleries: function that returns more sections with pictures, of the model,
       its outcomes, and the images that these are of.
     command: command that trained it, where that is known.
@@ -90,7 +94,7 @@ def create_content(
     UserError: the checkpoint or the data cannot be used, or no image counts.
   """
   began = time.monotonic()
-  trained = load_trained_model(path)
+  trained = load_trained_model(path, mesh)
   # Images are read once.
   data = dataclasses.replace(find_data(trained), cache_mebibytes=0)
   evaluation = open_evaluation_data(

@@ -48,6 +48,7 @@ def write_report(run: Run, workdir: str, report: Callable[[str], None]) -> None:
       _find_checkpoint(workdir),
       report=report,
       find_data=lambda trained: run.data,
+      mesh=run.mesh,
       command=find_command(),
     )
     terminal.begin('writing the report')

@@ -94,6 +94,8 @@ def test_the_last_checkpoint_is_taken_where_none_is_the_best(run, tmp_path):
     ) as create:
       _write(run, tmp_path)
     assert create.call_args.args == (str(expected),)
+    # Where the run's model fits.
+    assert create.call_args.kwargs['mesh'] is run.mesh
 
 
 def test_of_several_processes_the_first_tells_the_command(
