@@ -110,7 +110,7 @@ def fit_to_columns(
 ) -> str:
   """Returns a line that moves as it fits a terminal: with a bar, or cut.
 
-  >>> fit_to_columns('step 3/6', 21, 0.5)
+  >>> fit_to_columns('step 3/6', 20, 0.5)
   '|████    | step 3/6'
   >>> fit_to_columns('step 3/6', 8)
   'step 3/'

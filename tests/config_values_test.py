@@ -245,6 +245,14 @@ def test_what_means_the_same_is_taken(key, value, expected):
       'multiple of 3, .* parts of config.training.gradient_acc',
     ),
     ({'model.batch_norm_group_size': 100}, 'group_size is 100; it must divide'),
+    (
+      {
+        'model.batch_norm_group_size': 64,
+        'training.global_batch_size': 64,
+        'training.gradient_accumulation_steps': 2,
+      },
+      'group_size is 64; it must divide the 32 images',
+    ),
     ({'augmentation.repeats': 3}, 'repeats is 3; it must divide'),
     (
       {'sharding.data': 3, 'sharding.replica': 1},
