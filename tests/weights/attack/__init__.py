@@ -17,7 +17,8 @@ from tests.weights.attack.worker import Worker
 
 MAX_SECONDS = 5
 MAX_BYTES = 2**30
-# A file that takes longer where it is not to be is read as all others are.
+# A file that takes longer where it is not to be, or more memory, is read as all
+# others are: in a process with limits.
 _SECONDS_HERE = 2
 # Every so many of Keras' files is read as all others are, in any case.
 _SAMPLED = 50
@@ -91,7 +92,8 @@ def attack_format(
       if file_format == 'keras' and seed % _SAMPLED:
         # Without a process for each, which takes most of the time.
         answer = worker.ask('keras_here', path, seconds=_SECONDS_HERE)
-        if answer['outcome'] in ('read', 'refused'):
+        is_ended = answer['outcome'] in ('read', 'refused')
+        if is_ended and answer['bytes'] <= MAX_BYTES:
           tally.add(f'{file_format} {seed}', answer)
           continue
       answer = worker.ask(way, path, seconds=60)
