@@ -13,7 +13,11 @@ from typing import Annotated
 import cv2
 import numpy as np
 
-from coatnet_jax.data.published_crops import PUBLISHED_CROPS
+from coatnet_jax.data.crop_place import CropPlace
+from coatnet_jax.data.published_crops import (
+  PUBLISHED_CROPS,
+  resize_as_pillow,
+)
 from coatnet_jax.data.randaugment import SCALES, apply_randaugment
 from coatnet_jax.data.random_erasing import FILLS, erase_randomly
 from coatnet_jax.errors import UserError
@@ -241,10 +245,48 @@ def cut_to_proportions(image: np.ndarray) -> np.ndarray:
   Returns:
     The part of it whose long side is at most `MAX_PROPORTION` times the short.
   """
-  height, width = image.shape[:2]
+  return _cut(image, _find_proportionate(image.shape[:2]))
+
+
+def _find_proportionate(shape: tuple[int, int]) -> tuple[int, int, int, int]:
+  """Returns top, left, height and width of such a middle."""
+  height, width = shape
   largest = MAX_PROPORTION * min(height, width)
   top, left = max(0, (height - largest) // 2), max(0, (width - largest) // 2)
-  return image[top : top + largest, left : left + largest]
+  return top, left, min(height, largest), min(width, largest)
+
+
+def _cut(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+  top, left, height, width = box
+  return image[top : top + height, left : left + width]
+
+
+def place_evaluation_crop(
+  shape: tuple[int, int], preprocessing: PreprocessingOptions
+) -> CropPlace:
+  """Returns which part of a picture `crop_for_evaluation` shows.
+
+  Args:
+    shape: height and width of the picture.
+    preprocessing: size, fraction and kind of resizing.
+  """
+  size, fraction = preprocessing.image_size, preprocessing.eval_crop_fraction
+  top, left, height, width = 0, 0, *shape
+  if not preprocessing.eval_resize.endswith('squash'):
+    top, left, height, width = _find_proportionate(shape)
+  if place := PUBLISHED_CROPS.get(preprocessing.eval_resize):
+    found = place((height, width), size, fraction)
+    inner_top, inner_left, *lengths = found.cut
+    return found._replace(cut=(top + inner_top, left + inner_left, *lengths))
+  scales = size[0] / fraction / height, size[1] / fraction / width
+  if preprocessing.eval_resize == 'cover':
+    scales = (max(scales),) * 2
+  resized = (
+    max(size[0], round(height * scales[0])),
+    max(size[1], round(width * scales[1])),
+  )
+  window = (resized[0] - size[0]) // 2, (resized[1] - size[1]) // 2
+  return CropPlace((top, left, height, width), resized, window, size)
 
 
 def crop_for_evaluation(
@@ -264,26 +306,10 @@ def crop_for_evaluation(
   Returns:
     [H, W, 3] uint8 of `preprocessing.image_size`.
   """
-  if not preprocessing.eval_resize.endswith('squash'):
-    image = cut_to_proportions(image)
-  if preprocessing.eval_resize in PUBLISHED_CROPS:
-    return PUBLISHED_CROPS[preprocessing.eval_resize](
-      image,
-      preprocessing.image_size,
-      fraction=preprocessing.eval_crop_fraction,
-      interpolation=preprocessing.interpolation,
-    )
-  height, width = preprocessing.image_size
-  scales = (
-    height / preprocessing.eval_crop_fraction / image.shape[0],
-    width / preprocessing.eval_crop_fraction / image.shape[1],
+  place = place_evaluation_crop(image.shape[:2], preprocessing)
+  is_published = preprocessing.eval_resize in PUBLISHED_CROPS
+  resize = resize_as_pillow if is_published else resize_image
+  resized = resize(
+    _cut(image, place.cut), place.resized, preprocessing.interpolation
   )
-  if preprocessing.eval_resize == 'cover':
-    scales = (max(scales),) * 2
-  resized = (
-    max(height, round(image.shape[0] * scales[0])),
-    max(width, round(image.shape[1] * scales[1])),
-  )
-  image = resize_image(image, resized, preprocessing.interpolation)
-  top, left = (resized[0] - height) // 2, (resized[1] - width) // 2
-  return image[top : top + height, left : left + width]
+  return _cut(resized, (*place.window, *place.size))

@@ -131,12 +131,33 @@ class RelativeAttention(nn.Module):
       self.num_heads, options.head_dim, options.qkv_bias, maker, name='qkv'
     )(x)
     bias_table = self.compute_bias_table(grid, train, key)
-    x = relative_attention(
-      q, k, v, bias_table, grid=grid, implementation=maker.attention
-    )
+    x = self.attend(q, k, v, bias_table, grid)
     x = x.reshape(*x.shape[:2], -1)  # [B, N, heads * head_dim]
     return keep(
       maker.dense(self.width, use_bias=options.out_bias, name='out')(x)
+    )
+
+  def attend(
+    self,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias_table: jax.Array | None,
+    grid: tuple[int, int],
+  ) -> jax.Array:
+    """Returns attention's output, [B, N, heads, head_dim].
+
+    A method, so that `explanation/attention.py` can see what goes through.
+
+    Args:
+      q: queries, [B, N, heads, head_dim].
+      k: keys, [B, N, heads, head_dim].
+      v: values, [B, N, heads, head_dim].
+      bias_table: biases by query - key, [heads, 2H-1, 2W-1], or None.
+      grid: (H, W), with N = H*W.
+    """
+    return relative_attention(
+      q, k, v, bias_table, grid=grid, implementation=self.maker.attention
     )
 
   def compute_bias_table(

@@ -24,8 +24,8 @@ MISTAKES = (
     'coatnet_jax/ops/relative_attention/definition.py',
     (
       'softmax_in_bfloat16',
-      'jax.nn.softmax(logits).astype(v.dtype)',
-      'jax.nn.softmax(logits.astype(v.dtype))',
+      'return jax.nn.softmax(logits)',
+      'return jax.nn.softmax(logits.astype(q.dtype))',
       'The softmax of the definition is computed in bfloat16.',
       'ops/relative_attention/attention_test.py',
     ),

@@ -56,12 +56,29 @@ def attend_by_definition(
   Returns:
     [B, N, heads, head_dim] in q's dtype; logits and softmax are float32.
   """
-  *qkv, bias_table = operands
-  q, k, v = (jnp.swapaxes(x, 1, 2) for x in qkv)  # [B, heads, N, d]
+  v = jnp.swapaxes(operands.v, 1, 2)  # [B, heads, N, d]
+  weights = compute_attention_weights(operands, grid=grid, scale=scale)
+  return jnp.swapaxes(weights.astype(v.dtype) @ v, 1, 2)
+
+
+def compute_attention_weights(
+  operands: Operands, *, grid: tuple[int, int], scale: float
+) -> jax.Array:
+  """Computes softmax(scale * q k^T + bias), for each head.
+
+  Args:
+    operands: queries, keys and biases; values are not read.
+    grid: (H, W), with N = H*W.
+    scale: factor of q k^T.
+
+  Returns:
+    [B, heads, N, N] float32, query by key; each row adds up to 1.
+  """
+  q, k = (jnp.swapaxes(x, 1, 2) for x in operands[:2])  # [B, heads, N, d]
   logits = jnp.einsum(
     'bhqd,bhkd->bhqk', q * scale, k, preferred_element_type=jnp.float32
   )
-  if bias_table is not None:
-    logits += expand_bias_table(bias_table, grid)  # [heads, N, N]
-  weights = jax.nn.softmax(logits).astype(v.dtype)
-  return jnp.swapaxes(weights @ v, 1, 2)
+  if operands.bias_table is not None:
+    bias = expand_bias_table(operands.bias_table, grid)  # [heads, N, N]
+    logits += bias
+  return jax.nn.softmax(logits)
