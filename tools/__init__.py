@@ -17,6 +17,7 @@ TOOLS = (
   'checkpoints',
   'convert_to_array_record',
   'evaluate',
+  'explain',
   'export_weights',
   'import_timm',
   'plan',
@@ -27,6 +28,7 @@ TOOLS = (
   'replay',
   'report',
   'variants',
+  'visualize',
 )
 # What is told goes to stderr: stdout has nothing but results.
 SCREEN = terminal.Terminal(lambda: sys.stderr)

@@ -252,6 +252,22 @@ def read_images(
     report_failure: function that is called with each of the others, and why.
     max_pixels: largest number of pixels: config.data.max_image_pixels.
   """
+  for path, picture in read_pictures(paths, report_failure, max_pixels):
+    yield path, crop_for_evaluation(picture, preprocessing)
+
+
+def read_pictures(
+  paths: Iterable[pathlib.Path],
+  report_failure: Callable[[pathlib.Path, str], None],
+  max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Iterator[tuple[pathlib.Path, np.ndarray]]:
+  """Yields each file that can be read and its picture, [h, w, 3] uint8.
+
+  Args:
+    paths: paths of the files.
+    report_failure: function that is called with each of the others, and why.
+    max_pixels: largest number of pixels: config.data.max_image_pixels.
+  """
   for path in paths:
     if kind := describe_special_file(path):
       report_failure(path, f'cannot be read: it is {kind}')
@@ -264,7 +280,7 @@ def read_images(
     except (CorruptImageError, NotAPictureFileError) as error:
       report_failure(path, f'cannot be decoded: {error}')
     else:
-      yield path, crop_for_evaluation(image, preprocessing)
+      yield path, image
 
 
 def describe_result(result: dict) -> str:

@@ -41,9 +41,7 @@ class Attention(NamedTuple):
   def compute_weights(self) -> jax.Array:
     """Returns [B, heads, N, N] float32, query by key; rows add up to 1."""
     scale = self.operands.q.shape[-1] ** -0.5
-    return compute_attention_weights(
-      self.operands, grid=self.grid, scale=scale
-    )
+    return compute_attention_weights(self.operands, grid=self.grid, scale=scale)
 
 
 # Called with an attention; returns what is added to its output, or None.
@@ -75,7 +73,9 @@ def watch_attention(grid: tuple[int, int], observe: Observer) -> Iterator[None]:
 
   def intercept(call, args, kwargs, context):
     module = context.module
-    if isinstance(module, RelativeAttention) and context.method_name == 'attend':
+    if (
+      isinstance(module, RelativeAttention) and context.method_name == 'attend'
+    ):
       *operands, own_grid = args
       out = call(*args, **kwargs)
       block = module.path[-2]
@@ -89,9 +89,7 @@ def watch_attention(grid: tuple[int, int], observe: Observer) -> Iterator[None]:
       if module.name == 'out':
         operands = Operands(found['query'], found['key'], found['value'], None)
         num_extra = args[0].shape[1] - grid[0] * grid[1]
-        x = _show(
-          observe, module.path[-3], operands, grid, num_extra, args[0]
-        )
+        x = _show(observe, module.path[-3], operands, grid, num_extra, args[0])
         return call(x, *args[1:], **kwargs)
       found[module.name] = call(*args, **kwargs)
       return found[module.name]
@@ -165,3 +163,33 @@ def find_last_grid(model: ImageModel, images: jax.Array) -> tuple[int, int]:
   """Returns (H, W) of the last stage's map, of images [B, H, W, 3]."""
   total = model.variant.total_stride
   return images.shape[1] // total, images.shape[2] // total
+
+
+def compute_bias_tables(
+  model: ImageModel, variables: Any, image_size: tuple[int, int]
+) -> dict[str, jax.Array]:
+  """Computes what each block with relative attention adds to its logits.
+
+  Args:
+    model: module from `create_model`.
+    variables: {'params', 'batch_stats'} of the model.
+    image_size: (height, width) in pixels of the images.
+
+  Returns:
+    Biases by query - key, [heads, 2H-1, 2W-1] float32, by the block's name.
+  """
+  model = make_plain(model)
+  images = jnp.zeros((1, *image_size, model.variant.in_channels))
+
+  def compute(variables):
+    found = {}
+
+    def observe(attention):
+      if attention.operands.bias_table is not None:
+        found[attention.block] = attention.operands.bias_table
+
+    with watch_attention(find_last_grid(model, images), observe):
+      model.apply(variables, images, train=False)
+    return found
+
+  return jax.device_get(jax.jit(compute)(variables))
