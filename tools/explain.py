@@ -110,9 +110,9 @@ def create_parser() -> argparse.ArgumentParser:
   add_number(
     parser,
     '--steps',
-    default=64,
+    default=128,
     metavar='N',
-    help='gradients that integrated_gradients averages (64)',
+    help='gradients that integrated_gradients averages (128)',
   )
   return parser
 

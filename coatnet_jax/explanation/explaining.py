@@ -57,7 +57,7 @@ class Question:
   block: str = ''
   head: int | None = None
   position: tuple[int, int] | None = None
-  num_steps: int = 64
+  num_steps: int = 128
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

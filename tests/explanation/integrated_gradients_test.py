@@ -19,7 +19,7 @@ def test_parts_add_up_to_the_difference_of_the_logits():
   init = jax.jit(model.init, static_argnames='train')
   variables = init(jax.random.key(0), images, train=False)
   compute = jax.jit(
-    functools.partial(compute_integrated_gradients, model, num_steps=64)
+    functools.partial(compute_integrated_gradients, model, num_steps=256)
   )
   apply = jax.jit(functools.partial(model.apply, train=False))
   baseline = jnp.full((16, 16, 3), -2.0)
@@ -32,5 +32,5 @@ def test_parts_add_up_to_the_difference_of_the_logits():
     np.testing.assert_allclose(parts.sum(), expected, rtol=0.02)
   # One gradient, in the middle, is not enough.
   compute = functools.partial(compute_integrated_gradients, model, num_steps=1)
-  parts, difference = jax.jit(compute)(variables, image, index)
+  parts, difference = jax.jit(compute)(variables, image, baseline, index)
   assert abs(parts.sum() - difference) > 0.02 * abs(difference)

@@ -23,6 +23,8 @@ ROOMS = (
   'coatnet_jax/data/preparation',
   'coatnet_jax/distributed',
   'coatnet_jax/evaluation',
+  'coatnet_jax/explanation',
+  'coatnet_jax/figures',
   'coatnet_jax/models',
   'coatnet_jax/ops',
   'coatnet_jax/ops/relative_attention',

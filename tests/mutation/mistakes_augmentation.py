@@ -88,8 +88,8 @@ MISTAKES = (
     ),
     (
       'corner_evaluated',
-      'top, left = (resized[0] - height) // 2, (resized[1] - width) // 2',
-      'top, left = 0, 0',
+      'window = (resized[0] - size[0]) // 2, (resized[1] - size[1]) // 2',
+      'window = 0, 0',
       'Evaluation takes the upper left of an image, not its centre.',
       'data/augmentation_test.py',
     ),
@@ -102,8 +102,8 @@ MISTAKES = (
     ),
     (
       'width_by_the_height',
-      'width / preprocessing.eval_crop_fraction / image.shape[1],',
-      'width / preprocessing.eval_crop_fraction / image.shape[0],',
+      'size[1] / fraction / width',
+      'size[1] / fraction / height',
       'What is squashed keeps its proportions.',
       'data/augmentation_test.py',
     ),

@@ -126,8 +126,8 @@ MISTAKES = (
     ),
     (
       'keras_cv_fraction_of_the_long_side',
-      'int(fraction * min(image.shape[:2]))',
-      'min(image.shape[:2])',
+      'int(fraction * min(shape))',
+      'min(shape)',
       "keras_cv's central crop is the whole short side.",
       'data/published_crops_test.py',
     ),

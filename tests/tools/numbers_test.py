@@ -12,6 +12,7 @@ from tools import (
   benchmark_attention,
   command_line,
   evaluate,
+  explain,
   import_timm,
   plan,
   predict,
@@ -22,6 +23,7 @@ TOOLS = pathlib.Path(command_line.__file__).parent
 PARSERS = {
   'benchmark_attention': (benchmark_attention.create_parser, []),
   'evaluate': (evaluate.create_parser, ['--checkpoint=x']),
+  'explain': (explain.create_parser, ['--checkpoint=x', 'image.png']),
   'import_timm': (
     import_timm.create_parser,
     ['--variant=x', '--weights=x', '--out=x'],
@@ -36,6 +38,7 @@ PARSERS = {
 NUMBERS = {
   'benchmark_attention': ('batch', 'heads', 'head_dim', 'repeats'),
   'evaluate': ('batch_size', 'fewshot_seeds'),
+  'explain': ('steps',),
   'import_timm': ('num_classes',),
   'plan': ('slices', 'train_examples', 'num_classes'),
   'predict': ('top', 'batch_size'),
