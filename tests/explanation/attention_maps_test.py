@@ -21,13 +21,13 @@ from tests.quick_models import TINY
 pytestmark = pytest.mark.usefixtures('tiny_variant')
 
 
-def _create(name='tiny', size=(16, 24), **options):
+def _create(name='tiny', size=(16, 24), factor=3.0, **options):
   model = create_model(name, num_classes=3, image_size=size, **options)
   images = jax.random.normal(jax.random.key(1), (2, *size, 3))
   init = jax.jit(model.init, static_argnames='train')
   variables = init(jax.random.key(0), images, train=False)
   # Attention that differs from one position to the other.
-  params = jax.tree.map(lambda leaf: 3 * leaf, variables['params'])
+  params = jax.tree.map(lambda leaf: factor * leaf, variables['params'])
   return model, {**variables, 'params': params}, images
 
 
@@ -139,6 +139,7 @@ def test_relevance_weighs_attention_by_the_classs_gradient():
 def test_the_baseline_has_maps_too():
   model, variables, images = _create(
     'cnn_stem_vit',
+    factor=1.0,
     stem_widths=(8,),
     width=16,
     depth=2,
@@ -154,7 +155,6 @@ def test_the_baseline_has_maps_too():
   relevance = compute_relevance(model, variables, images, np.array([0, 1]))
   assert relevance.shape == (2, 4, 6)
   assert (relevance > 0).any()
-  # What flax itself sows.
   found = compute_head_attention(
     model, variables, images, block='block_1', position=(1, 2), head=1
   )

@@ -28,17 +28,14 @@ class Kind(NamedTuple):
   Attributes:
     side: side of the object in pixels.
     noise: standard deviation of the noise.
-    is_colored: whether classes are colours, or textures.
   """
 
   side: int
   noise: float
-  is_colored: bool
 
 
 KINDS = {
-  'planted_convolutions': Kind(side=16, noise=0.5, is_colored=True),
-  'planted_attention': Kind(side=12, noise=0.5, is_colored=False),
+  'planted_attention': Kind(side=12, noise=0.5),
 }
 
 _CONVOLUTIONS = variants.Stage((variants.BlockGroup('mbconv', 1, 24),))
@@ -51,14 +48,6 @@ _SETTINGS = {
   'image_size': (SIZE, SIZE),
 }
 VARIANTS = {
-  # 12x12 in S1 and S2.
-  'planted_convolutions': variants.Variant(
-    stages=(
-      _CONVOLUTIONS,
-      variants.Stage((variants.BlockGroup('mbconv', 1, 32),), 1),
-    ),
-    **_SETTINGS,
-  ),
   # 12x12 in S1, 6x6 in S2.
   'planted_attention': variants.Variant(
     stages=(
@@ -70,22 +59,12 @@ VARIANTS = {
 }
 
 
-# Red, green, blue and yellow, about the noise's mean.
-_COLORS = 2.0 * np.array([[1, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, -1]])
-
-
-def draw_object(label: int, kind: Kind) -> np.ndarray:
-  """Returns an object, [side, side, 3].
-
-  A square of one colour, or stripes, a checkerboard or a disc.
-  """
-  side = kind.side
-  if kind.is_colored:
-    return np.broadcast_to(_COLORS[label], (side, side, 3))
+def draw_object(label: int, side: int) -> np.ndarray:
+  """Returns an object, [side, side]: stripes, a checkerboard or a disc."""
   rows = np.broadcast_to(np.arange(side)[:, None] // 2 % 2, (side, side))
   distance = np.hypot(*(np.indices((side, side)) - (side - 1) / 2))
   objects = (rows, rows.T, (rows + rows.T) % 2, distance < side / 2)
-  return np.repeat(4.0 * objects[label][..., None] - 2.0, 3, axis=-1)
+  return 4.0 * objects[label] - 2.0
 
 
 def make_pictures(
@@ -97,7 +76,7 @@ def make_pictures(
   corners = rng.integers(0, SIZE - kind.side + 1, (count, 2))
   for picture, label, (top, left) in zip(pictures, labels, corners):
     area = picture[top : top + kind.side, left : left + kind.side]
-    area += draw_object(label, kind)
+    area += draw_object(label, kind.side)[..., None]
   return pictures.astype(np.float32), labels, corners
 
 

@@ -11,7 +11,6 @@ from coatnet_jax.explanation.attention_maps import (
   compute_relevance,
   compute_rollout,
 )
-from coatnet_jax.explanation.class_activation import compute_grad_cam
 from coatnet_jax.models import variants
 from tests.explanation import planted
 
@@ -30,13 +29,8 @@ def models(request):
   return request.param, model, trained, random
 
 
-def _list_maps(name, model):
+def _list_maps(model):
   """Returns what computes maps, by the map's name."""
-  if name == 'planted_convolutions':
-    return {
-      stage: functools.partial(compute_grad_cam, model, stage=stage)
-      for stage in ('s1', 's2')
-    }
   return {
     'rollout': lambda variables, images, _: compute_rollout(
       model, variables, images
@@ -56,7 +50,7 @@ def test_the_mass_of_maps_lies_on_the_planted_object(models):
   predicted = apply(trained, images).argmax(-1)
   assert (predicted == labels).mean() > 0.95
   masses = {}
-  for kind, compute in _list_maps(name, model).items():
+  for kind, compute in _list_maps(model).items():
     compute = jax.jit(compute)
     masses[kind] = [
       planted.measure_mass(
@@ -64,7 +58,6 @@ def test_the_mass_of_maps_lies_on_the_planted_object(models):
       )
       for v in (trained, *random)
     ]
-  print(masses)
-  best = max(masses.values())
-  assert best[0] > PASSES
-  assert max(best[1:]) < PASSES - 0.1
+  for found in masses.values():
+    assert found[0] > PASSES, masses
+    assert max(found[1:]) < PASSES / 2, masses

@@ -35,7 +35,7 @@ def test_every_map_is_a_file_that_is_named(workdir, photo, tmp_path, capsys):
   ]
   status, results, _ = _explain(capsys, *arguments, photo)
   assert status == 0
-  assert [r['method'] for r in results] == [*explain.METHODS]
+  assert {r['method'] for r in results} == {*explain.METHODS}
   assert {r['label'] for r in results} == {3}
   assert sorted(r['file'] for r in results) == sorted(map(str, out.iterdir()))
   for result in results:
