@@ -50,9 +50,9 @@ def test_the_mass_of_maps_lies_on_the_planted_object(models):
   predicted = apply(trained, images).argmax(-1)
   assert (predicted == labels).mean() > 0.95
   masses = {}
-  for kind, compute in _list_maps(model).items():
+  for title, compute in _list_maps(model).items():
     compute = jax.jit(compute)
-    masses[kind] = [
+    masses[title] = [
       planted.measure_mass(
         np.asarray(compute(v, images, labels)), corners, kind.side
       )
