@@ -316,11 +316,7 @@ def draw_curves(workdirs: list[pathlib.Path], wanted: list[str]) -> 'Figure':
 
   paths = list(dict.fromkeys(str(path) for path in workdirs))
   runs = {
-    name: {
-      # Groups of TensorBoard's, as one name has them in every version.
-      measure.replace('/', '_'): rows
-      for measure, rows in read_rows(path).items()
-    }
+    name: read_rows(path)
     for name, path in zip(run_curves.name_runs(paths), paths)
   }
   return run_curves.draw_run_curves(

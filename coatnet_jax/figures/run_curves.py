@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # Of one run: pairs of a step and a number, by the measure's name.
 Rows = Mapping[str, Sequence[tuple[int, float]]]
-_USUAL = ('train_loss', 'eval_loss', 'eval_top1')
+_USUAL = ('train/loss', 'eval/loss', 'eval/top1')
 _MAX_MARKS = 12
 
 

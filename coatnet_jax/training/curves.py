@@ -10,6 +10,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import socket
 import struct
 import time
@@ -30,6 +31,8 @@ from coatnet_jax.training import csv_rows
 if TYPE_CHECKING:
   from clu.metric_writers import MetricWriter
 
+# Names that had no group in older versions.
+_OLD_SPEEDS = ('images_per_second', 'images_per_second_per_device', 'data_wait')
 # What `config.logging.writers` may name; the last is a package of its own.
 WRITERS = ('tensorboard', 'csv', 'wandb')
 # How long a writer waits after a failure: each try makes a new file.
@@ -213,7 +216,8 @@ def read_rows(
 
   Returns:
     Pairs of a step and a number, in the order of steps, by name; of a step that
-    was taken twice, the one that was written last.
+    was taken twice, the one that was written last. Names that older versions
+    wrote are those of today.
   """
   found: dict[str, dict[int, float]] = {}
   workdir = epath.Path(workdir)
@@ -224,8 +228,19 @@ def read_rows(
     if path.name.startswith(_EVENT_FILES) and is_plain_file(path):
       with contextlib.suppress(Exception):
         for name, step, number in _read_numbers(path):
-          found.setdefault(name, {})[step] = number
+          found.setdefault(_add_group(name), {})[step] = number
   return {name: sorted(rows.items()) for name, rows in found.items()}
+
+
+def _add_group(name: str) -> str:
+  """Returns a name with its group, which older versions did not write.
+
+  >>> [_add_group(name) for name in ('eval_top1', 'data_wait', 'train/loss')]
+  ['eval/top1', 'speed/data_wait', 'train/loss']
+  """
+  if name in _OLD_SPEEDS:
+    return f'speed/{name}'
+  return re.sub('^(train|eval)_', r'\1/', name)
 
 
 def _read_numbers(path: epath.Path) -> Iterator[tuple[str, int, float]]:

@@ -12,7 +12,7 @@ from tools import visualize
   [
     ['position_tables', '--checkpoint=WORKDIR'],
     ['stem', '--checkpoint=WORKDIR'],
-    ['curves', 'WORKDIR', '--measure=train_loss,eval_top5'],
+    ['curves', 'WORKDIR', '--measure=train/loss,eval/top5'],
     ['schedule', '--config=configs/coatnet_2.py:imagenet21k'],
     ['augmentations', '--config=configs/quickstart.py', '--pictures=2'],
   ],
@@ -35,8 +35,8 @@ def test_a_figure_is_written(arguments, workdir, tmp_path, capsys):
   [
     (['curves', 'EMPTY'], r'EMPTY has no curves: give workdirs'),
     (
-      ['curves', 'WORKDIR', '--measure=eval_lss'],
-      r"^--measure is 'eval_lss'; .*did you mean eval_loss",
+      ['curves', 'WORKDIR', '--measure=eval/lss'],
+      r"^--measure is 'eval/lss'; .*did you mean eval/loss",
     ),
     (['schedule'], r'^--config is missing'),
     (['schedule', '--config=configs/no.py'], r'does not exist; this project'),
