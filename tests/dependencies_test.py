@@ -76,6 +76,7 @@ ALLOWED = {
     'errors',
     'escapes',
     'evaluation',
+    'explanation',
     'paths',
     'run',
     'strict_json',

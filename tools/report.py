@@ -26,7 +26,7 @@ from coatnet_jax.arguments import add_number
 from coatnet_jax.checkpoints.trained_model import TrainedModel, find_checkpoint
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.errors import UserError
-from coatnet_jax.reports import comparison, files, page
+from coatnet_jax.reports import comparison, explained, files, page
 from coatnet_jax.reports.content import create_content
 from coatnet_jax.reports.facts import find_workdir
 from tools import command_line, evaluate
@@ -84,6 +84,8 @@ def main(arguments: list[str]) -> int:
       )
     return evaluate.hold_nothing_out(data, trained, changes)
 
+  # A comparison shows no pictures.
+  shown = {'galleries': explained.show_maps} if len(paths) == 1 else {}
   contents = []
   for path in paths:
     terminal.begin('reading the checkpoint')
@@ -93,6 +95,7 @@ def main(arguments: list[str]) -> int:
         report=command_line.say,
         find_data=find_data,
         batch_size=options.batch_size,
+        **shown,
       )
     )
   if len(contents) == 1:

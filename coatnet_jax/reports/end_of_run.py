@@ -40,7 +40,7 @@ def write_report(run: Run, workdir: str, report: Callable[[str], None]) -> None:
   try:
     # Here, as most runs have hours before they need it, and one where it is
     # not installed is to end well.
-    from coatnet_jax.reports import content, files, page
+    from coatnet_jax.reports import content, explained, files, page
 
     path = epath.Path(workdir) / files.REPORT_FILE
     files.check_is_report(path)
@@ -49,6 +49,7 @@ def write_report(run: Run, workdir: str, report: Callable[[str], None]) -> None:
       report=report,
       find_data=lambda trained: run.data,
       mesh=run.mesh,
+      galleries=explained.show_maps,
       command=find_command(),
     )
     terminal.begin('writing the report')

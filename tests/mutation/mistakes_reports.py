@@ -4,6 +4,16 @@ from tests.mutation.mistake import in_file
 
 MISTAKES = (
   *in_file(
+    'coatnet_jax/reports/explained.py',
+    (
+      'report_maps_of_doubts',
+      'right[np.argsort(-outcomes.confidences[right]',
+      'right[np.argsort(outcomes.confidences[right]',
+      'The right predictions with maps are the least sure.',
+      'tools/report_maps_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/reports/measures.py',
     (
       'report_precision_of_the_label',
