@@ -1,6 +1,6 @@
 """How the state of a new run starts, on its mesh: anew, or from `init_from`.
 
-Resuming a run is done in `checkpoints/saving.py`.
+Resuming a run is done in `checkpoints/resuming.py`.
 """
 
 import dataclasses
@@ -168,7 +168,8 @@ def _describe_start(
       + ', or another order' * (set(before) == set(now))
     )
   for name in ('mean', 'std'):
-    theirs, ours = start.preprocessing[name], getattr(run.preprocessing, name)
+    ours = getattr(run.preprocessing, name)
+    theirs = start.preprocessing.get(name, ours)  # A file may not say it.
     if theirs != ours:
       lines.append(
         f'preprocessing.{name}: {ours} here, it was trained with {theirs}'

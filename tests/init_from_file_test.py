@@ -99,6 +99,23 @@ def test_a_head_for_as_many_classes_is_kept(weights, tensors, tmp_path):
   )
 
 
+def test_a_file_that_says_no_normalisation_is_compared_with_none(
+  tensors, tmp_path
+):
+  path = tmp_path / 'described.safetensors'
+  native.write_tensors(
+    path,
+    tensors,
+    native.Description(
+      model={'name': 'tiny', 'num_classes': 10},
+      preprocessing={},
+      class_names=tuple('abcdefghij'),
+    ),
+  )
+  _, lines = _prepare(path, tmp_path / 'run')
+  assert 'trained with' not in ''.join(lines)
+
+
 def test_a_file_without_a_head(tensors, tmp_path):
   path = tmp_path / 'body.safetensors'
   save_file({n: a for n, a in tensors.items() if '/head_' not in n}, path)

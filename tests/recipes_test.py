@@ -311,7 +311,7 @@ def test_recipes_of_others():
   assert keras_cv.model.name == 'coatnet_0_keras_cv'
   assert keras_cv.training.num_epochs == 305
   assert keras_cv.training.global_batch_size == 128
-  assert keras_cv.loss.to_dict() == {'kind': 'sigmoid', 'label_smoothing': 0.0}
+  assert (keras_cv.loss.kind, keras_cv.loss.label_smoothing) == ('sigmoid', 0)
   assert keras_cv.schedule.peak_learning_rate == pytest.approx(2e-3)
   assert keras_cv.optimizer.to_dict() == {
     'name': 'lamb',

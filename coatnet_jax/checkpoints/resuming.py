@@ -1,5 +1,7 @@
 """Resuming a run from the newest of its checkpoints that is whole."""
 
+import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +19,9 @@ from coatnet_jax.checkpoints.metadata import (
 )
 from coatnet_jax.checkpoints.reading import try_again
 from coatnet_jax.checkpoints.retention import Checkpoints
+from coatnet_jax.distributed.first_process import ask_first_process
 from coatnet_jax.errors import UserError
+from coatnet_jax.strict_json import to_json
 from coatnet_jax.training.finite import describe_names, find_not_finite
 
 
@@ -115,11 +119,29 @@ def restore_progress(
 ) -> Progress:
   """Returns how far the run has come, which its step knows too.
 
+  To be called by all processes.
+
   Args:
     directory: directory of the checkpoint.
     examples_seen: number of examples that so many steps take.
     report: function called with a sentence for the user.
   """
+  said: list[str] = []
+  # One answer for all: what it counts may end the run.
+  text = ask_first_process(
+    lambda: to_json(
+      dataclasses.asdict(_read_progress(directory, examples_seen, said.append))
+    )
+  )
+  for line in said:
+    report(line)
+  return Progress(**json.loads(text))
+
+
+def _read_progress(
+  directory: epath.Path, examples_seen: int, report: Callable[[str], None]
+) -> Progress:
+  """Does what `restore_progress` does, on one process."""
   damage = checksums.find_damage(directory, ('progress',))
   problem = checksums.describe_damage(damage) if damage else ''
   if not problem:
@@ -135,7 +157,8 @@ def restore_progress(
       problem = describe_failure(error)
   report(
     f'The progress of {directory} is damaged ({problem}); the data are resumed'
-    ' where the step says, and the time taken until then is not known.'
+    ' where the step says. The time taken until then is not known; skipped'
+    ' steps, and evaluations that were not better, are counted anew.'
   )
   return Progress(examples_seen=examples_seen)
 

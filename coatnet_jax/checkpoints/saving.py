@@ -212,8 +212,11 @@ class StepSaver:
 
   @property
   def stops_early(self) -> bool:
-    """Whether evaluations have not become better for long enough."""
-    return self._early_stopping.is_due
+    """Whether evaluations have not become better for long enough.
+
+    Not before the newest step is evaluated, with which a run ends.
+    """
+    return self._early_stopping.is_due and not self.lacks_evaluation()
 
   @property
   def saved_step(self) -> int:

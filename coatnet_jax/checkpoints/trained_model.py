@@ -7,7 +7,7 @@ with images from `crop_for_evaluation` and `normalize_images`, as in
 `inference.py`.
 The checkpoint says itself what model it is of and what preprocessing its images
 need. With `image_size` it is used at another one. Resuming a run is
-`saving.py`'s, which describes the format.
+`resuming.py`'s; `saving.py` describes the format.
 """
 
 import dataclasses

@@ -128,10 +128,12 @@ def check_groups_apart(
   shared = sorted(set(of_one or ()) & set(of_other or ()))
   if shared:
     which = f', which {_PATTERN_KEY} {pattern!r} finds,' if pattern else ''
+    more = len(shared) - 1
     raise UserError(
       f'The group {printable(shared[0])!r}{which} is in both {one!r} and'
-      f' {other!r} of {root}, and {len(shared) - 1:,} more are; move each of'
-      ' them to one side.'
+      f' {other!r} of {root}'
+      + (f', and {more:,} more are' if more else '')
+      + '; move each group to one side.'
     )
 
 

@@ -24,7 +24,7 @@ DPI = 100
 TEXT_POINTS = 9
 # By lightness alone, and the same to those who don't tell red from green.
 COLOR_MAP = 'cividis'
-# Of numbers below and above 0: dark and light, with grey between.
+# What a PNG says that made it.
 _SOFTWARE = 'coatnet_jax'
 # A colour (Okabe and Ito's, without the yellow that paper swallows), a dash and
 # a mark for each line; what the colours lack the other two tell.

@@ -147,7 +147,7 @@ class RelativeAttention(nn.Module):
   ) -> jax.Array:
     """Returns attention's output, [B, N, heads, head_dim].
 
-    A method, so that `explanation/attention.py` can see what goes through.
+    A method, so that `explanation/interception.py` can see what goes through.
 
     Args:
       q: queries, [B, N, heads, head_dim].

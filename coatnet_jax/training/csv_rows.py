@@ -4,6 +4,7 @@ Training's rows are in one file of the workdir and evaluations' in another, a
 column for each name. A name that comes later gets a column behind the others.
 """
 
+import contextlib
 import csv
 import io
 import os
@@ -35,11 +36,13 @@ class CsvRows:
     """
     is_evaluation = any(name.startswith('eval/') for name in scalars)
     path = self._workdir / (EVAL_FILE if is_evaluation else TRAIN_FILE)
-    if path.name not in self._headers:
+    is_open = path.name in self._headers
+    if not is_open:
       rows = _read_rows(path)
       self._headers[path.name] = rows[0] if rows else [_STEP]
     header = self._headers[path.name]
-    if added := [name for name in scalars if name not in header]:
+    added = [name for name in scalars if name not in header]
+    if added or not is_open:  # Behind half a row, none could be read.
       header += added
       write_whole(path, _format([header, *_read_rows(path)[1:]], len(header)))
     row = [repr(scalars[name]) if name in scalars else '' for name in header]
@@ -49,7 +52,9 @@ class CsvRows:
 
 
 def remove_rows_after(workdir: str | os.PathLike[str], step: int) -> None:
-  """Removes the rows of later steps, and what was not written to its end.
+  """Removes the rows of later steps.
+
+  A file that does not begin as this project's do is left alone.
 
   Args:
     workdir: directory of the run, perhaps gs://...; need not exist.
@@ -60,14 +65,14 @@ def remove_rows_after(workdir: str | os.PathLike[str], step: int) -> None:
     if not path.exists() or not is_plain_file(path):
       continue
     header, *rows = _read_rows(path) or [[]]
-    kept = [
-      row
-      for row in rows
-      if len(row) == len(header) and row[0].isdecimal() and int(row[0]) <= step
-    ]
-    text = _format([header, *kept], len(header)) if header else ''
-    if text != path.read_text():
-      write_whole(path, text)
+    kept = [row for row in rows if not _is_later(row, step)]
+    if header[:1] == [_STEP] and len(kept) < len(rows):
+      write_whole(path, _format([header, *kept], len(header)))
+
+
+def _is_later(row: Sequence[str], step: int) -> bool:
+  """Returns whether a row is of a later step, as far as it says."""
+  return bool(row) and row[0].isdecimal() and int(row[0]) > step
 
 
 def read_numbers(
@@ -75,14 +80,18 @@ def read_numbers(
 ) -> Iterator[tuple[str, int, float]]:
   """Yields name, step and number of all that a workdir's files have.
 
+  What is no number, or of no step, is left out.
+
   Args:
     workdir: directory of the run, perhaps gs://...; need not exist.
   """
   for file in (TRAIN_FILE, EVAL_FILE):
     header, *rows = _read_rows(epath.Path(workdir) / file) or [[]]
-    for step, *numbers in rows:
+    for step, *numbers in filter(None, rows):
+      if not step.isdecimal():
+        continue
       for name, number in zip(header[1:], numbers):
-        if number:
+        with contextlib.suppress(ValueError):
           yield name, int(step), float(number)
 
 

@@ -89,8 +89,10 @@ def claim_workdir(workdir: str, config: ConfigDict, num_steps: int = 0) -> int:
       taken = _read_steps_taken(path)
       if saved.exists():
         before = read_config(workdir)
-        if taken and _is_as_long(before, config) and _has_stopped_early(path):
-          taken = 0  # It has not become longer.
+        if taken and _has_stopped_early(path):
+          _check_patience(before, config, workdir)
+          if _is_as_long(before, config):
+            taken = 0  # It has not become longer.
         is_longer = 0 < taken < num_steps
         check_same_run(before, config, workdir, is_longer=is_longer)
         if is_longer and not is_same_run(before, config):
@@ -184,6 +186,21 @@ def _read_steps_taken(path: epath.Path) -> int:
 def _has_stopped_early(path: epath.Path) -> bool:
   """Returns whether a finished run ended before its last step."""
   return 'stopped_early' in _read_json(path / SUMMARY_FILE)
+
+
+def _check_patience(
+  saved: dict[str, Any], config: ConfigDict, workdir: str
+) -> None:
+  """Raises UserError for another length of a run that would stop again."""
+  key = 'early_stopping_evaluations'
+  patience = config.training[key]
+  if _is_as_long(saved, config) or saved['training'].get(key) != patience:
+    return
+  raise UserError(
+    f'The run of {workdir} stopped early, so another length changes nothing:'
+    f' to go on, set config.training.{key}, which is {patience}, to a larger'
+    ' number, or to 0 for never; or use another --workdir.'
+  )
 
 
 def _is_as_long(saved: dict[str, Any], config: ConfigDict) -> bool:

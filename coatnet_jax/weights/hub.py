@@ -173,10 +173,14 @@ def _check_sum(pointer: pathlib.Path, name: str) -> None:
     found = hashlib.file_digest(file, 'sha256').hexdigest()
   if found == blob.name:
     return
-  # Else the cache would give it again, and again.
-  pointer.unlink(missing_ok=True)
-  blob.unlink(missing_ok=True)
+  what_to_do = 'it was taken out of the cache: try again.'
+  try:
+    # Else the cache would give it again, and again.
+    pointer.unlink(missing_ok=True)
+    blob.unlink(missing_ok=True)
+  except OSError:
+    what_to_do = f'remove {blob} from the cache, or set HF_HOME to another.'
   raise UserError(
     f'{name} is damaged: its SHA-256 is {found[:12]}... and must be'
-    f' {blob.name[:12]}...; it was taken out of the cache: try again.'
+    f' {blob.name[:12]}...; {what_to_do}'
   )

@@ -1,9 +1,11 @@
 """When evaluations have not become better for long enough."""
 
 import math
+from unittest import mock
 
 import pytest
 
+from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.early_stopping import EarlyStopping
 from coatnet_jax.checkpoints.metadata import Progress
 
@@ -56,6 +58,19 @@ def test_another_measure_is_counted_anew():
   other = EarlyStopping(2, 'loss', progress)
   other.update(3, _metrics(0.5, loss=9.0))
   assert other.add_to(Progress()).best_step == 3
+
+
+@pytest.mark.parametrize('is_evaluated', [True, False])
+def test_no_run_ends_at_a_step_that_is_not_evaluated(is_evaluated):
+  """Or it would never end: a start would find nothing to do, and no end."""
+  manager = mock.Mock()
+  manager.all_steps.return_value = [5]
+  manager.evaluations = {5: _metrics(0.1)} if is_evaluated else {}
+  progress = Progress(
+    best_metric='top1', best_step=1, best_measure=0.5, stale_evaluations=3
+  )
+  early = EarlyStopping(2, 'top1', progress)
+  assert saving.StepSaver(manager, None, early).stops_early == is_evaluated
 
 
 def test_why_a_run_ends_is_said():

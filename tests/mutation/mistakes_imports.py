@@ -55,7 +55,7 @@ MISTAKES = (
     ),
     (
       'damaged_download_kept',
-      '  blob.unlink(missing_ok=True)\n',
+      '    blob.unlink(missing_ok=True)\n',
       '',
       'A damaged download is refused for ever.',
       'weights/hub_test.py',

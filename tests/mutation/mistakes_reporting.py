@@ -100,8 +100,8 @@ MISTAKES = (
     'coatnet_jax/training/csv_rows.py',
     (
       'csv_of_steps_that_come_again',
-      ' and int(row[0]) <= step',
-      '',
+      ' and int(row[0]) > step',
+      ' and False',
       'After a restart a CSV file has steps twice.',
       'training/csv_rows_test.py',
     ),

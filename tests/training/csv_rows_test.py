@@ -68,6 +68,40 @@ def test_a_row_that_was_cut_is_no_part_of_the_next(tmp_path):
   assert path.read_text() == 'step,a\n10,1.0\n20,2.5\n'
 
 
+def test_half_a_row_is_no_part_of_the_next_without_a_restart(tmp_path):
+  csv_rows.CsvRows(tmp_path).write(10, {'a': 1.0})
+  path = tmp_path / csv_rows.TRAIN_FILE
+  with path.open('a') as file:
+    file.write('15')  # The disk was full.
+  csv_rows.CsvRows(tmp_path).write(200, {'a': 0.5})
+  assert list(csv_rows.read_numbers(tmp_path)) == [
+    ('a', 10, 1.0),
+    ('a', 200, 0.5),
+  ]
+
+
+@pytest.mark.parametrize(
+  'text', ['date;a\n2026;1\n', '\nstep,a\n50,1\n', 'name,a\n50,1\n']
+)
+def test_a_file_of_the_users_own_is_left_alone(tmp_path, text):
+  path = tmp_path / csv_rows.EVAL_FILE
+  path.write_text(text)
+  csv_rows.remove_rows_after(tmp_path, 0)
+  assert path.read_text() == text
+
+
+def test_a_damaged_row_hides_no_other(tmp_path):
+  (tmp_path / csv_rows.TRAIN_FILE).write_text(
+    'step,a,b\n10,1.0,2.0\n\nx,1.0,2.0\n20,?,3.0\n30,4.0\n'
+  )
+  csv_rows.remove_rows_after(tmp_path, 25)
+  assert list(csv_rows.read_numbers(tmp_path)) == [
+    ('a', 10, 1.0),
+    ('b', 10, 2.0),
+    ('b', 20, 3.0),
+  ]
+
+
 def test_without_files_there_is_nothing_to_remove(tmp_path):
   csv_rows.remove_rows_after(tmp_path / 'none', 0)
   assert not (tmp_path / 'none').exists()

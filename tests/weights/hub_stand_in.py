@@ -79,7 +79,6 @@ class _Answer(BaseHTTPRequestHandler):
       self.wfile.write(b'?' * len(content))
     else:
       self.wfile.write(content)
-    self.close_connection = True
 
   def _begin(self) -> bytes | None:
     """Sends the headers; returns the body, or None where there is none."""
@@ -105,6 +104,8 @@ class _Answer(BaseHTTPRequestHandler):
     digest = hashlib.sha256(content).hexdigest()
     self.send_header('X-Linked-Etag', f'"{digest}"')
     self.send_header('Content-Length', str(len(content)))
+    if self.command == 'GET':  # Or the client may ask again where it ended.
+      self.send_header('Connection', 'close')
     self.end_headers()
     return content
 

@@ -7,9 +7,11 @@ from unittest import mock
 
 import jax
 import numpy as np
+import pytest
 
 import train
 from coatnet_jax.checkpoints import saving
+from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.reports import content, page
 from coatnet_jax.tpu_compiler import compiled_step
@@ -188,6 +190,13 @@ def test_a_run_ends_when_evaluations_get_no_better(tmp_path):
     again = _train(workdir, changes, evaluations[last:])
     assert (again.events, again.compiled) == ([], [])
     assert json.loads((workdir / 'summary.json').read_text()) == summary
+    if last < 6:
+      # Longer, it would stop at once; with more patience it goes on.
+      longer = changes | {'training.num_steps': 8}
+      with pytest.raises(UserError, match='stopped early, so another length'):
+        _train(workdir, longer)
+      longer |= {'training.early_stopping_evaluations': 0}
+      assert _train(workdir, longer, evaluations[last:] * 3).steps[-1] == 8
 
 
 @proves('checkpoint.every_seconds')
