@@ -235,17 +235,23 @@ def _hold_groups_out(
   if not division.num_folds:
     _mend(parts, counts, len(pictures.names))
   held_out = parts[number_of] == division.fold
-  trained = np.bincount(
-    pictures.labels[~held_out], minlength=len(pictures.names)
-  )
-  for label in np.flatnonzero((trained == 0) & (num_groups_of > 0)):
+  if not pictures.may_be_alone:
+    _check_trained_on(pictures, held_out)
+  return held_out
+
+
+def _check_trained_on(pictures: Labelled, held_out: np.ndarray) -> None:
+  """Raises UserError for a class whose pictures are all held out."""
+  size = len(pictures.names)
+  total = np.bincount(pictures.labels, minlength=size)
+  out = np.bincount(pictures.labels[held_out], minlength=size)
+  for label in np.flatnonzero((out == total) & (total > 0)):
     raise UserError(
       f'{pictures.names[label]} would only be held out, and none of its images'
       ' trained on, as no group is divided: use another'
-      ' config.data.eval_fraction'
-      ' or number of folds, or add images of other groups.'
+      ' config.data.eval_fraction or number of folds, or add images of other'
+      ' groups.'
     )
-  return held_out
 
 
 def _count_classes(

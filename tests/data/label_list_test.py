@@ -312,6 +312,21 @@ def test_a_class_of_several_that_would_only_be_held_out_is_named(open_list):
   assert 'dog' in open_list(content).class_names
 
 
+def test_what_is_rarest_in_groups_may_be_held_out_alone(open_list):
+  """Without a label, or with labels that other pictures have as well."""
+  content = 'path,labels,group\n' + '\n'.join(
+    f'{path},{"" if number < 3 else "cat|dog"},p{number // 3}'
+    for number, (path, _) in enumerate(EXPECTED)
+  )
+  counts = [
+    find_class_counts(
+      open_list(content, 'eval', num_folds=4, fold=fold)
+    ).tolist()
+    for fold in range(4)
+  ]
+  assert sorted(counts) == [[0, 0], [3, 3], [3, 3], [3, 3]]
+
+
 def test_paths_may_be_absolute_within_the_directory(open_list, pictures):
   content = 'path,label\n' + '\n'.join(
     f'{pictures}/{path},{label}' for path, label in EXPECTED
