@@ -313,7 +313,10 @@ def _train(
     reporting.write_summary(workdir, summary)
     stopping.finish()
     saving.remove_old_checkpoints(manager, terminal.line)
-    terminal.line(reporting.describe_end(workdir, summary))
+    several = run.train_source.has_several_labels
+    terminal.line(
+      reporting.describe_end(workdir, summary, has_several_labels=several)
+    )
   return state
 
 

@@ -79,6 +79,7 @@ ALLOWED = {
     'explanation',
     'paths',
     'run',
+    'stopping',
     'strict_json',
     'terminal',
     'texts',

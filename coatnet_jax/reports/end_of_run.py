@@ -13,6 +13,7 @@ from coatnet_jax import terminal
 from coatnet_jax.checkpoints.saving import checkpoint_directory
 from coatnet_jax.errors import UserError, find_reason
 from coatnet_jax.run import Run
+from coatnet_jax.stopping import StoppedError
 from coatnet_jax.strict_json import read_mapping
 from coatnet_jax.texts import printable
 from coatnet_jax.training.workdir import SUMMARY_FILE
@@ -23,7 +24,8 @@ def write_report(run: Run, workdir: str, report: Callable[[str], None]) -> None:
 
   It takes one more evaluation, and its program's compilation. Where it cannot
   be written, a line says so. A run of several processes is left as it is, as
-  one that fails alone would hold up the others: it is told the command.
+  one that fails alone would hold up the others: it is told the command. Of
+  images with several labels each there is no report.
 
   Args:
     run: resolved run, whose summary is written.
@@ -31,6 +33,12 @@ def write_report(run: Run, workdir: str, report: Callable[[str], None]) -> None:
     report: function called with a line for the user.
   """
   if not run.logging.report or jax.process_index() > 0:
+    return
+  if run.train_source.has_several_labels:
+    report(
+      'report      none, as images have several labels; the measures are in'
+      f' {workdir}/{SUMMARY_FILE}'
+    )
     return
   command = f'python -m tools.report --checkpoint={shlex.quote(workdir)}'
   if jax.process_count() > 1:
@@ -54,6 +62,12 @@ def write_report(run: Run, workdir: str, report: Callable[[str], None]) -> None:
     )
     terminal.begin('writing the report')
     files.write_page(path, page.format_page(found))
+  except StoppedError:
+    report(
+      'report      not made, as the process was asked to stop; the run is'
+      f' finished, and {command} makes it'
+    )
+    return
   except Exception as error:  # The run is finished, whatever this is.
     logging.info('There is no report', exc_info=True)
     is_told = isinstance(error, UserError)

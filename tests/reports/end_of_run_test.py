@@ -11,6 +11,7 @@ import pytest
 import train
 from coatnet_jax.reports import content, end_of_run
 from coatnet_jax.run import create_run
+from coatnet_jax.stopping import StoppedError
 from tests.quick_configs import create_quick_config
 from tests.reports.examples import Page
 
@@ -71,6 +72,27 @@ def test_a_failure_is_one_line(run, tmp_path, failure):
   )
   assert '\n' not in line
   assert not (tmp_path / 'report.html').exists()
+
+
+def test_a_report_that_was_asked_to_stop_says_so(run, tmp_path):
+  _finish(tmp_path)
+  with mock.patch.object(content, 'create_content', side_effect=StoppedError):
+    (line,) = _write(run, tmp_path)
+  assert line == (
+    'report      not made, as the process was asked to stop; the run is'
+    f' finished, and python -m tools.report --checkpoint={tmp_path} makes it'
+  )
+
+
+def test_of_several_labels_there_is_none(run, tmp_path, monkeypatch):
+  monkeypatch.setattr(run.train_source, 'has_several_labels', True)
+  with mock.patch.object(content, 'create_content') as create:
+    (line,) = _write(run, tmp_path)
+  assert line == (
+    'report      none, as images have several labels; the measures are in'
+    f' {tmp_path}/summary.json'
+  )
+  assert not create.called
 
 
 def test_a_file_of_somebody_else_stays(run, tmp_path):
