@@ -60,6 +60,8 @@ from tools import command_line
 _NUM_SEEDS = 3
 # What only the results file has: as long as there are classes.
 _LONG = ('per_class',)
+# Fields of `DataOptions` that say which images are held out.
+_DIVISION = frozenset({'eval_fraction', 'num_folds', 'fold', 'group_pattern'})
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -288,12 +290,19 @@ def hold_nothing_out(
 ) -> DataOptions:
   """Does what that of `data_sets` does, unless the command line says else.
 
+  What it says of the division is kept, and a part takes the place of folds.
+
   Args:
     data: data of `resolve_data`.
     trained: trained model, from `load_trained_model`.
     changes: changes that the data were resolved with.
   """
-  if 'eval_fraction' in changes:
+  given = _DIVISION.intersection(changes)
+  if given & {'num_folds', 'fold'}:
+    return data
+  if 'eval_fraction' in given:  # Not looked at where there are folds.
+    return dataclasses.replace(data, num_folds=0, fold=0)
+  if given:
     return data
   (own,) = resolve_data(trained, {})
   return data_sets.hold_nothing_out(data, own)

@@ -4,6 +4,7 @@ import types
 
 import pytest
 
+from coatnet_jax.data.sources import DataOptions
 from configs import base
 from tools import command_line, evaluate
 
@@ -51,3 +52,30 @@ def test_other_data_have_their_usual_split_unless_it_is_named():
   assert [data.eval_split for data in both] == ['test', 'test']
   (named,) = _resolve(name='imagenet_a', eval_split='test[:10%]')
   assert named.eval_split == 'test[:10%]'
+
+
+# Fraction, folds, fold and groups, as the run has them.
+_OWN = (0.1, 5, 2, 'p1')
+
+
+@pytest.mark.parametrize(
+  ('changes', 'expected'),
+  [
+    ({}, (1.0, 0, 0, '')),
+    ({'num_folds': 4, 'fold': 0}, (0.1, 4, 0, 'p1')),
+    ({'fold': 0}, (0.1, 5, 0, 'p1')),
+    ({'num_folds': 4}, (0.1, 4, 2, 'p1')),
+    ({'group_pattern': 'p2'}, (0.1, 5, 2, 'p2')),
+    ({'eval_fraction': 0.3}, (0.3, 0, 0, 'p1')),
+    ({'eval_fraction': 0.3, 'fold': 1}, (0.3, 5, 1, 'p1')),
+  ],
+)
+def test_a_division_that_is_named_is_kept_for_moved_data(changes, expected):
+  config = base.get_config()
+  names = ('eval_fraction', 'num_folds', 'fold', 'group_pattern')
+  config.data.update(source='folder', data_dir='/own', **dict(zip(names, _OWN)))
+  trained = types.SimpleNamespace(config=config)
+  data = DataOptions(**{**config.data, 'data_dir': '/moved', **changes})
+  changes = {'data_dir': '/moved', **changes}
+  data = evaluate.hold_nothing_out(data, trained, changes)
+  assert tuple(getattr(data, name) for name in names) == expected
