@@ -124,7 +124,7 @@ def create_content(
     classes=measures.measure_classes(outcomes),
     detections=measures.measure_detections(outcomes),
     data=(
-      *_describe_training_images(data),
+      *_describe_training_images(trained),
       ('Evaluated on', source.description),
     ),
     undecodable=tuple(undecodable[:_NUM_NAMED]),
@@ -138,8 +138,10 @@ def create_content(
   )
 
 
-def _describe_training_images(data: DataOptions) -> list[tuple[str, str]]:
-  """Returns what a source says of the training split; none if it is away."""
+def _describe_training_images(trained: TrainedModel) -> list[tuple[str, str]]:
+  """Returns what the run's own training split is; none if it is away."""
+  # Whatever is evaluated may be other data.
+  data = DataOptions(**{**trained.config.data, 'cache_mebibytes': 0})
   try:
     return [('Trained on', create_source(data, 'train').description)]
   except UserError:

@@ -154,7 +154,9 @@ def test_a_page_says_what_the_run_was_and_what_to_do(workdir, page, best):
   assert f'python main.py --config=CONFIG --workdir={quoted}' in shown
   pictures = [v for t, n, v in found.attributes if (t, n) == ('img', 'src')]
   wrong = round((1 - best['top1']) * 100)
-  assert len(pictures) == min(24, wrong)
+  # Three are of each mistake and each right one that has maps.
+  right = min(2, round(100 * best['top1']))
+  assert len(pictures) == min(24, wrong) + 3 * (min(2, wrong) + right)
 
 
 @pytest.mark.slow
@@ -237,8 +239,15 @@ def test_where_it_cannot_be_written_it_says_so(workdir, tmp_path):
 
 def test_other_data_may_be_named(workdir, tmp_path):
   out = tmp_path / 'report.html'
-  words = [f'--checkpoint={workdir}', '--data.eval_split=test[100:140]']
+  words = [
+    f'--checkpoint={workdir}',
+    '--data.eval_split=test[100:140]',
+    '--data.train_split=train[:30]',  # Not what it was trained on.
+  ]
   assert report.main([*words, f'--out={out}', '--batch_size=40']) == 0
   found = Page(out.read_text())
   assert found.numbers['count'][0] == 40
-  assert 'test[100:140]: 40 images' in ' '.join(found.texts)
+  shown = ' '.join(found.texts)
+  assert 'test[100:140]: 40 images' in shown
+  assert 'train[:2000]: 2,000 images' in shown
+  assert 'train[:30]' not in shown
