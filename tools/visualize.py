@@ -223,6 +223,8 @@ def draw_augmentations(
   Raises:
     UserError: the data are not there, or a value cannot be.
   """
+  import numpy as np
+
   from coatnet_jax import paths
   from coatnet_jax.data.augmentation import (
     AugmentationOptions,
@@ -244,7 +246,9 @@ def draw_augmentations(
     except CorruptImageError as error:
       command_line.say(f'{source.describe(index)}: {error}')
       continue
-    pictures.append((picture, source.class_names[label]))
+    labels = np.flatnonzero(label) if np.ndim(label) else [label]
+    names = ', '.join(source.class_names[one] for one in labels)
+    pictures.append((picture, names))
   if not pictures:
     raise UserError(f'{source.description}: no picture can be read.')
   return draw_augmented_grid(

@@ -1,9 +1,12 @@
 import sys
 
 import cv2
+import numpy as np
 import pytest
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.figures import augmented_grid
+from tests.quick_configs import create_quick_config
 from tools import visualize
 
 
@@ -64,3 +67,29 @@ def test_a_missing_package_is_a_sentence(workdir, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'matplotlib', None)
   with pytest.raises(UserError, match=r'pip install matplotlib'):
     visualize.main(['curves', str(workdir), f'--out={tmp_path / "a.png"}'])
+
+
+def test_a_picture_of_several_labels_has_all_their_names(tmp_path, monkeypatch):
+  for number in range(4):
+    pixels = np.full((30, 30, 3), 60 * number, np.uint8)
+    cv2.imwrite(str(tmp_path / f'{number}.png'), pixels)
+  labels = ('ape|cat,train', 'cat,train', ',train', 'ape,test')
+  rows = [f'{number}.png,{text}' for number, text in enumerate(labels)]
+  text = '\n'.join(['path,labels,split', *rows])
+  (tmp_path / 'labels.csv').write_text(text)
+  drawn = []
+  monkeypatch.setattr(
+    augmented_grid,
+    'draw_augmented_grid',
+    lambda pictures, *options, **named: drawn.extend(pictures),
+  )
+  config = create_quick_config(
+    {
+      'data.source': 'folder',
+      'data.data_dir': str(tmp_path / 'labels.csv'),
+      'data.train_split': 'train',
+      'data.eval_split': 'test',
+    }
+  )
+  visualize.draw_augmentations(config, 4, 2)
+  assert [name for _, name in drawn] == ['ape, cat', 'cat', '']
