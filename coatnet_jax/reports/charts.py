@@ -15,6 +15,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 38
 _SIZES = {'large': (360, 230), 'small': (170, 170)}
 _MAX_POINTS = 200
 _NUM_STYLES = 6
+# Of an axis, whose ticks have twelve decimals.
+_LEAST_WIDTH = 1e-10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,11 +170,12 @@ class Axes:
 
 
 def _widen(limits: tuple[float, float]) -> tuple[float, float]:
-  """Returns a range that is not empty."""
+  """Returns a range that is wide enough to have ticks, which are rounded."""
   low, high = limits
-  if high > low:
+  size = max(abs(low), abs(high))
+  if high - low > max(1e-9 * size, _LEAST_WIDTH):
     return low, high
-  margin = abs(low) / 10 or 1.0
+  margin = size / 10 if size > 10 * _LEAST_WIDTH else 1.0
   return low - margin, high + margin
 
 

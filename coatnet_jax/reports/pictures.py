@@ -107,12 +107,15 @@ def show_mistakes(outcomes: Outcomes, source: ImageSource) -> Gallery:
   """
   rows = find_mistakes(outcomes)
   number = int((~outcomes.hits).sum())
-  note = (
-    f'{len(rows):,} of {number:,} wrong predictions, those with the largest'
-    ' probability first. Some are mistakes of the labels.'
-    if len(rows)
-    else 'No prediction is wrong.'
-  )
+  if len(rows):
+    note = (
+      f'{len(rows):,} of {number:,} wrong predictions, those with the largest'
+      ' probability first. Some are mistakes of the labels.'
+    )
+  elif number:
+    note = 'No wrong prediction has a class, as the model computes NaN.'
+  else:
+    note = 'No prediction is wrong.'
   return Gallery(
     title='Most confident mistakes',
     note=note,

@@ -130,6 +130,11 @@ def test_numbers_that_are_none():
   assert found.numbers['loss'] == [None, '–']
   assert found.numbers['top1'][0] == 0.1
   assert 'loss_low' not in found.numbers
+  gallery = pictures.show_mistakes(
+    judge(scores[10:], np.zeros(30, int))[0], None
+  )
+  assert gallery.note.startswith('No wrong prediction has a class, as the mode')
+  assert not gallery.pictures
   shown = ' '.join(found.texts)
   assert 'The model computes NaN for 30 images' in shown
   assert 'There are no curves, as some probabilities are NaN.' in shown
