@@ -25,7 +25,7 @@ from coatnet_jax import terminal
 from coatnet_jax.arguments import add_number
 from coatnet_jax.checkpoints.trained_model import TrainedModel, find_checkpoint
 from coatnet_jax.data.sources import DataOptions
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, find_reason
 from coatnet_jax.reports import comparison, explained, files, page
 from coatnet_jax.reports.content import create_content
 from coatnet_jax.reports.facts import find_workdir
@@ -74,6 +74,7 @@ def main(arguments: list[str]) -> int:
   changes = evaluate.find_data_changes(vars(options))
   out = options.out or _find_place(paths, changes)
   files.check_is_report(out)
+  _make_folder(out)
   command_line.keep_compiled()
 
   def find_data(trained: TrainedModel) -> DataOptions:
@@ -105,6 +106,21 @@ def main(arguments: list[str]) -> int:
   files.write_page(out, text)
   command_line.show(files.describe_written(out))
   return 0
+
+
+def _make_folder(out: epath.Path) -> None:
+  """Makes the folder of the page, before hours that it may take to make it.
+
+  Raises:
+    UserError: it cannot be made.
+  """
+  try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+  except Exception as error:  # What writes buckets raises kinds of its own.
+    raise UserError(
+      f'--out: {out.parent} cannot be made a directory ({find_reason(error)});'
+      ' give another.'
+    ) from error
 
 
 def _find_place(

@@ -149,7 +149,7 @@ def test_a_page_says_what_the_run_was_and_what_to_do(workdir, page, best):
   for name in ('Loss', 'Accuracy', 'Learning rate', 'Speed'):
     assert name in found.texts
   quoted = f"'{workdir}'"
-  for tool in ('evaluate', 'predict', 'export_weights', 'report'):
+  for tool in ('evaluate', 'predict', 'explain', 'export_weights', 'report'):
     assert f'python -m tools.{tool} --checkpoint={quoted}' in shown
   assert f'python main.py --config=CONFIG --workdir={quoted}' in shown
   pictures = [v for t, n, v in found.attributes if (t, n) == ('img', 'src')]
@@ -230,15 +230,17 @@ def test_what_cannot_be_is_said(workdir, tmp_path, arguments, message):
   assert not (workdir / 'report.html').exists()
 
 
-def test_where_it_cannot_be_written_it_says_so(workdir, tmp_path):
-  with pytest.raises(
-    UserError, match=r'The report cannot be written to .*: No'
-  ):
-    report.main([f'--checkpoint={workdir}', f'--out={tmp_path}/no/r.html'])
+def test_where_it_cannot_be_written_it_says_so_first(
+  workdir, tmp_path, monkeypatch
+):
+  (tmp_path / 'file').write_text('')
+  monkeypatch.setattr(report, 'create_content', pytest.fail)
+  with pytest.raises(UserError, match=r'^--out: .*/file cannot be made a dir'):
+    report.main([f'--checkpoint={workdir}', f'--out={tmp_path}/file/r.html'])
 
 
 def test_other_data_may_be_named(workdir, tmp_path):
-  out = tmp_path / 'report.html'
+  out = tmp_path / 'new' / 'report.html'
   words = [
     f'--checkpoint={workdir}',
     '--data.eval_split=test[100:140]',
