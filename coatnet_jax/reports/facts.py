@@ -3,7 +3,6 @@
 A checkpoint and its workdir say all of it.
 """
 
-import importlib.util
 import json
 import platform
 import shlex
@@ -161,11 +160,8 @@ def list_commands(
   commands += [
     ('Evaluate', f'python -m tools.evaluate --checkpoint={checkpoint}'),
     ('Predict', f'python -m tools.predict --checkpoint={checkpoint} IMAGE...'),
+    ('Explain', f'python -m tools.explain --checkpoint={checkpoint} IMAGE'),
   ]
-  for title, name in (('Explain', 'explain'),):
-    if importlib.util.find_spec(f'tools.{name}'):
-      told = f'python -m tools.{name} --checkpoint={checkpoint} IMAGE'
-      commands.append((title, told))
   return [
     *commands,
     (
