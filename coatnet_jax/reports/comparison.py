@@ -6,12 +6,19 @@ Each run has its number; mean and spread are over runs, each counting once.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from coatnet_jax.reports import facts, measures
 from coatnet_jax.reports.charts import Chart
 from coatnet_jax.reports.content import ReportContent
 from coatnet_jax.reports.files import render
 from coatnet_jax.reports.numbers import show_number
-from coatnet_jax.reports.page import MEASURES, collect_measures
+from coatnet_jax.reports.page import (
+  MAX_LISTED,
+  MEASURES,
+  NUM_WEAKEST,
+  collect_measures,
+)
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.texts import printable
 from coatnet_jax.training import curves
@@ -58,6 +65,7 @@ def format_comparison(contents: Sequence[ReportContent]) -> str:
     ],
     spread_names=_SPREAD,
     class_rows=_list_class_rows(contents),
+    num_classes=contents[0].outcomes.num_classes,
     curves=_draw_curves(contents),
     max_lines=_MAX_LINES,
     differences=_list_differences(contents),
@@ -98,19 +106,32 @@ def _show_spread(values: Sequence[float], form: str, key: str) -> list[Any]:
 
 
 def _list_class_rows(contents: Sequence[ReportContent]) -> list[dict[str, Any]]:
-  """Returns the spread of each class's F1; none where classes differ."""
+  """Returns the spread of each class's F1; none where classes differ.
+
+  It is over the runs in which the class has one. Of very many classes there are
+  only those whose mean is least.
+  """
   names = {content.outcomes.class_names for content in contents}
   if len(names) > 1:
     return []
-  return [
-    {
-      'name': printable(name),
-      'cells': _show_spread(
-        [content.classes.f1[label] for content in contents], 'number', ''
-      ),
-    }
-    for label, name in enumerate(contents[0].outcomes.class_names)
-  ]
+  (names,) = names
+  rows = []
+  for label in _choose_labels(contents):
+    f1 = np.array([content.classes.f1[label] for content in contents])
+    there = f1[~np.isnan(f1)]
+    cells = _show_spread(there if there.size else f1, 'number', '')
+    rows.append({'name': printable(names[label]), 'cells': cells})
+  return rows
+
+
+def _choose_labels(contents: Sequence[ReportContent]) -> Sequence[int]:
+  """Returns the classes of a table: all, or those with the least F1."""
+  number = contents[0].outcomes.num_classes
+  if number <= MAX_LISTED:
+    return range(number)
+  f1 = np.ma.masked_invalid([content.classes.f1 for content in contents])
+  means = f1.mean(axis=0).filled(np.inf)
+  return means.argsort(kind='stable')[:NUM_WEAKEST].tolist()
 
 
 def _draw_curves(contents: Sequence[ReportContent]) -> list[Chart]:

@@ -131,10 +131,12 @@ def find_intervals(outcomes: Outcomes) -> dict[str, tuple[float, float]]:
   ).astype(np.float64)
   num_examples, num_classes = len(columns), outcomes.num_classes
   counts = _create_class_columns(outcomes)
+  # Of examples or of columns, whichever are more.
+  width = max(counts.shape)
   rng = np.random.default_rng(_SEED)
   resamples, left = [], count_resamples(num_examples)
   while left:
-    number = min(left, max(1, _DRAWS_AT_A_TIME // num_examples))
+    number = min(left, max(1, _DRAWS_AT_A_TIME // width))
     left -= number
     weights = _draw_weights(rng, number, num_examples)
     means = weights @ columns / num_examples

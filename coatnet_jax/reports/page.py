@@ -1,6 +1,6 @@
 """The page of one model: what its template shows of a `ReportContent`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -15,7 +15,9 @@ from coatnet_jax.reports.outcomes import MAX_FEW_CLASSES, Outcomes
 from coatnet_jax.texts import printable
 
 # Of many classes, so many are shown that are worst.
-_NUM_WEAKEST = 15
+NUM_WEAKEST = 15
+# Up to so many all are listed as well; a page of more would have too many MB.
+MAX_LISTED = 3000
 # name: title and form of it.
 MEASURES = {
   'top1': ('top-1', 'share'),
@@ -42,7 +44,9 @@ def format_page(content: ReportContent) -> str:
   )
   size = ' x '.join(map(str, trained.preprocessing.image_size))
   are_few = outcomes.are_few
-  rows = _list_class_rows(content)
+  is_listed = outcomes.num_classes <= MAX_LISTED
+  listed = range(outcomes.num_classes) if is_listed else ()
+  weakest = [] if are_few else _find_weakest(content)
   return render(
     'page.html.j2',
     title=f'{trained.config.model.name}, {figures["count"]:,} images evaluated',
@@ -57,8 +61,8 @@ def format_page(content: ReportContent) -> str:
     num_resamples=f'{measures.count_resamples(figures["count"]):,}',
     are_few=are_few,
     max_few=MAX_FEW_CLASSES,
-    class_rows=rows,
-    weakest_rows=[] if are_few else _find_weakest(content, rows),
+    class_rows=_list_class_rows(content, listed),
+    weakest_rows=_list_class_rows(content, weakest),
     matrix=_create_matrix(outcomes) if are_few else None,
     most_confused=_list_confused(content),
     bins=_list_bins(outcomes),
@@ -106,12 +110,14 @@ def _list_tiles(content: ReportContent) -> list[dict[str, Any]]:
   return [*tiles, {'title': 'images', 'value': count, 'interval': ''}]
 
 
-def _list_class_rows(content: ReportContent) -> list[dict[str, Any]]:
-  classes = content.classes
+def _list_class_rows(
+  content: ReportContent, labels: Iterable[int]
+) -> list[dict[str, Any]]:
+  classes, names = content.classes, content.outcomes.class_names
   return [
     {
       'label': label,
-      'name': printable(name),
+      'name': printable(names[label]),
       'support': show_number(int(classes.support[label]), 'count'),
       'precision': show_number(classes.precision[label], 'short_share'),
       'precision_interval': show_interval(
@@ -123,17 +129,15 @@ def _list_class_rows(content: ReportContent) -> list[dict[str, Any]]:
       ),
       'f1': show_number(classes.f1[label], 'number'),
     }
-    for label, name in enumerate(content.outcomes.class_names)
+    for label in labels
   ]
 
 
-def _find_weakest(
-  content: ReportContent, rows: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-  """Returns the rows of the classes with examples that have the least F1."""
+def _find_weakest(content: ReportContent) -> list[int]:
+  """Returns the classes with examples that have the least F1."""
   f1, support = content.classes.f1, content.classes.support
   labels = [label for label in f1.argsort(kind='stable') if support[label]]
-  return [rows[label] for label in labels[:_NUM_WEAKEST]]
+  return labels[:NUM_WEAKEST]
 
 
 def _create_matrix(outcomes: Outcomes) -> dict[str, Any]:

@@ -69,3 +69,38 @@ def test_names_are_not_obeyed_there_either():
     *names[:3],
     r'x\x1b[2J',
   ]
+
+
+def _set_f1(content, values):
+  classes = dataclasses.replace(content.classes, f1=np.array(values))
+  return dataclasses.replace(content, classes=classes)
+
+
+def test_a_class_counts_in_the_runs_that_have_it():
+  nan = float('nan')
+  contents = [
+    _set_f1(content, values)
+    for content, values in zip(
+      _contents(3),
+      [[0.5, nan, nan, 1.0], [0.7, 0.4, nan, 1.0], [0.6, 0.2, nan, 1.0]],
+    )
+  ]
+  found = Page(comparison.format_comparison(contents))
+  means = [row[1][1] for row in found.tables['classes'][1:]]
+  assert means == [pytest.approx(0.6), pytest.approx(0.3), None, 1.0]
+  assert found.tables['classes'][2][2][1] == pytest.approx(0.2 / 2**0.5)
+
+
+def test_of_very_many_classes_there_are_the_weakest(monkeypatch):
+  contents = [
+    _set_f1(content, values)
+    for content, values in zip(
+      _contents(2), [[0.5, 0.9, np.nan, 0.1], [0.5, np.nan, np.nan, 0.2]]
+    )
+  ]
+  monkeypatch.setattr(comparison, 'MAX_LISTED', 3)
+  monkeypatch.setattr(comparison, 'NUM_WEAKEST', 2)
+  found = Page(comparison.format_comparison(contents))
+  rows = [row[0][0] for row in found.tables['classes'][1:]]
+  assert rows == ['class 3', 'class 0']
+  assert 'The 2 of 4 classes with the smallest mean:' in found.texts

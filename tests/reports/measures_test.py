@@ -161,3 +161,16 @@ def test_resamples_are_drawn_a_part_at_a_time(monkeypatch):
   monkeypatch.setattr(measures, '_DRAWS_AT_A_TIME', 60)
   parts = measures.find_intervals(outcomes)
   assert parts == whole
+
+
+def test_classes_take_memory_as_examples_do(monkeypatch):
+  numbers, draw_weights = [], measures._draw_weights
+
+  def draw(rng, number, num_examples):
+    numbers.append(number)
+    return draw_weights(rng, number, num_examples)
+
+  monkeypatch.setattr(measures, '_draw_weights', draw)
+  monkeypatch.setattr(measures, '_DRAWS_AT_A_TIME', 60_000)
+  measures.find_intervals(draw_outcomes(5, 100))
+  assert numbers == [200] * 5

@@ -162,6 +162,17 @@ def test_a_thousand_classes_of_many_images_are_under_5_megabytes():
   assert 'There is no matrix of more than 20 classes.' in ' '.join(found.texts)
 
 
+def test_very_many_classes_have_the_weakest_alone(monkeypatch):
+  outcomes, figures = draw(400, 40)
+  everything = _read(outcomes, figures).tables['classes']
+  monkeypatch.setattr(page, 'MAX_LISTED', 39)
+  found = _read(outcomes, figures)
+  assert found.tables['classes'] == everything[:16]
+  assert 'details' not in {
+    tag for tag, name, value in found.attributes if value == 'all-classes'
+  }
+
+
 def test_many_classes_are_folded_and_have_no_matrix():
   found = _read(*draw(400, 21))
   assert 'matrix' not in found.tables
