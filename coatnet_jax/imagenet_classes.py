@@ -1,6 +1,6 @@
 """ImageNet's classes: their order, and words for what a number means.
 
-    describe_class('n02749479')  # 'assault rifle'
+    list_words('n01440764')  # ('tench', 'Tinca tinca')
 
 ImageNet calls its classes by WordNet's numbers. Weights that are trained on it
 have them in one order, that of the numbers.
@@ -52,15 +52,6 @@ def list_words(name: str) -> tuple[str, ...]:
   if len(name) != 9 or name[0] != 'n' or not name[1:].isdecimal():
     return ()
   return _read_classes().get(name, ((), ()))[1]
-
-
-def describe_class(name: str) -> str:
-  """Returns a class as people say it: its first word, or its own name.
-
-  >>> describe_class('n02749479'), describe_class('cat')
-  ('assault rifle', 'cat')
-  """
-  return next(iter(list_words(name)), name)
 
 
 @functools.cache

@@ -83,13 +83,16 @@ def _find_same_files(
     by_size.setdefault(size, []).append(index)
   pairs, hashes = {}, {}
   for index, size in _list_sizes(evaluation):
-    for other in by_size.get(size, ()):
+    candidates = by_size.get(size, ())
+    own = _hash_file(evaluation, index) if candidates else None
+    if own is None:
+      continue
+    for other in candidates:
       if time.monotonic() > end:
         return pairs
       if other not in hashes:
         hashes[other] = _hash_file(train, other)
-      own = _hash_file(evaluation, index) if other in hashes else None
-      if own is not None and own == hashes[other]:
+      if own == hashes[other]:
         pairs[index] = other
         break
   return pairs

@@ -1,45 +1,19 @@
 """A map over a picture with words below: what, of which class, how to read."""
 
-import math
 import textwrap
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-from coatnet_jax.data.crop_place import CropPlace
 from coatnet_jax.figures import canvas
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
-# Pixels: smaller pictures are enlarged by a whole number.
-_SMALLEST_SIDE = 256
+# Pixels.
 _MARGIN, _LINE, _BAR = 8, 17, 12
 _SMALLEST_WIDTH = 320
 _PIXELS_PER_LETTER = 6.5
-
-
-def enlarge(
-  picture: np.ndarray, place: CropPlace
-) -> tuple[np.ndarray, CropPlace]:
-  """Makes a small picture large enough for words; a larger one stays.
-
-  Args:
-    picture: [H, W, 3] uint8.
-    place: part of the picture that the model's crop shows.
-
-  Returns:
-    The picture, each pixel a square of as many as it takes; and the same part
-    of that.
-  """
-  factor = math.ceil(_SMALLEST_SIDE / max(picture.shape[:2]))
-  if factor < 2:
-    return picture, place
-  picture = cv2.resize(
-    picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST
-  )
-  return picture, place._replace(cut=tuple(factor * n for n in place.cut))
 
 
 def draw_labelled_map(

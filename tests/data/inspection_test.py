@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from coatnet_jax.data import inspection
+from coatnet_jax.data import inspection, near_duplicates
 from coatnet_jax.data.inspection import find_rare_classes, inspect
 from coatnet_jax.data.near_duplicates import find_duplicates
 from coatnet_jax.data.sources import create_source
@@ -136,6 +136,29 @@ def test_files_that_are_the_same_are_found(write, look, tmp_path):
     ' (all compared), so results will look better than they are:\n            '
     f'{copy} is like {tmp_path}/train/cat/2.png'
   )
+
+
+def test_a_file_is_hashed_once_however_many_are_as_large(
+  write, open_folder, tmp_path, monkeypatch
+):
+  for split, count in (('train', 5), ('val', 3)):
+    folder = tmp_path / split / 'cat'
+    folder.mkdir(parents=True)
+    for number in range(count):  # The last of each are the same.
+      content = f'{split}{number}' if number < count - 1 else 'same in both'
+      (folder / f'{number}.png').write_bytes(content.ljust(20).encode())
+  hashed, hash_file = [], near_duplicates._hash_file
+
+  def hash_and_count(source, index):
+    hashed.append((source, index))
+    return hash_file(source, index)
+
+  monkeypatch.setattr(near_duplicates, '_hash_file', hash_and_count)
+  found = near_duplicates._find_same_files(
+    open_folder('train'), open_folder('eval')
+  )
+  assert found == {2: 4}
+  assert len(hashed) == len(set(hashed)) == 8
 
 
 def test_pictures_that_look_the_same_are_found(
