@@ -250,9 +250,13 @@ def _several_changes(several, **changes):
 @pytest.mark.slow
 @pytest.mark.usefixtures('tiny_variant')
 def test_pictures_of_several_labels_are_trained_on(several, tmp_path, capsys):
-  config = create_quick_config(_several_changes(several))
+  changes = {'logging.report': True}
+  config = create_quick_config(_several_changes(several, **changes))
   state = train.train_and_evaluate(config, str(tmp_path / 'run'))
-  assert 'mean average precision' in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert 'mean average precision' in printed
+  assert 'report      none, as images have several labels' in printed
+  assert 'tools.evaluate' not in printed
   summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
   run = create_run(config)
   images, targets = [], []
