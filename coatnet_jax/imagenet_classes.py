@@ -22,7 +22,7 @@ def list_class_names(num_classes: int) -> tuple[str, ...]:
   (('n01440764', 'n01443537'), ('0', '1'))
 
   Args:
-    num_classes: number of classes.
+    num_classes: number of classes that the model was trained with.
 
   Returns:
     WordNet's numbers, in ascending order, for 1,000 (ImageNet-1k), 11,821

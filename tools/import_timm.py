@@ -181,7 +181,7 @@ def write_checkpoint(
     variables: {'params', 'batch_stats'} of arrays.
     model_arguments: arguments of `create_model` but the number of classes.
     class_names: name of each class.
-    preprocessing: preprocessing of images.
+    preprocessing: fields of `PreprocessingOptions` for the weights.
   """
   config = base.get_config()
   with config.unlocked():

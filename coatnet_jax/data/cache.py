@@ -68,7 +68,7 @@ def cache_if_small(
   data set costs nothing but that.
 
   Args:
-    source: source of images.
+    source: source whose decoded images may be kept.
     max_mebibytes: largest decoded size that is kept, in units of 2**20 bytes.
     exact: whether JPEGs are decoded to libjpeg's own pixels; see
       `decoding.decode_image`.

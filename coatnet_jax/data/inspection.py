@@ -139,7 +139,7 @@ class _Sizes:
 
   Attributes:
     seen: height and width of each that was looked at.
-    total: number of all.
+    total: number of pictures that the splits have together.
   """
 
   seen: list[tuple[int, int]]

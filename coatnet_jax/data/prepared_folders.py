@@ -37,7 +37,7 @@ def find_builder_dir(name: str, data_dir: str) -> str:
   Args:
     name: name of the data set, with an optional config and version, looked up
       among the embedded ones first.
-    data_dir: TFDS data directory.
+    data_dir: TFDS data directory, in which data sets have a folder each.
 
   Raises:
     UserError: there is none of that name; with how to prepare it.

@@ -87,7 +87,7 @@ def find_groups(paths: Sequence[str], pattern: str) -> list[str]:
 
   Args:
     paths: paths of the pictures in the data set.
-    pattern: regular expression.
+    pattern: regular expression that names the group of a path.
 
   Raises:
     UserError: it is not found in a path.
@@ -141,7 +141,7 @@ def select_held_out(pictures: Labelled, division: Division) -> np.ndarray:
   """Returns which pictures are held out, [N] bool; some are, and some not.
 
   Args:
-    pictures: all pictures.
+    pictures: paths, labels and groups of all pictures to be divided.
     division: how they are divided; does not hold all out.
 
   Raises:
@@ -280,7 +280,7 @@ def _fill_parts(
     names: names of the groups.
     counts: classes of each group, and its number of pictures of each.
     shares: share of all pictures that each part is to have.
-    num_classes: number of classes.
+    num_classes: number of classes that the pictures are of, K.
   """
   totals = np.zeros(num_classes)
   for labels, numbers in counts:

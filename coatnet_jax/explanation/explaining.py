@@ -48,7 +48,7 @@ class Question:
     head: head for 'head', from 0; the mean of all if None.
     position: (row, column) for 'head', in pixels of the picture; the middle of
       what the model sees if None.
-    num_steps: gradients for 'integrated_gradients'.
+    num_steps: number of gradients that 'integrated_gradients' averages.
   """
 
   method: str
@@ -91,7 +91,8 @@ class Explainer:
     """Prepares a model.
 
     Args:
-      trained: model from `load_trained_model`.
+      trained: trained model whose predictions are explained, from
+        `load_trained_model`.
 
     Raises:
       UserError: the model has no logits to explain.
@@ -183,7 +184,7 @@ class Explainer:
 
     Args:
       picture: whole picture, [H, W, 3] uint8.
-      question: what is asked.
+      question: kind of map, and the class, stage, block or position it is of.
 
     Raises:
       UserError: the model or the picture does not have what is asked for.

@@ -38,7 +38,7 @@ def draw_augmented_grid(
     augmentation: choices that are drawn from.
     num_draws: number of draws for each picture.
     seed: seed of the draws.
-    title: words above.
+    title: words above the grid.
   """
   rng = np.random.default_rng(seed)
   figure = canvas.create_figure(

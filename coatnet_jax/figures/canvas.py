@@ -54,8 +54,8 @@ def create_figure(
   """Returns an empty white figure.
 
   Args:
-    width: width in pixels.
-    height: height in pixels.
+    width: width of the figure in pixels.
+    height: height of the figure in pixels.
     constrained: whether axes are laid out so that no words overlap.
 
   Raises:
@@ -90,7 +90,7 @@ def list_line_styles(count: int) -> Iterator[dict[str, Any]]:
   ['-', '--']
 
   Args:
-    count: number of lines.
+    count: number of lines that are to differ.
   """
   for index in range(count):
     yield {

@@ -25,7 +25,7 @@ def draw_position_tables(
 
   Args:
     tables: biases by query - key, [heads, 2H-1, 2W-1], by the block's name.
-    title: words above.
+    title: words above the maps.
   """
   num_heads = max(len(table) for table in tables.values())
   figure = canvas.create_figure(

@@ -25,7 +25,7 @@ def draw_schedule(
     schedule: function of the step that returns the learning rate.
     num_steps: number of steps of the run.
     steps_per_epoch: training examples / global batch size.
-    title: words above.
+    title: words above the plot.
   """
   count = min(num_steps, _NUM_POINTS) + 1
   steps = np.unique(np.linspace(0, num_steps, count).astype(int))

@@ -19,7 +19,7 @@ def draw_stem_filters(kernel: np.ndarray, title: str) -> 'Figure':
   Args:
     kernel: weights, [k, k, channels, filters] float: channels that are not
       red, green and blue are averaged.
-    title: words above.
+    title: words above the filters.
   """
   count = kernel.shape[-1]
   columns = math.ceil(math.sqrt(2 * count))

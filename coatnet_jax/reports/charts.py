@@ -223,8 +223,8 @@ def thin_out(xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns at most some 200 of the points, the first and the last among them.
 
   Args:
-    xs: [n] places, ascending.
-    ys: [n] numbers.
+    xs: [n] float, horizontal places of the points, ascending.
+    ys: [n] float, vertical places of the points.
   """
   keep = np.isfinite(xs) & np.isfinite(ys)
   xs, ys = xs[keep], ys[keep]

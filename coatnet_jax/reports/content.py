@@ -36,9 +36,9 @@ class ReportContent:
     workdir: directory of the model's run; None where the checkpoint is in none.
     figures: what `tools.evaluate` says of it.
     outcomes: what it said of every example.
-    intervals: `measures.find_intervals`.
-    classes: `measures.measure_classes`.
-    detections: `measures.measure_detections`.
+    intervals: 95 % interval of each measure, by its name.
+    classes: precision, recall, F1 and support of each class.
+    detections: ROC and precision-recall curve of each class; none of many.
     data: lines on what was found and left out, with their titles.
     undecodable: names of images that cannot be decoded, and why; the first.
     rules: differences from plain top-1 over all classes.

@@ -39,7 +39,7 @@ def show_maps(
   Where they cannot be made, the section says why.
 
   Args:
-    trained: model that predicted.
+    trained: trained model whose predictions they are.
     outcomes: what it said of the examples.
     source: images that the examples are of.
   """

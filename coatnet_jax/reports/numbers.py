@@ -37,7 +37,7 @@ def show_number(value: float | int | None, form: str, key: str = '') -> Markup:
 
   Args:
     value: number, as `format_number` takes it.
-    form: form of it.
+    form: name of the form in which the number is shown.
     key: name that a program finds it by.
   """
   name = Markup(' data-key="{}"').format(key) if key else Markup('')

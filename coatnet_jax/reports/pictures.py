@@ -57,8 +57,8 @@ def create_picture(
 
   Args:
     pixels: [H, W, 3] uint8 RGB.
-    lines: texts below it.
-    alt: text in its place.
+    lines: texts below the picture.
+    alt: text in the place of the picture.
   """
   height, width = pixels.shape[:2]
   scale = MAX_SIDE / max(height, width)
