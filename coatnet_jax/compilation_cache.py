@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 import jax
 from absl import logging
+from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
 from coatnet_jax.errors import UserError, find_reason
 from coatnet_jax.paths import resolve_path
@@ -45,6 +46,23 @@ def find_directory() -> str:
   return str(
     pathlib.Path(home) / 'coatnet_jax' / f'compiled_{_describe_processor()}'
   )
+
+
+@contextlib.contextmanager
+def switched_off() -> Iterator[None]:
+  """Context in which programs are compiled, and none is taken from a cache.
+
+  What XLA has read from one, it cannot always write again: on a CPU the copy
+  lacks the program's functions.
+  """
+  was_on = jax.config.jax_enable_compilation_cache
+  jax.config.update('jax_enable_compilation_cache', False)
+  jax_cache.reset_cache()  # JAX asks once whether there is one.
+  try:
+    yield
+  finally:
+    jax.config.update('jax_enable_compilation_cache', was_on)
+    jax_cache.reset_cache()
 
 
 def keep_compiled(directory: str | None = None) -> str:

@@ -25,6 +25,7 @@ all else are the same.
 """
 
 import argparse
+import contextlib
 import dataclasses
 from collections.abc import Iterable
 
@@ -32,6 +33,7 @@ import jax
 from ml_collections import ConfigDict
 
 import train
+from coatnet_jax import compilation_cache
 from coatnet_jax.arguments import add_number
 from coatnet_jax.config_flag import add_config, load_config, parse_with_config
 from coatnet_jax.errors import UserError
@@ -123,7 +125,10 @@ def main(arguments: list[str]) -> int:
   name = options.config
 
   def plan_run(run: Run) -> Plan:
-    step = plan_program.compile_step(run, train.jit_train_step)
+    with contextlib.ExitStack() as stack:
+      if options.save_compiled:
+        stack.enter_context(compilation_cache.switched_off())
+      step = plan_program.compile_step(run, train.jit_train_step)
     if options.save_compiled and step.compiled is not None:
       compiled_step.save_compiled(
         options.save_compiled, step.lowered, step.compiled, run.mesh

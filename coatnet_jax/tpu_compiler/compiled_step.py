@@ -75,7 +75,8 @@ def save_compiled(
   Args:
     path: path of the file, perhaps gs://.
     lowered: program that was compiled.
-    compiled: what compiling `lowered` gave.
+    compiled: what compiling `lowered` gave, and no cache of programs; see
+      `compilation_cache.switched_off`.
     mesh: mesh of the program; its devices may be abstract ones.
 
   Raises:

@@ -2,11 +2,10 @@
 
 import json
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 import train
+from coatnet_jax import compilation_cache
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
 from coatnet_jax.tpu_compiler import compiled_step
@@ -23,15 +22,8 @@ def saved(config, tmp_path_factory):
   lowered = train.jit_train_step(run, abstract_state).lower(
     abstract_state, run.abstract_batch
   )
-  # What comes from the cache cannot be saved again.
-  # Whether there is one is asked once, until it is reset.
-  jax.config.update('jax_enable_compilation_cache', False)
-  compilation_cache.reset_cache()
-  try:
+  with compilation_cache.switched_off():
     compiled = lowered.compile()
-  finally:
-    jax.config.update('jax_enable_compilation_cache', True)
-    compilation_cache.reset_cache()
   compiled_step.save_compiled(path, lowered, compiled, run.mesh)
   return path
 
