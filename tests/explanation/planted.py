@@ -1,12 +1,17 @@
-"""Pictures of noise with one planted object that decides the class.
+"""Pictures of random blocks, in which one planted object decides the class.
 
 And small models trained on them. A map means something where its mass lies on
 the object: on the cells that the object reaches into, which is its box enlarged
 by less than one cell of the map on each side.
+
+The blocks are as large and as bright as those that objects are made of, so that
+an object does not stand out to a model that is random. Pictures without an
+object are a class of their own, so that blocks speak for no object: else a
+model may add any number to the logits of all objects at every position, and
+Grad-CAM shows it.
 """
 
 import functools
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,26 +24,11 @@ from coatnet_jax.models.factory import create_model
 from coatnet_jax.models.mbconv import MBConvOptions
 from tests.quick_models import apply_in_training
 
-SIZE, NUM_CLASSES = 48, 4
+# Sides of pictures, objects and blocks, in pixels.
+SIZE, SIDE, BLOCK = 48, 16, 2
+NUM_OBJECTS = 4
+NO_OBJECT = NUM_OBJECTS  # The class of pictures without one.
 
-
-class Kind(NamedTuple):
-  """Pictures of one kind.
-
-  Attributes:
-    side: side of the object in pixels.
-    noise: standard deviation of the noise.
-  """
-
-  side: int
-  noise: float
-
-
-KINDS = {
-  'planted_attention': Kind(side=12, noise=0.5),
-}
-
-_CONVOLUTIONS = variants.Stage((variants.BlockGroup('mbconv', 1, 24),))
 _SETTINGS = {
   'stem': variants.StemOptions(widths=(16,)),
   'kernel_init': 'lecun_normal',
@@ -47,42 +37,58 @@ _SETTINGS = {
   'head': HeadOptions(pre_logits=False),
   'image_size': (SIZE, SIZE),
 }
-VARIANTS = {
-  # 12x12 in S1, 6x6 in S2.
-  'planted_attention': variants.Variant(
-    stages=(
-      _CONVOLUTIONS,
-      variants.Stage((variants.BlockGroup('transformer', 2, 64),)),
-    ),
+
+
+def _create_variant(second_stage: variants.BlockGroup) -> variants.Variant:
+  """Returns one of 12x12 positions in S1, and 6x6 in S2."""
+  first_stage = variants.BlockGroup('mbconv', 1, 24)
+  return variants.Variant(
+    stages=(variants.Stage((first_stage,)), variants.Stage((second_stage,))),
     **_SETTINGS,
+  )
+
+
+VARIANTS = {
+  'planted_attention': _create_variant(
+    variants.BlockGroup('transformer', 2, 64)
   ),
+  'planted_convolutions': _create_variant(variants.BlockGroup('mbconv', 2, 48)),
 }
 
 
-def draw_object(label: int, side: int) -> np.ndarray:
-  """Returns an object, [side, side]: stripes, a checkerboard or a disc."""
-  rows = np.broadcast_to(np.arange(side)[:, None] // 2 % 2, (side, side))
-  distance = np.hypot(*(np.indices((side, side)) - (side - 1) / 2))
-  objects = (rows, rows.T, (rows + rows.T) % 2, distance < side / 2)
+def draw_object(label: int) -> np.ndarray:
+  """Returns an object, [SIDE, SIDE]: stripes, a checkerboard or a disc."""
+  rows = np.broadcast_to(np.arange(SIDE)[:, None] // BLOCK % 2, (SIDE, SIDE))
+  distance = np.hypot(*(np.indices((SIDE, SIDE)) - (SIDE - 1) / 2))
+  objects = (rows, rows.T, (rows + rows.T) % 2, distance < SIDE / 2)
   return 4.0 * objects[label] - 2.0
 
 
 def make_pictures(
-  rng: np.random.Generator, count: int, kind: Kind
+  rng: np.random.Generator, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Returns pictures [B, SIZE, SIZE, 3], labels [B] and corners [B, 2]."""
-  pictures = kind.noise * rng.normal(size=(count, SIZE, SIZE, 3))
-  labels = rng.integers(0, NUM_CLASSES, count)
-  corners = rng.integers(0, SIZE - kind.side + 1, (count, 2))
+  """Returns pictures [B, SIZE, SIZE, 3], labels [B] and corners [B, 2].
+
+  Args:
+    rng: generator that draws them.
+    count: number of pictures, B.
+  """
+  blocks = 4.0 * rng.integers(0, 2, (count, SIZE // BLOCK, SIZE // BLOCK)) - 2
+  pictures = blocks.repeat(BLOCK, axis=1).repeat(BLOCK, axis=2)
+  labels = rng.integers(0, NUM_OBJECTS + 1, count)
+  corners = BLOCK * rng.integers(0, (SIZE - SIDE) // BLOCK + 1, (count, 2))
   for picture, label, (top, left) in zip(pictures, labels, corners):
-    area = picture[top : top + kind.side, left : left + kind.side]
-    area += draw_object(label, kind.side)[..., None]
-  return pictures.astype(np.float32), labels, corners
+    if label != NO_OBJECT:
+      picture[top : top + SIDE, left : left + SIDE] = draw_object(label)
+  colored = np.repeat(pictures[..., None], 3, axis=-1)
+  return colored.astype(np.float32), labels, corners
 
 
 def create_planted_model(name: str) -> nn.Module:
   """Returns the model of a variant, which must have been made known."""
-  return create_model(name, num_classes=NUM_CLASSES, batch_norm_momentum=0.9)
+  return create_model(
+    name, num_classes=NUM_OBJECTS + 1, batch_norm_momentum=0.9
+  )
 
 
 def initialize(model: nn.Module, seed: int) -> dict:
@@ -92,7 +98,7 @@ def initialize(model: nn.Module, seed: int) -> dict:
   return init(jax.random.key(seed), pictures, train=False)
 
 
-def train(model: nn.Module, kind: Kind, num_steps: int) -> dict:
+def train(model: nn.Module, num_steps: int) -> dict:
   """Returns variables after some steps of 32 pictures."""
   variables = initialize(model, seed=0)
   tx = optax.adam(optax.schedules.cosine_decay_schedule(3e-3, num_steps))
@@ -119,12 +125,12 @@ def train(model: nn.Module, kind: Kind, num_steps: int) -> dict:
 
   rng = np.random.default_rng(0)
   for _ in range(num_steps):
-    pictures, labels, _ = make_pictures(rng, 32, kind)
+    pictures, labels, _ = make_pictures(rng, 32)
     variables, opt_state = step(variables, opt_state, pictures, labels)
   return variables
 
 
-def measure_mass(maps: np.ndarray, corners: np.ndarray, side: int) -> float:
+def measure_mass(maps: np.ndarray, corners: np.ndarray) -> float:
   """Returns the mean part of the maps' mass that lies on the objects.
 
   A map that is 0 everywhere has none there.
@@ -132,19 +138,18 @@ def measure_mass(maps: np.ndarray, corners: np.ndarray, side: int) -> float:
   Args:
     maps: [B, h, w], at least 0.
     corners: top and left of each object, [B, 2].
-    side: side of the objects, in pixels.
   """
   total = np.maximum(maps.sum((1, 2)), 1e-12)
-  on_object = np.where(find_cells(maps.shape[1], corners, side), maps, 0)
+  on_object = np.where(find_cells(maps.shape[1], corners), maps, 0)
   return float((on_object.sum((1, 2)) / total).mean())
 
 
-def find_cells(cells: int, corners: np.ndarray, side: int) -> np.ndarray:
+def find_cells(cells: int, corners: np.ndarray) -> np.ndarray:
   """Returns which cells the objects reach into, [B, cells, cells] bool."""
   cell = SIZE / cells
   starts = cell * np.arange(cells)
   rows, columns = (
-    (starts + cell > corner[:, None]) & (starts < corner[:, None] + side)
+    (starts + cell > corner[:, None]) & (starts < corner[:, None] + SIDE)
     for corner in corners.T
   )
   return rows[:, :, None] & columns[:, None]
