@@ -167,10 +167,10 @@ def test_a_run_that_diverges_says_where_and_how_to_see_more(tmp_path, dtype):
   message = str(error.value)
   found = re.fullmatch(
     r'Training diverged at step (\d): gradient norm \S+, learning rate 1e\+15,'
-    r' loss \S+, parameter norm \S+\. It begins in the forward pass, in (what'
-    r' s\d_\w+(/\w+)* puts out|the statistics s\d_\S+)\. To take the step'
-    r' apart: (python -m tools\.replay \S+ --step=(\d))\. Nothing of it was'
-    r' saved; a lower learning rate, .* may help\.',
+    r' loss \S+, parameter norm \S+, top1 \S+\. It begins in the forward pass,'
+    r' in (what s\d_\w+(/\w+)* puts out|the statistics s\d_\S+)\. To take the'
+    r' step apart: (python -m tools\.replay \S+ --step=(\d))\. Nothing of it'
+    r' was saved; a lower learning rate, .* may help\.',
     message,
   )
   assert found, message

@@ -60,6 +60,7 @@ def test_a_step_changes_every_parameter_and_counts():
   assert int(new_state.step) == 1
   assert set(metrics) == {
     'loss',
+    'top1',
     'gradient_norm',
     'parameter_norm',
     'learning_rate',
@@ -198,6 +199,7 @@ def test_tensorboard_has_scalars_and_a_grid_of_pictures(tmp_path):
   tags = set(events.Tags()['tensors'])
   assert {
     'train/loss',
+    'train/top1',
     'train/gradient_norm',
     'train/learning_rate',
     'speed/images_per_second',

@@ -28,7 +28,7 @@ class StepFunctions(NamedTuple):
   Attributes:
     prepare_inputs: function of state, batch and run, to images, targets, key.
     compute_gradients: function of state, batch and run, to gradients, batch
-      statistics, loss.
+      statistics, and measures, among them 'loss'.
     take_step: compiled step, from state and batch to state and metrics; the
       state is donated.
   """
@@ -143,8 +143,8 @@ def examine_step(
     return _run_forward(run, state, inputs, names)
 
   def backward(state, batch):
-    *trees, loss = functions.compute_gradients(state, batch, run=run)
-    return *(jax.tree.map(_measure, tree) for tree in trees), loss
+    *trees, measures = functions.compute_gradients(state, batch, run=run)
+    return *(jax.tree.map(_measure, tree) for tree in trees), measures['loss']
 
   replicated = mesh_lib.create_replicated_sharding(run.mesh)
   measured, (grads, batch_stats, loss) = jax.device_get(

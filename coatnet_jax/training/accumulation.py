@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 
 # (params, batch_stats, part of the batch, index of the part)
-#   -> (gradients, new batch_stats, mean loss)
-GradientFn = Callable[[Any, Any, Any, jax.Array], tuple[Any, Any, jax.Array]]
+#   -> (gradients, new batch_stats, measures: a tree of means over the part)
+GradientFn = Callable[[Any, Any, Any, jax.Array], tuple[Any, Any, Any]]
 
 
 def accumulate_gradients(
@@ -26,8 +26,8 @@ def accumulate_gradients(
   *,
   num_parts: int,
   batch_norm_momentum: float,
-) -> tuple[Any, Any, jax.Array]:
-  """Averages gradients and loss over the parts of a batch.
+) -> tuple[Any, Any, Any]:
+  """Averages gradients and measures over the parts of a batch.
 
   Args:
     gradient_fn: function that computes the gradients of a part: `GradientFn`.
@@ -39,7 +39,7 @@ def accumulate_gradients(
     batch_norm_momentum: momentum of the model's running statistics.
 
   Returns:
-    Gradients, new running statistics, loss: as gradient_fn's of one part.
+    Gradients, new running statistics, measures: as gradient_fn's of one part.
   """
   if num_parts == 1:
     return gradient_fn(params, batch_stats, batch, jnp.int32(0))
@@ -50,14 +50,16 @@ def accumulate_gradients(
 
   def add_part(total, inputs):
     part, index = inputs
-    grads, new_stats, loss = gradient_fn(params, batch_stats, part, index)
-    return jax.tree.map(jnp.add, total, (grads, loss)), new_stats
+    grads, new_stats, measures = gradient_fn(params, batch_stats, part, index)
+    # Kept of each part, as they are few: what they are is gradient_fn's affair.
+    return jax.tree.map(jnp.add, total, grads), (new_stats, measures)
 
-  zeros = (jax.tree.map(jnp.zeros_like, params), jnp.float32(0))
+  zeros = jax.tree.map(jnp.zeros_like, params)
   parts = (jax.tree.map(split, batch), jnp.arange(num_parts))
-  total, part_stats = lax.scan(add_part, zeros, parts)
-  grads, loss = jax.tree.map(lambda x: x / num_parts, total)
-  return grads, _merge(part_stats, batch_norm_momentum), loss
+  total, (part_stats, measures) = lax.scan(add_part, zeros, parts)
+  grads = jax.tree.map(lambda x: x / num_parts, total)
+  measures = jax.tree.map(lambda x: x.mean(0), measures)
+  return grads, _merge(part_stats, batch_norm_momentum), measures
 
 
 def _merge(part_stats: Any, momentum: float) -> Any:

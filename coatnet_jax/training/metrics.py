@@ -58,6 +58,32 @@ def find_valid(logits: jax.Array) -> jax.Array:
   return ~jnp.isnan(logits).any(axis=-1)
 
 
+def compute_batch_top1(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Returns the share of a training batch that is predicted right.
+
+  The label of an image is the class with the largest target: of two images that
+  MixUp made one, that of the larger part. Where several are equally large, as
+  with several labels for each image, any of them is right.
+
+  >>> logits = jnp.array([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
+  >>> targets = jnp.array([[0.5, 0.5, 0.0], [0.0, 0.7, 0.3]])
+  >>> float(compute_batch_top1(logits, targets))
+  0.5
+
+  Args:
+    logits: [B, K], any float dtype.
+    targets: [B, K] soft labels, at least 0; an image without a label, whose
+      targets are all 0, is wrong.
+
+  Returns:
+    float32 scalar from 0 to 1.
+  """
+  predicted = logits.argmax(-1, keepdims=True)
+  target = jnp.take_along_axis(targets, predicted, axis=-1)[:, 0]
+  is_right = (target > 0) & (target >= targets.max(-1))
+  return is_right.astype(jnp.float32).mean()
+
+
 def find_hits(
   classes: jax.Array | np.ndarray,
   labels: jax.Array | np.ndarray,

@@ -20,6 +20,7 @@ from coatnet_jax.training.losses import (
   compute_loss,
   create_soft_targets,
 )
+from coatnet_jax.training.metrics import compute_batch_top1
 from coatnet_jax.training.mixup import MixupOptions, apply_mixup
 from coatnet_jax.training.train_state import TrainState
 
@@ -78,8 +79,11 @@ def prepare_inputs(
 
 def compute_gradients(
   state: TrainState, batch: Mapping[str, jax.Array], *, run: StepOptions
-) -> tuple[Any, Any, jax.Array]:
-  """Returns a step's gradients, new batch statistics and loss, a scalar.
+) -> tuple[Any, Any, dict[str, jax.Array]]:
+  """Returns a step's gradients, new batch statistics, and what it measures.
+
+  That is float32 scalars, means over the batch: 'loss', and 'top1', the share
+  of images predicted right, as `compute_batch_top1` says.
 
   Args:
     state: state before the step.
@@ -105,13 +109,14 @@ def compute_gradients(
       options=run.loss,
       class_weights=run.class_weights,
     ).mean()
-    return loss, updates.get('batch_stats', {})
+    top1 = compute_batch_top1(logits, part['targets'])
+    return loss, (updates.get('batch_stats', {}), {'loss': loss, 'top1': top1})
 
   def gradient_fn(*args):
-    (loss, batch_stats), grads = loss_and_gradients(*args)
-    return grads, batch_stats, loss
+    (_, (batch_stats, measures)), grads = loss_and_gradients(*args)
+    return grads, batch_stats, measures
 
-  grads, batch_stats, loss = accumulation.accumulate_gradients(
+  grads, batch_stats, measures = accumulation.accumulate_gradients(
     gradient_fn,
     state.params,
     state.batch_stats,
@@ -120,7 +125,7 @@ def compute_gradients(
     batch_norm_momentum=run.model.batch_norm_momentum,
   )
   batch_stats = freezing.keep_batch_stats(model, batch_stats, state.batch_stats)
-  return grads, batch_stats, loss
+  return grads, batch_stats, measures
 
 
 def train_step(
@@ -136,17 +141,17 @@ def train_step(
     run: resolved run, or what a step needs of one; static.
 
   Returns:
-    The state after it, and float32 scalars: 'loss', the mean over the batch;
-    'gradient_norm', the global norm before clipping; 'parameter_norm', that of
-    the new parameters; 'learning_rate'; and, where steps may be skipped,
-    'skipped', whether this one was. Should another not be finite, the state is
-    not worth keeping.
+    The state after it, and float32 scalars: 'loss' and 'top1', means over the
+    batch; 'gradient_norm', the global norm before clipping; 'parameter_norm',
+    that of the new parameters; 'learning_rate'; and, where steps may be
+    skipped, 'skipped', whether this one was. Should another not be finite, the
+    state is not worth keeping.
   """
-  grads, batch_stats, loss = compute_gradients(state, batch, run=run)
+  grads, batch_stats, measures = compute_gradients(state, batch, run=run)
   updates, opt_state = run.tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   metrics = {
-    'loss': loss,
+    **measures,
     'gradient_norm': optax.tree.norm(grads),
     'parameter_norm': optax.tree.norm(params),
     'learning_rate': jnp.asarray(run.schedule(state.step), jnp.float32),

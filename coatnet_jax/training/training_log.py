@@ -28,6 +28,8 @@ STEPS_BEFORE_ESTIMATE = 10
 # word, once this many seconds have shown it.
 _MAX_DATA_WAIT = 0.05
 _SECONDS_BEFORE_ADVICE = 30.0
+# Metrics of which a row has the mean over its steps, and not the last step's.
+_MEANS = frozenset({'loss', 'top1'})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -203,7 +205,9 @@ class TrainingLog:
     if taken:
       self._last = taken[-1]
       scalars |= {f'train/{name}': value for name, value in taken[-1].items()}
-      scalars['train/loss'] = loss = float(np.mean([m['loss'] for m in taken]))
+      for name in _MEANS.intersection(taken[-1]):
+        scalars[f'train/{name}'] = float(np.mean([m[name] for m in taken]))
+      loss = scalars['train/loss']
     self._writer.write_scalars(step, scalars)
     elapsed = time.monotonic() - self._start
     left = elapsed / (step - self._first_step) * (self._num_steps - step)

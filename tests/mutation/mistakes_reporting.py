@@ -38,8 +38,8 @@ MISTAKES = (
     ),
     (
       'loss_of_the_last_step',
-      "float(np.mean([m['loss'] for m in taken]))",
-      "taken[-1]['loss']",
+      'float(np.mean([m[name] for m in taken]))',
+      'taken[-1][name]',
       'The curve of the loss has one step of fifty.',
       'training/training_log_test.py',
     ),

@@ -42,6 +42,27 @@ def test_known_answers():
   }
 
 
+@pytest.mark.parametrize(
+  ('target', 'right'),
+  [
+    ([0.0, 1.0, 0.0], True),
+    ([1.0, 0.0, 0.0], False),
+    ([0.4, 0.6, 0.0], True),  # Mixed of two.
+    ([0.6, 0.4, 0.0], False),
+    ([0.5, 0.5, 0.0], True),
+    ([0.0, 1.0, 1.0], True),  # Two labels.
+    ([1.0, 0.0, 1.0], False),
+    ([0.0, 0.0, 0.0], False),  # None.
+  ],
+)
+def test_a_training_image_is_right_by_its_largest_target(target, right):
+  logits = jnp.array([[-1.0, 2.0, 0.5], [9.0, 0.0, 0.0]])
+  targets = jnp.array([target, [1.0, 0.0, 0.0]])
+  found = metrics.compute_batch_top1(logits, targets)
+  assert found.dtype == jnp.float32
+  assert float(found) == (1 + right) / 2
+
+
 def test_equals_sorting_in_numpy():
   rng = np.random.default_rng(2)
   # Few values, so that there are ties.
