@@ -25,7 +25,8 @@ from coatnet_jax.data.workers import WorkerError
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
-from coatnet_jax.evaluation.eval_step import evaluate
+from coatnet_jax.evaluation.eval_step import EvaluatedExamples, evaluate
+from coatnet_jax.figures.evaluation_pictures import draw_evaluation
 from coatnet_jax.initial_state import check_same_data, prepare_train_state
 from coatnet_jax.replay.examination import StepFunctions
 from coatnet_jax.replay.replaying import explain_divergence
@@ -109,7 +110,10 @@ def compile_train_step(
 
 
 def evaluate_run(
-  run: Run, state: TrainState, should_stop: Callable[[], bool] = lambda: False
+  run: Run,
+  state: TrainState,
+  should_stop: Callable[[], bool] = lambda: False,
+  observe: Callable[[EvaluatedExamples], None] = lambda examples: None,
 ) -> dict[str, float] | None:
   """Evaluates a state on the whole split: see `eval_step.evaluate`."""
   return evaluate(
@@ -122,6 +126,7 @@ def evaluate_run(
     max_damaged_fraction=run.data.max_damaged_fraction,
     mesh=run.mesh,
     should_stop=should_stop,
+    observe=observe,
   )
 
 
@@ -373,9 +378,13 @@ def train_loop(
 
   def evaluate_saved(step):
     """Returns whether it came to its end, or was asked to stop."""
-    metrics = evaluate_run(run, state, stop.is_due)
+    observed = []
+    metrics = evaluate_run(run, state, stop.is_due, observed.append)
     if metrics is not None:
       log.report_evaluation(step, metrics)
+      if observed and run.logging.has_pictures:
+        names = run.eval_source.class_names
+        log.write_pictures(step, draw_evaluation(observed[0], names))
       processes.begin(f'saving the evaluation of step {step}')
       checkpoints.save_evaluation(step, metrics)
     return metrics is not None

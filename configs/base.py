@@ -386,7 +386,9 @@ def _add_logging(config: ConfigDict) -> None:
   config.logging.writers = ('tensorboard',)
   # Steps between two rows of training metrics. Ours.
   config.logging.every_steps = 50
-  # Images of the first training batch written to TensorBoard. Ours.
+  # Images of the first training batch written to TensorBoard, and whether each
+  # evaluation writes its confusion matrix (up to 40 classes) and predictions:
+  # not with 0. Ours.
   config.logging.image_grid_size = 64
   # Steps whose profile is written, from this one on; 0 for none.
   config.logging.profile_at_step = 0

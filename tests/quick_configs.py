@@ -19,6 +19,7 @@ _QUICK = {
   'training.global_batch_size': 32,
   'evaluation.global_batch_size': 128,
   'logging.report': False,
+  'logging.image_grid_size': 0,
 }
 _SYNTHETIC = {
   'data.source': 'synthetic',

@@ -207,6 +207,8 @@ def test_tensorboard_has_scalars_and_a_grid_of_pictures(tmp_path):
     'eval/top1',
     'eval/loss',
     'train/images',
+    'eval/confusions',
+    'eval/predictions',
   } <= tags
   assert [event.step for event in events.Tensors('train/loss')] == [1, 2]
   image = tensor_util.make_ndarray(
@@ -387,3 +389,16 @@ def test_no_checkpoint_that_can_be_read_is_an_error(tmp_path):
   with pytest.raises(UserError, match='None of the checkpoints in'):
     train.train_and_evaluate(config, str(tmp_path))
   assert (tmp_path / 'checkpoints' / '4').is_dir()
+
+
+def test_an_evaluation_says_what_was_predicted_of_each_example():
+  run = create_run(short_config())
+  create_state, _ = abstract_train_state(run)
+  state, seen = create_state(), []
+  metrics = train.evaluate_run(run, state, observe=seen.append)
+  (examples,) = seen
+  assert len(examples.labels) == metrics['count'] == 200
+  right = examples.predicted == examples.labels
+  assert right.mean() == pytest.approx(metrics['top1'])
+  assert examples.images.shape == (16, 28, 28, 3)
+  assert ((examples.confidences >= 0.1) & (examples.confidences <= 1)).all()

@@ -5,10 +5,11 @@ What can be said of a checkpoint besides: the other modules here.
 
 import functools
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -21,10 +22,30 @@ from coatnet_jax.evaluation.average_precision import (
   compute_mean_average_precision,
 )
 from coatnet_jax.evaluation.dispatch import read_behind
-from coatnet_jax.inference import compute_logits, compute_losses
+from coatnet_jax.inference import compute_logits, compute_losses, rate_logits
 from coatnet_jax.stopping import StoppedError
 from coatnet_jax.training import metrics as metrics_lib
 from coatnet_jax.training.losses import LossOptions
+
+# Images of an evaluation that are kept to be shown.
+_NUM_SHOWN = 16
+
+
+class EvaluatedExamples(NamedTuple):
+  """What was predicted of each example of a split, in the split's order.
+
+  Attributes:
+    labels: true classes, [N] int32.
+    predicted: predicted classes, [N] int32; -1 where a logit is NaN.
+    confidences: probability of each prediction, [N] float32.
+    images: the first of the images as the model sees them, [M, H, W, 3] uint8;
+      none where several processes read them.
+  """
+
+  labels: np.ndarray
+  predicted: np.ndarray
+  confidences: np.ndarray
+  images: np.ndarray
 
 
 def eval_step(
@@ -34,7 +55,7 @@ def eval_step(
   model: nn.Module,
   loss: LossOptions,
   preprocessing: PreprocessingOptions,
-) -> dict[str, jax.Array]:
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
   """Evaluates one batch.
 
   Args:
@@ -47,9 +68,10 @@ def eval_step(
     preprocessing: mean and standard deviation of the pixels.
 
   Returns:
-    Sums over the examples of the mask: `metrics.compute_metric_sums`. Of
-    examples with several labels 'logits' and 'targets' [B, K] besides, and
-    'mask' [B].
+    Sums over the examples of the mask: `metrics.compute_metric_sums`. And what
+    is kept of each example: 'mask' and 'label' of the batch; of examples with
+    several labels 'logits' [B, K], of others 'predicted' and 'confidence' [B],
+    as in `EvaluatedExamples`.
   """
   logits = compute_logits(
     variables, batch['image'], model=model, preprocessing=preprocessing
@@ -58,10 +80,13 @@ def eval_step(
   sums = metrics_lib.compute_metric_sums(
     logits, batch['label'], batch['mask'], losses
   )
-  if batch['label'].ndim == 1:
-    return sums
-  rows = {'logits': logits, 'targets': batch['label'], 'mask': batch['mask']}
-  return sums | rows
+  rows = {name: batch[name] for name in ('label', 'mask')}
+  if batch['label'].ndim == 2:
+    return sums, {**rows, 'logits': logits}
+  rated = rate_logits(logits, batch['label'], loss)
+  predicted = jnp.where(rated['valid'], rated['classes'][:, 0], -1)
+  rows |= {'predicted': predicted, 'confidence': rated['confidence']}
+  return sums, rows
 
 
 def evaluate(
@@ -75,6 +100,7 @@ def evaluate(
   max_damaged_fraction: float,
   mesh: Mesh,
   should_stop: Callable[[], bool] = lambda: False,
+  observe: Callable[[EvaluatedExamples], None] = lambda examples: None,
 ) -> dict[str, float] | None:
   """Evaluates every example of the batches once, over all processes.
 
@@ -93,6 +119,8 @@ def evaluate(
     mesh: devices of the run, from `create_mesh`.
     should_stop: function called after each batch, which says the same on all
       processes: whether to leave the rest.
+    observe: function called at the end with what was predicted of each example,
+      unless examples have several labels.
 
   Returns:
     'loss', 'top1', 'top5' (0..1) and 'count', the number of examples; first
@@ -102,7 +130,10 @@ def evaluate(
   step = _jit_eval_step(model, loss, preprocessing, mesh)
   corrupt = CorruptImageCounter(source, max_damaged_fraction)
 
-  def compute_sums():
+  images = np.zeros((0,))
+
+  def compute_batches():
+    nonlocal images
     for number, batch in enumerate(batches, 1):
       processes.begin(
         'evaluating',
@@ -110,32 +141,36 @@ def evaluate(
         (number - 1) / len(batches),
       )
       corrupt.update(batch)
+      if number == 1:
+        images = batch['image'][batch['mask']][:_NUM_SHOWN]
       batch = mesh_lib.put_batch(batch, mesh, ('image', 'label', 'mask'))
       yield step(variables, batch)
       if should_stop():
         raise StoppedError
 
-  rows = []
-
-  def take_rows(outputs):
-    for output in outputs:
-      rows.append(
-        [output.pop(name) for name in ('logits', 'targets', 'mask')]
-        if 'mask' in output
-        else []
-      )
-      yield output
-
   try:
-    sums = metrics_lib.total_metric_sums(take_rows(read_behind(compute_sums())))
+    outputs = list(read_behind(compute_batches()))
   except StoppedError:  # Perhaps while it waited for images.
     return None
-  metrics = metrics_lib.normalize_metrics(sums)
-  if not source.has_several_labels:
-    return metrics
-  logits, targets, mask = map(np.concatenate, zip(*rows))
-  precision = compute_mean_average_precision(logits[mask], targets[mask])
-  return {'mean_average_precision': precision, **metrics}
+  metrics = metrics_lib.normalize_metrics(
+    metrics_lib.total_metric_sums(sums for sums, _ in outputs)
+  )
+  mask = np.concatenate([rows['mask'] for _, rows in outputs])
+  kept = {
+    name: np.concatenate([rows[name] for _, rows in outputs])[mask]
+    for name in outputs[0][1]
+  }
+  if source.has_several_labels:
+    precision = compute_mean_average_precision(kept['logits'], kept['label'])
+    return {'mean_average_precision': precision, **metrics}
+  if jax.process_count() > 1:
+    images = images[:0]  # Of this process: they may not be the first.
+  observe(
+    EvaluatedExamples(
+      kept['label'], kept['predicted'], kept['confidence'], images
+    )
+  )
+  return metrics
 
 
 @functools.cache

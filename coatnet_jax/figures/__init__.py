@@ -5,6 +5,7 @@
     position_tables.py    learned relative-position tables
     stem_filters.py       filters of the stem's first convolution
     augmented_grid.py     what training makes of pictures
+    evaluation_pictures.py  what an evaluation found, for TensorBoard
     rate_plot.py          learning-rate schedules
     run_curves.py         curves of several runs
 

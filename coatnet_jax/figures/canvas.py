@@ -6,6 +6,7 @@ matplotlib is imported where a figure is made: it takes a while.
 import io
 import pathlib
 import types
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +166,21 @@ def check_target(path: pathlib.Path, name: str = '--out') -> None:
 def _is_ours(path: pathlib.Path) -> bool:
   with path.open('rb') as file:
     return b'tEXtSoftware\0' + _SOFTWARE.encode() in file.read(4096)
+
+
+def render_figure(figure: 'Figure') -> np.ndarray:
+  """Returns a figure's pixels, [height, width, 3] uint8.
+
+  Args:
+    figure: figure from `create_figure`.
+  """
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+  drawn = FigureCanvasAgg(figure)
+  with warnings.catch_warnings():  # A letter that the font lacks is a box.
+    warnings.simplefilter('ignore', UserWarning)
+    drawn.draw()
+  return np.asarray(drawn.buffer_rgba())[..., :3].copy()
 
 
 def write_figure(

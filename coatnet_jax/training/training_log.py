@@ -51,6 +51,13 @@ class LoggingOptions(Options, section='config.logging'):
         ' installed: `pip install wandb`, or leave it out.'
       )
 
+  @property
+  def has_pictures(self) -> bool:
+    """Whether something that pictures are written to is to have them."""
+    return self.image_grid_size > 0 and not {'tensorboard', 'wandb'}.isdisjoint(
+      self.writers
+    )
+
   def check_steps(self, num_steps: int) -> None:
     """Raises UserError for a profile of a step that a run does not take."""
     if self.profile_at_step > num_steps:
@@ -312,6 +319,12 @@ class TrainingLog:
       step, {f'eval/{name}': value for name, value in metrics.items()}
     )
     self._terminal.line(f'step {step:,}: {format_metrics(metrics)}')
+
+  def write_pictures(
+    self, step: int, pictures: Mapping[str, np.ndarray]
+  ) -> None:
+    """Writes pictures of an evaluation by name, each [1, H, W, 3] uint8."""
+    self._writer.write_images(step, pictures)
 
   def write_images(self, step: int, images: np.ndarray) -> None:
     """Writes the first of a batch, [B, H, W, 3] uint8, as one square."""

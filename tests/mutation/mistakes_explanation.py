@@ -60,4 +60,21 @@ MISTAKES = (
       'tools/explain_test.py',
     ),
   ),
+  *in_file(
+    'coatnet_jax/figures/evaluation_pictures.py',
+    (
+      'confusions_turned_round',
+      '(labels[is_class], predicted[is_class])',
+      '(predicted[is_class], labels[is_class])',
+      'The rows of the confusion matrix are what was predicted.',
+      'figures/evaluation_pictures_test.py',
+    ),
+    (
+      'none_predicted_counts_as_the_last',
+      'is_class = predicted >= 0',
+      'is_class = predicted >= -1',
+      'An image of which nothing is predicted counts for the last class.',
+      'figures/evaluation_pictures_test.py',
+    ),
+  ),
 )

@@ -108,7 +108,7 @@ def _train(workdir, changes, evaluations=(), profiler=None):
     compiled.append(run)
     return take_step
 
-  def evaluate_run(run, state, should_stop):
+  def evaluate_run(run, state, should_stop, observe):
     metrics = {'loss': 1.0, 'top1': 0.5, 'top5': 0.5, 'count': 16}
     return {**metrics, **next(scripted, {})}
 
