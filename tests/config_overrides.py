@@ -29,6 +29,7 @@ import train
 from coatnet_jax.config_flag import load_config, parse_with_config
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
+from coatnet_jax.step_compilation import jit_train_step
 from coatnet_jax.training import lease
 from configs import base
 from tests.documents import ROOT
@@ -202,7 +203,7 @@ def start_here(words: list[str], *, lower: bool = False) -> str:
     if lower:
       run = train.create_run(config)
       _, abstract_state = abstract_train_state(run)
-      train.jit_train_step(run, abstract_state).lower(
+      jit_train_step(run, abstract_state).lower(
         abstract_state, run.abstract_batch
       )
   return 'accepted'

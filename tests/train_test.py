@@ -13,6 +13,7 @@ from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
 from coatnet_jax.training import lease, reporting, stop_signal
+from coatnet_jax.training.train_step import train_step
 from coatnet_jax.training.training_log import DivergenceError
 from tests.quick_configs import create_quick_config
 from tests.train_batches import read_train_batches
@@ -54,7 +55,7 @@ def test_a_step_changes_every_parameter_and_counts():
   run = create_run(short_config(ema_decay=0.9))
   create_state, _ = abstract_train_state(run)
   state = create_state()
-  step = jax.jit(lambda s, b: train.train_step(s, b, run=run))
+  step = jax.jit(lambda s, b: train_step(s, b, run=run))
   batch = first_batch(run)
   new_state, metrics = step(state, batch)
   assert int(new_state.step) == 1

@@ -32,7 +32,6 @@ from collections.abc import Iterable
 import jax
 from ml_collections import ConfigDict
 
-import train
 from coatnet_jax import compilation_cache
 from coatnet_jax.arguments import add_number
 from coatnet_jax.config_flag import add_config, load_config, parse_with_config
@@ -128,7 +127,7 @@ def main(arguments: list[str]) -> int:
     with contextlib.ExitStack() as stack:
       if options.save_compiled:
         stack.enter_context(compilation_cache.switched_off())
-      step = plan_program.compile_step(run, train.jit_train_step)
+      step = plan_program.compile_step(run)
     if options.save_compiled and step.compiled is not None:
       compiled_step.save_compiled(
         options.save_compiled, step.lowered, step.compiled, run.mesh

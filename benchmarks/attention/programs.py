@@ -122,9 +122,9 @@ def trace_train_step(device: jax.Device, attention: str) -> jax.stages.Traced:
     attention: value of `config.model.attention`.
   """
   # Training imports TensorFlow and more, for seconds.
-  import train
   from coatnet_jax.initial_state import abstract_train_state
   from coatnet_jax.run import create_run
+  from coatnet_jax.step_compilation import jit_train_step
   from configs import coatnet_0
 
   config = coatnet_0.get_config()
@@ -135,6 +135,6 @@ def trace_train_step(device: jax.Device, attention: str) -> jax.stages.Traced:
   config.evaluation.global_batch_size = 128
   run = create_run(config, devices=[device])
   _, abstract_state = abstract_train_state(run)
-  return train.jit_train_step(run, abstract_state).trace(
+  return jit_train_step(run, abstract_state).trace(
     abstract_state, run.abstract_batch
   )

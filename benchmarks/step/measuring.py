@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-import train
 from benchmarks.step import trace
 from benchmarks.step.peaks import find_peak
 from benchmarks.versus.contestant import read_peak_memory
@@ -18,6 +17,7 @@ from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.models import cost
 from coatnet_jax.run import Run
+from coatnet_jax.step_compilation import jit_train_step
 
 # A round has as many steps as take about so many seconds.
 _ROUND_SECONDS = 0.25
@@ -47,7 +47,7 @@ def measure(
   create_state, abstract_state = abstract_train_state(run)
   start = time.perf_counter()
   report('tracing')
-  lowered = train.jit_train_step(run, abstract_state).lower(
+  lowered = jit_train_step(run, abstract_state).lower(
     abstract_state, run.abstract_batch
   )
   traced = time.perf_counter()

@@ -11,7 +11,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from coatnet_jax.models import cost
 from coatnet_jax.planning import cycle_breakdown
 from coatnet_jax.planning.plan_page import Plan, Target
 from coatnet_jax.run import Run, create_run
+from coatnet_jax.step_compilation import jit_train_step
 from coatnet_jax.tpu_compiler import collectives, compiler_report, topologies
 from coatnet_jax.training.train_state import TrainState
 
@@ -70,15 +71,11 @@ class PlannedStep:
   seconds: float
 
 
-def compile_step(
-  run: Run, jit_train_step: Callable[[Run, TrainState], Any]
-) -> PlannedStep:
+def compile_step(run: Run) -> PlannedStep:
   """Compiles a run's train step for abstract devices.
 
   Args:
     run: resolved run, whose mesh has abstract devices.
-    jit_train_step: function of a run and its abstract state that jits the
-      train step: `train.jit_train_step`.
 
   Raises:
     UserError: the image size or the mesh does not fit the model.

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import coatnet_jax
-import train
 from coatnet_jax.run import Run, create_run
 from coatnet_jax.training.train_state import TrainState
+from coatnet_jax.training.train_step import train_step
 from configs import base
 from tests.golden import timm_cases
 
@@ -54,7 +54,7 @@ def train_test_coatnet(path: pathlib.Path) -> np.ndarray:
     ema=None,
     key=jax.random.key(0),
   )
-  take_step = jax.jit(functools.partial(train.train_step, run=run))
+  take_step = jax.jit(functools.partial(train_step, run=run))
   losses = []
   for batch in timm_cases.create_train_batches():
     state, metrics = take_step(state, batch)

@@ -8,6 +8,7 @@ import train
 from coatnet_jax import compilation_cache
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.run import create_run
+from coatnet_jax.step_compilation import jit_train_step
 from coatnet_jax.tpu_compiler import compiled_step
 
 pytestmark = pytest.mark.slow
@@ -19,7 +20,7 @@ def saved(config, tmp_path_factory):
   path = tmp_path_factory.mktemp('compiled') / 'train_step'
   run = create_run(config)
   _, abstract_state = abstract_train_state(run)
-  lowered = train.jit_train_step(run, abstract_state).lower(
+  lowered = jit_train_step(run, abstract_state).lower(
     abstract_state, run.abstract_batch
   )
   with compilation_cache.switched_off():

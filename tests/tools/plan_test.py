@@ -30,7 +30,7 @@ def planned(monkeypatch):
   """Returns a list of plans that take the place of the compiler's."""
   plans, runs = [], []
 
-  def compile_step(run, jit_train_step):
+  def compile_step(run):
     runs.append(run)
 
   monkeypatch.setattr(plan_program, 'compile_step', compile_step)

@@ -25,6 +25,7 @@ from coatnet_jax.models.compute_options import ComputeOptions
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.run import create_run
 from coatnet_jax.training import freezing
+from coatnet_jax.training.train_step import train_step
 from configs import quickstart
 from tests.quick_configs import create_quick_config
 from tests.quick_models import apply_in_training
@@ -126,7 +127,7 @@ def test_a_step_moves_what_is_not_frozen():
     'image': rng.integers(0, 256, (12, 28, 28, 3), np.uint8),
     'label': np.arange(12, dtype=np.int32) % 10,
   }
-  new_state, metrics = jax.jit(functools.partial(train.train_step, run=run))(
+  new_state, metrics = jax.jit(functools.partial(train_step, run=run))(
     state, batch
   )
   assert np.isfinite(float(metrics['gradient_norm']))
@@ -150,7 +151,7 @@ def test_a_step_moves_what_is_not_frozen():
 def test_a_linear_probe_computes_one_forward_pass_and_a_product():
   run, (_, abstract_state) = _abstract(('^(?!head_logits/)',))
   step = _count_operations(
-    jax.make_jaxpr(functools.partial(train.train_step, run=run))(
+    jax.make_jaxpr(functools.partial(train_step, run=run))(
       abstract_state, run.abstract_batch
     ).jaxpr
   )

@@ -14,6 +14,7 @@ from coatnet_jax.checkpoints import saving
 from coatnet_jax.errors import UserError
 from coatnet_jax.initial_state import abstract_train_state
 from coatnet_jax.reports import content, page
+from coatnet_jax.step_compilation import jit_train_step
 from coatnet_jax.tpu_compiler import compiled_step
 from coatnet_jax.training import curves
 from tests.wiring import runs
@@ -294,7 +295,7 @@ def test_a_step_that_was_compiled_is_loaded(tmp_path):
   assert not runs.create_run().compiled_train_step
   (a_run,) = _train(tmp_path / 'run', changes).compiled
   _, abstract = abstract_train_state(a_run)
-  lowered = train.jit_train_step(a_run, abstract).lower(
+  lowered = jit_train_step(a_run, abstract).lower(
     abstract, a_run.abstract_batch
   )
   with mock.patch.object(

@@ -22,6 +22,7 @@ from coatnet_jax import run
 from coatnet_jax.checkpoints.metadata import Progress
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.initial_state import abstract_train_state
+from coatnet_jax.step_compilation import jit_train_step
 from coatnet_jax.training import training_log
 from coatnet_jax.training.train_state import TrainState
 from configs import base
@@ -277,7 +278,7 @@ class _CompiledRun(NamedTuple):
 def _compile_run(changes: tuple[tuple[str, Any], ...]) -> _CompiledRun:
   a_run = create_run(dict(changes))
   _, abstract = abstract_train_state(a_run)
-  lowered = train.jit_train_step(a_run, abstract).lower(
+  lowered = jit_train_step(a_run, abstract).lower(
     abstract, a_run.abstract_batch
   )
   return _CompiledRun(a_run, abstract, lowered.compile())
