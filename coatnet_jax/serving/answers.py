@@ -13,7 +13,7 @@ from coatnet_jax.strict_json import to_json
 # What is read of a body that nobody wants, so that its sender, who is not yet
 # done, gets to read the answer.
 _DRAINED_BYTES = 64 << 20
-_DRAINING_SECONDS = 3.0
+_DRAINING_SECONDS = 1.0
 # Key of a request's scope: whether its body was read to its end.
 IS_READ = 'coatnet_jax.is_read'
 
@@ -22,7 +22,7 @@ class LastAnswer(Response):
   """An answer to a request that may still be coming."""
 
   async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-    """Sends the answer; where a body is unread, reads on a little and closes."""
+    """Sends the answer; reads on a little where a body is unread."""
     if scope.get(IS_READ) or scope['method'] in ('GET', 'HEAD'):
       await super().__call__(scope, receive, send)
       return

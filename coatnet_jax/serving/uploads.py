@@ -5,6 +5,7 @@ Nothing of them touches the disk.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from coatnet_jax.serving.failures import RETRY_AFTER, RequestError
 from coatnet_jax.serving.limits import Limits
+
+# What is wrong with a form is said to its client.
+logging.getLogger('python_multipart').setLevel(logging.CRITICAL)
 
 _TYPES = 'multipart/form-data, image/... or application/octet-stream'
 # Parts of a form, of which one is a picture.
@@ -225,7 +229,7 @@ def read_form(upload: Upload) -> list[Part]:
     parser.write(upload.body)
     parser.finalize()
   except FormParserError as error:
-    raise RequestError(400, 'The form is damaged.') from error
+    raise RequestError(400, 'The form is damaged, or has another boundary.') from error
   if not form.is_whole:
     raise RequestError(400, 'The form was cut off, or has another boundary.')
   return list(form.list_parts())
