@@ -17,6 +17,8 @@ from coatnet_jax.serving.limits import Limits
 from coatnet_jax.serving.metrics import Metrics
 from coatnet_jax.strict_json import to_json
 
+# How long an answer may take to be read by who was refused.
+_LINGERING_SECONDS = 1.0
 # Who has waited for less is not put out by a newcomer.
 _GRACE_SECONDS = 1.0
 
@@ -35,13 +37,19 @@ class LimitedProtocol(H11Protocol):
     super().__init__(**options)
     self._limits = limits
     self._metrics = metrics
+    self._is_refused = False
     self._since = 0.0  # When it began to wait for headers; 0 if it does not.
     self._headers_timer: asyncio.TimerHandle | None = None
     self._writing_timer: asyncio.TimerHandle | None = None
 
   def connection_made(self, transport: asyncio.Transport) -> None:
     """Takes a connection, or refuses it where there are too many."""
-    is_full = len(self.connections) >= self._limits.max_connections
+    most = self._limits.max_connections
+    if len(self.connections) >= 2 * most:
+      self.transport = transport
+      transport.abort()  # Those that are being refused are limited, too.
+      return
+    is_full = len(self.connections) >= most
     if is_full and not self._put_somebody_out():
       super().connection_made(transport)
       self._refuse(503, 'There are too many connections; try again.')
@@ -55,6 +63,26 @@ class LimitedProtocol(H11Protocol):
     self._stop_writing_timer()
     super().connection_lost(exc)
 
+  def data_received(self, data: bytes) -> None:
+    """Takes some bytes."""
+    if not self._is_refused:
+      super().data_received(data)
+
+  def eof_received(self) -> bool:
+    """Answers a client that sends no more, but may still read."""
+    if self._is_refused:
+      return False
+    cycle = self.cycle
+    if cycle is None or cycle.response_complete:
+      if not self._has_begun():
+        return False  # The connection ends.
+      self._refuse(400, 'The headers were cut off.')
+    elif cycle.more_body:
+      self._refuse(400, 'The body was cut off.')
+    else:
+      cycle.keep_alive = False
+    return True
+
   def handle_events(self) -> None:
     """Takes what has come, and begins to answer whole headers."""
     super().handle_events()
@@ -66,6 +94,13 @@ class LimitedProtocol(H11Protocol):
     if not self.transport.is_closing():
       self._wait_for_headers()
     super().on_response_complete()
+
+  def shutdown(self) -> None:
+    """Ends, or has the answer under way be the last."""
+    if self._is_refused:
+      self.transport.close()
+    else:
+      super().shutdown()
 
   def pause_writing(self) -> None:
     """Gives a client that does not read some time."""
@@ -89,6 +124,10 @@ class LimitedProtocol(H11Protocol):
       if status == 431
       else 'The request is not valid HTTP.',
     )
+
+  def _has_begun(self) -> bool:
+    """Returns whether a part of a request's headers has come."""
+    return bool(self.conn.trailing_data[0])
 
   def _put_somebody_out(self) -> bool:
     """Ends the connection that has waited longest; false if none has."""
@@ -124,6 +163,9 @@ class LimitedProtocol(H11Protocol):
     self._headers_timer = None
     if self.transport.is_closing():
       return
+    if not self._has_begun():
+      self.transport.close()
+      return
     self._refuse(
       408,
       'The headers came too slowly; they may take'
@@ -131,8 +173,13 @@ class LimitedProtocol(H11Protocol):
     )
 
   def _refuse(self, status: int, reason: str) -> None:
-    """Answers in JSON, if an answer is still possible, and ends."""
+    """Answers in JSON, if an answer is still possible, and ends.
+
+    Not at once: who is still sending would find the connection broken, and
+    never read the answer.
+    """
     self._stop_waiting()
+    self._is_refused = True
     headers = {
       'content-type': 'application/json',
       'connection': 'close',
@@ -152,6 +199,7 @@ class LimitedProtocol(H11Protocol):
       ):
         self.transport.write(self.conn.send(event))
       self._metrics.count_request('none', 'other', status)
-    except h11.LocalProtocolError:
-      pass  # An answer has begun already.
-    self.transport.close()
+      self.transport.write_eof()
+    except h11.LocalProtocolError:  # An answer has begun already.
+      self.transport.close()
+    self.loop.call_later(_LINGERING_SECONDS, self.transport.close)

@@ -42,7 +42,7 @@ def render_page(
       num_classes=f'{len(model.class_names):,}',
       accepted=_ACCEPTED,
       max_bytes=limits.max_body_bytes,
-      max_size=f'{limits.max_body_bytes / 2**20:g} MiB',
+      max_size=f'{limits.max_body_bytes / 2**20:.3g} MiB',
       max_pixels=f'{limits.max_pixels / 1e6:g} megapixels',
       maps={name: METHODS[name] for name in model.maps},
       chosen=answer and (answer.map.method if answer.map else ''),

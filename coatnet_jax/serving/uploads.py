@@ -229,7 +229,9 @@ def read_form(upload: Upload) -> list[Part]:
     parser.write(upload.body)
     parser.finalize()
   except FormParserError as error:
-    raise RequestError(400, 'The form is damaged, or has another boundary.') from error
+    raise RequestError(
+      400, 'The form is damaged, or has another boundary.'
+    ) from error
   if not form.is_whole:
     raise RequestError(400, 'The form was cut off, or has another boundary.')
   return list(form.list_parts())

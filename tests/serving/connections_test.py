@@ -155,8 +155,14 @@ def test_a_body_too_many_is_answered_before_it_ends(running):
 
 
 def test_a_cut_body_hurts_nobody(running):
-  for _ in range(5):
-    running.send(_create_request(5000, b'x' * 100), half_close=True)
+  for data in (_create_request(5000, b'x' * 100), b'GET / HTTP/1.1\r\nHo'):
+    status, content = split_answer(running.send(data, half_close=True))
+    assert (status, 'cut off' in content['error']) == (400, True)
+    with running.connect() as raw:
+      raw.sendall(data)
+  # Who sends no more may still read.
+  whole = _create_request(len(PICTURE), PICTURE)
+  assert running.send(whole, half_close=True).startswith(b'HTTP/1.1 200')
   assert running.post(PICTURE)[0] == 200
 
 
