@@ -180,6 +180,14 @@ class LimitedProtocol(H11Protocol):
     """
     self._stop_waiting()
     self._is_refused = True
+    cycle = self.cycle
+    if cycle is not None and not cycle.response_complete:
+      # The application has nobody to answer any more.
+      cycle.disconnected = True
+      cycle.message_event.set()
+      if cycle.response_started:
+        self.transport.close()
+        return
     headers = {
       'content-type': 'application/json',
       'connection': 'close',
@@ -200,6 +208,6 @@ class LimitedProtocol(H11Protocol):
         self.transport.write(self.conn.send(event))
       self._metrics.count_request('none', 'other', status)
       self.transport.write_eof()
-    except h11.LocalProtocolError:  # An answer has begun already.
+    except h11.LocalProtocolError:  # The connection is past any answer.
       self.transport.close()
     self.loop.call_later(_LINGERING_SECONDS, self.transport.close)

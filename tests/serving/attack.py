@@ -14,6 +14,7 @@ import argparse
 import collections
 import concurrent.futures
 import json
+import os
 import pathlib
 import random
 import re
@@ -22,8 +23,10 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
+from typing import TextIO
 
 import cv2
 import numpy as np
@@ -210,6 +213,20 @@ def attack(port: int, pid: int, number: int, seed: int) -> dict:
   }
 
 
+def _wait_until_ready(process: subprocess.Popen, log: TextIO) -> int:
+  """Returns the port of a server, once it says it."""
+  while process.poll() is None:
+    if found := re.search(r'Ready: .*:(\d+)\n', _read(log)):
+      return int(found[1])
+    time.sleep(0.2)
+  raise SystemExit(f'The server ended: {_read(log)}')
+
+
+def _read(log: TextIO) -> str:
+  # Not by its position, which the server writes at.
+  return os.pread(log.fileno(), 1 << 20, 0).decode(errors='replace')
+
+
 def main() -> int:
   """Runs the command line; returns 1 where something is wrong."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
@@ -219,24 +236,24 @@ def main() -> int:
   options = parser.parse_args()
   command = [sys.executable, '-m', 'tools.serve', '--port=0']
   command.append(f'--checkpoint={options.checkpoint}')
-  with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+  with tempfile.TemporaryFile('w+') as log:
+    process = subprocess.Popen(command, stderr=log)
     try:
-      for line in process.stderr:
-        if found := re.search(r'Ready: .*:(\d+)', line):
-          break
+      port = _wait_until_ready(process, log)
       start = time.monotonic()
-      result = attack(
-        int(found[1]), process.pid, options.requests, options.seed
-      )
+      result = attack(port, process.pid, options.requests, options.seed)
     finally:
       process.send_signal(signal.SIGTERM)
-      _, said = process.communicate(timeout=60)
+      process.wait(60)
+    said = _read(log).partition('Ready')[2]
   print('\n'.join(result['problems'][:20]))
   print(f'{options.requests:,} in {time.monotonic() - start:.0f} s')
   print(f'statuses {result["statuses"]}, end {process.returncode}')
   print(f'resident {result["resident_mib"]} MiB: {result["growth"]:+.1%}')
-  print(f'its log: {said.strip()[:500]}')
-  is_bad = result['problems'] or result['growth'] > _MAX_GROWTH
+  print(f'its log: {len(said):,} characters: {said.strip()[:2000]}')
+  is_bad = (
+    result['problems'] or 'Traceback' in said or result['growth'] > _MAX_GROWTH
+  )
   return 1 if is_bad or process.returncode else 0
 
 
