@@ -12,13 +12,19 @@ let running = null; // What aborts the request under way.
 
 document.documentElement.classList.add('scripts');
 
+// What is below for the eye as well need not be seen twice.
+function tell(text, isShownBelow = false) {
+  say.textContent = text;
+  say.classList.toggle('heard', isShownBelow);
+}
+
 function complain(text) {
   const paragraph = document.createElement('p');
   paragraph.className = 'warning';
   paragraph.setAttribute('role', 'alert');
   paragraph.textContent = text;
   answer.replaceChildren(paragraph);
-  say.textContent = '';
+  tell('');
 }
 
 async function send(file) {
@@ -34,7 +40,7 @@ async function send(file) {
   const body = new FormData();
   body.append('file', file);
   body.append('map', kind ? kind.value : '');
-  say.textContent = 'Looking at it…';
+  tell('Looking at it…');
   answer.classList.add('busy');
   const start = performance.now();
   try {
@@ -47,7 +53,7 @@ async function send(file) {
     }
     answer.replaceChildren(...found.childNodes);
     const title = document.getElementById('found');
-    say.textContent = title ? `It is most like: ${title.textContent}` : '';
+    tell(title ? `It is most like: ${title.textContent}` : '', true);
     const trip = document.getElementById('trip');
     if (trip) trip.textContent = ` ${Math.round(performance.now() - start)} ms with the way there and back.`;
   } catch (error) {

@@ -154,12 +154,21 @@ def test_a_body_too_many_is_answered_before_it_ends(running):
   assert (status, content['status']) == (413, 413)
 
 
-def test_a_cut_body_hurts_nobody(running):
+def test_a_body_of_unknown_length_is_bounded(running):
+  chunk = b'10000\r\n' + bytes(0x10000) + b'\r\n'
+  head = f'{HEAD}Transfer-Encoding: chunked\r\n\r\n'.encode()
+  status, _ = split_answer(running.send(head + 4 * chunk + b'0\r\n\r\n'))
+  assert status == 413
+
+
+def test_a_cut_body_hurts_nobody(running, caplog):
   for data in (_create_request(5000, b'x' * 100), b'GET / HTTP/1.1\r\nHo'):
     status, content = split_answer(running.send(data, half_close=True))
     assert (status, 'cut off' in content['error']) == (400, True)
     with running.connect() as raw:
       raw.sendall(data)
+  time.sleep(0.1)
+  assert 'Exception' not in caplog.text
   # Who sends no more may still read.
   whole = _create_request(len(PICTURE), PICTURE)
   assert running.send(whole, half_close=True).startswith(b'HTTP/1.1 200')
