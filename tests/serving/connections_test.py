@@ -167,6 +167,11 @@ def test_a_cut_body_hurts_nobody(running, caplog):
     assert (status, 'cut off' in content['error']) == (400, True)
     with running.connect() as raw:
       raw.sendall(data)
+  # Two reasons to refuse it, of which one is said.
+  data = _create_request(5000, b'x').replace(b'image/png', b'text/plain')
+  for _ in range(5):
+    status, _ = split_answer(running.send(data, half_close=True))
+    assert status in (400, 415)
   time.sleep(0.1)
   assert 'Exception' not in caplog.text
   # Who sends no more may still read.
