@@ -96,8 +96,13 @@ class Client:
     """
     late = time.monotonic() - due
     status = 0
+    picture = self._pictures[number % len(self._pictures)]
     with contextlib.suppress(OSError, http.client.HTTPException):
-      status = self._send(self._pictures[number % len(self._pictures)])
+      try:
+        status = self._send(picture)
+      except http.client.RemoteDisconnected:
+        # One that was kept may have been closed meanwhile, as by any server.
+        status = self._send(picture)
     return status, time.monotonic() - due, late
 
   def _send(self, picture: bytes) -> int:

@@ -65,8 +65,11 @@ class LimitedProtocol(H11Protocol):
 
   def data_received(self, data: bytes) -> None:
     """Takes some bytes."""
-    if not self._is_refused:
-      super().data_received(data)
+    if self._is_refused:
+      return
+    if self._since and not self._has_begun():
+      self._wait_for_headers()
+    super().data_received(data)
 
   def eof_received(self) -> bool:
     """Answers a client that sends no more, but may still read."""
@@ -92,7 +95,7 @@ class LimitedProtocol(H11Protocol):
   def on_response_complete(self) -> None:
     """Waits for the next request."""
     if not self.transport.is_closing():
-      self._wait_for_headers()
+      self._wait_for_headers(self._limits.idle_seconds)
     super().on_response_complete()
 
   def shutdown(self) -> None:
@@ -140,11 +143,11 @@ class LimitedProtocol(H11Protocol):
     self.connections.discard(longest)
     return True
 
-  def _wait_for_headers(self) -> None:
+  def _wait_for_headers(self, seconds: float | None = None) -> None:
     self._stop_waiting()
     self._since = time.monotonic()
     self._headers_timer = self.loop.call_later(
-      self._limits.headers_seconds, self._end_waiting
+      seconds or self._limits.headers_seconds, self._end_waiting
     )
 
   def _stop_waiting(self) -> None:

@@ -31,5 +31,5 @@ class Limits:
   pause_seconds: float = 5.0
   body_seconds: float = 30.0
   writing_seconds: float = 10.0
-  idle_seconds: int = 5
+  idle_seconds: int = 60
   stopping_seconds: int = 40

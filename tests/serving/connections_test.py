@@ -1,11 +1,13 @@
 """Clients that are slow, many, or speak no HTTP; and the end."""
 
 import contextlib
+import socket
 import threading
 import time
 
 import pytest
 
+from coatnet_jax.serving import server
 from coatnet_jax.serving.limits import Limits
 from tests.serving.running import (
   create_picture,
@@ -65,6 +67,16 @@ def _first_answer(data):
   head, _, rest = data.partition(b'\r\n\r\n')
   length = int(head.lower().partition(b'content-length: ')[2].split()[0])
   return head + b'\r\n\r\n' + rest[:length]
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement():
+  """As it would by Nagle's algorithm: 40 ms on Linux, now and then."""
+  with (
+    server.bind('127.0.0.1', 0) as taken,
+    socket.create_connection(taken.getsockname()),
+    taken.accept()[0] as accepted,
+  ):
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_slow_headers_end(running):
