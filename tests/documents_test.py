@@ -35,7 +35,16 @@ PLAN = ('--config=configs/coatnet_0.py', '--topology=v5e-16')
 FILLED = {'tools.convert_to_array_record': ['SOURCE', 'TARGET']}
 # Commands of other programs.
 OTHERS = (
-  *('.', '.local/bin/uv', '}', 'docker', 'gcloud', 'kubectl', 'python3'),
+  *(
+    '.',
+    '.local/bin/uv',
+    '}',
+    'curl',
+    'docker',
+    'gcloud',
+    'kubectl',
+    'python3',
+  ),
   *('tar', 'tensorboard', 'tpu', 'tpu()'),
 )
 BASH = documents.find_blocks('bash')
@@ -194,7 +203,9 @@ def test_the_versions_of_python_agree():
   assert f"section 'Tests on Python {versions[-1]}'" in _text('.ci/run')
 
 
-@pytest.mark.parametrize('marker', ['parity', 'tpu_compiler', 'beam'])
+@pytest.mark.parametrize(
+  'marker', ['parity', 'tpu_compiler', 'beam', 'browser']
+)
 def test_every_test_that_needs_more_runs_in_ci(marker):
   lines = _text('.ci/run').replace('\\\n', ' ')
   (line,) = re.findall(rf'pytest -m {marker} (.*)', lines)

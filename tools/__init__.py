@@ -27,6 +27,7 @@ TOOLS = (
   'prepare_fashion_mnist',
   'replay',
   'report',
+  'serve',
   'variants',
   'visualize',
 )

@@ -32,6 +32,7 @@ ROOMS = (
   'coatnet_jax/planning',
   'coatnet_jax/replay',
   'coatnet_jax/reports',
+  'coatnet_jax/serving',
   'coatnet_jax/tpu_compiler',
   'coatnet_jax/training',
   'coatnet_jax/weights',
