@@ -26,6 +26,7 @@ from coatnet_jax.distributed.state_sharding import add_shardings
 from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.weights.imported import open_weights
+from coatnet_jax.weights.published import get_published_weights
 
 # Key of `follow_init_from` for the variant, with which its options come.
 _NAME = 'model.name'
@@ -166,14 +167,15 @@ def _compute_hash(path: os.PathLike[str]) -> str:
 
 
 def follow_init_from(
-  config: Mapping[str, Any], workdir: str
+  config: Mapping[str, Any], workdir: str | None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
   """Takes over from what a run starts from, as `follow_init_from` says.
 
   Args:
     config: config with the keys of `configs/base.py`, its values resolved.
     workdir: directory of the run; where it has a config already, that one is
-      followed.
+      followed. None for a run that is only planned: what is known of published
+      weights is enough, and they are not fetched.
 
   Returns:
     A config with the values of what `init_from` means, or the same values where
@@ -214,13 +216,20 @@ def follow_init_from(
 
 
 def _read_saved(
-  config: Mapping[str, Any], workdir: str, keys: list[str]
+  config: Mapping[str, Any], workdir: str | None, keys: list[str]
 ) -> tuple[str, Mapping[str, Any]]:
   """Returns what is followed, in words, and its sections of a config."""
-  if workdir_lib.is_claimed(workdir):
+  path = config['init_from']
+  if workdir is None:
+    published = get_published_weights(paths.find_hub_name(path) or '')
+    if published is not None:
+      return path, {
+        'model': {'name': published.variant},
+        'preprocessing': published.preprocessing,
+      }
+  elif workdir_lib.is_claimed(workdir):
     # This run's own, as it took them over when it began.
     return workdir, workdir_lib.read_config(workdir)
-  path = config['init_from']
   if is_weights_file(path):
     processes.begin('reading the weights of init_from')
     name = None if _NAME in keys else config['model']['name']

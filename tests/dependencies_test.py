@@ -169,6 +169,7 @@ ALLOWED = {
     'data',
     'distributed',
     'errors',
+    'init_from',
     'initial_state',
     'models',
     'paths',

@@ -60,7 +60,7 @@ def locate_weights(path: str | os.PathLike[str]) -> pathlib.Path:
   # is documented as the only ones.
   except Exception as error:
     _explain(hub, name, error)
-  _check_sum(pointer, name)
+  _check_sum(hub, pointer, name)
   return pointer
 
 
@@ -158,20 +158,24 @@ def _address() -> str:
   return os.environ.get('HF_ENDPOINT', '').rstrip('/') or _ADDRESS
 
 
-def _check_sum(pointer: pathlib.Path, name: str) -> None:
+def _check_sum(hub: Any, pointer: pathlib.Path, name: str) -> None:
   """Raises UserError for a file that is not what its checksum says.
 
-  The cache has a link to each large file, which is called by its SHA-256.
+  The cache has a link to each large file, which is called by its SHA-256. On a
+  file system without links the hub is asked for it; where that cannot be
+  reached, there is nothing to compare with.
   """
-  try:
+  blob = pointer
+  with contextlib.suppress(OSError):
     blob = pointer.parent / os.readlink(pointer)
-  except OSError:
-    return  # A file system without links: its size alone was compared.
-  if not _SHA256.fullmatch(blob.name):
+  expected = blob.name
+  if blob == pointer:
+    expected = _ask_for_sum(hub, name)
+  if not _SHA256.fullmatch(expected):
     return
   with blob.open('rb') as file:
     found = hashlib.file_digest(file, 'sha256').hexdigest()
-  if found == blob.name:
+  if found == expected:
     return
   what_to_do = 'it was taken out of the cache: try again.'
   try:
@@ -182,5 +186,25 @@ def _check_sum(pointer: pathlib.Path, name: str) -> None:
     what_to_do = f'remove {blob} from the cache, or set HF_HOME to another.'
   raise UserError(
     f'{name} is damaged: its SHA-256 is {found[:12]}... and must be'
-    f' {blob.name[:12]}...; {what_to_do}'
+    f' {expected[:12]}...; {what_to_do}'
   )
+
+
+def _ask_for_sum(hub: Any, name: str) -> str:
+  """Returns the SHA-256 that the hub says a file has; '' if it says none."""
+  repository, _, revision = name.partition('@')
+  endpoint = os.environ.get('HF_ENDPOINT') or None
+  try:
+    with _quiet(hub):
+      return (
+        hub.get_hf_file_metadata(
+          hub.hf_hub_url(
+            repository, _FILE, revision=revision or None, endpoint=endpoint
+          ),
+          endpoint=endpoint,
+        ).etag
+        or ''
+      )
+  # As in `locate_weights`: the cache has the file, and no network does.
+  except Exception:
+    return ''
