@@ -11,7 +11,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 from blake3 import blake3
 from jax.sharding import Mesh
 
@@ -22,7 +21,7 @@ from coatnet_jax.checkpoints.trained_model import (
   restore_variables,
 )
 from coatnet_jax.distributed import processes
-from coatnet_jax.distributed.state_sharding import add_shardings
+from coatnet_jax.distributed.state_sharding import put_variables
 from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.weights.imported import open_weights
@@ -134,7 +133,7 @@ def _open_file(path: str, name: str) -> Start:
     preprocessing=weights.preprocessing,
     is_finite=True,
     # Not those read here: they would be held for the whole run.
-    read=lambda mesh: _put(
+    read=lambda mesh: put_variables(
       open_weights(path, name, report=lambda change: None).variables, mesh
     ),
   )
@@ -144,19 +143,6 @@ def _keep_shapes(variables: Any) -> Any:
   """Returns arrays as `jax.ShapeDtypeStruct`."""
   return jax.tree.map(
     lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), variables
-  )
-
-
-def _put(variables: Any, mesh: Mesh) -> Any:
-  """Returns arrays of this process's memory on a mesh, each where it lies."""
-
-  def put(array: np.ndarray, placed: jax.ShapeDtypeStruct) -> jax.Array:
-    return jax.make_array_from_callback(
-      array.shape, placed.sharding, lambda index: array[index]
-    )
-
-  return jax.tree.map(
-    put, variables, add_shardings(_keep_shapes(variables), mesh)
   )
 
 

@@ -86,6 +86,14 @@ ALLOWED = {
     'texts',
     'training',
   },
+  'publishing': {
+    'checkpoints',
+    'errors',
+    'paths',
+    'strict_json',
+    'texts',
+    'weights',
+  },
   'run_batches': {'data', 'distributed', 'run'},
   'config_checks': {'data', 'distributed', 'errors', 'training'},
   'run': {

@@ -13,16 +13,14 @@ import argparse
 import dataclasses
 import pathlib
 
-import numpy as np
-
 from coatnet_jax import terminal
-from coatnet_jax.checkpoints.metadata import find_model_arguments
 from coatnet_jax.checkpoints.trained_model import (
   TrainedModel,
   load_trained_model,
 )
 from coatnet_jax.errors import UserError
-from coatnet_jax.weights import names, native, timm, timm_config
+from coatnet_jax.publishing.weights_file import write_weights
+from coatnet_jax.weights import timm, timm_config
 from tools import command_line
 
 
@@ -68,10 +66,9 @@ def main(arguments: list[str]) -> int:
       ' out, for our own layout.'
     )
   as_timm = not problem and options.layout != 'native'
-  tensors = make_tensors(trained, as_timm=as_timm)
-  native.write_tensors(out, tensors, describe(trained))
+  num_tensors = write_weights(trained, out, as_timm=as_timm)
   command_line.show(
-    f'{out}: {len(tensors):,} tensors of {name}, step {trained.step:,}, in'
+    f'{out}: {num_tensors:,} tensors of {name}, step {trained.step:,}, in'
     f' {"timm" if as_timm else "our own"} layout.'
   )
   if as_timm:
@@ -103,29 +100,6 @@ def explain_timm(trained: TrainedModel, out: pathlib.Path) -> str:
     f'model     {call}.eval()\n'
     f'pictures  {timm_config.write_transform_call(preprocessing)}{note}'
   )
-
-
-def describe(trained: TrainedModel) -> native.Description:
-  """Returns what a file says of its weights."""
-  return native.Description(
-    model=find_model_arguments(trained.config.model, trained.model.num_classes),
-    preprocessing=dataclasses.asdict(trained.preprocessing),
-    class_names=trained.class_names,
-  )
-
-
-def make_tensors(
-  trained: TrainedModel, *, as_timm: bool
-) -> dict[str, np.ndarray]:
-  """Returns the tensors of a file.
-
-  Args:
-    trained: trained model, from `load_trained_model`.
-    as_timm: whether by timm's names, which must have the model, or by ours.
-  """
-  if as_timm:
-    return timm.to_state_dict(trained.variables, trained.model.variant)
-  return names.to_tensors(trained.variables, native.naming)
 
 
 if __name__ == '__main__':
