@@ -136,7 +136,8 @@ def _explain(hub: Any, name: str, file: str, error: Exception) -> NoReturn:
   elif isinstance(error, kinds.EntryNotFoundError) and file != WEIGHTS_FILE:
     text = (
       f'{name} on {get_address()} has no {file}: it is no model that tools.hub'
-      ' has pushed; start from its weights by --config.init_from, if it has any.'
+      ' has pushed; give its file of weights to --config.init_from, if it has'
+      ' one.'
     )
   elif isinstance(error, kinds.EntryNotFoundError):
     text = (

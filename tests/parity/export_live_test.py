@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 import train
 from coatnet_jax.checkpoints.trained_model import load_trained_model
+from coatnet_jax.publishing.folder import write_folder
 from tests.golden import timm_cases
 from tests.golden.timm_comparison import assert_close
 from tests.quick_configs import create_synthetic_config
@@ -115,6 +116,37 @@ def test_a_run_of_our_own(ema_decay, tmp_path, capsys):
   out = tmp_path / 'out.safetensors'
   export_weights.main([f'--checkpoint={tmp_path / "run"}', f'--out={out}'])
   _compare_with_timm(tmp_path / 'run', out, capsys.readouterr().out)
+
+
+def test_timm_takes_what_is_published(tmp_path, timm_models):
+  """A directory as on the hub: weights, head, size, crop and classes."""
+  del timm_models
+  import timm
+  import torch
+
+  config = create_synthetic_config(
+    (64, 96),
+    NUM_CLASSES,
+    {'model.name': 'test_coatnet', 'training.num_steps': 1},
+  )
+  train.train_and_evaluate(config, str(tmp_path / 'run'))
+  trained = load_trained_model(tmp_path / 'run')
+  folder = tmp_path / 'published'
+  folder.mkdir()
+  write_folder(trained, folder, repository='me/test', licence=None)
+  theirs = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()
+  told = theirs.pretrained_cfg
+  assert tuple(told['input_size']) == (3, 64, 96)
+  assert tuple(told['mean']) == trained.preprocessing.mean
+  assert tuple(told['std']) == trained.preprocessing.std
+  assert told['crop_pct'] == trained.preprocessing.eval_crop_fraction
+  assert told['interpolation'] == trained.preprocessing.interpolation
+  assert tuple(told['label_names']) == trained.class_names
+  images = timm_cases.normalise(timm_cases.create_images(3, (64, 96)))
+  with torch.inference_mode():
+    expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+  found = trained.model.apply(trained.variables, images, train=False)
+  assert_close(found, expected.numpy(), 'logits', tolerance=TOLERANCE)
 
 
 def test_timm_takes_our_preprocessing(timm_models):
