@@ -11,7 +11,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 from blake3 import blake3
 from jax.sharding import Mesh
 
@@ -22,10 +21,11 @@ from coatnet_jax.checkpoints.trained_model import (
   restore_variables,
 )
 from coatnet_jax.distributed import processes
-from coatnet_jax.distributed.state_sharding import add_shardings
+from coatnet_jax.distributed.state_sharding import put_variables
 from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.weights.imported import open_weights
+from coatnet_jax.weights.published import get_published_weights
 
 # Key of `follow_init_from` for the variant, with which its options come.
 _NAME = 'model.name'
@@ -133,7 +133,7 @@ def _open_file(path: str, name: str) -> Start:
     preprocessing=weights.preprocessing,
     is_finite=True,
     # Not those read here: they would be held for the whole run.
-    read=lambda mesh: _put(
+    read=lambda mesh: put_variables(
       open_weights(path, name, report=lambda change: None).variables, mesh
     ),
   )
@@ -146,19 +146,6 @@ def _keep_shapes(variables: Any) -> Any:
   )
 
 
-def _put(variables: Any, mesh: Mesh) -> Any:
-  """Returns arrays of this process's memory on a mesh, each where it lies."""
-
-  def put(array: np.ndarray, placed: jax.ShapeDtypeStruct) -> jax.Array:
-    return jax.make_array_from_callback(
-      array.shape, placed.sharding, lambda index: array[index]
-    )
-
-  return jax.tree.map(
-    put, variables, add_shardings(_keep_shapes(variables), mesh)
-  )
-
-
 def _compute_hash(path: os.PathLike[str]) -> str:
   if jax.process_count() == 1:
     return ''  # There is none to compare with.
@@ -166,14 +153,15 @@ def _compute_hash(path: os.PathLike[str]) -> str:
 
 
 def follow_init_from(
-  config: Mapping[str, Any], workdir: str
+  config: Mapping[str, Any], workdir: str | None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
   """Takes over from what a run starts from, as `follow_init_from` says.
 
   Args:
     config: config with the keys of `configs/base.py`, its values resolved.
     workdir: directory of the run; where it has a config already, that one is
-      followed.
+      followed. None for a run that is only planned: what is known of published
+      weights is enough, and they are not fetched.
 
   Returns:
     A config with the values of what `init_from` means, or the same values where
@@ -214,13 +202,20 @@ def follow_init_from(
 
 
 def _read_saved(
-  config: Mapping[str, Any], workdir: str, keys: list[str]
+  config: Mapping[str, Any], workdir: str | None, keys: list[str]
 ) -> tuple[str, Mapping[str, Any]]:
   """Returns what is followed, in words, and its sections of a config."""
-  if workdir_lib.is_claimed(workdir):
+  path = config['init_from']
+  if workdir is None:
+    published = get_published_weights(paths.find_hub_name(path) or '')
+    if published is not None:
+      return path, {
+        'model': {'name': published.variant},
+        'preprocessing': published.preprocessing,
+      }
+  elif workdir_lib.is_claimed(workdir):
     # This run's own, as it took them over when it began.
     return workdir, workdir_lib.read_config(workdir)
-  path = config['init_from']
   if is_weights_file(path):
     processes.begin('reading the weights of init_from')
     name = None if _NAME in keys else config['model']['name']

@@ -27,7 +27,7 @@ from coatnet_jax.data.augmentation import (
 from coatnet_jax.data.identity import compute_fingerprint
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sampling import find_class_counts
-from coatnet_jax.data.sources import DataOptions, create_source
+from coatnet_jax.data.sources import DataOptions, check_place, create_source
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.first_process import ask_first_process
 from coatnet_jax.errors import UserError
@@ -294,6 +294,8 @@ def create_run(
   resolved = resolve_values(paths.resolve_config(config).to_dict())
   taken_over = ()
   if workdir is not None:
+    if sources is None:  # Before weights are fetched, which may take minutes.
+      check_place(DataOptions(**resolved['data']))
     resolved, taken_over = follow_init_from(resolved, workdir)
   training = TrainingOptions(**resolved['training'])
   evaluation = EvaluationOptions(**resolved['evaluation'])

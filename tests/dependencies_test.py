@@ -86,6 +86,14 @@ ALLOWED = {
     'texts',
     'training',
   },
+  'publishing': {
+    'checkpoints',
+    'errors',
+    'paths',
+    'strict_json',
+    'texts',
+    'weights',
+  },
   'run_batches': {'data', 'distributed', 'run'},
   'config_checks': {'data', 'distributed', 'errors', 'training'},
   'run': {
@@ -169,6 +177,7 @@ ALLOWED = {
     'data',
     'distributed',
     'errors',
+    'init_from',
     'initial_state',
     'models',
     'paths',

@@ -267,3 +267,27 @@ def test_the_one_command_and_again_without_the_file(pictures, tmp_path, capsys):
   config.training.num_epochs = 5.0
   longer = train.train_and_evaluate(config, str(workdir))
   assert int(longer.step) > int(state.step)
+
+
+@pytest.mark.parametrize(
+  ('source', 'place', 'message'),
+  [
+    ('folder', 'nowhere', 'nowhere does not exist'),
+    ('folder', '', 'data_dir is empty'),
+    ('folder', 'list.csv', 'list.csv cannot be read'),
+    ('idx', 'nowhere', 'no directory .*nowhere'),
+  ],
+)
+def test_pictures_that_are_away_are_said_before_weights_are_fetched(
+  source, place, message, tmp_path, monkeypatch
+):
+  def fetch(path):
+    raise AssertionError(path)
+
+  monkeypatch.setattr('coatnet_jax.weights.imported.locate_weights', fetch)
+  config = finetune_folder.get_config()
+  config.data.source = source
+  config.data.train_split = 'train'
+  config.data.data_dir = place and str(tmp_path / place)
+  with pytest.raises(UserError, match=message):
+    create_run(config, workdir=str(tmp_path / 'run'))

@@ -19,6 +19,7 @@ TOOLS = (
   'evaluate',
   'explain',
   'export_weights',
+  'hub',
   'import_timm',
   'plan',
   'predict',

@@ -2,25 +2,25 @@
 
     python -m tools.export_weights --checkpoint=WORKDIR --out=FILE.safetensors
 
-Where timm has the variant, the tensors have timm's names and layouts, and
-`timm.create_model(NAME, checkpoint_path=FILE)` takes the file; elsewhere, or
-with --names=native, they have ours, and `coatnet_jax.load_weights` takes it (it
-takes both). The averages are written where the run kept any.
+Where timm has the variant, the tensors have timm's names and layouts, and what
+to type for timm is printed; elsewhere, or with --layout=native, they have ours,
+and `coatnet_jax.load_weights` takes the file (it takes both). The averages are
+written where the run kept any. `tools.hub` publishes a checkpoint with a model
+card, and for timm with its config.json.
 """
 
 import argparse
 import dataclasses
-
-import numpy as np
+import pathlib
 
 from coatnet_jax import terminal
-from coatnet_jax.checkpoints.metadata import find_model_arguments
 from coatnet_jax.checkpoints.trained_model import (
   TrainedModel,
   load_trained_model,
 )
 from coatnet_jax.errors import UserError
-from coatnet_jax.weights import names, native, timm
+from coatnet_jax.publishing.weights_file import write_weights
+from coatnet_jax.weights import timm, timm_config
 from tools import command_line
 
 
@@ -32,9 +32,9 @@ def create_parser() -> argparse.ArgumentParser:
     parser, '--out', required=True, metavar='FILE', help='a new file'
   )
   parser.add_argument(
-    '--names',
+    '--layout',
     choices=('timm', 'native'),
-    help="timm's, or ours; timm's where it has the variant",
+    help="names and layouts: timm's, or ours; timm's where it has the variant",
   )
   return parser
 
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
   """Runs the command line; see `command_line.run_tool`.
 
   Raises:
-    UserError: the checkpoint cannot be read, timm does not have the variant, or
+    UserError: the checkpoint cannot be read, timm does not have the model, or
       the file exists; nothing was written.
   """
   options = create_parser().parse_args(arguments)
@@ -59,39 +59,47 @@ def main(arguments: list[str]) -> int:
   for change in trained.changes:
     command_line.say(change)
   name = trained.config.model.name
-  in_timm = timm.has_model(name, trained.model.variant)
-  if options.names == 'timm' and not in_timm:
+  problem = timm.explain_difference(name, trained.model.variant)
+  if options.layout == 'timm' and problem:
     raise UserError(
-      f'timm has no model of the form of this {name}: leave --names=timm out,'
-      ' for our own names.'
+      f'This model cannot be written for timm: {problem}. Leave --layout=timm'
+      ' out, for our own layout.'
     )
-  as_timm = in_timm and options.names != 'native'
-  tensors = make_tensors(trained, as_timm=as_timm)
-  description = native.Description(
-    model=find_model_arguments(trained.config.model, trained.model.num_classes),
-    preprocessing=dataclasses.asdict(trained.preprocessing),
-    class_names=trained.class_names,
-  )
-  native.write_tensors(out, tensors, description)
+  as_timm = not problem and options.layout != 'native'
+  num_tensors = write_weights(trained, out, as_timm=as_timm)
   command_line.show(
-    f'{out}: {len(tensors):,} tensors of {name}, step {trained.step:,}, by'
-    f' {"timm" if as_timm else "our own"} names.'
+    f'{out}: {num_tensors:,} tensors of {name}, step {trained.step:,}, in'
+    f' {"timm" if as_timm else "our own"} layout.'
   )
+  if as_timm:
+    command_line.show(explain_timm(trained, out))
   return 0
 
 
-def make_tensors(
-  trained: TrainedModel, *, as_timm: bool
-) -> dict[str, np.ndarray]:
-  """Returns the tensors of a file.
+def explain_timm(trained: TrainedModel, out: pathlib.Path) -> str:
+  """Returns what to type for timm, in lines for people.
 
   Args:
-    trained: trained model, from `load_trained_model`.
-    as_timm: whether by timm's names, which must have the model, or by ours.
+    trained: trained model, of a variant that timm has.
+    out: path of its file of weights.
   """
-  if as_timm:
-    return timm.to_state_dict(trained.variables, trained.model.variant)
-  return names.to_tensors(trained.variables, native.naming)
+  preprocessing = dataclasses.asdict(trained.preprocessing)
+  call = timm_config.write_call(
+    trained.config.model.name,
+    str(out),
+    trained.model.num_classes,
+    trained.preprocessing.image_size,
+  )
+  note = ''
+  if trained.preprocessing.eval_resize not in timm_config.EXACT_RESIZES:
+    note = (
+      f'\n          (timm resizes by a filter of its own, and not by'
+      f" '{trained.preprocessing.eval_resize}' as this run evaluated)"
+    )
+  return (
+    f'model     {call}.eval()\n'
+    f'pictures  {timm_config.write_transform_call(preprocessing)}{note}'
+  )
 
 
 if __name__ == '__main__':

@@ -13,7 +13,9 @@ a TPU. docs/pods.md says how to read it. A whole CoAtNet-0 takes 6 minutes on
 two cores and 5 GB; --config.model.scan_blocks=True is quicker.
 
 No data are needed: how many images and classes a config's data set has is known
-of the usual ones; --train_examples and --num_classes say it of others.
+of the usual ones; --train_examples and --num_classes say it of others. Model
+and image size are those of the weights that config.init_from names, where the
+config follows them.
 
 --find_batch compiles several times, to find the largest batch per chip that
 fits. --compare compiles each choice alone and shows them side by side: NAME for
@@ -121,6 +123,9 @@ def main(arguments: list[str]) -> int:
   sources = plan_config.find_sources(
     config, options.train_examples, options.num_classes
   )
+  config, taken_over = plan_config.follow_weights(config)
+  for line in taken_over:
+    command_line.say(line)
   name = options.config
 
   def plan_run(run: Run) -> Plan:

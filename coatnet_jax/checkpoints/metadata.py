@@ -147,16 +147,17 @@ def restore_metadata(directory: epath.Path) -> Metadata:
     raise create_damage_error(directory, damage)
   try:
     metadata = read_json_item(directory / 'metadata')
-    return Metadata(**_tuples_for_lists(metadata))
+    return Metadata(**tuples_for_lists(metadata))
   except Exception as error:  # Orbax raises many kinds for missing files.
     raise create_read_error(directory, error) from error
 
 
-def _tuples_for_lists(tree: Any) -> Any:
+def tuples_for_lists(tree: Any) -> Any:
+  """Returns a tree of JSON with tuples, as a config has them."""
   if isinstance(tree, dict):
-    return {key: _tuples_for_lists(value) for key, value in tree.items()}
+    return {key: tuples_for_lists(value) for key, value in tree.items()}
   if isinstance(tree, list):
-    return tuple(_tuples_for_lists(value) for value in tree)
+    return tuple(tuples_for_lists(value) for value in tree)
   return tree
 
 

@@ -12,6 +12,7 @@ need. With `image_size` it is used at another one. Resuming a run is
 
 import dataclasses
 import os
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -22,7 +23,7 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from coatnet_jax.checkpoints import checksums
+from coatnet_jax.checkpoints import checksums, published_folder
 from coatnet_jax.checkpoints.folder import find_steps
 from coatnet_jax.checkpoints.metadata import (
   DamageError,
@@ -41,7 +42,10 @@ from coatnet_jax.checkpoints.reading import try_again
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.distributed.first_process import ask_first_process
-from coatnet_jax.distributed.state_sharding import add_shardings
+from coatnet_jax.distributed.state_sharding import (
+  add_shardings,
+  put_variables,
+)
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.factory import create_model
 from coatnet_jax.models.variables import abstract_variables
@@ -97,6 +101,8 @@ class SavedModel:
       where the run kept any.
     has_ema: whether there are averages.
     notes: sentences about checkpoints that were damaged and passed over.
+    read_published: function that reads step and variables of a published model;
+      None for what a run saved.
   """
 
   path: epath.Path
@@ -107,6 +113,7 @@ class SavedModel:
   shapes: Any
   has_ema: bool
   notes: tuple[str, ...] = ()
+  read_published: Callable[[], tuple[int, Any]] | None = None
 
 
 def load_trained_model(
@@ -194,8 +201,25 @@ def open_saved_model(path: str | os.PathLike[str]) -> SavedModel:
   raise failures[0]
 
 
-def _open_checkpoint(directory: epath.Path) -> SavedModel:
-  metadata = restore_metadata(directory)
+def _open_published(directory: epath.Path) -> SavedModel:
+  published = published_folder.read_published_model(directory)
+  described = _describe_model(directory, published.metadata)
+
+  def read() -> Any:
+    return published_folder.read_published_variables(
+      directory, described['model'], published.weights_sha256
+    )
+
+  return SavedModel(
+    **described,
+    shapes=jax.eval_shape(lambda tree: tree, read()),
+    has_ema=published.is_averaged,
+    read_published=lambda: (published.step, read()),
+  )
+
+
+def _describe_model(directory: epath.Path, metadata: Metadata) -> dict:
+  """Returns those fields of a `SavedModel` that its metadata say."""
   try:
     model = create_model(**metadata.model)
     preprocessing = PreprocessingOptions(**metadata.preprocessing)
@@ -205,6 +229,19 @@ def _open_checkpoint(directory: epath.Path) -> SavedModel:
       f'The checkpoint {directory} is of another version of the code:'
       f' {describe_failure(error)}'
     ) from error
+  return {
+    'path': directory,
+    'model': model,
+    'preprocessing': preprocessing,
+    'loss': loss,
+    'metadata': metadata,
+  }
+
+
+def _open_checkpoint(directory: epath.Path) -> SavedModel:
+  if published_folder.is_published(directory):
+    return _open_published(directory)
+  described = _describe_model(directory, restore_metadata(directory))
   try:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
       state = try_again(
@@ -223,15 +260,7 @@ def _open_checkpoint(directory: epath.Path) -> SavedModel:
     }
   except Exception as error:  # Orbax raises many kinds for missing files.
     raise create_read_error(directory, error) from error
-  return SavedModel(
-    path=directory,
-    model=model,
-    preprocessing=preprocessing,
-    loss=loss,
-    metadata=metadata,
-    shapes=shapes,
-    has_ema=has_ema,
-  )
+  return SavedModel(**described, shapes=shapes, has_ema=has_ema)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> Metadata:
@@ -246,6 +275,8 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
   failures = []
   for directory in _rank_checkpoints(path)[0]:
     try:
+      if published_folder.is_published(directory):
+        return published_folder.read_published_model(directory).metadata
       return restore_metadata(directory)
     except DamageError as error:
       failures.append(error)
@@ -257,7 +288,8 @@ def find_checkpoint(path: str | os.PathLike[str]) -> epath.Path:
 
   Args:
     path: workdir, for its best checkpoint, or the newest where none was
-      evaluated; or the directory of one step, which may be a copy.
+      evaluated; the directory of one step, which may be a copy; or a published
+      model.
 
   Raises:
     UserError: there is no checkpoint.
@@ -279,6 +311,8 @@ def _rank_checkpoints(
   """
   path = resolve_path(path, 'the checkpoint')
   if (path / 'state').is_dir() or (path / checksums.CHECKSUMS_FILE).exists():
+    return [path], []
+  if published_folder.is_published(path):
     return [path], []
   directory = path if path.name == 'checkpoints' else path / 'checkpoints'
   steps = sorted(find_steps(directory), reverse=True)
@@ -341,6 +375,9 @@ def restore_variables(saved: SavedModel, mesh: Mesh) -> tuple[int, Any]:
   Raises:
     UserError: they cannot be read.
   """
+  if saved.read_published is not None:
+    step, variables = saved.read_published()
+    return step, put_variables(variables, mesh)
   item = add_shardings(saved.shapes, mesh)
   item = {'ema': item} if saved.has_ema else item
   item = {'step': jax.ShapeDtypeStruct((), jnp.int32), **item}

@@ -104,7 +104,7 @@ def create_folder_source(
     UserError: the directory, a folder or the images are missing, it is not
       clear which layout it is, or the classes of the two folders differ.
   """
-  root = _find_directory(data_dir)
+  root = find_directory(data_dir)
   has_train = folder_listing.is_split(root, train_split, eval_split)
   has_eval = folder_listing.is_split(root, eval_split, train_split)
   if not has_train and has_eval and not training:
@@ -180,7 +180,15 @@ def _open_part(
   return FolderSource(folders, side, is_chosen=is_held_out != training)
 
 
-def _find_directory(data_dir: str) -> pathlib.Path:
+def find_directory(data_dir: str) -> pathlib.Path:
+  """Returns the directory of a folder's images; what is in it isn't looked at.
+
+  Args:
+    data_dir: path of it, as the config has it.
+
+  Raises:
+    UserError: there is none.
+  """
   if not data_dir:
     raise UserError(
       "config.data.data_dir is empty; config.data.source='folder' needs the "

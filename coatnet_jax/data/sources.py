@@ -1,12 +1,14 @@
 """Which images are trained and evaluated on: options to a source."""
 
 import dataclasses
+import os
+import pathlib
 from typing import Annotated
 
 import numpy as np
 
 from coatnet_jax.data.cache import cache_if_small
-from coatnet_jax.data.folder import create_folder_source
+from coatnet_jax.data.folder import create_folder_source, find_directory
 from coatnet_jax.data.idx import IdxSource
 from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.data.label_list import create_list_source
@@ -15,6 +17,7 @@ from coatnet_jax.data.picture_size import DEFAULT_MAX_PIXELS
 from coatnet_jax.data.splits import Division
 from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.paths import resolve_local_path
+from coatnet_jax.texts import printable, read_text
 from coatnet_jax.values import (
   NOT_EMPTY,
   REGULAR_EXPRESSION,
@@ -171,6 +174,23 @@ def create_source(options: DataOptions, split: str) -> ImageSource:
   return cache_if_small(source, options.cache_mebibytes, exact=split == 'eval')
 
 
+def check_place(options: DataOptions) -> None:
+  """Raises UserError where there is nothing at the place of the images.
+
+  Quick, for before what takes minutes; `create_source` finds out the rest.
+
+  Args:
+    options: kind of source and place; those of TFDS are not looked for.
+  """
+  if options.source == 'folder':
+    if not is_list(options.data_dir):
+      find_directory(options.data_dir)
+    elif not os.path.isfile(options.data_dir):
+      read_text(resolve_local_path(options.data_dir, 'config.data.data_dir'))
+  elif options.source == 'idx':
+    _find_idx_directory(options.data_dir)
+
+
 def _split_name(options: DataOptions, split: str) -> str:
   return options.train_split if split == 'train' else options.eval_split
 
@@ -198,13 +218,23 @@ def _create_folder(options: DataOptions, split: str) -> ImageSource:
 
 
 def _create_idx(options: DataOptions, split: str) -> ImageSource:
-  if not options.data_dir:
+  directory = _find_idx_directory(options.data_dir)
+  return IdxSource(directory, _split_name(options, split))
+
+
+def _find_idx_directory(data_dir: str) -> pathlib.Path:
+  if not data_dir:
     raise UserError(
       "config.data.data_dir is empty; config.data.source='idx' needs the "
       'directory of the idx files.'
     )
-  directory = resolve_local_path(options.data_dir, 'config.data.data_dir')
-  return IdxSource(directory, _split_name(options, split))
+  directory = resolve_local_path(data_dir, 'config.data.data_dir')
+  if not directory.is_dir():
+    raise UserError(
+      f'There is no directory {printable(directory)}; set config.data.data_dir'
+      ' to the one that has the idx files.'
+    )
+  return directory
 
 
 def _create_synthetic(options: DataOptions, split: str) -> ImageSource:

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from coatnet_jax.errors import UserError
@@ -100,6 +101,25 @@ def add_shardings(shapes: Any, mesh: Mesh) -> Any:
     shapes,
     compute_state_shardings(shapes, mesh),
   )
+
+
+def put_variables(variables: Any, mesh: Mesh) -> Any:
+  """Puts arrays of this process's memory on a mesh, each where it lies.
+
+  Args:
+    variables: tree of NumPy arrays, the same on all processes.
+    mesh: devices of the run.
+  """
+
+  def put(array: np.ndarray, placed: jax.ShapeDtypeStruct) -> jax.Array:
+    return jax.make_array_from_callback(
+      array.shape, placed.sharding, lambda index: array[index]
+    )
+
+  shapes = jax.tree.map(
+    lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), variables
+  )
+  return jax.tree.map(put, variables, add_shardings(shapes, mesh))
 
 
 def find_rule(name: str, shape: tuple[int, ...]) -> tuple[str | None, ...]:

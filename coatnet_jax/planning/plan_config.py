@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from coatnet_jax import paths
 from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.data.known_datasets import get_known_dataset
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.errors import UserError
+from coatnet_jax.init_from import follow_init_from
+from coatnet_jax.run import resolve_values
 
 
 class PlannedSource(ImageSource):
@@ -39,6 +42,24 @@ class PlannedSource(ImageSource):
   def describe(self, index: int) -> str:
     """Names an example."""
     return f'example {index}'
+
+
+def follow_weights(config: ConfigDict) -> tuple[ConfigDict, tuple[str, ...]]:
+  """Takes over what a run would from the weights that it starts from.
+
+  Args:
+    config: config with the keys of `configs/base.py`.
+
+  Returns:
+    The config that the run has, and what was taken over, in lines. Weights that
+    are published by timm are not fetched.
+
+  Raises:
+    UserError: as `follow_init_from`.
+  """
+  values = resolve_values(paths.resolve_config(config).to_dict())
+  followed, taken_over = follow_init_from(values, None)
+  return ConfigDict(followed), taken_over
 
 
 def find_sources(

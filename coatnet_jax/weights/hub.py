@@ -22,7 +22,7 @@ from coatnet_jax.texts import printable
 from coatnet_jax.weights.published import PUBLISHED_WEIGHTS
 
 # What publishers of timm's models call it.
-_FILE = 'model.safetensors'
+WEIGHTS_FILE = 'model.safetensors'
 _ADDRESS = 'https://huggingface.co'
 _OFFLINE = 'HF_HUB_OFFLINE'
 _SHA256 = re.compile(r'[0-9a-f]{64}')
@@ -44,14 +44,27 @@ def locate_weights(path: str | os.PathLike[str]) -> pathlib.Path:
   name = find_hub_name(path)
   if name is None:
     return resolve_local_path(path, 'the weights file')
+  return fetch_file(name, WEIGHTS_FILE)
+
+
+def fetch_file(name: str, file: str) -> pathlib.Path:
+  """Returns a file of a model on the hub, from the cache where it is there.
+
+  Args:
+    name: name on the hub, 'OWNER/NAME', perhaps with '@REVISION'.
+    file: name of the file.
+
+  Raises:
+    UserError: as `locate_weights`.
+  """
   repository, _, revision = name.partition('@')
-  hub = _import_hub(name)
+  hub = import_hub(name)
   try:
-    with _quiet(hub):
+    with keep_quiet(hub):
       pointer = pathlib.Path(
         hub.hf_hub_download(
           repository,
-          _FILE,
+          file,
           revision=revision or None,
           endpoint=os.environ.get('HF_ENDPOINT') or None,
         )
@@ -59,12 +72,12 @@ def locate_weights(path: str | os.PathLike[str]) -> pathlib.Path:
   # Its own errors, those of its HTTP client and of its transfers, of which none
   # is documented as the only ones.
   except Exception as error:
-    _explain(hub, name, error)
-  _check_sum(pointer, name)
+    _explain(hub, name, file, error)
+  _check_sum(hub, pointer, name, file)
   return pointer
 
 
-def _import_hub(name: str) -> Any:
+def import_hub(name: str) -> Any:
   """Returns the module huggingface_hub, an optional package."""
   try:
     import huggingface_hub
@@ -74,13 +87,13 @@ def _import_hub(name: str) -> Any:
     raise UserError(
       f'{name} is a name on the Hugging Face Hub; to fetch it, install'
       ' huggingface_hub (pip install huggingface_hub), or download'
-      f' {_address()}/{name}/resolve/main/{_FILE} and give its path.'
+      f' {get_address()}/{name}/resolve/main/{WEIGHTS_FILE} and give its path.'
     ) from error
   return huggingface_hub
 
 
 @contextlib.contextmanager
-def _quiet(hub: Any) -> Iterator[None]:
+def keep_quiet(hub: Any) -> Iterator[None]:
   """Keeps its bars and warnings off the terminal, which says what goes on."""
   was_quiet = hub.utils.are_progress_bars_disabled()
   logger = logging.getLogger('huggingface_hub')
@@ -95,7 +108,7 @@ def _quiet(hub: Any) -> Iterator[None]:
       hub.utils.enable_progress_bars()
 
 
-def _explain(hub: Any, name: str, error: Exception) -> NoReturn:
+def _explain(hub: Any, name: str, file: str, error: Exception) -> NoReturn:
   """Raises the UserError for an error of huggingface_hub."""
   kinds = hub.errors
   cause = error.__cause__ or error
@@ -105,27 +118,35 @@ def _explain(hub: Any, name: str, error: Exception) -> NoReturn:
     text = f'{name} is no name on the Hugging Face Hub: {reason}.'
   elif isinstance(error, kinds.GatedRepoError):
     text = (
-      f'{name} is on {_address()} for those alone whom its owner lets in: ask'
-      ' there, and log in with `hf auth login`.'
+      f'{name} is on {get_address()} for those alone whom its owner lets in:'
+      ' ask there, and log in with `hf auth login`.'
     )
   elif isinstance(error, kinds.RepositoryNotFoundError):
     tags = [f'timm/{w.tag}' for w in PUBLISHED_WEIGHTS if w.is_on_hub]
     text = (
-      f'There is no {name} on {_address()}, or it is private (then log in with'
-      f' `hf auth login`){suggest(name, tags)}'
+      f'There is no {name} on {get_address()}, or it is private (then log in'
+      f' with `hf auth login`){suggest(name, tags)}'
     )
   elif isinstance(error, kinds.RevisionNotFoundError):
-    text = f'{name} is no revision of a model on {_address()}; leave out @....'
+    text = (
+      f'{name} is no revision of a model on {get_address()}; leave out @....'
+    )
   elif isinstance(error, kinds.LocalEntryNotFoundError):
     text = _explain_unreachable(kinds, name, cause, reason)
+  elif isinstance(error, kinds.EntryNotFoundError) and file != WEIGHTS_FILE:
+    text = (
+      f'{name} on {get_address()} has no {file}: it is no model that tools.hub'
+      ' has pushed; give its file of weights to --config.init_from, if it has'
+      ' one.'
+    )
   elif isinstance(error, kinds.EntryNotFoundError):
     text = (
-      f'{name} on {_address()} has no {_FILE}: download the file of weights'
+      f'{name} on {get_address()} has no {file}: download the file of weights'
       ' that it has, and give its path.'
     )
   else:
     text = (
-      f'{name} could not be fetched whole from {_address()} ({reason}), and'
+      f'{name} could not be fetched whole from {get_address()} ({reason}), and'
       ' nothing of it is used: try again.'
     )
   raise UserError(text) from error
@@ -144,34 +165,38 @@ def _explain_unreachable(
   status = getattr(getattr(cause, 'response', None), 'status_code', None)
   if status is not None:
     return (
-      f'{_address()} answers with error {status} to {name}, which is not in the'
-      f' cache: try again later, {elsewhere}'
+      f'{get_address()} answers with error {status} to {name}, which is not in'
+      f' the cache: try again later, {elsewhere}'
     )
   return (
-    f'{_address()} cannot be reached for {name} ({reason}), which is not in the'
-    f' cache: try again with a network, {elsewhere}'
+    f'{get_address()} cannot be reached for {name} ({reason}), which is not in'
+    f' the cache: try again with a network, {elsewhere}'
   )
 
 
-def _address() -> str:
+def get_address() -> str:
   """Returns the address of the hub."""
   return os.environ.get('HF_ENDPOINT', '').rstrip('/') or _ADDRESS
 
 
-def _check_sum(pointer: pathlib.Path, name: str) -> None:
+def _check_sum(hub: Any, pointer: pathlib.Path, name: str, file: str) -> None:
   """Raises UserError for a file that is not what its checksum says.
 
-  The cache has a link to each large file, which is called by its SHA-256.
+  The cache has a link to each large file, which is called by its SHA-256. On a
+  file system without links the hub is asked for it; where that cannot be
+  reached, there is nothing to compare with.
   """
-  try:
+  blob = pointer
+  with contextlib.suppress(OSError):
     blob = pointer.parent / os.readlink(pointer)
-  except OSError:
-    return  # A file system without links: its size alone was compared.
-  if not _SHA256.fullmatch(blob.name):
+  expected = blob.name
+  if blob == pointer:
+    expected = _ask_for_sum(hub, name, file)
+  if not _SHA256.fullmatch(expected):
     return
-  with blob.open('rb') as file:
-    found = hashlib.file_digest(file, 'sha256').hexdigest()
-  if found == blob.name:
+  with blob.open('rb') as content:
+    found = hashlib.file_digest(content, 'sha256').hexdigest()
+  if found == expected:
     return
   what_to_do = 'it was taken out of the cache: try again.'
   try:
@@ -182,5 +207,25 @@ def _check_sum(pointer: pathlib.Path, name: str) -> None:
     what_to_do = f'remove {blob} from the cache, or set HF_HOME to another.'
   raise UserError(
     f'{name} is damaged: its SHA-256 is {found[:12]}... and must be'
-    f' {blob.name[:12]}...; {what_to_do}'
+    f' {expected[:12]}...; {what_to_do}'
   )
+
+
+def _ask_for_sum(hub: Any, name: str, file: str) -> str:
+  """Returns the SHA-256 that the hub says a file has; '' if it says none."""
+  repository, _, revision = name.partition('@')
+  endpoint = os.environ.get('HF_ENDPOINT') or None
+  try:
+    with keep_quiet(hub):
+      return (
+        hub.get_hf_file_metadata(
+          hub.hf_hub_url(
+            repository, file, revision=revision or None, endpoint=endpoint
+          ),
+          endpoint=endpoint,
+        ).etag
+        or ''
+      )
+  # As in `locate_weights`: the cache has the file, and no network does.
+  except Exception:
+    return ''

@@ -173,3 +173,16 @@ def list_published_weights(variant: str) -> list[PublishedWeights]:
   [82.4]
   """
   return [w for w in PUBLISHED_WEIGHTS if w.variant == variant]
+
+
+def get_published_weights(name: str) -> PublishedWeights | None:
+  """Returns the weights of a name on the Hugging Face Hub; None if unknown.
+
+  >>> get_published_weights('timm/coatnet_0_rw_224.sw_in1k').variant
+  'coatnet_0_rw_224'
+
+  Args:
+    name: name, 'timm/TAG', without a revision.
+  """
+  found = (w for w in PUBLISHED_WEIGHTS if w.is_on_hub and w.source == name)
+  return next(found, None)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -182,14 +182,43 @@ def to_state_dict(variables: Any, variant: Variant) -> dict[str, np.ndarray]:
   return tensors
 
 
-def has_model(name: str, variant: Variant) -> bool:
-  """Returns whether timm has a model, for images of any size.
+def explain_difference(name: str, variant: Any) -> str:
+  """Returns why timm has no such model, for within a sentence; '' if it has.
+
+  At any image size: timm's models take one as an argument.
+
+  >>> from coatnet_jax.models.variants import get_variant
+  >>> explain_difference('coatnet_0', get_variant('coatnet_0'))
+  'timm has no model called coatnet_0'
 
   Args:
     name: name of the variant.
     variant: variant itself, which may have other options than the name says.
   """
   known = timm_variants.VARIANTS.get(name)
-  return known is not None and known == dataclasses.replace(
-    variant, image_size=known.image_size
+  if known is None:
+    return f'timm has no model called {name}'
+  different = sorted(
+    _list_differences(known, dataclasses.replace(variant, **_unseen(known)))
   )
+  if not different:
+    return ''
+  return f"timm's {name} has another {', '.join(different)}"
+
+
+def _unseen(known: Variant) -> dict[str, Any]:
+  """Returns what a model of these weights may have otherwise: no results."""
+  return {'image_size': known.image_size, 'kernel_init': known.kernel_init}
+
+
+def _list_differences(known: Any, other: Any) -> Iterator[str]:
+  """Yields the names of the options in which a model differs from timm's."""
+  for field in dataclasses.fields(known):
+    if field.name == 'relative_position_mlp_dropout':
+      continue  # Of training alone.
+    ours, theirs = (getattr(one, field.name) for one in (other, known))
+    if dataclasses.is_dataclass(theirs) and type(ours) is type(theirs):
+      for name in _list_differences(theirs, ours):
+        yield f'{field.name}.{name}'
+    elif ours != theirs:
+      yield field.name

@@ -30,6 +30,7 @@ ROOMS = (
   'coatnet_jax/ops/relative_attention',
   'coatnet_jax/ops/relative_attention/pallas',
   'coatnet_jax/planning',
+  'coatnet_jax/publishing',
   'coatnet_jax/replay',
   'coatnet_jax/reports',
   'coatnet_jax/serving',

@@ -48,7 +48,7 @@ MISTAKES = (
     'coatnet_jax/weights/hub.py',
     (
       'checksum_of_the_hub_ignored',
-      'if found == blob.name:',
+      'if found == expected:',
       'if found:',
       'A damaged download is used.',
       'weights/hub_test.py',

@@ -285,4 +285,44 @@ MISTAKES = (
       'weights/torch_file_test.py',
     ),
   ),
+  *in_file(
+    'coatnet_jax/publishing/scrubbing.py',
+    (
+      'paths_published',
+      "return '' if is_path else value",
+      'return value',
+      "Paths of the user's machine are pushed to the hub.",
+      'tools/hub_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/checkpoints/published_folder.py',
+    (
+      'published_weights_not_compared',
+      ') != weights_sha256:',
+      ') == "":',
+      'Damaged weights of a pulled model are used.',
+      'tools/hub_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/publishing/repository.py',
+    (
+      'replaced_unasked',
+      'if has_files and not update:',
+      'if False:',
+      'A model on the hub is replaced by a push that was not to do it.',
+      'tools/hub_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/weights/hub.py',
+    (
+      'no_links_no_checksum',
+      'expected = _ask_for_sum(hub, name, file)',
+      "expected = ''",
+      'Weights in a cache without links are not compared with their checksum.',
+      'weights/hub_test.py',
+    ),
+  ),
 )

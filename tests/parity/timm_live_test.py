@@ -13,6 +13,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import coatnet_jax
@@ -66,6 +67,17 @@ def run_ours(model, variables, images):
   )
 
 
+def assert_written_as_read(path, written):
+  """Compares what we write for timm with timm's own file, number by number."""
+  with safe_open(path, framework='numpy') as theirs:
+    assert set(written) == set(theirs.keys())
+    for name in written:
+      if not name.endswith(timm.IGNORED):
+        np.testing.assert_array_equal(
+          written[name], theirs.get_tensor(name), err_msg=name
+        )
+
+
 @pytest.mark.rotating
 @pytest.mark.parametrize('name', timm_cases.NAMES)
 def test_outputs_and_running_statistics_are_timms(name, tmp_path, timm_models):
@@ -89,6 +101,7 @@ def test_outputs_and_running_statistics_are_timms(name, tmp_path, timm_models):
   )
   assert model.variant.image_size == size
   variables = coatnet_jax.load_weights(model, path)
+  assert_written_as_read(path, timm.to_state_dict(variables, model.variant))
   path.unlink()
   logits, maps, updates = run_ours(model, variables, images)
   assert logits.shape == (2, 1000)

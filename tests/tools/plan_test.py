@@ -7,6 +7,7 @@ from coatnet_jax.config_flag import load_config
 from coatnet_jax.errors import UserError
 from coatnet_jax.planning import plan_config, plan_program
 from coatnet_jax.tpu_compiler import topologies
+from coatnet_jax.weights import imported
 from tests.planning.plan_examples import PLAN, TOO_LARGE
 from tools import plan
 
@@ -126,6 +127,30 @@ def test_the_page_is_printed(planned, capsys):
   (run,) = runs
   # That of the recipe: 300 epochs.
   assert run.training.num_steps == round(300 * 1_281_167 / 64)
+
+
+def test_the_model_is_that_of_the_weights_which_are_not_fetched(
+  planned, capfd, monkeypatch
+):
+  def fetch(path):
+    raise AssertionError(path)
+
+  monkeypatch.setattr(imported, 'locate_weights', fetch)
+  plans, runs = planned
+  plans += [PLAN, PLAN]
+  arguments = [
+    *('--topology=v5e-4', '--config=configs/finetune_folder.py'),
+    '--config.init_from=timm/coatnet_rmlp_2_rw_384.sw_in12k_ft_in1k',
+    *('--train_examples=500', '--num_classes=3'),
+  ]
+  assert plan.main(arguments) == 0
+  assert runs[0].model_name == 'coatnet_rmlp_2_rw_384'
+  assert runs[0].preprocessing.image_size == (384, 384)
+  assert runs[0].preprocessing.mean == (0.5, 0.5, 0.5)
+  assert 'config.model.name: coatnet_rmlp_2_rw_384' in capfd.readouterr().err
+  # What the user says goes before.
+  assert plan.main([*arguments, '--config.model.name=coatnet_mini']) == 0
+  assert runs[1].model_name == 'coatnet_mini'
 
 
 @pytest.mark.parametrize(

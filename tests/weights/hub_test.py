@@ -135,6 +135,25 @@ def test_a_file_that_is_damaged_in_the_cache_is_fetched_again(hub, cache):
   assert locate_weights(NAME).read_bytes() == CONTENT
 
 
+def test_a_cache_without_links_is_compared_with_what_the_hub_says(
+  hub, cache, monkeypatch
+):
+  monkeypatch.setattr(constants, 'HF_HUB_DISABLE_SYMLINKS', True)
+  path = locate_weights(NAME)
+  assert path.read_bytes() == CONTENT
+  assert not path.is_symlink()
+  assert locate_weights(NAME) == path
+  damaged = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
+  path.write_bytes(damaged)
+  # Without a network there is nothing to compare with.
+  hub.ails = 'error'
+  assert locate_weights(NAME) == path
+  hub.ails = ''
+  _refuse(NAME, 'is damaged', 'taken out of the cache')
+  assert not _list_files(cache)
+  assert locate_weights(NAME).read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize(
   ('name', 'parts'),
   [

@@ -1,0 +1,1 @@
+"""A trained model as others take it: on the Hugging Face Hub, with a card."""
