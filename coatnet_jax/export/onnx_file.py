@@ -9,6 +9,7 @@ import onnx
 from onnxruntime import quantization
 from onnxruntime.quantization import shape_inference
 from onnxruntime.transformers import float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.export import program
@@ -51,7 +52,7 @@ def write_onnx(request: Request, path: pathlib.Path) -> None:
     )
   model = backend.make_model(result, images=images, logits=closed.out_avals[0])
   if request.precision == 'float16':
-    model = float16.convert_float_to_float16(model, keep_io_types=True)
+    model = _convert_to_float16(model)
   elif request.precision == 'int8':
     model = _quantize(model, request.find_samples())
   description = describe(
@@ -69,6 +70,15 @@ def write_onnx(request: Request, path: pathlib.Path) -> None:
   model.producer_name = 'coatnet_jax'
   onnx.checker.check_model(model)
   onnx.save(model, path)
+
+
+def _convert_to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+  """Returns the model with float16 inside, images and logits as they were."""
+  converted = float16.convert_float_to_float16(model, keep_io_types=True)
+  # It puts what converts behind all others, in no order that a checker takes.
+  sorted_model = OnnxModel(converted)
+  sorted_model.topological_sort()
+  return sorted_model.model
 
 
 class _Samples(quantization.CalibrationDataReader):

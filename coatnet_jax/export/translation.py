@@ -192,9 +192,10 @@ class _Translation:
 
   def elementwise(self, name: str, operands: Sequence[Any]) -> _Value:
     """Applies one of `UNARY` or `BINARY`."""
-    values = [self.value(operand) for operand in operands]
+    values = [self.value(_trim(operand)) for operand in operands]
     make = self.backend.unary if name in UNARY else self.backend.binary
-    shapes = [value.shape for value in values if value.shape]
+    rank = max(len(value.shape) for value in values)
+    shapes = [(1,) * (rank - len(v.shape)) + v.shape for v in values]
     shape = tuple(
       next((size for size in sizes if size != 1), 1) for sizes in zip(*shapes)
     )
@@ -331,6 +332,19 @@ _OF_ANY_SHAPE = (
   *('broadcast_in_dim', 'convert_element_type', 'erfc', 'integer_pow'),
   'square',
 )
+
+
+def _trim(operand: Any) -> Any:
+  """Returns an array without first axes of size 1, a value as it is.
+
+  Broadcasting adds them; a bias of one axis is what compilers look for.
+  """
+  if isinstance(operand, _Value):
+    return operand
+  array = np.asarray(operand)
+  while array.shape[:1] == (1,):
+    array = array[0]
+  return array
 
 
 def _sizes(shape: Sequence[Any]) -> list[int]:
