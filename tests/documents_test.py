@@ -194,7 +194,7 @@ def test_the_versions_of_python_agree():
   assert f"section 'Tests on Python {versions[-1]}'" in _text('.ci/run')
 
 
-@pytest.mark.parametrize('marker', ['parity', 'tpu_compiler', 'beam'])
+@pytest.mark.parametrize('marker', ['parity', 'tpu_compiler', 'beam', 'export'])
 def test_every_test_that_needs_more_runs_in_ci(marker):
   lines = _text('.ci/run').replace('\\\n', ' ')
   (line,) = re.findall(rf'pytest -m {marker} (.*)', lines)

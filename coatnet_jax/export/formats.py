@@ -89,7 +89,8 @@ def check_format(name: str, precision: str) -> Format:
     if importlib.util.find_spec(package) is None:
       raise UserError(
         f'--format={name} needs the package {package.replace("_", "-")}, which'
-        ' is not installed here: `pip install -r requirements-export.txt`.'
+        ' is not installed here: `pip install -r requirements-export.txt`, in a'
+        ' checkout of the project.'
       )
   return found
 

@@ -22,7 +22,9 @@ from coatnet_jax.training.image_normalization import normalize_images
 _BARS = {'float32': 1e-5, 'float16': 1e-2}
 # Of int8: how much less accurate it may be, as a part of the images.
 _MAX_LOSS = 0.01
-# Lines of a program's complaint that are shown.
+# How long each batch size is timed.
+_SECONDS = 1.0
+# Characters of a program's complaint that are shown.
 _MAX_LINE = 300
 
 
@@ -118,7 +120,7 @@ def check_file(
     ended = subprocess.run(
       [
         *(sys.executable, '-I', reading.__file__, format_name),
-        *(path.absolute(), 'images.npy', 'result.npz'),
+        *(path.absolute(), 'images.npy', 'result.npz', str(_SECONDS)),
       ],
       cwd=directory,
       env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
@@ -182,7 +184,7 @@ def _compare(trained, images, labels, result, facts) -> Parity:
     runtime=facts['runtime'],
     seconds={int(n): s for n, s in facts['seconds'].items()},
     own_seconds={
-      1: reading.measure(call, full[:1]),
-      size: reading.measure(call, full[:size]),
+      1: reading.measure(call, full[:1], _SECONDS),
+      size: reading.measure(call, full[:size], _SECONDS),
     },
   )

@@ -1,11 +1,12 @@
 """Reads an exported file back, by its own runtime and NumPy alone.
 
-    python -I reading.py FORMAT FILE IMAGES.npy RESULT.npz
+    python -I reading.py FORMAT FILE IMAGES.npy RESULT.npz SECONDS
 
 A program of its own, which `parity.py` runs: it imports nothing of this
 project, and refuses to if a runtime should. The result holds the logits of all
 images in batches, and of the first few one at a time, and JSON: the runtime's
-name, how long each batch size takes, and the classes that the file names.
+name, how long each batch size takes, timed for SECONDS, and the classes that
+the file names.
 """
 
 import json
@@ -19,8 +20,7 @@ import numpy as np
 BATCH_SIZE = 16
 # Images that are also given one at a time.
 NUM_SINGLE = 8
-# How long each batch size is timed, and how often at least.
-SECONDS = 1.0
+# How often each batch size is timed at least.
 REPETITIONS = 3
 
 
@@ -108,15 +108,16 @@ OPENERS = {
 }
 
 
-def measure(call, images):
+def measure(call, images, seconds):
   """Returns the seconds that one call takes, the best of several.
 
   Args:
     call: function of images, which has been called with this shape.
     images: images of one batch.
+    seconds: seconds to go on for.
   """
   taken, start = [], time.perf_counter()
-  while len(taken) < REPETITIONS or time.perf_counter() - start < SECONDS:
+  while len(taken) < REPETITIONS or time.perf_counter() - start < seconds:
     before = time.perf_counter()
     call(images)
     taken.append(time.perf_counter() - before)
@@ -125,7 +126,7 @@ def measure(call, images):
 
 def main(arguments):
   """Reads a file, and writes what it says of images."""
-  name, path, images, result = arguments
+  name, path, images, result, limit = arguments
   sys.meta_path.insert(0, _Refusal())
   call, runtime, class_names = OPENERS[name](pathlib.Path(path))
   images = np.load(images)
@@ -135,9 +136,9 @@ def main(arguments):
   ]
   full = np.resize(images, (BATCH_SIZE, *images.shape[1:]))
   call(full)
-  seconds = {BATCH_SIZE: measure(call, full)}
+  seconds = {BATCH_SIZE: measure(call, full, float(limit))}
   call(images[:1])
-  seconds[1] = measure(call, images[:1])
+  seconds[1] = measure(call, images[:1], float(limit))
   np.savez(
     result,
     singles=np.concatenate(singles),
