@@ -84,7 +84,7 @@ class OnnxBackend(Backend):
     return name
 
   def constant(self, array: np.ndarray) -> str:
-    """Returns the name of an array, which the graph has once."""
+    """Returns the name of an array [...], which the graph has once."""
     array = np.ascontiguousarray(array).reshape(np.shape(array))
     digest = hashlib.sha256(array.tobytes()).digest()
     key = (array.dtype.str, array.shape, digest)
@@ -173,7 +173,7 @@ class OnnxBackend(Backend):
     padding: Sequence[tuple[int, int]],
     groups: int,
   ) -> str:
-    """See `Backend`."""
+    """Convolves [B, H, W, C]; see `Backend`."""
     kernel = kernel.transpose(3, 2, 0, 1)  # [D, C / groups, kh, kw]
     x = self._add(
       'Conv',

@@ -49,7 +49,7 @@ class TensorFlowBackend(Backend):
     self._variables = variables
 
   def constant(self, array: np.ndarray) -> tf.Tensor:
-    """Returns a variable's value, or a constant."""
+    """Returns a variable's value, or a constant, [...]."""
     if (variable := self._variables.get(id(array))) is not None:
       return variable.read_value()
     return tf.constant(array)
@@ -125,7 +125,7 @@ class TensorFlowBackend(Backend):
     padding: Sequence[tuple[int, int]],
     groups: int,
   ) -> tf.Tensor:
-    """See `Backend`."""
+    """Convolves [B, H, W, C]; see `Backend`."""
     strides = (1, *strides, 1)
     if groups == 1:
       padding = [(0, 0), *padding, (0, 0)]

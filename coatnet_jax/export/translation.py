@@ -32,7 +32,7 @@ class Backend(abc.ABC):
 
   @abc.abstractmethod
   def constant(self, array: np.ndarray) -> Any:
-    """Returns the tensor of an array."""
+    """Returns the tensor of an array, [...] of any dtype."""
 
   @abc.abstractmethod
   def unary(self, name: str, x: Any) -> Any:

@@ -13,17 +13,18 @@ from tests.export.models import CLASSES
 pytestmark = pytest.mark.export
 
 
-@pytest.mark.parametrize('with_preprocessing', [False, True])
 @pytest.mark.parametrize(
-  ('name', 'precision'),
+  ('name', 'precision', 'with_preprocessing'),
   [
-    ('onnx', 'float32'),
-    ('onnx', 'float16'),
-    ('onnx', 'int8'),
-    ('tflite', 'float32'),
-    ('tflite', 'float16'),
-    ('tflite', 'int8'),
-    ('savedmodel', 'float32'),
+    ('onnx', 'float32', False),
+    ('onnx', 'float32', True),
+    ('onnx', 'float16', True),
+    ('onnx', 'int8', True),
+    ('tflite', 'float32', False),
+    ('tflite', 'float32', True),
+    ('tflite', 'float16', True),
+    ('tflite', 'int8', False),
+    ('savedmodel', 'float32', True),
   ],
 )
 def test_a_file_says_what_the_model_says(
