@@ -59,7 +59,8 @@ def create_function(
   if hasattr(model, 'compute'):
     compute = dataclasses.replace(model.compute, attention=attention)
     model = model.clone(compute=compute)
-  variables = jax.device_get(trained.variables)
+  # Of one device, wherever they were.
+  variables = jax.tree.map(jnp.asarray, jax.device_get(trained.variables))
 
   def compute_logits(images):
     if with_preprocessing:
