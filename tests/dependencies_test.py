@@ -158,6 +158,15 @@ ALLOWED = {
     'ops',
     'training',
   },
+  'export': {
+    'checkpoints',
+    'data',
+    'errors',
+    'escapes',
+    'inference',
+    'strict_json',
+    'training',
+  },
   'figures': {
     'data',
     'errors',

@@ -204,7 +204,7 @@ def test_the_versions_of_python_agree():
 
 
 @pytest.mark.parametrize(
-  'marker', ['parity', 'tpu_compiler', 'beam', 'browser']
+  'marker', ['parity', 'tpu_compiler', 'beam', 'browser', 'export']
 )
 def test_every_test_that_needs_more_runs_in_ci(marker):
   lines = _text('.ci/run').replace('\\\n', ' ')

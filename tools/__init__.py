@@ -18,6 +18,7 @@ TOOLS = (
   'convert_to_array_record',
   'evaluate',
   'explain',
+  'export',
   'export_weights',
   'hub',
   'import_timm',

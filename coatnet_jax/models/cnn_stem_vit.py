@@ -127,7 +127,8 @@ class CNNStemViT(ImageModel):
         name=name,
       )(shard_batch(x), trains, self.create_drop(index, trains))
 
-    x = x[:, 0]  # [B, width]
+    # No indexing: with a batch of unknown size JAX would make a gather of it.
+    x = jax.lax.index_in_dim(x, 0, 1, keepdims=False)  # [B, width]
     x = _create_layer_norm(jnp.float32, 'head_norm')(x)
     self.sow_array('pre_logits', x)
     if not self.num_classes:

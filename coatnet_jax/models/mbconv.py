@@ -119,7 +119,9 @@ class MBConvBlock(ResidualBlock):
     x = activation(x) if options.pre_norm_activation else x
     x = pool(x, options.branch_pool, stride_in('pool'))
     # A strided 1x1 convolution reads one position of each window.
-    x = x[:, :: stride_in('expand'), :: stride_in('expand')]
+    strides = (1, stride_in('expand'), stride_in('expand'), 1)
+    # No indexing: with a batch of unknown size JAX would make a gather of it.
+    x = jax.lax.slice(x, (0, 0, 0, 0), x.shape, strides)
     x = keep(maker.dense(hidden_width, use_bias=False, name='expand')(x))
     x = activation(norm(x, 'expand_norm'))
     depthwise = maker.depthwise_conv(

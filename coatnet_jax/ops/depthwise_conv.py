@@ -109,10 +109,16 @@ def _gpu_gradients(x, kernel, grad, *, stride):
 def _shifts(x, kernel_size, stride):
   """Returns what each tap sees of x: kh*kw of [B, H/stride, W/stride, C]."""
   kh, kw = kernel_size
-  _, height, width, _ = x.shape
+  batch, height, width, channels = x.shape
   padded = jnp.pad(x, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
+  # No indexing: with a batch of unknown size JAX would make gathers of it.
   return [
-    padded[:, i : i + height : stride, j : j + width : stride]
+    lax.slice(
+      padded,
+      (0, i, j, 0),
+      (batch, i + height, j + width, channels),
+      (1, stride, stride, 1),
+    )
     for i in range(kh)
     for j in range(kw)
   ]

@@ -24,6 +24,7 @@ ROOMS = (
   'coatnet_jax/distributed',
   'coatnet_jax/evaluation',
   'coatnet_jax/explanation',
+  'coatnet_jax/export',
   'coatnet_jax/figures',
   'coatnet_jax/models',
   'coatnet_jax/ops',
