@@ -224,7 +224,7 @@ class Run:
 
 
 # section -> what its keys are arguments of, and that one's other arguments.
-_SECTIONS = {
+SECTIONS = {
   'model': (create_model, ('num_classes', 'feature_maps')),
   'data': (DataOptions, ()),
   'preprocessing': (PreprocessingOptions, ()),
@@ -258,7 +258,7 @@ def resolve_values(config: Mapping[str, Any]) -> dict[str, Any]:
       too few.
   """
   resolved = {}
-  for section, (target, others) in _SECTIONS.items():
+  for section, (target, others) in SECTIONS.items():
     name = f'config.{section}'
     if not isinstance(config.get(section), Mapping):
       raise UserError(f'There is no section {name}; configs/base.py has it.')

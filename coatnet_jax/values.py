@@ -300,14 +300,26 @@ def convert(name: str, value: Any, annotation: Any) -> Any:
   try:
     return _convert(value, annotation)
   except (TypeError, ValueError, OverflowError):
-    kind, bounds, notes = _split(annotation)
+    _, bounds, _ = _split(annotation)
     choices = [b.choices for b in bounds if isinstance(b, OneOf)]
     end = suggest(value, choices[0]) if choices else '.'
-    note = ''.join(f': {note}' for note in notes)
     shown = reprlib.repr(value)
     raise UserError(
-      f'{name} is {shown}; it must be {_describe(kind, bounds)}{note}{end}'
+      f'{name} is {shown}; it must be {describe(annotation)}{end}'
     ) from None
+
+
+def describe(annotation: Any) -> str:
+  """Returns what an annotation allows, for people.
+
+  >>> describe(typing.Annotated[float, Range(at_least=0, at_most=1)])
+  'a number, at least 0 and at most 1'
+
+  Args:
+    annotation: annotation of a value; see `convert`.
+  """
+  kind, bounds, notes = _split(annotation)
+  return _describe(kind, bounds) + ''.join(f': {note}' for note in notes)
 
 
 def _convert(value: Any, annotation: Any) -> Any:

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
 
 def _add_root(config: ConfigDict) -> None:
   """Adds what stands in no section: fields of `coatnet_jax.run.RootOptions`."""
-  # Seeds initialisation, the data order, augmentation and dropout.
+  # Seeds initialisation, the data order, augmentation and dropout. Ours.
   config.seed = 0
 
   # What a new run starts from, to finetune it: a workdir, for its best
@@ -45,7 +45,7 @@ def _add_root(config: ConfigDict) -> None:
   # Empty initialises everything. Parameters and batch statistics are taken (the
   # averages where it has any), relative position tables resized to this run's
   # image size, and the head initialised if the number of classes differs. The
-  # model must otherwise be the same. A run that is resumed takes nothing.
+  # model must otherwise be the same. A run that is resumed takes nothing. Ours.
   config.init_from = ''
 
   # Pairs of a key and the value that it has where nobody sets it: while it is
@@ -72,7 +72,7 @@ def _add_model(config: ConfigDict) -> None:
   # Probability of dropping the last block's residual branch; grows linearly
   # from 0 at the first block.
   config.model.stochastic_depth_rate = 0.2
-  # Compute dtype: 'float32' or 'bfloat16'. Parameters are always float32.
+  # Compute dtype: 'float32' or 'bfloat16'. Parameters are always float32. Ours.
   config.model.dtype = 'float32'
   # How relative attention is computed; one of
   # coatnet_jax.ops.relative_attention.IMPLEMENTATIONS. 'auto' is right: the
@@ -112,17 +112,17 @@ def _add_data(config: ConfigDict) -> None:
   #   of a class; or a list of such files, CSV or JSON lines, with columns
   #   'path' and 'label', and perhaps 'split' and 'group'; 'idx': the four idx
   #   files of an MNIST-like set; 'synthetic': random images, for benchmarks
-  #   only.
+  #   only. Ours.
   config.data.source = 'tfds'
   # TFDS name, with an optional version ('imagenet2012:5.1.0'). 'tfds' only;
-  # empty reads data_dir itself as one prepared dataset.
+  # empty reads data_dir itself as one prepared dataset. Ours.
   config.data.name = 'imagenet2012'
   # 'tfds': the TFDS data_dir, or one prepared dataset's directory; empty is
   # $TFDS_DATA_DIR or ~/tensorflow_datasets. 'folder', 'idx': the directory; or
-  # the list, by its suffix .csv, .tsv, .jsonl or .ndjson.
+  # the list, by its suffix .csv, .tsv, .jsonl or .ndjson. Ours.
   config.data.data_dir = ''
   # Splits by name; for 'tfds' any TFDS split expression ('train[:90%]'). An
-  # empty train_split says that the folders of a 'folder' are all classes.
+  # empty train_split says that the folders of a 'folder' are all classes. Ours.
   config.data.train_split = 'train'
   config.data.eval_split = 'validation'
   # Part of the images, of all splits together, that may be damaged before a run
@@ -156,10 +156,10 @@ def _add_data(config: ConfigDict) -> None:
   # pictures; 'balanced', all equally often, for which labels are read first. An
   # epoch is as many pictures in both. Ours.
   config.data.sampling = 'natural'
-  # Size of a 'synthetic' data set.
+  # Images and classes of a 'synthetic' data set. Ours.
   config.data.synthetic_examples = 1024
   config.data.synthetic_classes = 1000
-  # Height and width of its images, in pixels, before they are cropped.
+  # Height and width of its images, in pixels, before they are cropped. Ours.
   config.data.synthetic_image_size = (256, 256)
   # A data set whose decoded images fit in this many MiB is kept in memory;
   # 0 keeps none. Ours.
@@ -184,6 +184,7 @@ def _add_preprocessing(config: ConfigDict) -> None:
   # (height, width) in pixels.
   config.preprocessing.image_size = (224, 224)
   # Per-channel mean and standard deviation, of pixels in 0..1: ImageNet's.
+  # Ours: the paper does not say.
   config.preprocessing.mean = (0.485, 0.456, 0.406)
   config.preprocessing.std = (0.229, 0.224, 0.225)
   # Evaluation resizes to image_size / this, then crops the centre: 224 / 0.875
@@ -245,7 +246,7 @@ def _add_mixup(config: ConfigDict) -> None:
   # Beta(alpha, alpha) of the mixing weight; 0 switches each off.
   config.mixup.mixup_alpha = 0.8
   config.mixup.cutmix_alpha = 0.0
-  # Where both are on, how often CutMix is chosen.
+  # Where both are on, how often CutMix is chosen, 0 to 1. Ours.
   config.mixup.cutmix_probability = 0.5
 
 
@@ -254,6 +255,7 @@ def _add_loss(config: ConfigDict) -> None:
   config.loss = ConfigDict()
   # 'softmax' or 'sigmoid' cross-entropy.
   config.loss.kind = 'softmax'
+  # Part of a target that is spread over all classes alike, 0 to 1.
   config.loss.label_smoothing = 0.1
   # How much a training picture of a class counts: 'none', all the same;
   # 'inverse', in inverse proportion to the number of the class's pictures, so
@@ -267,9 +269,12 @@ def _add_schedule(config: ConfigDict) -> None:
   Arguments of `coatnet_jax.training.schedules.create_learning_rate_schedule`.
   """
   config.schedule = ConfigDict()
+  # Factor of an optimizer step after warm-up, where it is largest.
   config.schedule.peak_learning_rate = 1e-3
+  # What it has fallen to at the last step.
   config.schedule.min_learning_rate = 1e-5
-  # Linear from 0; in steps or in epochs, the other 0. Both 0: no warm-up.
+  # Warm-up, linear from 0; in steps or in epochs, the other 0. Both 0: none.
+  # Ours: the paper's 10,000 steps stand in configs/recipes.py.
   config.schedule.warmup_steps = 0
   config.schedule.warmup_epochs = 0.0
   # Part of the run that a longer warm-up is shortened to, with a line that says
@@ -288,7 +293,8 @@ def _add_optimizer(config: ConfigDict) -> None:
   config.optimizer = ConfigDict()
   # One of coatnet_jax.training.optimizers.OPTIMIZERS: 'adamw' or 'lamb'.
   config.optimizer.name = 'adamw'
-  # Ours: the paper does not state them.
+  # Decay of the means of gradients and of their squares, and what is added to a
+  # denominator. Ours: the paper does not state them.
   config.optimizer.b1 = 0.9
   config.optimizer.b2 = 0.999
   config.optimizer.eps = 1e-8
@@ -314,12 +320,12 @@ def _add_training(config: ConfigDict) -> None:
   Fields of `coatnet_jax.run.TrainingOptions`.
   """
   config.training = ConfigDict()
-  # How long: one of the two, the other 0.
+  # How long: one of the two, the other 0. Ours: a config file says how long.
   config.training.num_epochs = 0.0
   config.training.num_steps = 0
   # Examples per optimizer step, over all devices and processes.
   config.training.global_batch_size = 4096
-  # Parts a batch is computed in, one after the other, to save memory.
+  # Parts a batch is computed in, one after the other, to save memory. Ours.
   config.training.gradient_accumulation_steps = 1
   # Exponential moving average of parameters and batch statistics, used for
   # evaluation; 0 switches it off.
@@ -349,7 +355,7 @@ def _add_evaluation(config: ConfigDict) -> None:
   """
   config.evaluation = ConfigDict()
   # How often: one of the two, the other 0. The last step is always evaluated;
-  # where both are 0, only that one.
+  # where both are 0, only that one. Ours.
   config.evaluation.every_epochs = 1.0
   config.evaluation.every_steps = 0
   # Over all devices and processes; does not change the result. Ours.
@@ -371,6 +377,7 @@ def _add_checkpoint(config: ConfigDict) -> None:
   config.checkpoint.max_to_keep = 2
   # Evaluation metric that decides which is best: 'top1', 'top5' or, of images
   # with several labels, 'mean_average_precision' (highest), 'loss' (lowest).
+  # Ours.
   config.checkpoint.best_metric = 'top1'
 
 
@@ -390,7 +397,7 @@ def _add_logging(config: ConfigDict) -> None:
   # evaluation writes its confusion matrix (up to 40 classes) and predictions:
   # not with 0. Ours.
   config.logging.image_grid_size = 64
-  # Steps whose profile is written, from this one on; 0 for none.
+  # Steps whose profile is written, from this one on; 0 for none. Ours.
   config.logging.profile_at_step = 0
   config.logging.profile_num_steps = 5
   # Whether report.html is written at the end of the run, of its best
