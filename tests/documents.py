@@ -1,4 +1,4 @@
-"""The blocks of README.md and docs/, and the commands that the code prints."""
+"""The blocks of README.md, CONTRIBUTING.md and docs/, and the commands that the code prints."""
 
 import ast
 import dataclasses
@@ -7,7 +7,11 @@ import re
 import shlex
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))
+PAGES = (
+  ROOT / 'README.md',
+  ROOT / 'CONTRIBUTING.md',
+  *sorted((ROOT / 'docs').glob('*.md')),
+)
 SOURCES = tuple(
   path
   for folder in ('coatnet_jax', 'tools', 'configs', 'benchmarks')

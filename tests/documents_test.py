@@ -45,7 +45,7 @@ OTHERS = (
     'kubectl',
     'python3',
   ),
-  *('tar', 'tensorboard', 'tpu', 'tpu()'),
+  *('mkdocs', 'mypy', 'ruff', 'tar', 'tensorboard', 'tpu', 'tpu()'),
 )
 BASH = documents.find_blocks('bash')
 PRINTED = [p for p in SOURCES if documents.find_printed_commands(p)]
@@ -204,7 +204,7 @@ def test_the_versions_of_python_agree():
 
 
 @pytest.mark.parametrize(
-  'marker', ['parity', 'tpu_compiler', 'beam', 'browser', 'export']
+  'marker', ['parity', 'tpu_compiler', 'beam', 'browser', 'export', 'site']
 )
 def test_every_test_that_needs_more_runs_in_ci(marker):
   lines = _text('.ci/run').replace('\\\n', ' ')
