@@ -1,4 +1,4 @@
-"""The blocks of README.md, CONTRIBUTING.md and docs/, and the commands that the code prints."""
+"""The blocks of documents, and the commands that the code prints."""
 
 import ast
 import dataclasses

@@ -42,7 +42,7 @@ def test_every_flag_is_on_its_program_s_page():
       for flag in action.option_strings:
         hidden = flag in ('-h', '--help', '--helpshort', '--helpfull')
         assert hidden or f'`{flag}' in page, (name, flag)
-  assert 'default `5`' in programs.write_page(parsers['predict'])
+  assert 'default `32`' in programs.write_page(parsers['predict'])
 
 
 def test_a_link_out_of_docs_leads_to_the_page_of_a_file():
