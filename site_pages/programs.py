@@ -1,6 +1,7 @@
 """Pages of main.py and the tools, made of what their parsers take."""
 
 import argparse
+import html
 import importlib
 import inspect
 
@@ -86,7 +87,9 @@ def _need(action: argparse.Action) -> str:
 
 def _code(text: str) -> str:
   """Returns inline code that a table's cell takes."""
-  return f'`{text}`'.replace('|', '\\|')
+  if '|' not in text:
+    return f'`{text}`'
+  return f'<code>{html.escape(text)}</code>'.replace('|', '&#124;')
 
 
 def _escape(text: str) -> str:
