@@ -221,7 +221,7 @@ MISTAKES = (
     'coatnet_jax/models/cnn_stem_vit.py',
     (
       'mean_for_class_token',
-      'x = x[:, 0]  # [B, width]',
+      'x = jax.lax.index_in_dim(x, 0, 1, keepdims=False)  # [B, width]',
       'x = x.mean(1)',
       'The head reads the mean of the tokens, not the class token.',
       'models/cnn_stem_vit_test.py',

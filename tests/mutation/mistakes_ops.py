@@ -195,10 +195,9 @@ MISTAKES = (
     ),
     (
       'strided_from_the_second',
-      'padded[:, i : i + height : stride, j : j + width : stride]',
-      'padded[:, i : i + height, j : j + width][\n'
-      '      :, stride - 1 :: stride, stride - 1 :: stride\n'
-      '    ]',
+      '(0, i, j, 0),\n      (batch, i + height, j + width, channels),',
+      '(0, i + stride - 1, j + stride - 1, 0),\n'
+      '      (batch, i + height, j + width, channels),',
       'A strided depthwise convolution begins one pixel late.',
       'ops/depthwise_conv_test.py',
     ),
