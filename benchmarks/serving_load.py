@@ -14,7 +14,6 @@ import argparse
 import concurrent.futures
 import contextlib
 import http.client
-import json
 import os
 import pathlib
 import random
@@ -23,6 +22,7 @@ import time
 from urllib.parse import urlsplit
 
 from coatnet_jax import arguments
+from coatnet_jax.strict_json import to_json
 
 _TIMEOUT_SECONDS = 30.0
 # Requests under way, at most: far more than a server in order has.
@@ -181,7 +181,7 @@ def main(arguments_: list[str] | None = None) -> int:
   client.ask(0, time.monotonic())
   found = run(client, options.rate, options.seconds)
   if options.json:
-    print(json.dumps(found))
+    print(to_json(found))
   else:
     print(
       f'{found["requests"]:,} requests, {found["rate"]:.1f} a second;'

@@ -81,7 +81,8 @@ def _make_smaller(text):
       else [],
     )
     for block in SAMPLES
-    if 'WORKDIR' not in block.text
+    # Those of onnxruntime are run by tests/export/runtimes_test.py.
+    if 'WORKDIR' not in block.text and 'onnxruntime' not in block.text
   ],
 )
 def test_a_sample_runs_by_itself(block: Block):

@@ -11,6 +11,12 @@ import pytest
 from coatnet_jax.strict_json import to_json
 
 ROOT = pathlib.Path(__file__).parents[1]
+# The last two run where the project is not at hand, and write texts and times.
+ALLOWED = (
+  'coatnet_jax/strict_json.py',
+  'coatnet_jax/distributed/last_words.py',
+  'coatnet_jax/export/reading.py',
+)
 FILES = [
   *ROOT.glob('*.py'),
   *(
@@ -45,8 +51,7 @@ def test_nothing_is_written_past_it():
   """`json.dumps` writes NaN, which most programs cannot read."""
   found = []
   for path in FILES:
-    # last_words.py runs without the project, and writes texts alone.
-    if path.name in ('strict_json.py', 'last_words.py'):
+    if path.relative_to(ROOT).as_posix() in ALLOWED:
       continue
     for node in ast.walk(ast.parse(path.read_text())):
       if isinstance(node, ast.Attribute) and ast.unparse(node) in (

@@ -135,9 +135,9 @@ def _explain(hub: Any, name: str, file: str, error: Exception) -> NoReturn:
     text = _explain_unreachable(kinds, name, cause, reason)
   elif isinstance(error, kinds.EntryNotFoundError) and file != WEIGHTS_FILE:
     text = (
-      f'{name} on {get_address()} has no {file}: it is no model that tools.hub'
-      ' has pushed; give its file of weights to --config.init_from, if it has'
-      ' one.'
+      f'{name} on {get_address()} has no {file}: it is no model that this'
+      ' project has pushed; give its file of weights to --config.init_from,'
+      ' if it has one.'
     )
   elif isinstance(error, kinds.EntryNotFoundError):
     text = (

@@ -8,6 +8,7 @@ import pytest
 
 from coatnet_jax.export.exporting import export_model
 from coatnet_jax.export.parity import make_input
+from tests import documents
 from tests.export.models import CLASSES
 
 pytestmark = pytest.mark.export
@@ -61,6 +62,26 @@ def test_what_a_file_of_onnx_says_of_itself(request_of, tmp_path):
   assert session.get_inputs()[0].shape == ['batch', 16, 32, 3]
   # None of an operator set that a runtime may not have.
   assert {node.domain for node in onnx.load(path).graph.node} == {''}
+
+
+def test_the_sample_of_the_document_reads_it(
+  trained, images, request_of, tmp_path, monkeypatch
+):
+  from coatnet_jax.export.onnx_file import write_onnx
+
+  monkeypatch.chdir(tmp_path)
+  write_onnx(request_of(), tmp_path / 'model.onnx')
+  (block,) = [
+    block
+    for block in documents.find_blocks('python')
+    if 'onnxruntime' in block.text
+  ]
+  names = {
+    'images': make_input(images, trained, with_preprocessing=False),
+  }
+  exec(compile(block.text, block.name, 'exec'), names)
+  assert names['logits'].shape == (len(images), len(CLASSES))
+  assert names['names'] == list(CLASSES)
 
 
 def test_what_a_file_of_tflite_says_of_itself(request_of, tmp_path):

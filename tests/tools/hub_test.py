@@ -54,6 +54,7 @@ def _pull(out, name=NAME):
   return hub.main(['pull', f'--repo={name}', f'--out={out}'])
 
 
+@pytest.mark.slow
 def test_there_and_back(server, workdir, best, image_dir, tmp_path, capsys):
   assert _push(workdir, '--private') == 0
   assert server.is_private
