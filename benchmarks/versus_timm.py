@@ -4,6 +4,7 @@ r"""Compares this project with timm on the same model, batch and machine.
     python -m benchmarks.versus_timm --models=coatnet_2_rw_224 \
         --batch=64,128 --dtype=bfloat16
     python -m benchmarks.versus_timm --inference --json=FILE
+    python -m benchmarks.versus_timm --inference --onnx
 
 Three contestants: this project's own train step (or its inference), timm's
 model as PyTorch runs it, and the same by torch.compile; timm's are in channels
@@ -73,6 +74,12 @@ def _create_parser() -> argparse.ArgumentParser:
       f'--{mode}', dest='mode', action='store_const', const=mode, help=text
     )
   parser.add_argument(
+    '--onnx',
+    action='store_true',
+    help='also run the exported model by ONNX Runtime (--inference on a CPU in'
+    ' float32; requirements-export.txt)',
+  )
+  parser.add_argument(
     '--dtype',
     choices=_DTYPES,
     help='compute dtype (float32 on a CPU, bfloat16 on a GPU)',
@@ -106,14 +113,14 @@ def main(words: list[str]) -> int:
   """
   options = _create_parser().parse_args(words)
   tasks = create_tasks(options)
-  check_installed()
+  check_installed('onnxruntime' if options.onnx else None)
   start = figures_file.describe_start('benchmarks.versus_timm', words)
   comparisons = []
   for task in tasks:
     print(f'{task.describe()}\n', flush=True)
     with tempfile.TemporaryDirectory() as folder:
       rows = turns.compare(
-        create_contestants(task, pathlib.Path(folder)),
+        create_contestants(task, pathlib.Path(folder), with_onnx=options.onnx),
         max_rounds=options.rounds,
         max_seconds=60 * options.minutes,
         report=_report,
@@ -136,6 +143,14 @@ def create_tasks(options: argparse.Namespace) -> list[Task]:
   """
   # Where a GPU is asked for, the frameworks say whether they find one.
   device = options.device or ('gpu' if _GPU.exists() else 'cpu')
+  dtype = options.dtype or {'cpu': 'float32', 'gpu': 'bfloat16'}[device]
+  mode = options.mode or 'train'
+  if options.onnx and (mode, device, dtype) != ('inference', 'cpu', 'float32'):
+    raise UserError(
+      f'--onnx is for inference on a CPU in float32, and this is {mode} on a'
+      f' {device.upper()} in {dtype}: add --inference --device=cpu'
+      ' --dtype=float32, or leave out --onnx.'
+    )
   for model in (models := options.models.split(',')):
     if model not in timm_variants.VARIANTS:
       raise UserError(
@@ -152,8 +167,8 @@ def create_tasks(options: argparse.Namespace) -> list[Task]:
       model=model,
       image_size=get_variant(model).image_size,
       batch_size=int(batch_size),
-      mode=options.mode or 'train',
-      dtype=options.dtype or {'cpu': 'float32', 'gpu': 'bfloat16'}[device],
+      mode=mode,
+      dtype=dtype,
       device=device,
     )
     for model in models
@@ -161,8 +176,17 @@ def create_tasks(options: argparse.Namespace) -> list[Task]:
   ]
 
 
-def check_installed() -> None:
-  """Raises UserError where torch or timm is missing."""
+def check_installed(exporter: str | None = None) -> None:
+  """Raises UserError where torch, timm or what runs an export is missing.
+
+  Args:
+    exporter: package that runs the exported model; None where nothing does.
+  """
+  if exporter and not stand_ins.is_installed(exporter):
+    raise UserError(
+      f'{exporter} is not installed, which --onnx runs the model by: pip'
+      ' install -r requirements-export.txt, or leave out --onnx.'
+    )
   missing = [
     name for name in ('torch', 'timm') if not stand_ins.is_installed(name)
   ]
@@ -174,13 +198,14 @@ def check_installed() -> None:
 
 
 def create_contestants(
-  task: Task, folder: pathlib.Path
+  task: Task, folder: pathlib.Path, *, with_onnx: bool = False
 ) -> list[turns.Contestant]:
   """Returns this project, timm eager and timm compiled, not started yet.
 
   Args:
     task: model, batch, dtype and mode that all are to compute.
     folder: directory for what they write to stderr.
+    with_onnx: whether ONNX Runtime is one of them.
   """
   environment = create_environment(task.device)
   argument = task.to_json()
@@ -195,6 +220,7 @@ def create_contestants(
       ('this project', 'ours'),
       ('timm, eager', 'timms', 'eager'),
       ('timm, compiled', 'timms', 'compiled'),
+      *([('ONNX Runtime', 'onnx_runtime')] if with_onnx else []),
     )
   ]
 

@@ -15,9 +15,25 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from coatnet_jax.strict_json import to_json
+
+
+class Contestant(Protocol):
+  """What a comparison asks of one that computes; see turns.py."""
+
+  def prepare(self) -> dict[str, Any]:
+    """Makes model and images, and returns what they are."""
+
+  def compile(self) -> dict[str, Any]:
+    """Takes the first two steps, and returns what they took."""
+
+  def turn(self, steps: int) -> dict[str, float]:
+    """Takes steps, and returns what one took."""
+
+  def peak_bytes(self) -> int | None:
+    """Returns the most memory held so far; None where it is not known."""
 
 
 def serve(questions: Mapping[str, Callable[..., Any]]) -> None:
@@ -38,6 +54,16 @@ def serve(questions: Mapping[str, Callable[..., Any]]) -> None:
       traceback.print_exc()
       reply = {'error': describe(error)}
     print(to_json(reply), file=answers, flush=True)
+
+
+def answer_as(contestant: Contestant) -> None:
+  """Answers what is asked of a contestant on stdin until it is closed."""
+  serve(
+    {
+      name: getattr(contestant, name)
+      for name in ('prepare', 'compile', 'turn', 'peak_bytes')
+    }
+  )
 
 
 def describe(error: BaseException) -> str:

@@ -169,15 +169,7 @@ def main(argument: str) -> None:
   Args:
     argument: JSON text of the `Task` to compute.
   """
-  ours = Ours(Task.from_json(argument))
-  contestant.serve(
-    {
-      'prepare': ours.prepare,
-      'compile': ours.compile,
-      'turn': ours.turn,
-      'peak_bytes': ours.peak_bytes,
-    }
-  )
+  contestant.answer_as(Ours(Task.from_json(argument)))
 
 
 if __name__ == '__main__':

@@ -183,15 +183,8 @@ def main(way: str, argument: str) -> None:
     way: how PyTorch runs the model, 'eager' or 'compiled'.
     argument: JSON text of the `Task` to compute.
   """
-  timms = Timms(Task.from_json(argument), compiles=way == 'compiled')
-  contestant.serve(
-    {
-      'prepare': timms.prepare,
-      'compile': timms.compile,
-      'turn': timms.turn,
-      'peak_bytes': timms.peak_bytes,
-    }
-  )
+  task = Task.from_json(argument)
+  contestant.answer_as(Timms(task, compiles=way == 'compiled'))
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ from onnxruntime.quantization import shape_inference
 from onnxruntime.transformers import float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.errors import UserError
 from coatnet_jax.export import program
 from coatnet_jax.export.description import describe
@@ -35,22 +36,9 @@ def write_onnx(request: Request, path: pathlib.Path) -> None:
   Raises:
     UserError: the model is larger than a file of ONNX can be.
   """
-  function = program.create_function(
+  model = convert_to_onnx(
     request.trained, with_preprocessing=request.with_preprocessing
   )
-  images = program.describe_images(
-    request.trained, with_preprocessing=request.with_preprocessing
-  )
-  closed = program.trace_plainly(function, images)
-  backend = OnnxBackend('images')
-  result = translate(closed, backend, 'images')
-  size = sum(np.asarray(array).nbytes for array in closed.consts)
-  if size > _MAX_BYTES:
-    raise UserError(
-      f'The model has {size / 2**30:.1f} GiB of parameters; a file of ONNX has'
-      ' at most 2 GiB: give --format=stablehlo.'
-    )
-  model = backend.make_model(result, images=images, logits=closed.out_avals[0])
   if request.precision == 'float16':
     model = _convert_to_float16(model)
   elif request.precision == 'int8':
@@ -70,6 +58,34 @@ def write_onnx(request: Request, path: pathlib.Path) -> None:
   model.producer_name = 'coatnet_jax'
   onnx.checker.check_model(model)
   onnx.save(model, path)
+
+
+def convert_to_onnx(
+  trained: TrainedModel, *, with_preprocessing: bool
+) -> onnx.ModelProto:
+  """Returns the model in float32, with a batch of any size.
+
+  Args:
+    trained: trained model, from `load_trained_model`.
+    with_preprocessing: whether it takes uint8 images and normalises them.
+
+  Raises:
+    UserError: the model is larger than a file of ONNX can be.
+  """
+  options = {'with_preprocessing': with_preprocessing}
+  images = program.describe_images(trained, **options)
+  closed = program.trace_plainly(
+    program.create_function(trained, **options), images
+  )
+  backend = OnnxBackend('images')
+  result = translate(closed, backend, 'images')
+  size = sum(np.asarray(array).nbytes for array in closed.consts)
+  if size > _MAX_BYTES:
+    raise UserError(
+      f'The model has {size / 2**30:.1f} GiB of parameters; a file of ONNX has'
+      ' at most 2 GiB: give --format=stablehlo.'
+    )
+  return backend.make_model(result, images=images, logits=closed.out_avals[0])
 
 
 def _convert_to_float16(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -17,7 +17,7 @@ def fixture_contestants(monkeypatch):
   monkeypatch.setattr(stand_ins, 'is_installed', lambda package: True)
   tasks = []
 
-  def create(task, folder):
+  def create(task, folder, *, with_onnx):
     tasks.append(task)
     words = [sys.executable, '-m', 'tests.benchmarks.versus.stand_in', 'quick']
     return [
@@ -35,6 +35,10 @@ def fixture_contestants(monkeypatch):
     ('--models=coatnet_0', "--models is 'coatnet_0'; it must be one of"),
     ('--batch=8,', "--batch is '8,'; it must be whole numbers, at least 1"),
     ('--batch=0', "--batch is '0'; it must be"),
+    (
+      '--onnx',
+      '--onnx is for inference on a CPU in float32, and this is train',
+    ),
     ('--rounds=0', '--rounds is 0; it must be a whole number, at least 1'),
     ('--json=no/such/file.json', 'is in no directory; give a new file in a'),
     ('--json=/', "'/', which is a directory; give a new file"),
