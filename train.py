@@ -262,10 +262,7 @@ def _train(
     reporting.write_summary(workdir, summary)
     stopping.finish()
     saving.remove_old_checkpoints(manager, terminal.line)
-    several = run.train_source.has_several_labels
-    terminal.line(
-      reporting.describe_end(workdir, summary, has_several_labels=several)
-    )
+    terminal.line(reporting.describe_end(workdir, summary))
   return state
 
 

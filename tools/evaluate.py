@@ -29,6 +29,10 @@ with checkpoint, step, model, data, image_size, changes (what was done to the
 weights for that size), rules, top1, top5, loss, calibration_error,
 mean_class_accuracy, count (of images), undecodable (images that are left out),
 most_confused and images_per_second.
+
+Images with several labels each, of a list, have mean_average_precision,
+micro_f1 and macro_f1 in place of the last figures, and per_class: class, count,
+average_precision, precision, recall and f1, at probability 0.5.
 """
 
 import argparse
@@ -58,8 +62,8 @@ from coatnet_jax.strict_json import to_json
 from tools import command_line
 
 _NUM_SEEDS = 3
-# What only the results file has: as long as there are classes.
-_LONG = ('per_class',)
+# Evaluations of which only the results file has what is said of every class.
+_WITHOUT_CLASSES = ('classification', 'linear_probe')
 # Fields of `DataOptions` that say which images are held out.
 _DIVISION = frozenset({'eval_fraction', 'num_folds', 'fold', 'group_pattern'})
 
@@ -157,16 +161,19 @@ def main(arguments: list[str]) -> int:
     facts = facts or results.describe_trained_model(trained)
     evaluations.append({**subject, **result})
   if options['json']:
-    short = [
-      {name: value for name, value in one.items() if name not in _LONG}
-      for one in evaluations
-    ]
+    short = [_shorten(one) for one in evaluations]
     shown = short if len(short) > 1 else short[0]
     command_line.show(to_json(shown, indent=2))
   if base:
     for path in results.write_results(base, facts, evaluations):
       command_line.say(f'Written: {path}')
   return 0
+
+
+def _shorten(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what --json prints of an evaluation."""
+  left_out = evaluation['kind'] in _WITHOUT_CLASSES and 'per_class'
+  return {name: v for name, v in evaluation.items() if name != left_out}
 
 
 def open_tasks(

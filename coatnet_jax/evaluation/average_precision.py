@@ -30,6 +30,23 @@ def compute_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
   return float((np.diff(recall, prepend=0) * precision).sum())
 
 
+def compute_average_precisions(
+  scores: np.ndarray, targets: np.ndarray
+) -> np.ndarray:
+  """Returns the average precision of each class, [K]; NaN where none has it.
+
+  Args:
+    scores: scores of the images for each class, [N, K].
+    targets: above 0 where an image has a class, [N, K].
+  """
+  return np.array(
+    [
+      compute_average_precision(scores[:, label], targets[:, label])
+      for label in range(scores.shape[1])
+    ]
+  )
+
+
 def compute_mean_average_precision(
   scores: np.ndarray, targets: np.ndarray
 ) -> float:
@@ -39,8 +56,6 @@ def compute_mean_average_precision(
     scores: scores of the images for each class, [N, K].
     targets: above 0 where an image has a class, [N, K].
   """
-  precisions = [
-    compute_average_precision(scores[:, label], targets[:, label])
-    for label in np.flatnonzero((targets > 0).any(0))
-  ]
-  return float(np.mean(precisions)) if precisions else float('nan')
+  precisions = compute_average_precisions(scores, targets)
+  precisions = precisions[~np.isnan(precisions)]
+  return float(precisions.mean()) if len(precisions) else float('nan')

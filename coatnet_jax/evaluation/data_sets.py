@@ -142,12 +142,6 @@ def open_evaluation_data(
     rules.append(_RULE_REAL)
   else:
     source = create_source(data, 'eval')
-    if source.has_several_labels:
-      raise UserError(
-        f'{source.description}: its images have several labels each, which are'
-        " evaluated while a run is trained alone; the run's summary.json has"
-        ' its mean average precision.'
-      )
   if name in CLASSES_THAT_OCCUR:
     present = find_occurring_classes(data, CLASSES_THAT_OCCUR[name])
   if name == CORRUPTED:

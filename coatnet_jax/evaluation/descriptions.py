@@ -5,11 +5,13 @@ from typing import Any
 
 import jax
 
+from coatnet_jax.evaluation.label_decisions import THRESHOLD
 from coatnet_jax.texts import printable
 from coatnet_jax.training import reporting
 
-# Pairs of confused classes to name.
+# Pairs of confused classes to name, and classes of the least precision.
 _NUM_CONFUSED = 3
+_NUM_WEAKEST = 3
 
 
 def describe_subject(subject: Mapping[str, Any]) -> str:
@@ -56,6 +58,24 @@ def _describe_classification(result: Mapping[str, Any]) -> list[str]:
   return lines
 
 
+def _describe_multi_label(result: Mapping[str, Any]) -> list[str]:
+  lines = [
+    f'result      {reporting.format_metrics(result)}',
+    f'            F1 {result["micro_f1"]:.4f} of all labels, mean over classes'
+    f' {result["macro_f1"]:.4f}, at probability {THRESHOLD}',
+  ]
+  weakest = sorted(
+    result['per_class'], key=lambda one: (one['average_precision'], one['f1'])
+  )
+  for one in weakest[:_NUM_WEAKEST]:
+    lines.append(
+      f'weakest     {printable(one["class"])}: average precision'
+      f' {one["average_precision"]:.2%}, F1 {one["f1"]:.4f} on'
+      f' {one["count"]:,} images'
+    )
+  return lines
+
+
 def _describe_corruptions(result: Mapping[str, Any]) -> list[str]:
   return [
     f'result      mCE {result["mean_corruption_error"]:.2%} of AlexNet,'
@@ -87,6 +107,7 @@ def _describe_linear_probe(result: Mapping[str, Any]) -> list[str]:
 
 _DESCRIBE: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
   'classification': _describe_classification,
+  'multi_label': _describe_multi_label,
   'corruptions': _describe_corruptions,
   'few_shot': _describe_few_shot,
   'linear_probe': _describe_linear_probe,

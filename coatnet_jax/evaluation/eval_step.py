@@ -55,6 +55,7 @@ def eval_step(
   model: nn.Module,
   loss: LossOptions,
   preprocessing: PreprocessingOptions,
+  candidates: tuple[int, ...] | None = None,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
   """Evaluates one batch.
 
@@ -66,6 +67,7 @@ def eval_step(
     loss: options of the loss, of which only the kind counts: labels are not
       smoothed.
     preprocessing: mean and standard deviation of the pixels.
+    candidates: classes whose logits count, None for all; see `LabelSpace`.
 
   Returns:
     Sums over the examples of the mask: `metrics.compute_metric_sums`. And what
@@ -76,6 +78,8 @@ def eval_step(
   logits = compute_logits(
     variables, batch['image'], model=model, preprocessing=preprocessing
   )
+  if candidates is not None:
+    logits = logits[:, np.array(candidates)]
   losses = compute_losses(logits, batch['label'], loss)
   sums = metrics_lib.compute_metric_sums(
     logits, batch['label'], batch['mask'], losses
@@ -127,7 +131,7 @@ def evaluate(
     'mean_average_precision' where examples have several labels. None where it
     was stopped before all of them were evaluated.
   """
-  step = _jit_eval_step(model, loss, preprocessing, mesh)
+  step = jit_eval_step(model, loss, preprocessing, mesh)
   corrupt = CorruptImageCounter(source, max_damaged_fraction)
 
   images = np.zeros((0,))
@@ -174,10 +178,27 @@ def evaluate(
 
 
 @functools.cache
-def _jit_eval_step(model, loss, preprocessing, mesh):
+def jit_eval_step(
+  model: nn.Module,
+  loss: LossOptions,
+  preprocessing: PreprocessingOptions,
+  mesh: Mesh,
+  candidates: tuple[int, ...] | None = None,
+) -> Callable[..., Any]:
+  """Returns `eval_step` of variables and a batch, compiled once for a mesh.
+
+  Arguments are those of `eval_step`, and:
+
+  Args:
+    mesh: devices to evaluate on; results are replicated over them.
+  """
   return mesh_lib.jit(
     functools.partial(
-      eval_step, model=model, loss=loss, preprocessing=preprocessing
+      eval_step,
+      model=model,
+      loss=loss,
+      preprocessing=preprocessing,
+      candidates=candidates,
     ),
     mesh,
     out_shardings=mesh_lib.create_replicated_sharding(mesh),

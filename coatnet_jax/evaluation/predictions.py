@@ -157,7 +157,8 @@ def run_over_source(
       global batch and returns replicated arrays [B, ...], the last three among
       them. It is compiled before this returns.
     source: images to look at.
-    positions: [n] int32, the label that each class of the data is given.
+    positions: [n] int32, the label that each class of the data is given; where
+      images have several, a permutation.
     trained: model with its mesh, and the preprocessing of the images.
     data: options: batches read ahead, workers and threads, and the part of
       images that may be damaged.
@@ -184,7 +185,7 @@ def run_over_source(
   def place(batch):
     batch = {
       'image': batch['image'],
-      'label': positions[batch['label']],
+      'label': _place_labels(batch['label'], positions),
       'mask': batch['mask'],
       'corrupt': batch['corrupt'].astype(np.int32),
     }
@@ -192,7 +193,7 @@ def run_over_source(
 
   rows = batch_size // num_shards * len(shards)
   terminal.begin('compiling')
-  jax.block_until_ready(step(place(_blank_batch(rows, trained))))  # Compiles.
+  jax.block_until_ready(step(place(_blank_batch(rows, trained, source))))
   counter = CorruptImageCounter(source, data.max_damaged_fraction)
 
   def run():
@@ -220,11 +221,25 @@ def _count_corrupt(batch, counter):
   return batch
 
 
-def _blank_batch(rows: int, trained: TrainedModel) -> dict[str, np.ndarray]:
-  """Returns a batch of black images."""
+def _place_labels(labels: np.ndarray, positions: np.ndarray) -> np.ndarray:
+  """Returns what labels are among the candidates, of either kind."""
+  if labels.ndim == 1:
+    return positions[labels]
+  placed = np.zeros_like(labels)
+  placed[:, positions] = labels
+  return placed
+
+
+def _blank_batch(
+  rows: int, trained: TrainedModel, source: ImageSource
+) -> dict[str, np.ndarray]:
+  """Returns a batch of black images, to compile a step with."""
+  labels = np.zeros(rows, np.int32)
+  if source.has_several_labels:
+    labels = np.zeros((rows, source.num_classes), np.float32)
   return {
     'image': np.zeros((rows, *trained.preprocessing.image_size, 3), np.uint8),
-    'label': np.zeros(rows, np.int32),
+    'label': labels,
     'mask': np.ones(rows, bool),
     'corrupt': np.full(rows, -1),
   }

@@ -31,14 +31,27 @@ _SUFFIXES = ('.json', '.md')
 _PARTIAL = '.evaluate-partial'
 # Figures of one row in the overview, by name: title and format.
 _FIGURES = {
+  'mean_average_precision': ('mean average precision', '{:.2%}'),
   'top1': ('top-1', '{:.2%}'),
   'top5': ('top-5', '{:.2%}'),
   'loss': ('loss', '{:.4f}'),
   'calibration_error': ('calibration error', '{:.4f}'),
   'mean_class_accuracy': ('mean over classes', '{:.2%}'),
+  'micro_f1': ('F1 of all labels', '{:.4f}'),
+  'macro_f1': ('mean F1 of classes', '{:.4f}'),
   'mean_corruption_error': ('mCE', '{:.2%}'),
   'count': ('images', '{:,}'),
   'undecodable': ('undecodable', '{:,}'),
+}
+
+# Those of every class.
+_CLASS_FIGURES = {
+  'top1': ('top-1', '{:.2%}'),
+  'average_precision': ('average precision', '{:.2%}'),
+  'precision': ('precision', '{:.2%}'),
+  'recall': ('recall', '{:.2%}'),
+  'f1': ('F1', '{:.4f}'),
+  'count': ('images', '{:,}'),
 }
 
 
@@ -301,16 +314,23 @@ def _format_details(evaluation: Mapping[str, Any]) -> str:
       )
     )
   if evaluation.get('per_class'):
-    parts.append(
-      _table(
-        ['class', 'top-1', 'images'],
-        [
-          [one['class'], f'{one["top1"]:.2%}', f'{one["count"]:,}']
-          for one in evaluation['per_class']
-        ],
-      )
-    )
+    parts.append(_format_classes(evaluation['per_class']))
   return '\n'.join(parts)
+
+
+def _format_classes(classes: Sequence[Mapping[str, Any]]) -> str:
+  """Returns a table with the figures that every class has."""
+  names = [name for name in _CLASS_FIGURES if name in classes[0]]
+  return _table(
+    ['class', *(_CLASS_FIGURES[name][0] for name in names)],
+    [
+      [
+        one['class'],
+        *(_CLASS_FIGURES[name][1].format(one[name]) for name in names),
+      ]
+      for one in classes
+    ],
+  )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.sources import DataOptions, create_source
+from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.classification import evaluate_classification
 from coatnet_jax.evaluation.corruptions import (
   evaluate_corruptions,
@@ -26,6 +27,7 @@ from coatnet_jax.evaluation.few_shot import (
   evaluate_few_shot,
 )
 from coatnet_jax.evaluation.linear_probe import evaluate_linear_probe
+from coatnet_jax.evaluation.multi_label import check_loss, evaluate_multi_label
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,8 +35,8 @@ class Task:
   """An evaluation that is ready to be run.
 
   Attributes:
-    kind: kind of evaluation: 'classification', 'corruptions', 'few_shot' or
-      'linear_probe'.
+    kind: kind of evaluation: 'classification', 'multi_label', 'corruptions',
+      'few_shot' or 'linear_probe'.
     data: description of the images, for people.
     split: name of the split of the data set.
     rules: differences from plain top-1 over all classes, for people.
@@ -64,7 +66,8 @@ def open_classification(
 
   Raises:
     UserError: the data are not there or not as described, or their classes
-      are not the model's.
+      are not the model's; or their images have several labels each, and the
+      model is of one.
   """
   options = {
     'class_names': trained.class_names,
@@ -83,18 +86,26 @@ def open_classification(
       run=functools.partial(_run_corruptions, parts=parts, report_part=report),
     )
   evaluation = open_evaluation_data(data, **options)
+  kind, run = 'classification', _run_classification
+  if evaluation.source.has_several_labels:
+    check_loss(trained, evaluation)
+    kind, run = 'multi_label', _run_multi_label
   return Task(
-    kind='classification',
+    kind=kind,
     data=evaluation.source.description,
     split=data.eval_split,
     rules=evaluation.rules,
     preprocessing=evaluation.preprocessing,
-    run=functools.partial(_run_classification, evaluation=evaluation),
+    run=functools.partial(run, evaluation=evaluation),
   )
 
 
 def _run_classification(trained, *, evaluation, **options):
   return evaluate_classification(trained, evaluation, **options)
+
+
+def _run_multi_label(trained, *, evaluation, **options):
+  return evaluate_multi_label(trained, evaluation, **options)
 
 
 def _run_corruptions(trained, *, parts, **options):
@@ -144,6 +155,13 @@ def _open_probe(kind, data, trained, evaluate):
   data = dataclasses.replace(data, cache_mebibytes=0)
   train_source = create_source(data, 'train')
   eval_source = create_source(data, 'eval')
+  for source in (train_source, eval_source):
+    if source.has_several_labels:
+      raise UserError(
+        f'{source.description}: its images have several labels each, and'
+        ' --fewshot and --linear_probe fit a classifier of one; leave them out,'
+        ' or name other data.'
+      )
   check_same_classes(train_source, eval_source)
 
   def run(trained, **options):

@@ -103,7 +103,8 @@ def create_content(
     preprocessing=trained.preprocessing,
     report=report,
   )
-  if evaluation.label_sets is not None:
+  several = evaluation.source.has_several_labels
+  if several or evaluation.label_sets is not None:
     raise UserError(
       f'{evaluation.source.description}: its images have several labels each,'
       ' of which a report has no figures by class; evaluate them alone.'

@@ -36,26 +36,18 @@ def describe_stop(step: int, num_steps: int) -> str:
   )
 
 
-def describe_end(
-  workdir: str,
-  summary: Mapping[str, Any],
-  *,
-  has_several_labels: bool = False,
-) -> str:
+def describe_end(workdir: str, summary: Mapping[str, Any]) -> str:
   """Returns what came out of a run and where it is, in lines for people.
 
   Args:
     workdir: directory of the run, perhaps gs://...
     summary: contents of its summary.json.
-    has_several_labels: whether images may have several labels, which
-      tools.evaluate does not measure.
   """
   final, best = summary['final'], summary['best']
   best_line = 'none: no evaluation gave finite numbers'
   if best:
     best_line = f'{format_metrics(best)}, at step {best["step"]:,}'
   quoted = shlex.quote(workdir)
-  evaluate = f'evaluate    python -m tools.evaluate --checkpoint={quoted}\n'
   return (
     f'Finished {summary["steps"]:,} steps in'
     f' {format_seconds(summary["seconds"])}.\n'
@@ -63,7 +55,7 @@ def describe_end(
     f'best        {best_line}\n'
     f'results     {workdir}/summary.json\n'
     f'curves      tensorboard --logdir={quoted}\n'
-    f'{"" if has_several_labels else evaluate}'
+    f'evaluate    python -m tools.evaluate --checkpoint={quoted}\n'
     f'predict     python -m tools.predict --checkpoint={quoted} IMAGE...'
   )
 

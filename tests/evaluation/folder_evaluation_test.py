@@ -144,10 +144,6 @@ def test_a_list_is_evaluated(tmp_path, evaluate, create_model):
   path.write_text('\n'.join(['file,class,split', *lines]))
   result = evaluate(path, trained)[1]
   assert (result['top1'], result['count']) == (1, 4)
-  several = path.with_name('several.jsonl')
-  several.write_text('{"file": "one/0.png", "labels": ["ape", "bee"]}')
-  with pytest.raises(UserError, match='several labels each, which are evaluat'):
-    evaluate(several, trained)
 
 
 @pytest.mark.parametrize('name', ['train', 'test', 'val'])
