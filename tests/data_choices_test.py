@@ -255,7 +255,7 @@ def test_pictures_of_several_labels_are_trained_on(several, tmp_path, capsys):
   state = train.train_and_evaluate(config, str(tmp_path / 'run'))
   printed = capsys.readouterr().out
   assert 'mean average precision' in printed
-  assert 'report      none, as images have several labels' in printed
+  assert f'report      {tmp_path}/run/report.html\n' in printed
   assert f'python -m tools.evaluate --checkpoint={tmp_path}/run\n' in printed
   summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
   run = create_run(config)

@@ -8,6 +8,8 @@ import dataclasses
 
 import numpy as np
 
+from coatnet_jax.evaluation.measures import divide
+
 # Probability from which on a class is predicted.
 THRESHOLD = 0.5
 
@@ -73,20 +75,15 @@ def measure_decisions(
   support = targets.sum(axis=0, dtype=np.int64)
   predicted = decisions.sum(axis=0, dtype=np.int64)
   hits = (decisions & targets).sum(axis=0, dtype=np.int64)
-  f1 = _divide(2 * hits, support + predicted)
+  f1 = divide(2 * hits, support + predicted)
   occurs = support > 0
   return DecisionMeasures(
     support=support,
     predicted=predicted,
     hits=hits,
-    precision=_divide(hits, predicted),
-    recall=_divide(hits, support),
+    precision=divide(hits, predicted),
+    recall=divide(hits, support),
     f1=f1,
-    micro_f1=float(_divide(2 * hits.sum(), support.sum() + predicted.sum())),
+    micro_f1=float(divide(2 * hits.sum(), support.sum() + predicted.sum())),
     macro_f1=float(f1[occurs].mean()) if occurs.any() else float('nan'),
   )
-
-
-def _divide(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
-  """Returns quotients, NaN where it is divided by 0."""
-  return numerators / np.where(denominators, denominators, np.nan)

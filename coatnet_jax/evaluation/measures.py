@@ -227,6 +227,15 @@ class Tally:
     ]
 
 
+def divide(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
+  """Returns quotients, NaN where it is divided by 0.
+
+  >>> divide(np.array([1, 2]), np.array([4, 0])).tolist()
+  [0.25, nan]
+  """
+  return numerators / np.where(denominators, denominators, np.nan)
+
+
 def bin_confidences(confidences: np.ndarray, hits: np.ndarray) -> np.ndarray:
   """Sorts examples into `NUM_BINS` equally wide bins by their confidence.
 

@@ -6,7 +6,7 @@ The program is that of the evaluation during training, and so are its numbers.
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +24,6 @@ from coatnet_jax.evaluation.average_precision import (
 from coatnet_jax.evaluation.data_sets import EvaluationData
 from coatnet_jax.evaluation.eval_step import jit_eval_step
 from coatnet_jax.evaluation.label_decisions import decide, measure_decisions
-from coatnet_jax.evaluation.label_spaces import LabelSpace
 from coatnet_jax.evaluation.predictions import run_over_source
 from coatnet_jax.inference import rate_logits
 from coatnet_jax.training import metrics as metrics_lib
@@ -139,7 +138,7 @@ def evaluate_multi_label(
   predictions = LabelPredictions(*map(np.concatenate, zip(*batches)))
   keep(predictions)
   return {
-    **_measure(predictions, space, metrics),
+    **measure_predictions(predictions, space.names, metrics),
     'undecodable': len(undecodable),
     'images_per_second': metrics['count'] / seconds,
   }
@@ -175,12 +174,18 @@ def _create_predictions(
   )
 
 
-def _measure(
+def measure_predictions(
   predictions: LabelPredictions,
-  space: LabelSpace,
+  class_names: Sequence[str],
   metrics: Mapping[str, float],
 ) -> dict[str, Any]:
-  """Returns the figures of predictions."""
+  """Returns the figures of predictions, as `evaluate_multi_label` has them.
+
+  Args:
+    predictions: what was said of all images.
+    class_names: names of the C classes.
+    metrics: 'loss', 'top1', 'top5' and 'count', from `normalize_metrics`.
+  """
   targets, logits = predictions.targets, predictions.logits
   precisions = compute_average_precisions(logits, targets)
   found = measure_decisions(decide(predictions.probabilities), targets)
@@ -191,7 +196,7 @@ def _measure(
     'macro_f1': found.macro_f1,
     'per_class': [
       {
-        'class': space.names[label],
+        'class': class_names[label],
         'count': int(found.support[label]),
         'average_precision': float(precisions[label]),
         'precision': float(found.precision[label]),

@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from coatnet_jax.reports import facts, measures
+from coatnet_jax.errors import UserError
+from coatnet_jax.reports import facts
 from coatnet_jax.reports.charts import Chart
 from coatnet_jax.reports.content import ReportContent
 from coatnet_jax.reports.files import render
+from coatnet_jax.reports.measures import summarize_spread
+from coatnet_jax.reports.named_measures import collect_measures, list_measures
 from coatnet_jax.reports.numbers import show_number
-from coatnet_jax.reports.page import (
-  MAX_LISTED,
-  MEASURES,
-  NUM_WEAKEST,
-  collect_measures,
-)
+from coatnet_jax.reports.sections import MAX_LISTED, NUM_WEAKEST
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.texts import printable
 from coatnet_jax.training import curves
@@ -27,6 +25,11 @@ from coatnet_jax.training import curves
 _MAX_LINES = 6
 _SPREAD = ('mean', 'deviation', 'least', 'largest')
 _CURVES = (
+  (
+    'Mean average precision in evaluation',
+    'part',
+    'eval/mean_average_precision',
+  ),
   ('Top-1 in evaluation', 'part', 'eval/top1'),
   ('Loss in evaluation', 'loss', 'eval/loss'),
   ('Loss in training', 'loss', 'train/loss'),
@@ -38,20 +41,29 @@ def format_comparison(contents: Sequence[ReportContent]) -> str:
 
   Args:
     contents: contents of two reports or more.
+
+  Raises:
+    UserError: some are of images with several labels, and some of one.
   """
+  measures = list_measures(contents[0])
+  if any(list_measures(content) != measures for content in contents):
+    raise UserError(
+      'Some of the runs are of images with several labels each, and some of'
+      ' one; they have other measures, so compare those of a kind.'
+    )
   runs = [_describe_run(n, content) for n, content in enumerate(contents, 1)]
   values = [collect_measures(content) for content in contents]
   return render(
     'comparison.html.j2',
     title=f'{len(contents)} runs side by side',
     notes=_list_notes(contents),
-    names=[title for title, _ in MEASURES.values()],
+    names=[title for title, _ in measures.values()],
     runs=[
       {
         **run,
         'values': [
           show_number(found[name], form, f'run{run["number"]}_{name}')
-          for name, (_, form) in MEASURES.items()
+          for name, (_, form) in measures.items()
         ],
       }
       for run, found in zip(runs, values)
@@ -61,7 +73,7 @@ def format_comparison(contents: Sequence[ReportContent]) -> str:
         'name': title,
         'cells': _show_spread([found[name] for found in values], form, name),
       }
-      for name, (title, form) in MEASURES.items()
+      for name, (title, form) in measures.items()
     ],
     spread_names=_SPREAD,
     class_rows=_list_class_rows(contents),
@@ -101,7 +113,7 @@ def _list_notes(contents: Sequence[ReportContent]) -> list[str]:
 
 def _show_spread(values: Sequence[float], form: str, key: str) -> list[Any]:
   """Returns mean, deviation, least and largest as HTML."""
-  spread = measures.summarize_spread(dict(enumerate(values)))
+  spread = summarize_spread(dict(enumerate(values)))
   return [show_number(spread[n], form, key and f'{key}_{n}') for n in _SPREAD]
 
 

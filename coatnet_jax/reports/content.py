@@ -19,9 +19,19 @@ from coatnet_jax.checkpoints.trained_model import (
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.errors import UserError
-from coatnet_jax.evaluation.data_sets import open_evaluation_data
+from coatnet_jax.evaluation.data_sets import (
+  EvaluationData,
+  open_evaluation_data,
+)
+from coatnet_jax.evaluation.multi_label import check_loss
 from coatnet_jax.reports import facts, measures, pictures
-from coatnet_jax.reports.outcomes import Outcomes, evaluate_outcomes
+from coatnet_jax.reports.multi_label import measures as label_measures
+from coatnet_jax.reports.multi_label.mistakes import show_label_mistakes
+from coatnet_jax.reports.multi_label.outcomes import (
+  LabelOutcomes,
+  evaluate_label_outcomes,
+)
+from coatnet_jax.reports.outcomes import BaseOutcomes, evaluate_outcomes
 
 # Damaged images to name.
 _NUM_NAMED = 20
@@ -37,7 +47,8 @@ class ReportContent:
     figures: what `tools.evaluate` says of it.
     outcomes: what it said of every example.
     intervals: 95 % interval of each measure, by its name.
-    classes: precision, recall, F1 and support of each class.
+    classes: precision, recall, F1 and support of each class; average precision
+      too, where images have several.
     detections: ROC and precision-recall curve of each class; none of many.
     data: lines on what was found and left out, with their titles.
     undecodable: names of images that cannot be decoded, and why; the first.
@@ -50,7 +61,7 @@ class ReportContent:
   trained: TrainedModel
   workdir: epath.Path | None
   figures: dict[str, Any]
-  outcomes: Outcomes
+  outcomes: BaseOutcomes
   intervals: dict[str, tuple[float, float]]
   classes: measures.ClassMeasures
   detections: Sequence[measures.Detection | None]
@@ -60,6 +71,11 @@ class ReportContent:
   galleries: tuple[pictures.Gallery, ...]
   command: str
   seconds: float
+
+  @property
+  def has_several_labels(self) -> bool:
+    """Whether it is of images with several labels each."""
+    return isinstance(self.outcomes, LabelOutcomes)
 
 
 def create_content(
@@ -72,7 +88,7 @@ def create_content(
   batch_size: int | None = None,
   mesh: Mesh | None = None,
   galleries: Callable[
-    [TrainedModel, Outcomes, ImageSource], Sequence[pictures.Gallery]
+    [TrainedModel, BaseOutcomes, ImageSource], Sequence[pictures.Gallery]
   ] = lambda trained, outcomes, source: (),
   command: str = '',
 ) -> ReportContent:
@@ -103,8 +119,7 @@ def create_content(
     preprocessing=trained.preprocessing,
     report=report,
   )
-  several = evaluation.source.has_several_labels
-  if several or evaluation.label_sets is not None:
+  if evaluation.label_sets is not None:
     raise UserError(
       f'{evaluation.source.description}: its images have several labels each,'
       ' of which a report has no figures by class; evaluate them alone.'
@@ -112,18 +127,15 @@ def create_content(
   size = batch_size or trained.config.evaluation.global_batch_size
   size = -(-size // trained.mesh.size) * trained.mesh.size
   undecodable: list[str] = []
-  figures, outcomes = evaluate_outcomes(
+  source = evaluation.source
+  measure = _measure_labels if source.has_several_labels else _measure_classes
+  measured, mistakes = measure(
     trained, evaluation, batch_size=size, report_undecodable=undecodable.append
   )
-  source = evaluation.source
   return ReportContent(
     trained=trained,
     workdir=facts.find_workdir(trained.path),
-    figures=figures,
-    outcomes=outcomes,
-    intervals=measures.find_intervals(outcomes),
-    classes=measures.measure_classes(outcomes),
-    detections=measures.measure_detections(outcomes),
+    **measured,
     data=(
       *_describe_training_images(trained),
       ('Evaluated on', source.description),
@@ -131,12 +143,43 @@ def create_content(
     undecodable=tuple(undecodable[:_NUM_NAMED]),
     rules=(*trained.changes, *evaluation.rules),
     galleries=(
-      pictures.show_mistakes(outcomes, source),
-      *galleries(trained, outcomes, source),
+      mistakes,
+      *galleries(trained, measured['outcomes'], source),
     ),
     command=command,
     seconds=time.monotonic() - began,
   )
+
+
+def _measure_classes(
+  trained: TrainedModel, evaluation: EvaluationData, **options: Any
+) -> tuple[dict[str, Any], pictures.Gallery]:
+  """Returns what is measured of images of one class each, and the mistakes."""
+  figures, outcomes = evaluate_outcomes(trained, evaluation, **options)
+  measured = {
+    'figures': figures,
+    'outcomes': outcomes,
+    'intervals': measures.find_intervals(outcomes),
+    'classes': measures.measure_classes(outcomes),
+    'detections': measures.measure_detections(outcomes),
+  }
+  return measured, pictures.show_mistakes(outcomes, evaluation.source)
+
+
+def _measure_labels(
+  trained: TrainedModel, evaluation: EvaluationData, **options: Any
+) -> tuple[dict[str, Any], pictures.Gallery]:
+  """Returns the same of images with several labels each."""
+  check_loss(trained, evaluation)
+  figures, outcomes = evaluate_label_outcomes(trained, evaluation, **options)
+  measured = {
+    'figures': figures,
+    'outcomes': outcomes,
+    'intervals': label_measures.find_label_intervals(outcomes),
+    'classes': label_measures.measure_labels(outcomes),
+    'detections': label_measures.measure_label_detections(outcomes),
+  }
+  return measured, show_label_mistakes(outcomes, evaluation.source)
 
 
 def _describe_training_images(trained: TrainedModel) -> list[tuple[str, str]]:

@@ -24,8 +24,7 @@ def write_report(run: Run, workdir: str, report: Callable[[str], None]) -> None:
 
   It takes one more evaluation, and its program's compilation. Where it cannot
   be written, a line says so. A run of several processes is left as it is, as
-  one that fails alone would hold up the others: it is told the command. Of
-  images with several labels each there is no report.
+  one that fails alone would hold up the others: it is told the command.
 
   Args:
     run: resolved run, whose summary is written.
@@ -33,12 +32,6 @@ def write_report(run: Run, workdir: str, report: Callable[[str], None]) -> None:
     report: function called with a line for the user.
   """
   if not run.logging.report or jax.process_index() > 0:
-    return
-  if run.train_source.has_several_labels:
-    report(
-      'report      none, as images have several labels; the measures are in'
-      f' {workdir}/{SUMMARY_FILE}'
-    )
     return
   command = f'python -m tools.report --checkpoint={shlex.quote(workdir)}'
   if jax.process_count() > 1:

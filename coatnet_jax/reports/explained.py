@@ -17,7 +17,7 @@ from coatnet_jax.explanation.explaining import (
   Explanation,
   Question,
 )
-from coatnet_jax.reports.outcomes import Outcomes
+from coatnet_jax.reports.outcomes import BaseOutcomes
 from coatnet_jax.reports.pictures import (
   MAX_SIDE,
   Gallery,
@@ -32,7 +32,7 @@ _NUM_MISTAKES, _NUM_RIGHT = 2, 2
 
 
 def show_maps(
-  trained: TrainedModel, outcomes: Outcomes, source: ImageSource
+  trained: TrainedModel, outcomes: BaseOutcomes, source: ImageSource
 ) -> list[Gallery]:
   """Returns maps of the most confident mistakes, and of right predictions.
 
@@ -56,7 +56,7 @@ def show_maps(
   return [Gallery(title=_TITLE, note=note, pictures=pictures)]
 
 
-def find_right(outcomes: Outcomes, number: int = _NUM_RIGHT) -> np.ndarray:
+def find_right(outcomes: BaseOutcomes, number: int = _NUM_RIGHT) -> np.ndarray:
   """Returns the rows of the most confident right predictions, one of a class.
 
   Args:
@@ -65,12 +65,12 @@ def find_right(outcomes: Outcomes, number: int = _NUM_RIGHT) -> np.ndarray:
   """
   right = np.flatnonzero(outcomes.hits)
   order = right[np.argsort(-outcomes.confidences[right], kind='stable')]
-  _, first = np.unique(outcomes.labels[order], return_index=True)
+  _, first = np.unique(outcomes.predicted[order], return_index=True)
   return order[np.sort(first)[:number]]
 
 
 def _draw_maps(
-  trained: TrainedModel, outcomes: Outcomes, source: ImageSource
+  trained: TrainedModel, outcomes: BaseOutcomes, source: ImageSource
 ) -> Iterator[Picture]:
   """Yields each picture, followed by its maps."""
   explainer = Explainer(trained)
@@ -82,7 +82,7 @@ def _draw_maps(
     except CorruptImageError:
       continue
     predicted = printable(outcomes.class_names[outcomes.predicted[row]])
-    label = printable(outcomes.class_names[outcomes.labels[row]])
+    label = printable(outcomes.name_labels(row))
     said = predicted if outcomes.hits[row] else f'{predicted}, is {label}'
     yield create_picture(pixels, (said,), f'A picture of {label}')
     for method in methods:

@@ -28,6 +28,11 @@ from coatnet_jax.training import curves
 # those of the lines.
 _CURVES = (
   ('Loss', 'loss', {'train/loss': 'training', 'eval/loss': 'evaluation'}),
+  (
+    'Mean average precision',
+    'part',
+    {'eval/mean_average_precision': 'evaluation'},
+  ),
   ('Accuracy', 'part', {'eval/top1': 'top-1', 'eval/top5': 'top-5'}),
   ('Learning rate', 'rate', {'train/learning_rate': 'learning rate'}),
   ('Speed', 'images/s', {'speed/images_per_second': 'images per second'}),

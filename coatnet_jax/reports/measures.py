@@ -4,11 +4,12 @@ What it has, `evaluation/measures.py` computes. NumPy, in float64.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy import sparse
 
+from coatnet_jax.evaluation.measures import divide
 from coatnet_jax.reports.outcomes import NOTHING, Outcomes
 
 # Part of the samples that an interval holds.
@@ -62,9 +63,9 @@ def measure_classes(outcomes: Outcomes) -> ClassMeasures:
   return ClassMeasures(
     support=support,
     predicted=predicted,
-    precision=_divide(hits, predicted),
-    recall=_divide(hits, support),
-    f1=_divide(2 * hits, support + predicted),
+    precision=divide(hits, predicted),
+    recall=divide(hits, support),
+    f1=divide(2 * hits, support + predicted),
     precision_interval=compute_wilson(hits, predicted),
     recall_interval=compute_wilson(hits, support),
   )
@@ -91,7 +92,7 @@ def compute_wilson(hits: np.ndarray, counts: np.ndarray) -> np.ndarray:
   Returns:
     [2, C] float64, lower and upper ends.
   """
-  share, square = _divide(hits, counts), _DEVIATIONS**2
+  share, square = divide(hits, counts), _DEVIATIONS**2
   counts = np.where(counts, counts, np.nan)
   centre = share + square / (2 * counts)
   width = _DEVIATIONS * np.sqrt(
@@ -99,11 +100,6 @@ def compute_wilson(hits: np.ndarray, counts: np.ndarray) -> np.ndarray:
   )
   scale = 1 + square / counts
   return np.clip(np.stack([centre - width, centre + width]) / scale, 0, 1)
-
-
-def _divide(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
-  """Returns quotients, NaN where it is divided by 0."""
-  return numerators / np.where(denominators, denominators, np.nan)
 
 
 def count_resamples(num_examples: int) -> int:
@@ -133,12 +129,8 @@ def find_intervals(outcomes: Outcomes) -> dict[str, tuple[float, float]]:
   counts = _create_class_columns(outcomes)
   # Of examples or of columns, whichever are more.
   width = max(counts.shape)
-  rng = np.random.default_rng(_SEED)
-  resamples, left = [], count_resamples(num_examples)
-  while left:
-    number = min(left, max(1, _DRAWS_AT_A_TIME // width))
-    left -= number
-    weights = _draw_weights(rng, number, num_examples)
+
+  def compute(weights):
     means = weights @ columns / num_examples
     # Three blocks of C columns: examples, of them found, and predictions.
     support, hits, predicted = np.split(
@@ -148,11 +140,45 @@ def find_intervals(outcomes: Outcomes) -> dict[str, tuple[float, float]]:
     recall = np.where(occurs, hits / np.maximum(support, 1), 0)
     f1 = np.where(occurs, 2 * hits / np.maximum(support + predicted, 1), 0)
     over_classes = np.stack([recall, f1]).sum(axis=2) / occurs.sum(axis=1)
-    resamples.append(np.concatenate([means, over_classes.T], axis=1))
-  tail = (1 - CONFIDENCE) / 2
-  low, high = np.quantile(np.concatenate(resamples), [tail, 1 - tail], axis=0)
+    return np.concatenate([means, over_classes.T], axis=1)
+
+  number = count_resamples(num_examples)
+  low, high = bootstrap(
+    num_examples, compute, num_resamples=number, width=width
+  )
   names = ('top1', 'top5', 'loss', 'mean_class_accuracy', 'macro_f1')
   return {name: (float(a), float(b)) for name, a, b in zip(names, low, high)}
+
+
+def bootstrap(
+  num_examples: int,
+  compute: Callable[[np.ndarray], np.ndarray],
+  *,
+  num_resamples: int,
+  width: int,
+) -> np.ndarray:
+  """Returns the percentiles of measures over resamples, the same every time.
+
+  Args:
+    num_examples: number of examples, n.
+    compute: function that takes how often each example is in each of r
+      resamples, [r, n] float64, and returns m measures of each, [r, m].
+    num_resamples: number of resamples in all.
+    width: numbers that a resample takes, by which so many are drawn at a time
+      as memory allows.
+
+  Returns:
+    [2, m] float64, lower and upper ends of 95 %.
+  """
+  rng = np.random.default_rng(_SEED)
+  resamples, left = [], num_resamples
+  while left:
+    number = min(left, max(1, _DRAWS_AT_A_TIME // width))
+    left -= number
+    weights = _draw_weights(rng, number, num_examples)
+    resamples.append(compute(weights))
+  tail = (1 - CONFIDENCE) / 2
+  return np.quantile(np.concatenate(resamples), [tail, 1 - tail], axis=0)
 
 
 def _draw_weights(

@@ -4,6 +4,7 @@ The evaluation is `tools.evaluate`'s own, so that its figures are the same;
 this keeps what it sees, some 30 bytes of each example.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,31 +24,27 @@ NOTHING = -1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Outcomes:
-  """What a model said of n examples, and whether it was right.
+class BaseOutcomes(abc.ABC):
+  """What a model said of n examples, whatever the kind of their labels.
 
   Attributes:
     class_names: names of the C classes.
     indices: [n] int64, the places of the examples in their source.
-    labels: [n] int32, true classes.
     predicted: [n] int32, the most probable classes; `NOTHING` where a logit is
       NaN.
     hits: [n] bool, whether that is right.
     top5_hits: [n] bool, whether one of the five most probable is.
     confidences: [n] float32, the largest probability.
     losses: [n] float32, the loss of each.
-    probabilities: [n, C] float32, of at most `MAX_FEW_CLASSES`; else [n, 0].
   """
 
   class_names: tuple[str, ...]
   indices: np.ndarray
-  labels: np.ndarray
   predicted: np.ndarray
   hits: np.ndarray
   top5_hits: np.ndarray
   confidences: np.ndarray
   losses: np.ndarray
-  probabilities: np.ndarray
 
   @property
   def num_classes(self) -> int:
@@ -58,6 +55,27 @@ class Outcomes:
   def are_few(self) -> bool:
     """Whether the classes are few enough to be shown each against each."""
     return self.num_classes <= MAX_FEW_CLASSES
+
+  @abc.abstractmethod
+  def name_labels(self, row: int) -> str:
+    """Returns what an example is: the names of its true classes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Outcomes(BaseOutcomes):
+  """What a model said of n examples of one class each.
+
+  Attributes:
+    labels: [n] int32, true classes.
+    probabilities: [n, C] float32, of at most `MAX_FEW_CLASSES`; else [n, 0].
+  """
+
+  labels: np.ndarray
+  probabilities: np.ndarray
+
+  def name_labels(self, row: int) -> str:
+    """Returns the name of an example's true class."""
+    return self.class_names[self.labels[row]]
 
 
 def collect_outcomes(

@@ -8,14 +8,14 @@ import numpy as np
 
 from coatnet_jax.data.decoding import decode_example
 from coatnet_jax.data.image_source import CorruptImageError, ImageSource
-from coatnet_jax.reports.outcomes import NOTHING, Outcomes
+from coatnet_jax.reports.outcomes import NOTHING, BaseOutcomes, Outcomes
 from coatnet_jax.texts import printable
 
 # Pixels of the longer side; of what is at most half as large, JPEG would spoil
 # more than it saves.
 MAX_SIDE = 160
 _JPEG_QUALITY = 80
-_NUM_MISTAKES = 24
+NUM_MISTAKES = 24
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def create_picture(
 
 
 def find_mistakes(
-  outcomes: Outcomes, number: int = _NUM_MISTAKES
+  outcomes: BaseOutcomes, number: int = NUM_MISTAKES
 ) -> np.ndarray:
   """Returns the rows of the wrong predictions, the most confident first.
 
@@ -124,9 +124,8 @@ def show_mistakes(outcomes: Outcomes, source: ImageSource) -> Gallery:
 
 
 def _show_mistake(outcomes: Outcomes, row: int, source: ImageSource) -> Picture:
-  names = outcomes.class_names
-  label = printable(names[outcomes.labels[row]])
-  predicted = printable(names[outcomes.predicted[row]])
+  label = printable(outcomes.name_labels(row))
+  predicted = printable(outcomes.class_names[outcomes.predicted[row]])
   index = int(outcomes.indices[row])
   lines = (
     f'{predicted}, {outcomes.confidences[row]:.1%}',
@@ -134,6 +133,20 @@ def _show_mistake(outcomes: Outcomes, row: int, source: ImageSource) -> Picture:
     printable(source.describe(index)),
   )
   alt = f'A picture of {label}, taken for {predicted}'
+  return show(source, index, lines, alt)
+
+
+def show(
+  source: ImageSource, index: int, lines: tuple[str, ...], alt: str
+) -> Picture:
+  """Returns an example's picture; one without pixels if it cannot be read.
+
+  Args:
+    source: images that the example is of.
+    index: number of the example in them.
+    lines: texts below the picture.
+    alt: text in the place of the picture.
+  """
   try:
     pixels, _ = decode_example(source, index)
   except CorruptImageError:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from coatnet_jax.reports import comparison, page
+from coatnet_jax.reports import comparison
+from coatnet_jax.reports.named_measures import MEASURES, collect_measures
 from tests.reports.examples import Page, create_content, draw
 
 
@@ -24,8 +25,8 @@ def _contents(number, names=None, **changes):
 def test_mean_and_spread_are_over_runs():
   contents = _contents(3)
   found = Page(comparison.format_comparison(contents))
-  for name in page.MEASURES:
-    values = [page.collect_measures(content)[name] for content in contents]
+  for name in MEASURES:
+    values = [collect_measures(content)[name] for content in contents]
     assert [found.numbers[f'run{n}_{name}'][0] for n in (1, 2, 3)] == values
     expected = (np.mean(values), np.std(values, ddof=1), *np.sort(values)[::2])
     words = ('mean', 'deviation', 'least', 'largest')

@@ -84,17 +84,6 @@ def test_a_report_that_was_asked_to_stop_says_so(run, tmp_path):
   )
 
 
-def test_of_several_labels_there_is_none(run, tmp_path, monkeypatch):
-  monkeypatch.setattr(run.train_source, 'has_several_labels', True)
-  with mock.patch.object(content, 'create_content') as create:
-    (line,) = _write(run, tmp_path)
-  assert line == (
-    'report      none, as images have several labels; the measures are in'
-    f' {tmp_path}/summary.json'
-  )
-  assert not create.called
-
-
 def test_a_file_of_somebody_else_stays(run, tmp_path):
   _finish(tmp_path)
   (tmp_path / 'report.html').write_text('mine')

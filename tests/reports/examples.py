@@ -9,10 +9,13 @@ from ml_collections import ConfigDict
 
 from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.augmentation import PreprocessingOptions
+from coatnet_jax.data.image_source import CorruptImageError, ImageSource
 from coatnet_jax.evaluation.measures import Predictions, Tally
 from coatnet_jax.reports import measures
 from coatnet_jax.reports.content import ReportContent
-from coatnet_jax.reports.outcomes import Outcomes, collect_outcomes
+from coatnet_jax.reports.multi_label import measures as label_measures
+from coatnet_jax.reports.multi_label.outcomes import LabelOutcomes
+from coatnet_jax.reports.outcomes import BaseOutcomes, collect_outcomes
 from coatnet_jax.training.losses import LossOptions
 from configs import base
 
@@ -75,10 +78,22 @@ def judge(scores, labels, names=None):
 
 
 def create_content(
-  outcomes: Outcomes, figures: dict, **changes
+  outcomes: BaseOutcomes, figures: dict, **changes
 ) -> ReportContent:
   """Returns the content of a report that no run has written."""
   config = base.get_config().to_dict()
+  if isinstance(outcomes, LabelOutcomes):
+    measured = {
+      'intervals': label_measures.find_label_intervals(outcomes),
+      'classes': label_measures.measure_labels(outcomes),
+      'detections': label_measures.measure_label_detections(outcomes),
+    }
+  else:
+    measured = {
+      'intervals': measures.find_intervals(outcomes),
+      'classes': measures.measure_classes(outcomes),
+      'detections': measures.measure_detections(outcomes),
+    }
   trained = TrainedModel(
     model=None,
     variables=None,
@@ -96,9 +111,7 @@ def create_content(
     workdir=epath.Path('/nowhere'),
     figures=figures,
     outcomes=outcomes,
-    intervals=measures.find_intervals(outcomes),
-    classes=measures.measure_classes(outcomes),
-    detections=measures.measure_detections(outcomes),
+    **measured,
     data=(('Evaluated on', 'drawn numbers'),),
     undecodable=(),
     rules=(),
@@ -107,6 +120,29 @@ def create_content(
     seconds=1.0,
   )
   return dataclasses.replace(content, **changes)
+
+
+class Pictures(ImageSource):
+  """Pictures of noise, some of which cannot be read."""
+
+  description = 'noise'
+
+  def __init__(self, number, size, names, damaged=()):
+    self.class_names, self._number, self._size = names, number, size
+    self._damaged = damaged
+
+  def __len__(self):
+    return self._number
+
+  def __getitem__(self, index):
+    if index in self._damaged:
+      raise CorruptImageError('torn')
+    rng = np.random.default_rng(index)
+    pixels = rng.integers(0, 256, (*self._size, 3), np.uint8)
+    return {'image': pixels, 'label': 0}
+
+  def describe(self, index):
+    return f'a "file" <{index}>'
 
 
 class Page(html.parser.HTMLParser):

@@ -6,37 +6,14 @@ import re
 import numpy as np
 import pytest
 
-from coatnet_jax.data.image_source import CorruptImageError, ImageSource
-from coatnet_jax.reports import page, pictures
+from coatnet_jax.reports import page, pictures, sections
 from coatnet_jax.reports.files import render
-from tests.reports.examples import Page, create_content, draw, judge
+from coatnet_jax.reports.named_measures import collect_measures
+from tests.reports.examples import Page, Pictures, create_content, draw, judge
 
 
 def _read(outcomes, figures, **changes):
   return Page(page.format_page(create_content(outcomes, figures, **changes)))
-
-
-class _Pictures(ImageSource):
-  """Pictures of noise, some of which cannot be read."""
-
-  description = 'noise'
-
-  def __init__(self, number, size, names, damaged=()):
-    self.class_names, self._number, self._size = names, number, size
-    self._damaged = damaged
-
-  def __len__(self):
-    return self._number
-
-  def __getitem__(self, index):
-    if index in self._damaged:
-      raise CorruptImageError('torn')
-    rng = np.random.default_rng(index)
-    pixels = rng.integers(0, 256, (*self._size, 3), np.uint8)
-    return {'image': pixels, 'label': 0}
-
-  def describe(self, index):
-    return f'a "file" <{index}>'
 
 
 def test_a_page_is_whole_and_needs_no_network():
@@ -59,7 +36,7 @@ def test_texts_of_data_are_shown_and_not_obeyed():
     '{{ 7 * 7 }}',
   )
   outcomes, figures = draw(300, 6, names=names, skill=0.5)
-  source = _Pictures(300, (30, 40), names)
+  source = Pictures(300, (30, 40), names)
   found = _read(
     outcomes,
     figures,
@@ -88,7 +65,7 @@ def test_the_numbers_of_a_page_are_those_that_were_measured():
   outcomes, figures = draw(500, 5, skill=1.0)
   content = create_content(outcomes, figures)
   found = Page(page.format_page(content))
-  for name, value in page.collect_measures(content).items():
+  for name, value in collect_measures(content).items():
     assert found.numbers[name][0] == value
   assert found.numbers['count'] == [500, '500']
   assert found.numbers['top1'][1] == f'{figures["top1"]:.2%}'
@@ -146,7 +123,7 @@ def test_numbers_that_are_none():
 def test_a_thousand_classes_of_many_images_are_under_5_megabytes():
   names = tuple(f'class number {n} of the "thousand"' for n in range(1000))
   outcomes, figures = draw(50_000, 1000, names=names, skill=2.5)
-  source = _Pictures(50_000, (500, 375), names)
+  source = Pictures(50_000, (500, 375), names)
   content = create_content(
     outcomes,
     figures,
@@ -165,7 +142,7 @@ def test_a_thousand_classes_of_many_images_are_under_5_megabytes():
 def test_very_many_classes_have_the_weakest_alone(monkeypatch):
   outcomes, figures = draw(400, 40)
   everything = _read(outcomes, figures).tables['classes']
-  monkeypatch.setattr(page, 'MAX_LISTED', 39)
+  monkeypatch.setattr(sections, 'MAX_LISTED', 39)
   found = _read(outcomes, figures)
   assert found.tables['classes'] == everything[:16]
   assert 'details' not in {
@@ -190,7 +167,7 @@ def test_mistakes_are_the_most_confident_first():
   assert set(rows) <= set(wrong)
   confidences = outcomes.confidences
   assert list(confidences[rows]) == sorted(confidences[wrong])[::-1][:24]
-  source = _Pictures(200, (20, 10), outcomes.class_names, damaged=rows[:1])
+  source = Pictures(200, (20, 10), outcomes.class_names, damaged=rows[:1])
   gallery = pictures.show_mistakes(outcomes, source)
   assert gallery.pictures[0].uri == ''
   assert gallery.pictures[1].uri.startswith('data:image/png;base64,')

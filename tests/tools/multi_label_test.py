@@ -9,6 +9,7 @@ from sklearn import metrics
 
 import train
 from coatnet_jax.checkpoints.trained_model import load_trained_model
+from coatnet_jax.errors import UserError
 from tests.multi_label_examples import (
   NAMES,
   create_config,
@@ -16,7 +17,8 @@ from tests.multi_label_examples import (
   paint_labels,
   write_list,
 )
-from tools import evaluate
+from tests.reports.examples import Page
+from tools import evaluate, report
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +37,8 @@ def pictures(tmp_path_factory):
 def workdir(pictures, tiny_variant, tmp_path_factory):
   """Returns the workdir of a finished run; not to be changed."""
   workdir = tmp_path_factory.mktemp('run') / 'a'
-  train.train_and_evaluate(create_config(pictures), str(workdir))
+  config = create_config(pictures, **{'logging.report': True})
+  train.train_and_evaluate(config, str(workdir))
   return workdir
 
 
@@ -78,7 +81,7 @@ def test_a_workdir_alone_gives_what_training_saw(
   names = ('mean_average_precision', 'top1', 'top5', 'loss', 'count')
   assert {n: said[n] for n in names} == {n: best[n] for n in names}
   assert said['undecodable'] == 1
-  assert f'Cannot decode {workdir}' not in err
+  assert 'Cannot decode' in err
   assert '099.png' in err
   targets, logits = predicted
   assert said['mean_average_precision'] == pytest.approx(
@@ -113,3 +116,62 @@ def test_a_workdir_alone_gives_what_training_saw(
   ) in page
   assert '| multi label |' in page
   assert f'| {said["mean_average_precision"]:.2%} |' in page
+
+
+def test_every_number_of_the_report_is_evaluates(workdir, capsys, predicted):
+  found = Page((workdir / 'report.html').read_text())
+  said, _ = _evaluate(capsys, f'--checkpoint={workdir}')
+  for name in (
+    *('mean_average_precision', 'micro_f1', 'macro_f1'),
+    *('top1', 'top5', 'loss', 'count'),
+  ):
+    assert found.numbers[name][0] == said[name]
+  for row, one in zip(found.tables['classes'][1:], said['per_class']):
+    names = ('count', 'average_precision', 'precision', 'recall', 'f1')
+    assert [cell[1] for cell in row[1:]] == [one[name] for name in names]
+    assert row[0][0] == one['class']
+  targets, logits = predicted
+  for label in range(4):
+    assert found.series['auc'][label] == pytest.approx(
+      metrics.roc_auc_score(targets[:, label], logits[:, label])
+    )
+    assert found.series['ap'][label] == pytest.approx(
+      said['per_class'][label]['average_precision']
+    )
+  shown = ' '.join(found.texts)
+  assert 'Mean average precision' in found.texts  # A curve.
+  assert '099.png' in shown
+  wrong = ((logits >= 0) != targets).any(axis=1).sum()
+  assert f'{min(wrong, 24)} of {wrong} images of which a label is' in shown
+  assert 'What the model looks at' in shown
+  assert 'The maps cannot be made' not in shown
+  for tool in ('evaluate', 'predict', 'explain', 'report'):
+    assert f'python -m tools.{tool} --checkpoint={workdir}' in shown
+  text = (workdir / 'report.html').read_text()
+  assert '<b>yak' not in text
+  assert '&lt;b&gt;yak|' in text
+
+
+def test_the_report_is_made_again_also_of_other_data(workdir, tmp_path, capsys):
+  path = workdir / 'report.html'
+  before = Page(path.read_text()).numbers
+  assert report.main([f'--checkpoint={workdir}']) == 0
+  assert Page(path.read_text()).numbers == before
+  # Some of the classes, in another order.
+  names = ('owl', 'dog')
+  other = write_list(tmp_path / 'other', [[0], [1], [], [0, 1]] * 5, names)
+  data = f'--data.data_dir={other}'
+  out = tmp_path / 'r.html'
+  assert report.main([f'--checkpoint={workdir}', data, f'--out={out}']) == 0
+  found = Page(out.read_text())
+  said, _ = _evaluate(capsys, f'--checkpoint={workdir}', data)
+  assert found.numbers['count'][0] == said['count'] == 20
+  assert [row[0][0] for row in found.tables['classes'][1:]] == ['dog', 'owl']
+  assert found.numbers['macro_f1'][0] == said['macro_f1']
+  with pytest.raises(UserError, match='--fewshot and --linear_probe fit a cl'):
+    evaluate.main([f'--checkpoint={workdir}', '--linear_probe'])
+  both = tmp_path / 'both.html'
+  steps = [str(workdir / 'checkpoints' / step) for step in ('6', '12')]
+  assert report.main(['--checkpoint', *steps, f'--out={both}']) == 0
+  numbers = Page(both.read_text()).numbers
+  assert 'mean_average_precision_deviation' in numbers
