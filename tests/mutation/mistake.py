@@ -34,6 +34,7 @@ ROOMS = (
   'coatnet_jax/publishing',
   'coatnet_jax/replay',
   'coatnet_jax/reports',
+  'coatnet_jax/reports/multi_label',
   'coatnet_jax/serving',
   'coatnet_jax/tpu_compiler',
   'coatnet_jax/training',

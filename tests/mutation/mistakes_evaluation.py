@@ -61,6 +61,50 @@ MISTAKES = (
     ),
   ),
   *in_file(
+    'coatnet_jax/evaluation/label_decisions.py',
+    (
+      'labels_macro_f1_of_absent_classes',
+      'float(f1[occurs].mean()) if',
+      'float(np.nan_to_num(f1).mean()) if',
+      'Classes that no image has count in the mean F1 of several labels.',
+      'evaluation/multi_label_test.py',
+    ),
+    (
+      'labels_precision_of_the_label',
+      'precision=divide(hits, predicted),',
+      'precision=divide(hits, support),',
+      'The precision of one of several labels is divided by its images.',
+      'evaluation/multi_label_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/evaluation/multi_label.py',
+    (
+      'labels_count_the_blank_batch',
+      '  sums.clear()  # Of the batch that it was compiled with.\n',
+      '',
+      'The black images that a program is compiled with count as evaluated.',
+      'evaluation/multi_label_test.py',
+    ),
+    (
+      'labels_of_all_candidates',
+      '    space.candidates,\n',
+      '    None,\n',
+      'Classes of the model that other data do not have are evaluated too.',
+      'evaluation/multi_label_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/evaluation/predictions.py',
+    (
+      'labels_not_placed',
+      'placed[:, positions] = labels',
+      'placed[:] = labels',
+      'Of several labels the classes are in the order of the data.',
+      'evaluation/multi_label_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/evaluation/classification.py',
     (
       'real_counts_images_without_labels',

@@ -66,6 +66,33 @@ MISTAKES = (
     ),
   ),
   *in_file(
+    'coatnet_jax/reports/multi_label/measures.py',
+    (
+      'report_labels_ties_apart',
+      'ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))',
+      'ends = np.arange(len(scores))',
+      'In intervals, images of the same score are found one by one.',
+      'reports/multi_label/measures_test.py',
+    ),
+    (
+      'report_labels_of_absent_classes',
+      'num_classes += support > 0',
+      'num_classes += 1',
+      'Classes that a sample lacks count in its mean average precision.',
+      'reports/multi_label/measures_test.py',
+    ),
+  ),
+  *in_file(
+    'coatnet_jax/reports/multi_label/mistakes.py',
+    (
+      'report_labels_least_confident',
+      'rows = np.argsort(-surest',
+      'rows = np.argsort(surest',
+      'The mistakes on labels that are shown are the least confident ones.',
+      'reports/multi_label/page_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/reports/outcomes.py',
     (
       'report_nan_predicts_a_class',

@@ -164,6 +164,7 @@ def test_the_report_is_made_again_also_of_other_data(workdir, tmp_path, capsys):
   out = tmp_path / 'r.html'
   assert report.main([f'--checkpoint={workdir}', data, f'--out={out}']) == 0
   found = Page(out.read_text())
+  capsys.readouterr()
   said, _ = _evaluate(capsys, f'--checkpoint={workdir}', data)
   assert found.numbers['count'][0] == said['count'] == 20
   assert [row[0][0] for row in found.tables['classes'][1:]] == ['dog', 'owl']
