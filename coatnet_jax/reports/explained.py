@@ -83,7 +83,11 @@ def _draw_maps(
       continue
     predicted = printable(outcomes.class_names[outcomes.predicted[row]])
     label = printable(outcomes.name_labels(row))
-    said = predicted if outcomes.hits[row] else f'{predicted}, is {label}'
+    said = (
+      predicted
+      if outcomes.hits[row]
+      else f'{predicted}, {outcomes.verb} {label}'
+    )
     yield create_picture(pixels, (said,), f'A picture of {label}')
     for method in methods:
       # Not the class of the evaluation, whose label space may be another.

@@ -7,7 +7,7 @@ this keeps what it sees, some 30 bytes of each example.
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,8 +36,10 @@ class BaseOutcomes(abc.ABC):
     top5_hits: [n] bool, whether one of the five most probable is.
     confidences: [n] float32, the largest probability.
     losses: [n] float32, the loss of each.
+    verb: word between an example and its labels: it 'is' a cat.
   """
 
+  verb: ClassVar[str] = 'is'
   class_names: tuple[str, ...]
   indices: np.ndarray
   predicted: np.ndarray

@@ -129,7 +129,7 @@ def _show_mistake(outcomes: Outcomes, row: int, source: ImageSource) -> Picture:
   index = int(outcomes.indices[row])
   lines = (
     f'{predicted}, {outcomes.confidences[row]:.1%}',
-    f'is {label}',
+    f'{outcomes.verb} {label}',
     printable(source.describe(index)),
   )
   alt = f'A picture of {label}, taken for {predicted}'

@@ -167,6 +167,17 @@ def test_classes_of_other_data_are_found_by_name(tmp_path, evaluate, trained):
     evaluate(_write(tmp_path, images, ('dog', 'bee', 'eel')))
 
 
+def test_classes_may_be_in_another_order(tmp_path, evaluate, trained):
+  names = ('dog', 'ant', 'cow', 'bee')
+  model = dataclasses.replace(trained, class_names=names)
+  images = [((0,), (0,), 90), ((1, 3), (1, 3), 80), ((2,), (2, 0), 70)]
+  _, found, _ = evaluate(_write(tmp_path, images, names), model)
+  assert [(one['class'], one['recall']) for one in found['per_class']] == [
+    *(('dog', 0.5), ('ant', 1), ('cow', 1), ('bee', 1))
+  ]
+  assert found['top1'] == 1
+
+
 def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path, evaluate):
   path = _write(tmp_path, _IMAGES)
   (tmp_path / '02.png').write_bytes(b'none')

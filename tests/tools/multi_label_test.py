@@ -145,6 +145,7 @@ def test_every_number_of_the_report_is_evaluates(workdir, capsys, predicted):
   assert f'{min(wrong, 24)} of {wrong} images of which a label is' in shown
   assert 'What the model looks at' in shown
   assert 'The maps cannot be made' not in shown
+  assert ', is no label' not in shown
   for tool in ('evaluate', 'predict', 'explain', 'report'):
     assert f'python -m tools.{tool} --checkpoint={workdir}' in shown
   text = (workdir / 'report.html').read_text()

@@ -76,7 +76,7 @@ def _show_mistake(
   index = int(outcomes.indices[row])
   lines = (
     f'{what} {name}, {outcomes.probabilities[row, label]:.1%}',
-    f'has {labels}',
+    f'{outcomes.verb} {labels}',
     printable(source.describe(index)),
   )
   alt = f'A picture with {labels}: {what} {name}'

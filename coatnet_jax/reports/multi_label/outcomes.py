@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class LabelOutcomes(BaseOutcomes):
     probabilities: [n, C] float32.
   """
 
+  verb: ClassVar[str] = 'has'
   targets: np.ndarray
   logits: np.ndarray
   probabilities: np.ndarray

@@ -28,7 +28,7 @@ def test_the_numbers_of_a_page_are_those_that_were_measured():
     assert ends == list(interval)
   head, *rows, absent = found.tables['classes']
   assert [cell[0] for cell in head] == [
-    *('class', 'images', 'average precision', 'precision', 'recall', 'F1')
+    *('class', 'images', 'AP', 'precision', 'recall', 'F1')
   ]
   for row, one in zip(rows, figures['per_class'], strict=True):
     names = ('count', 'average_precision', 'precision', 'recall', 'f1')
