@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from coatnet_jax.evaluation.measures import bin_confidences
 from coatnet_jax.reports import measures, sections
 from coatnet_jax.reports.content import ReportContent
 from coatnet_jax.reports.files import render
@@ -17,6 +18,7 @@ def format_page(content: ReportContent) -> str:
     return multi_label_page.format_page(content)
   outcomes = content.outcomes
   count = content.figures['count']
+  bins = bin_confidences(outcomes.confidences, outcomes.hits)
   return render(
     'page.html.j2',
     **sections.describe_run(content),
@@ -26,10 +28,9 @@ def format_page(content: ReportContent) -> str:
     num_resamples=f'{measures.count_resamples(count):,}',
     matrix=_create_matrix(outcomes) if outcomes.are_few else None,
     most_confused=_list_confused(content),
-    bins=sections.list_bins(outcomes.confidences, outcomes.hits),
+    bins=sections.list_bins(bins),
     reliability=sections.draw_reliability(
-      outcomes.confidences,
-      outcomes.hits,
+      bins,
       x_title='probability of the most probable class',
       what='images',
       so='right',

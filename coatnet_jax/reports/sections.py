@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from coatnet_jax.evaluation.measures import NUM_BINS, bin_confidences
+from coatnet_jax.evaluation.measures import NUM_BINS
 from coatnet_jax.reports import facts
 from coatnet_jax.reports.charts import Axes, Chart
 from coatnet_jax.reports.content import ReportContent
@@ -138,14 +138,11 @@ def _find_weakest(content: ReportContent, goodness: np.ndarray) -> list[int]:
   return [label for label in labels if support[label]][:NUM_WEAKEST]
 
 
-def list_bins(
-  confidences: np.ndarray, hits: np.ndarray
-) -> list[dict[str, Any]]:
-  """Returns what is in each of `NUM_BINS` bins of probabilities.
+def list_bins(bins: np.ndarray) -> list[dict[str, Any]]:
+  """Returns what is in each bin of probabilities, for people.
 
   Args:
-    confidences: probabilities, [n].
-    hits: whether it is so, [n] bool.
+    bins: sums of each bin, [3, NUM_BINS], from `bin_confidences`.
   """
   nothing = float('nan')
   return [
@@ -158,20 +155,19 @@ def list_bins(
       'accuracy': show_number(float(accuracy) if count else nothing, 'number'),
     }
     for number, (count, confidence, accuracy) in enumerate(
-      zip(*_sort_into_bins(confidences, hits))
+      zip(*_average_bins(bins))
     )
   ]
 
 
-def _sort_into_bins(confidences: np.ndarray, hits: np.ndarray):
+def _average_bins(bins: np.ndarray) -> tuple[np.ndarray, ...]:
   """Returns number, mean confidence and accuracy of each bin, [NUM_BINS]."""
-  counts, confidences, hits = bin_confidences(confidences, hits)
+  counts, confidences, hits = bins
   return counts.astype(int), confidences / counts.clip(1), hits / counts.clip(1)
 
 
 def draw_reliability(
-  confidences: np.ndarray,
-  hits: np.ndarray,
+  bins: np.ndarray,
   *,
   x_title: str,
   what: str,
@@ -180,13 +176,12 @@ def draw_reliability(
   """Returns how often it is so in each bin, and how many there are.
 
   Args:
-    confidences: probabilities, [n].
-    hits: whether it is so, [n] bool.
+    bins: sums of each bin, [3, NUM_BINS], from `bin_confidences`.
     x_title: what the probabilities are of.
     what: what they are counted as: 'images'.
     so: what each either is or is not: 'right'.
   """
-  counts, _, accuracies = _sort_into_bins(confidences, hits)
+  counts, _, accuracies = _average_bins(bins)
   edges = [(n / NUM_BINS, (n + 1) / NUM_BINS) for n in range(NUM_BINS)]
   axes, histogram = Axes((0, 1), (0, 1)), Axes((0, 1), (0, int(counts.max())))
   return [

@@ -14,6 +14,7 @@ from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation import data_sets, label_decisions, tasks
 from coatnet_jax.evaluation.descriptions import describe_result
+from coatnet_jax.reports import content
 from coatnet_jax.training.losses import LossOptions
 
 NAMES = ('ant', 'bee', 'cow', 'dog')
@@ -190,11 +191,20 @@ def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path, evaluate):
   assert ', 1 more cannot be decoded' in result.splitlines()[0]
 
 
-def test_a_model_of_one_label_is_refused(tmp_path, evaluate, trained):
+def test_a_model_of_one_label_is_refused(
+  tmp_path, evaluate, trained, data_options, monkeypatch
+):
   loss = LossOptions(kind='softmax', label_smoothing=0.0)
   model = dataclasses.replace(trained, loss=loss)
+  path = _write(tmp_path, _IMAGES)
   with pytest.raises(UserError, match="the model's loss is 'softmax', by wh"):
-    evaluate(_write(tmp_path, _IMAGES), model)
+    evaluate(path, model)
+  monkeypatch.setattr(content, 'load_trained_model', lambda *_: model)
+  data = data_options(source='folder', data_dir=str(path), eval_fraction=1.0)
+  with pytest.raises(UserError, match="the model's loss is 'softmax', by wh"):
+    content.create_content(
+      path, report=pytest.fail, find_data=lambda trained: data
+    )
 
 
 @pytest.mark.parametrize('is_probe', [True, False])

@@ -73,8 +73,6 @@ def count_label_resamples(outcomes: LabelOutcomes) -> int:
     outcomes: what was said of the images.
   """
   number, num_scores = count_resamples(len(outcomes.hits)), outcomes.logits.size
-  if not _has_precisions(outcomes):
-    return number
   return min(number, max(_MIN_RESAMPLES, _MAX_SCORES // max(num_scores, 1)))
 
 

@@ -1,17 +1,20 @@
 """The page of one model of several labels: what its template shows."""
 
+import numpy as np
+
 from coatnet_jax.evaluation.label_decisions import THRESHOLD
+from coatnet_jax.evaluation.measures import bin_confidences
 from coatnet_jax.reports import sections
 from coatnet_jax.reports.content import ReportContent
 from coatnet_jax.reports.files import render
 from coatnet_jax.reports.multi_label.measures import count_label_resamples
+from coatnet_jax.reports.multi_label.outcomes import LabelOutcomes
 
 
 def format_page(content: ReportContent) -> str:
   """Returns the page of a report on images with several labels each."""
   outcomes = content.outcomes
-  probabilities = outcomes.probabilities[outcomes.valid].ravel()
-  has_label = outcomes.targets[outcomes.valid].ravel()
+  bins = _bin_probabilities(outcomes)
   return render(
     'multi_label.html.j2',
     **sections.describe_run(content),
@@ -20,14 +23,24 @@ def format_page(content: ReportContent) -> str:
     notes=_list_notes(content),
     num_resamples=f'{count_label_resamples(outcomes):,}',
     threshold=THRESHOLD,
-    bins=sections.list_bins(probabilities, has_label),
+    bins=sections.list_bins(bins),
     reliability=sections.draw_reliability(
-      probabilities,
-      has_label,
+      bins,
       x_title='probability of a class',
       what='probabilities',
       so='there',
     ),
+  )
+
+
+def _bin_probabilities(outcomes: LabelOutcomes) -> np.ndarray:
+  """Returns the sums of `bin_confidences`, class by class to spare memory."""
+  valid = outcomes.valid
+  return sum(
+    bin_confidences(
+      outcomes.probabilities[valid, label], outcomes.targets[valid, label]
+    )
+    for label in range(outcomes.num_classes)
   )
 
 

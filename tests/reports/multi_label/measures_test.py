@@ -143,7 +143,6 @@ def test_very_many_scores_have_no_interval_of_their_precision(monkeypatch):
   monkeypatch.setattr(measures, '_MAX_SCORES', 1)
   assert measures.count_label_resamples(outcomes) == 100
   monkeypatch.setattr(measures, '_MOST_SCORES', 50 * 4 * 100 - 1)
-  assert measures.count_label_resamples(outcomes) == 1000
   found = measures.find_label_intervals(outcomes)
   assert 'mean_average_precision' not in found
   assert 'macro_f1' in found
