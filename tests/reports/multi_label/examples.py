@@ -39,10 +39,12 @@ def judge_labels(logits, targets, names=None):
     valid=~np.isnan(logits).any(axis=1),
   )
   outcomes = create_label_outcomes(predictions, names)
+  ranked = np.take_along_axis(targets, order, axis=1)
+  ranked &= predictions.valid[:, None]
   metrics = {
     'loss': float(losses.mean()),
-    'top1': float(outcomes.hits.mean()),
-    'top5': float(outcomes.top5_hits.mean()),
+    'top1': float(ranked[:, 0].mean()),
+    'top5': float(ranked[:, :5].any(axis=1).mean()),
     'count': len(logits),
   }
   figures = measure_predictions(predictions, names, metrics)
