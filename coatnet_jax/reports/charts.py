@@ -111,8 +111,8 @@ class Axes:
   def create_line(
     self,
     name: str,
-    xs: Sequence[float],
-    ys: Sequence[float],
+    xs: Sequence[float] | np.ndarray,
+    ys: Sequence[float] | np.ndarray,
     style: int,
     *,
     marked: bool = False,

@@ -47,8 +47,7 @@ class ReportContent:
     figures: what `tools.evaluate` says of it.
     outcomes: what it said of every example.
     intervals: 95 % interval of each measure, by its name.
-    classes: precision, recall, F1 and support of each class; average precision
-      too, where images have several.
+    classes: precision, recall, F1 and support of each class.
     detections: ROC and precision-recall curve of each class; none of many.
     data: lines on what was found and left out, with their titles.
     undecodable: names of images that cannot be decoded, and why; the first.
@@ -72,10 +71,18 @@ class ReportContent:
   command: str
   seconds: float
 
-  @property
-  def has_several_labels(self) -> bool:
-    """Whether it is of images with several labels each."""
-    return isinstance(self.outcomes, LabelOutcomes)
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class LabelReportContent(ReportContent):
+  """All that a report says of one model of images with several labels each.
+
+  Attributes:
+    outcomes: what it said of every image.
+    classes: average precision, precision, recall, F1 and support of each class.
+  """
+
+  outcomes: LabelOutcomes
+  classes: label_measures.LabelMeasures
 
 
 def create_content(
@@ -128,11 +135,12 @@ def create_content(
   size = -(-size // trained.mesh.size) * trained.mesh.size
   undecodable: list[str] = []
   source = evaluation.source
-  measure = _measure_labels if source.has_several_labels else _measure_classes
+  several = source.has_several_labels
+  measure = _measure_labels if several else _measure_classes
   measured, mistakes = measure(
     trained, evaluation, batch_size=size, report_undecodable=undecodable.append
   )
-  return ReportContent(
+  return (LabelReportContent if several else ReportContent)(
     trained=trained,
     workdir=facts.find_workdir(trained.path),
     **measured,

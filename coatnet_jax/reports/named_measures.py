@@ -1,6 +1,8 @@
 """Which measures a report names, and how: of one label or of several."""
 
-from coatnet_jax.reports.content import ReportContent
+from typing import Any
+
+from coatnet_jax.reports.content import LabelReportContent, ReportContent
 from coatnet_jax.reports.measures import compute_macro_f1
 
 # name: title and form of it.
@@ -25,10 +27,11 @@ LABEL_MEASURES = {
 
 def list_measures(content: ReportContent) -> dict[str, tuple[str, str]]:
   """Returns title and form of each measure that a report has, by name."""
-  return LABEL_MEASURES if content.has_several_labels else MEASURES
+  is_of_labels = isinstance(content, LabelReportContent)
+  return LABEL_MEASURES if is_of_labels else MEASURES
 
 
-def collect_measures(content: ReportContent) -> dict[str, float]:
+def collect_measures(content: ReportContent) -> dict[str, Any]:
   """Returns the measures of `list_measures`, by name."""
   macro_f1 = compute_macro_f1(content.classes)
   figures = {'macro_f1': macro_f1, **content.figures}

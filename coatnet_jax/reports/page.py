@@ -4,7 +4,7 @@ from typing import Any
 
 from coatnet_jax.evaluation.measures import bin_confidences
 from coatnet_jax.reports import measures, sections
-from coatnet_jax.reports.content import ReportContent
+from coatnet_jax.reports.content import LabelReportContent, ReportContent
 from coatnet_jax.reports.files import render
 from coatnet_jax.reports.multi_label import page as multi_label_page
 from coatnet_jax.reports.numbers import show_number
@@ -14,7 +14,7 @@ from coatnet_jax.texts import printable
 
 def format_page(content: ReportContent) -> str:
   """Returns the page of a report."""
-  if content.has_several_labels:
+  if isinstance(content, LabelReportContent):
     return multi_label_page.format_page(content)
   outcomes = content.outcomes
   count = content.figures['count']

@@ -1,6 +1,6 @@
 """Sections that every report of one model has, for the templates."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from markupsafe import Markup
 from coatnet_jax.evaluation.measures import NUM_BINS
 from coatnet_jax.reports import facts
 from coatnet_jax.reports.charts import Axes, Chart
-from coatnet_jax.reports.content import ReportContent
+from coatnet_jax.reports.content import LabelReportContent, ReportContent
 from coatnet_jax.reports.named_measures import collect_measures, list_measures
 from coatnet_jax.reports.numbers import show_interval, show_number
 from coatnet_jax.reports.outcomes import MAX_FEW_CLASSES
@@ -97,14 +97,14 @@ def _list_tiles(content: ReportContent) -> list[dict[str, Any]]:
   for name, value in collect_measures(content).items():
     title, form = measures[name]
     interval = show_interval(content.intervals.get(name), form, name)
-    value = show_number(value, form, name)
-    tiles.append({'title': title, 'value': value, 'interval': interval})
+    shown = show_number(value, form, name)
+    tiles.append({'title': title, 'value': shown, 'interval': interval})
   count = show_number(content.figures['count'], 'count', 'count')
   return [*tiles, {'title': 'images', 'value': count, 'interval': ''}]
 
 
 def _list_class_rows(
-  content: ReportContent, labels: Iterable[int]
+  content: ReportContent, labels: Sequence[int]
 ) -> list[dict[str, Any]]:
   classes, names = content.classes, content.outcomes.class_names
   rows = [
@@ -124,9 +124,9 @@ def _list_class_rows(
     }
     for label in labels
   ]
-  if content.has_several_labels:
-    for row in rows:
-      precision = classes.average_precision[row['label']]
+  if isinstance(content, LabelReportContent):
+    for label, row in zip(labels, rows):
+      precision = content.classes.average_precision[label]
       row['average_precision'] = show_number(precision, 'short_share')
   return rows
 
@@ -213,7 +213,7 @@ def draw_reliability(
 
 def _draw_detections(content: ReportContent) -> list[Mapping[str, Any]]:
   """Returns both curves of every class, and their titles."""
-  drawn = []
+  drawn: list[Mapping[str, Any]] = []
   for name, found in zip(content.outcomes.class_names, content.detections):
     if found is None:
       drawn.append({'roc': None})

@@ -12,7 +12,7 @@ from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.image_source import CorruptImageError, ImageSource
 from coatnet_jax.evaluation.measures import Predictions, Tally
 from coatnet_jax.reports import measures
-from coatnet_jax.reports.content import ReportContent
+from coatnet_jax.reports.content import LabelReportContent, ReportContent
 from coatnet_jax.reports.multi_label import measures as label_measures
 from coatnet_jax.reports.multi_label.outcomes import LabelOutcomes
 from coatnet_jax.reports.outcomes import BaseOutcomes, collect_outcomes
@@ -106,7 +106,8 @@ def create_content(
     mesh=None,
     changes=(),
   )
-  content = ReportContent(
+  is_of_labels = isinstance(outcomes, LabelOutcomes)
+  content = (LabelReportContent if is_of_labels else ReportContent)(
     trained=trained,
     workdir=epath.Path('/nowhere'),
     figures=figures,

@@ -128,8 +128,10 @@ def find_label_intervals(
     num_resamples=count_label_resamples(outcomes),
     width=max(counts.shape),
   )
-  names = ('top1', 'top5', 'loss', 'micro_f1', 'macro_f1')
-  names = (*names, 'mean_average_precision')
+  names = [
+    *('top1', 'top5', 'loss', 'micro_f1', 'macro_f1'),
+    'mean_average_precision',
+  ]
   return {name: (float(a), float(b)) for name, a, b in zip(names, low, high)}
 
 

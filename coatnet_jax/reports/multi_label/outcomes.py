@@ -66,7 +66,7 @@ def create_label_outcomes(
     indices=predictions.indices,
     predicted=np.where(predictions.valid, first, NOTHING).astype(np.int32),
     hits=hits[:, 0],
-    top5_hits=hits.any(axis=1),
+    top5_hits=np.asarray(hits.any(axis=1)),
     confidences=predictions.probabilities.max(axis=1),
     losses=predictions.losses,
     targets=predictions.targets,
@@ -92,7 +92,7 @@ def evaluate_label_outcomes(
   Raises:
     UserError: there are no images, or more cannot be decoded than may be.
   """
-  kept = []
+  kept: list[LabelPredictions] = []
   figures = evaluate_multi_label(
     trained,
     evaluation,

@@ -5,13 +5,13 @@ import numpy as np
 from coatnet_jax.evaluation.label_decisions import THRESHOLD
 from coatnet_jax.evaluation.measures import bin_confidences
 from coatnet_jax.reports import sections
-from coatnet_jax.reports.content import ReportContent
+from coatnet_jax.reports.content import LabelReportContent
 from coatnet_jax.reports.files import render
 from coatnet_jax.reports.multi_label.measures import count_label_resamples
 from coatnet_jax.reports.multi_label.outcomes import LabelOutcomes
 
 
-def format_page(content: ReportContent) -> str:
+def format_page(content: LabelReportContent) -> str:
   """Returns the page of a report on images with several labels each."""
   outcomes = content.outcomes
   bins = _bin_probabilities(outcomes)
@@ -36,15 +36,18 @@ def format_page(content: ReportContent) -> str:
 def _bin_probabilities(outcomes: LabelOutcomes) -> np.ndarray:
   """Returns the sums of `bin_confidences`, class by class to spare memory."""
   valid = outcomes.valid
-  return sum(
-    bin_confidences(
-      outcomes.probabilities[valid, label], outcomes.targets[valid, label]
-    )
-    for label in range(outcomes.num_classes)
+  return np.sum(
+    [
+      bin_confidences(
+        outcomes.probabilities[valid, label], outcomes.targets[valid, label]
+      )
+      for label in range(outcomes.num_classes)
+    ],
+    axis=0,
   )
 
 
-def _list_notes(content: ReportContent) -> list[str]:
+def _list_notes(content: LabelReportContent) -> list[str]:
   """Returns what a reader is to know before the numbers."""
   notes = sections.list_notes(content)
   bare = int((~content.outcomes.targets.any(axis=1)).sum())
