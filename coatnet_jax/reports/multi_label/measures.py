@@ -24,7 +24,7 @@ from coatnet_jax.reports.multi_label.outcomes import LabelOutcomes
 
 # Scores of classes that are drawn in all for the mean average precision: so
 # long it takes. Where the fewest resamples would be more, it has no interval.
-_MAX_SCORES, _MOST_SCORES = 10**9, 3 * 10**9
+_MAX_SCORES = _MOST_SCORES = 10**9
 _MIN_RESAMPLES = 100
 
 
