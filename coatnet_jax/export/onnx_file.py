@@ -72,11 +72,13 @@ def convert_to_onnx(
   Raises:
     UserError: the model is larger than a file of ONNX can be.
   """
-  options = {'with_preprocessing': with_preprocessing}
-  images = program.describe_images(trained, **options)
-  closed = program.trace_plainly(
-    program.create_function(trained, **options), images
+  function = program.create_function(
+    trained, with_preprocessing=with_preprocessing
   )
+  images = program.describe_images(
+    trained, with_preprocessing=with_preprocessing
+  )
+  closed = program.trace_plainly(function, images)
   backend = OnnxBackend('images')
   result = translate(closed, backend, 'images')
   size = sum(np.asarray(array).nbytes for array in closed.consts)
