@@ -21,8 +21,6 @@ def workdir(tmp_path_factory):
 @pytest.mark.parametrize('name', ['quick_start.ipynb', 'inside_a_model.ipynb'])
 def test_a_notebook_runs(name, workdir, monkeypatch):
   monkeypatch.setenv('WORKDIR', str(workdir))
-  # Steps take longer by it than compiling them gains (tests/conftest.py).
-  monkeypatch.delenv('XLA_FLAGS', raising=False)
   notebook = nbformat.read(ROOT / 'notebooks' / name, as_version=4)
   client = nbclient.NotebookClient(
     notebook, timeout=300, resources={'metadata': {'path': str(ROOT)}}
