@@ -226,7 +226,7 @@ def _suggest_key(name: str) -> str:
   """Returns where keys are listed, and one that is called so, or nearly."""
   from configs import base  # Here, as only a mistake needs it.
 
-  keys = {}
+  keys: dict[str, list[str]] = {}
   for section, tree in base.get_config().to_dict().items():
     for key in tree if isinstance(tree, dict) else ():
       keys.setdefault(key, []).append(f'config.{section}.{key}')

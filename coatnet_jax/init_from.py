@@ -113,7 +113,7 @@ def open_start(path: str, name: str) -> Start:
 
 def _open_file(path: str, name: str) -> Start:
   """Opens a file of weights."""
-  said = []
+  said: list[str] = []
   weights = open_weights(path, name, report=said.append)
   # Each process reads its own copy, perhaps of its own disk.
   processes.check_agreement(

@@ -33,7 +33,7 @@ _BAR_COLUMNS = (8, 24)
 
 # What the process does, in words how far it has come with it, since when, and
 # the part of it that is done, if that is known.
-_activity = ('', '', 0.0, None)
+_activity: tuple[str, str, float, float | None] = ('', '', 0.0, None)
 # When something was last written, by any `Terminal`; and whether it was.
 _written, _is_written = time.monotonic(), False
 

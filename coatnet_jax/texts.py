@@ -130,7 +130,7 @@ def read_names(
   where = f'{what} {printable(path)}'
   if not names:
     raise UserError(f'{where} is empty; each line must be a name.')
-  places = {}
+  places: dict[str, int] = {}
   for number, name in enumerate(names, 1):
     if not name:
       raise UserError(

@@ -408,11 +408,10 @@ def _describe(kind: Any, bounds: Sequence[Any]) -> str:
   """Returns what is allowed, for people."""
   origin = typing.get_origin(kind)
   if origin in (typing.Union, types.UnionType):
-    said = [
+    return ' or '.join(
       'None' if k is types.NoneType else _describe(*_split(k)[:2])
       for k in typing.get_args(kind)
-    ]
-    return ' or '.join(said)
+    )
   if origin in (tuple, Sequence):
     first, *rest = typing.get_args(kind)
     count = '' if rest in ([], [Ellipsis]) else f'{1 + len(rest)} '

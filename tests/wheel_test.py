@@ -151,6 +151,8 @@ def test_it_is_the_library_alone(wheel):
     if path.is_file() and '__pycache__' not in path.parts
   }
   assert files <= set(names)
+  # Without it a type checker takes nothing of an installed library.
+  assert 'coatnet_jax/py.typed' in names
 
 
 @pytest.mark.slow

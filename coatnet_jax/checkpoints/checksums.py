@@ -56,7 +56,10 @@ _PART_BYTES = 32 << 20
 _CHUNK_BYTES = 1 << 20
 _NUM_THREADS = 16
 # Hash functions of parts, by their names in the file.
-_HASHES = {'blake3': blake3.blake3, 'sha256': hashlib.sha256}
+_HASHES: dict[str, Callable[[], Any]] = {
+  'blake3': blake3.blake3,
+  'sha256': hashlib.sha256,
+}
 _NEW_HASH = 'blake3'
 # What a process says of damage that only another one has found.
 DAMAGE_ELSEWHERE = {'a file': 'is damaged, as another process found'}

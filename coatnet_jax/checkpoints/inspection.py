@@ -84,7 +84,7 @@ def repair_checkpoints(workdir: epath.Path) -> Iterator[str]:
         f' moved to {target}.'
       )
   yield from _bring_metrics_back(workdir)
-  messages = []
+  messages: list[str] = []
   folder.mend_helpers(directory, messages.append)
   yield from messages
 

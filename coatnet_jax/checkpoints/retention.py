@@ -45,7 +45,8 @@ class NewestAndBest(policies.PreservationPolicy):
     """Returns which of some steps are kept."""
     evaluated = {s: self.evaluations[s] for s in steps if s in self.evaluations}
     best = find_best_evaluation(evaluated, self._best_metric)
-    return {*sorted(steps)[-self._max_to_keep :], best} - {None}
+    kept = {*sorted(steps)[-self._max_to_keep :]}
+    return kept if best is None else kept | {best}
 
 
 class Checkpoints(ocp.CheckpointManager):

@@ -112,7 +112,9 @@ def open_checkpoints(
   )
 
 
-def _agree_on_evaluations(directory: epath.Path) -> dict[int, dict[str, float]]:
+def _agree_on_evaluations(
+  directory: epath.Path,
+) -> dict[int, Mapping[str, float]]:
   """Returns the metrics of every step, as the first process reads them."""
   text = ask_first_process(
     lambda: to_json(find_evaluations(directory, folder.find_steps(directory)))

@@ -276,8 +276,10 @@ def place_evaluation_crop(
     top, left, height, width = _find_proportionate(shape)
   if place := PUBLISHED_CROPS.get(preprocessing.eval_resize):
     found = place((height, width), size, fraction)
-    inner_top, inner_left, *lengths = found.cut
-    return found._replace(cut=(top + inner_top, left + inner_left, *lengths))
+    inner_top, inner_left, cut_height, cut_width = found.cut
+    return found._replace(
+      cut=(top + inner_top, left + inner_left, cut_height, cut_width)
+    )
   scales = size[0] / fraction / height, size[1] / fraction / width
   if preprocessing.eval_resize == 'cover':
     scales = (max(scales),) * 2

@@ -274,7 +274,7 @@ class _EvaluationExample:
 
   def _padding(self, corrupt: int) -> _Example:
     image = np.zeros((*self.preprocessing.image_size, 3), np.uint8)
-    label = 0
+    label: int | np.ndarray = 0
     if self.source.has_several_labels:
       label = np.zeros(self.source.num_classes, np.float32)
     return _Example(image=image, label=label, mask=False, corrupt=corrupt)

@@ -165,7 +165,7 @@ def _choose_split(
       " has splits of its own; set num_folds to 0, or train_split to '' to"
       ' divide all images of the list.'
     )
-  parts = {name: [] for name in names_of_splits}
+  parts: dict[str, list[Row]] = {name: [] for name in names_of_splits}
   for row in rows:
     if row.split in parts:
       parts[row.split].append(row)

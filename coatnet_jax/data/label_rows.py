@@ -94,10 +94,9 @@ def read_rows(path: pathlib.Path) -> Rows:
   """
   text = read_text(path)
   if path.name.lower().endswith(JSON_SUFFIXES):
-    lines = _read_json_lines(path, text)
+    lines = list(_read_json_lines(path, text))
   else:
-    lines = _read_table(path, text)
-  lines = list(lines)
+    lines = list(_read_table(path, text))
   several = any(isinstance(values['label'], list) for _, values in lines)
   rows = [_create_row(path, number, values) for number, values in lines]
   if not rows:
@@ -110,7 +109,7 @@ def read_rows(path: pathlib.Path) -> Rows:
 
 def _read_table(
   path: pathlib.Path, text: str
-) -> Iterator[tuple[int, Mapping[str, str]]]:
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
   """Yields the number of each row's line, and its values by meaning."""
   header = text.lstrip().partition('\n')[0]
   delimiter = '\t'
@@ -119,7 +118,8 @@ def _read_table(
   reader = csv.reader(
     io.StringIO(text, newline=''), delimiter=delimiter, strict=True
   )
-  names, columns = [], {}
+  names: list[str] = []
+  columns: dict[str, str] = {}
   try:
     for values in reader:
       line = reader.line_num
@@ -136,7 +136,9 @@ def _read_table(
           f' its first line names {len(names)} columns; each line must have'
           ' one for each (a value with a comma in it stands in "quotes").'
         )
-      found = {what: values[names.index(n)] for what, n in columns.items()}
+      found: dict[str, Any] = {
+        what: values[names.index(n)] for what, n in columns.items()
+      }
       if columns['label'].lower() in _PLURAL:
         texts = _BETWEEN.split(found['label'])
         found['label'] = [text.strip() for text in texts if text.strip()]

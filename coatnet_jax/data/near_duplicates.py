@@ -81,7 +81,8 @@ def _find_same_files(
   by_size: dict[int, list[int]] = {}
   for index, size in _list_sizes(train):
     by_size.setdefault(size, []).append(index)
-  pairs, hashes = {}, {}
+  pairs: dict[int, int] = {}
+  hashes: dict[int, bytes | None] = {}
   for index, size in _list_sizes(evaluation):
     candidates = by_size.get(size, ())
     own = _hash_file(evaluation, index) if candidates else None
@@ -101,14 +102,17 @@ def _find_same_files(
 def _list_sizes(source: ImageSource) -> Iterator[tuple[int, int]]:
   """Yields the number and size of each example's file, if it is a file."""
   paths = [source.find_path(index) for index in range(len(source))]
-  known = [index for index, path in enumerate(paths) if path is not None]
-  sizes = find_sizes(paths[index] for index in known)
-  yield from ((i, size) for i, size in zip(known, sizes) if size > 0)
+  known = [(i, path) for i, path in enumerate(paths) if path is not None]
+  sizes = find_sizes(path for _, path in known)
+  yield from ((i, size) for (i, _), size in zip(known, sizes) if size > 0)
 
 
 def _hash_file(source: ImageSource, index: int) -> bytes | None:
+  path = source.find_path(index)
+  if path is None:
+    return None
   try:
-    with open(source.find_path(index), 'rb') as file:
+    with path.open('rb') as file:
       return hashlib.file_digest(file, 'blake2b').digest()
   except OSError:
     return None
@@ -182,7 +186,7 @@ def compute_hash(image: np.ndarray) -> int:
 
 def _find_near(trained: _Looks, held_out: _Looks) -> dict[int, int]:
   """Returns pairs that look nearly the same, the likest of each."""
-  pairs = {}
+  pairs: dict[int, int] = {}
   if not len(trained.indices):
     return pairs
   for row, index in enumerate(held_out.indices):

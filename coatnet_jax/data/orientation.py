@@ -67,8 +67,9 @@ def read_pillow_orientation(image: PIL.Image.Image) -> int:
     return _UPRIGHT
   orientation = read_exif_orientation(image.info.get('exif', b''))
   found = _XMP_ORIENTATION.search(image.info.get('xmp', b''))
-  is_noted = orientation != _UPRIGHT or found is None
-  return orientation if is_noted else int(found[1])
+  if orientation != _UPRIGHT or found is None:
+    return orientation
+  return int(found[1])
 
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -103,7 +103,7 @@ class Limits:
       TooLargeError: it is too large for that too.
     """
     is_cmyk = jpeg.num_channels > 3
-    cost = _JPEG_CMYK if is_cmyk else _JPEG
+    cost: tuple[float, int] = _JPEG_CMYK if is_cmyk else _JPEG
     if jpeg.is_buffered:
       per_pixel, per_byte = _JPEG_BUFFERED
       cost = per_pixel + _SCAN * jpeg.num_scans, per_byte
@@ -159,7 +159,8 @@ class Limits:
         f'a TIFF of {width:,} x {height:,} pixels with tiles of'
         f' {tile[1]:,} x {tile[0]:,}'
       )
-    cost, num_scans = _TIFF_COMPRESSED, 1
+    cost: tuple[float, int] = _TIFF_COMPRESSED
+    num_scans = 1
     if tiff.compression == _TIFF_UNCOMPRESSED:
       cost = _TIFF
     elif tiff.compression in _TIFF_OF_FAX:

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def find_groups(paths: Sequence[str], pattern: str) -> list[str]:
 
 
 def check_groups_apart(
-  pattern: str, parts: dict[str, Sequence[str] | None], root: str
+  pattern: str, parts: Mapping[str, Sequence[str] | None], root: str
 ) -> None:
   """Checks that no group has pictures in two splits that were there already.
 

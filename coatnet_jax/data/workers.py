@@ -136,7 +136,9 @@ class _Reader(threading.Thread):
     super().__init__(name='batches', daemon=True)
     self._create = create
     self._position = position
-    self._made = queue.SimpleQueue()
+    self._made: queue.SimpleQueue[tuple[Any, Exception | None]] = (
+      queue.SimpleQueue()
+    )
     # One batch waits here for the loop, beside those that are read ahead.
     self._is_wanted = threading.Semaphore(1)
     self._is_closed = False

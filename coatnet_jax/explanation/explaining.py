@@ -7,6 +7,7 @@ found.shown  # [H, W, 3] uint8: the map over the whole picture.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -124,7 +125,7 @@ class Explainer:
       stage.name: tuple(side // stage.stride for side in size[1:3])
       for stage in self._model.feature_info
     }
-    self._compiled = {}
+    self._compiled: dict[Any, Callable] = {}
 
   def check(self, question: Question) -> Question:
     """Fills in what a question leaves open.

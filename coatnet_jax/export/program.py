@@ -109,6 +109,7 @@ def _inline(closed: Any, arguments: Sequence[Any]) -> list[Any]:
   for equation in jaxpr.eqns:
     name = equation.primitive.name
     operands = [read(atom) for atom in equation.invars]
+    results: Sequence[Any]
     if name in _CALLS:
       results = _inline(equation.params[_CALLS[name]], operands)
     elif name in _IDENTITIES:
@@ -131,7 +132,7 @@ def _bind(equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
   is_known = not any(isinstance(x, jax.core.Tracer) for x in operands)
   shapes = [variable.aval.shape for variable in equation.outvars]
   is_static = all(isinstance(size, int) for s in shapes for size in s)
-  context = contextlib.nullcontext()
+  context: contextlib.AbstractContextManager = contextlib.nullcontext()
   if is_known and is_static:
     limit = max([_MAX_FOLDED, *(np.size(x) for x in operands)])
     if sum(math.prod(shape) for shape in shapes) <= limit:

@@ -90,7 +90,9 @@ def apply_blocks(
   batch_stats = {}
   for group in _group_equal(blocks) if scan else ([block] for block in blocks):
     trains = train and not group[0].frozen
-    apply = functools.partial(_apply_block, group[0].module, train=trains)
+    apply: Callable[..., tuple[jax.Array, Any]] = functools.partial(
+      _apply_block, group[0].module, train=trains
+    )
     scanned = len(group) > 1
     if remat == 'blocks' or (remat == 'expansions' and group[0].expands):
       apply = _rematerialise(apply, scanned=scanned)
@@ -111,7 +113,7 @@ def apply_blocks(
 
 def _group_equal(blocks: Sequence[Block]) -> Iterator[list[Block]]:
   """Yields runs of blocks that are computed alike."""
-  group = []
+  group: list[Block] = []
   for block in blocks:
     if group and (block.module, block.frozen) != (
       group[0].module,

@@ -199,7 +199,7 @@ class CNNStemViT(ImageModel):
 
     name, shape = 'position_embedding', (height, width, channels)
     if self.has_variable('params', name):
-      found = self.get_variable('params', name).shape
+      found: tuple[int, ...] = self.get_variable('params', name).shape
       if found != shape:
         raise UserError(
           f'The learned positions are for a grid of {found[0]}x{found[1]}, the'

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import types
+from collections.abc import Callable, Mapping
 from typing import Annotated, NamedTuple
 
 import flax.linen as nn
@@ -14,13 +15,15 @@ from coatnet_jax.ops.depthwise_conv import depthwise_conv
 from coatnet_jax.ops.max_pool import max_pool
 from coatnet_jax.values import OneOf, Range
 
-ACTIVATIONS = types.MappingProxyType(
-  {
-    'gelu': functools.partial(nn.gelu, approximate=False),
-    'gelu_tanh': functools.partial(nn.gelu, approximate=True),
-    'relu': nn.relu,
-    'silu': nn.silu,
-  }
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = (
+  types.MappingProxyType(
+    {
+      'gelu': functools.partial(nn.gelu, approximate=False),
+      'gelu_tanh': functools.partial(nn.gelu, approximate=True),
+      'relu': nn.relu,
+      'silu': nn.silu,
+    }
+  )
 )
 # 'max', 'avg': windows as large as the stride; 'max_3x3' overlaps, padded by 1.
 POOLS = ('max', 'avg', 'max_3x3')

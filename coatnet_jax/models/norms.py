@@ -117,7 +117,7 @@ def compute_moments(
   """
   inner = tuple(range(axis + 1, values.ndim - 1))
   middle = (slice(n // 2, n // 2 + 1) for n in values.shape[axis + 1 : -1])
-  center = 0.0
+  center: float | jax.Array = 0.0
   if not _may_square_first(values.dtype):
     # What is taken off changes neither result, so no gradient goes through it.
     center = jax.lax.stop_gradient(values[(..., *middle, slice(None))])

@@ -7,6 +7,8 @@ width of 3072 gives: `coatnet_6` is as printed, `coatnet_6_d3072` as reported.
 
 import dataclasses
 import types
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from coatnet_jax.models.architecture import (
   BlockGroup,
@@ -22,7 +24,9 @@ _KINDS = {'c': 'mbconv', 't': 'transformer'}
 
 
 # S0's width; how many blocks S1 to S4 have and how wide they are; what else.
-SIZES = types.MappingProxyType(
+SIZES: Mapping[
+  str, tuple[int, Sequence[int], Sequence[int], Mapping[str, Any]]
+] = types.MappingProxyType(
   {
     'coatnet_0': (64, (2, 3, 5, 2), (96, 192, 384, 768), {}),
     'coatnet_1': (64, (2, 6, 14, 2), (96, 192, 384, 768), {}),
@@ -153,7 +157,7 @@ _VIT_REL = {
   )
 }
 
-_ABLATIONS = {
+_ABLATIONS: dict[str, Mapping[str, Any]] = {
   # Table 6.
   'no_relative_attention': {'transformer': {'relative_position': 'none'}},
   # Table 8.

@@ -185,7 +185,7 @@ class RelativeAttention(nn.Module):
     shape = (self.num_heads, 2 * grid[0] - 1, 2 * grid[1] - 1)
     # Flax would name two shapes of a table, of which no user has heard.
     if self.has_variable('params', name):
-      found = self.get_variable('params', name).shape
+      found: tuple[int, ...] = self.get_variable('params', name).shape
       if found != shape:
         made_for = ((found[1] + 1) // 2, (found[2] + 1) // 2)
         raise UserError(
@@ -231,7 +231,7 @@ class QKVProjection(nn.Module):
     products = [x @ kernels[:, i] for i in range(3)]  # [B, N, width]
     if self.use_bias:
       biases = self.param('bias', nn.initializers.zeros, heads)
-      products = map(add_bias, products, biases.reshape(3, width))
+      products = list(map(add_bias, products, biases.reshape(3, width)))
     return [
       keep(product).reshape(*x.shape[:2], *heads[1:]) for product in products
     ]
@@ -291,7 +291,7 @@ class TransformerBlock(ResidualBlock):
     """Maps [B, H, W, C] to [B, H/stride, W/stride, width]."""
     maker, options = self.maker, self.options
     batch = x.shape[0]
-    grid = tuple(length // self.stride for length in x.shape[1:3])
+    grid = x.shape[1] // self.stride, x.shape[2] // self.stride
 
     norm = functools.partial(self.apply_norm, train=train)
 

@@ -106,13 +106,13 @@ def create_custom_variant(
       f'config.model.block_types is {block_types!r}; it must be 4 values, each'
       f' {OneOf(_KINDS)}.'
     )
-  groups = [
+  groups: list[tuple[BlockGroup, ...]] = [
     (BlockGroup(_KINDS[block_type], number, width),)
     for block_type, number, width in zip(
       block_types, num_blocks[1:], channels[1:]
     )
   ]
-  if scaled_num_blocks is not None:
+  if scaled_num_blocks is not None and scaled_channels is not None:
     groups[2] = tuple(
       BlockGroup(*group)
       for group in zip(_KINDS.values(), scaled_num_blocks, scaled_channels)

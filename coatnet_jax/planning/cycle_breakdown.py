@@ -92,7 +92,7 @@ def sum_cycles(
       `find_kind`.
     parts: names of all parts: `STAGES` or `KINDS`.
   """
-  cycles = collections.Counter()
+  cycles: collections.Counter[str] = collections.Counter()
   for operation in operations:
     cycles[find_part(operation.op_name)] += operation.cycles
   return {part: cycles[part] for part in parts}

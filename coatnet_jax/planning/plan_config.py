@@ -82,7 +82,7 @@ def find_sources(
     raise UserError(
       '--train_examples and --num_classes go together: give both or neither.'
     )
-  if num_examples is not None:
+  if num_examples is not None and num_classes is not None:
     planned = PlannedSource('own data', num_examples, num_classes)
     return planned, planned
   data = DataOptions(**config.data)

@@ -226,7 +226,7 @@ def estimate_speed(
   seconds = report.cycles / chip.clock_hz
   images_per_second = batch_size / seconds
   hours = seconds * run.training.num_steps / 3600
-  kinds = {}
+  kinds: dict[str, dict[str, int]] = {}
   for collective in report.collectives:
     sums = kinds.setdefault(collective.kind, {'count': 0, 'bytes': 0})
     sums['count'] += collective.times

@@ -127,7 +127,7 @@ def pull_folder(repository: str, out: pathlib.Path) -> None:
 
 def _explain(repository: str, error: Exception) -> NoReturn:
   """Raises the UserError for an error of pushing; no token is in it."""
-  cause = error
+  cause: BaseException = error
   while cause.__cause__ is not None:
     cause = cause.__cause__
   status = _find_status(error)

@@ -179,17 +179,15 @@ def remove_rows_after(
     report: function called with a sentence for each file that is damaged
       otherwise than by a kill, or stays as it is.
   """
-  workdir = epath.Path(workdir)
-  if not workdir.is_dir():
+  root = epath.Path(workdir)
+  if not root.is_dir():
     return
   try:
-    csv_rows.remove_rows_after(workdir, step)
+    csv_rows.remove_rows_after(root, step)
   except Exception as error:  # What reads buckets raises kinds of its own.
-    report(
-      f'The CSV files of {workdir} stay as they are: {find_reason(error)}.'
-    )
+    report(f'The CSV files of {root} stay as they are: {find_reason(error)}.')
   is_changed = False
-  for path in sorted(workdir.iterdir()):
+  for path in sorted(root.iterdir()):
     if not path.name.startswith(_EVENT_FILES) or not is_plain_file(path):
       continue
     try:
@@ -201,7 +199,7 @@ def remove_rows_after(
       )
   if is_changed:
     with contextlib.suppress(Exception):  # Which other writers will say.
-      _write_start(workdir, step + 1)
+      _write_start(root, step + 1)
 
 
 def read_rows(
@@ -220,11 +218,11 @@ def read_rows(
     wrote are those of today.
   """
   found: dict[str, dict[int, float]] = {}
-  workdir = epath.Path(workdir)
+  root = epath.Path(workdir)
   with contextlib.suppress(Exception):  # What reads buckets has its own.
-    for name, step, number in csv_rows.read_numbers(workdir):
+    for name, step, number in csv_rows.read_numbers(root):
       found.setdefault(name, {})[step] = number
-  for path in sorted(workdir.iterdir()) if workdir.is_dir() else ():
+  for path in sorted(root.iterdir()) if root.is_dir() else ():
     if path.name.startswith(_EVENT_FILES) and is_plain_file(path):
       with contextlib.suppress(Exception):
         for name, step, number in _read_numbers(path):
@@ -296,7 +294,8 @@ def _split(content: bytes) -> tuple[list[tuple[slice, slice]], int | None]:
   """
   from tensorboard.summary.writer.record_writer import masked_crc32c
 
-  records, start = [], 0
+  records: list[tuple[slice, slice]] = []
+  start = 0
   while (event := start + _HEADER.size) <= len(content):
     length, length_sum = _HEADER.unpack_from(content, start)
     if masked_crc32c(content[start : start + _LENGTH_BYTES]) != length_sum:

@@ -28,6 +28,6 @@ def normalize_images(
   Returns:
     [B, H, W, 3] float32.
   """
-  mean = 255 * np.asarray(mean, np.float32)
-  std = 255 * np.asarray(std, np.float32)
-  return (images.astype(jnp.float32) - mean) / std
+  means = 255 * np.asarray(mean, np.float32)
+  stds = 255 * np.asarray(std, np.float32)
+  return (images.astype(jnp.float32) - means) / stds

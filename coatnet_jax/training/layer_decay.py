@@ -47,8 +47,9 @@ def compute_layer_scales(params: Any, decay: float) -> Any:
     ValueError: parameters that belong to no layer; lists all of them. Not a
       `UserError`, because what is missing is a rule in this module.
   """
-  places = {name: find_place(name) for name in flatten(params)}
-  unknown = [name for name, place in places.items() if place is None]
+  found = {name: find_place(name) for name in flatten(params)}
+  places = {name: place for name, place in found.items() if place is not None}
+  unknown = [name for name in found if name not in places]
   if unknown:
     raise ValueError(
       'No rule in training.layer_decay says how deep these are: '

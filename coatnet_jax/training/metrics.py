@@ -158,11 +158,9 @@ def total_metric_sums(
   Args:
     batches: sums of each batch, from `compute_metric_sums`.
   """
-  batches = jax.device_get(list(batches))
-  names = batches[0] if batches else ()
-  return {
-    name: math.fsum(float(batch[name]) for batch in batches) for name in names
-  }
+  rows = jax.device_get(list(batches))
+  names = rows[0] if rows else ()
+  return {name: math.fsum(float(row[name]) for row in rows) for name in names}
 
 
 def normalize_metrics(sums: Mapping[str, float]) -> dict[str, float | int]:

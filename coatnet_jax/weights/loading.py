@@ -138,7 +138,7 @@ def check_size(model: nn.Module, weights: WeightsFile) -> None:
     strides = variant.attention_strides
   else:
     layers = len(variant.stem_widths) + variant.depth
-    strides = [variant.total_stride]
+    strides = (variant.total_stride,)
   tokens = math.prod(variant.image_size) // min(strides, default=2**20) ** 2
   if layers > len(weights.tensors) or tokens > _MAX_TOKENS:
     height, width = variant.image_size

@@ -39,6 +39,7 @@ ROOMS = (
   'coatnet_jax/tpu_compiler',
   'coatnet_jax/training',
   'coatnet_jax/weights',
+  'site_pages',
 )
 
 

@@ -232,8 +232,8 @@ MISTAKES = (
     'coatnet_jax/training/image_normalization.py',
     (
       'deviation_of_pixels',
-      'std = 255 * np.asarray(std, np.float32)',
-      'std = np.asarray(std, np.float32)',
+      'stds = 255 * np.asarray(std, np.float32)',
+      'stds = np.asarray(std, np.float32)',
       'Pixels of 0 to 255 are divided by a deviation of 0 to 1.',
       'training/image_normalization_test.py',
     ),

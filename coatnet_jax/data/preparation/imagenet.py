@@ -6,6 +6,7 @@ import os
 import pathlib
 import tarfile
 from collections.abc import Callable
+from typing import BinaryIO
 
 import numpy as np
 import scipy.io
@@ -58,7 +59,7 @@ class ArchiveSource(PreparationSource):
     self.name, self.version, self.description = name, version, description
     self.class_names, self.splits, self.notes = class_names, splits, notes
     self._archives = archives
-    self._open_files = {}
+    self._open_files: dict[int, BinaryIO] = {}
 
   def __getstate__(self):
     """Leaves out what is open, for worker processes."""
@@ -189,7 +190,7 @@ def create_imagenet21k(
     class_names = class_lists.derive_imagenet21k_classes(
       name, {key: len(part) for key, part in members.items()}
     )
-  notes = ()
+  notes: tuple[str, ...] = ()
   if len(class_names) < len(members):
     notes = (
       f'{len(members) - len(class_names):,} classes of the archive are not in'

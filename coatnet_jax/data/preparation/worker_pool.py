@@ -46,7 +46,7 @@ def write_shards(
     return
   waiting = iter(shards)
   with _create_pool(min(num_workers, len(shards)), source) as pool:
-    running = {}
+    running: dict[concurrent.futures.Future, Shard] = {}
     try:
       while True:
         # Two for each, so that none waits, and no more in memory.

@@ -163,7 +163,9 @@ def find_bias(blocks: Blocks, tile: int, chunk: int):
   first = chunk * blocks.chunk_blocks
   size = min(blocks.chunk_blocks, blocks.num_key_blocks - first)
   # Block 0 is of the last tile and the first row of keys.
-  start = (blocks.num_tiles - 1 - tile) * blocks.tile_rows + first
+  start: int | jax.Array = (
+    blocks.num_tiles - 1 - tile
+  ) * blocks.tile_rows + first
   if blocks.num_steps > 1:
     start -= pl.program_id(2) * (blocks.tiles_per_step * blocks.tile_rows)
   return pl.ds(start, size)
