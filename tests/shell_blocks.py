@@ -147,10 +147,10 @@ ELSEWHERE = {
     'tests/tools/prepare_test.py', 'def test_a_tfrecord_data_set_is_converted'
   ),
   'python -m tools.export *--format=onnx *': Elsewhere(
-    'tests/export/formats_test.py', 'onnx'
+    'tests/export/runtimes_test.py', 'onnx'
   ),
   'python -m tools.export *--format=tflite *': Elsewhere(
-    'tests/export/formats_test.py', 'tflite'
+    'tests/export/runtimes_test.py', 'tflite'
   ),
   'python -m tools.hub push *--private *': Elsewhere(
     'tests/tools/hub_test.py', 'def test_there_and_back'
