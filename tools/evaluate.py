@@ -72,12 +72,7 @@ def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_parser('evaluate', __doc__)
   command_line.add_image_size(parser)
-  add_number(
-    parser,
-    '--batch_size',
-    metavar='N',
-    help='images at a time (as in the run); does not change the result',
-  )
+  command_line.add_batch_size(parser)
   parser.add_argument(
     '--fewshot',
     metavar='N,...',

@@ -54,14 +54,7 @@ def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_parser('explain', __doc__)
   command_line.add_image_size(parser)
-  command_line.add_path(
-    parser,
-    'images',
-    command_line.parse_shown_path,
-    nargs='+',
-    metavar='IMAGE',
-    help='a file (JPEG, PNG, GIF, BMP, WebP, TIFF), or a directory of them',
-  )
+  command_line.add_images(parser)
   command_line.add_path(
     parser,
     '--out',
