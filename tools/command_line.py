@@ -79,16 +79,21 @@ def keep_compiled() -> None:
   logging.info('Programs are %s', compilation_cache.keep_compiled())
 
 
-def create_parser(name: str, description: str) -> argparse.ArgumentParser:
+def create_parser(
+  name: str, description: str, *, resizes: bool = False
+) -> argparse.ArgumentParser:
   """Returns a parser of what most tools take, --checkpoint and --json.
 
   Args:
     name: name of the tool's module.
     description: docstring of that module.
+    resizes: whether --image_size comes after them.
   """
   parser = create_bare_parser(name, description)
   add_checkpoint(parser)
   add_json(parser)
+  if resizes:
+    add_image_size(parser)
   return parser
 
 

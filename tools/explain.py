@@ -52,8 +52,7 @@ _TOLERANCE = 0.05
 
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
-  parser = command_line.create_parser('explain', __doc__)
-  command_line.add_image_size(parser)
+  parser = command_line.create_parser('explain', __doc__, resizes=True)
   command_line.add_images(parser)
   command_line.add_path(
     parser,

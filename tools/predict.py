@@ -56,8 +56,7 @@ _DEFAULT_TOP = 5
 
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
-  parser = command_line.create_parser('predict', __doc__)
-  command_line.add_image_size(parser)
+  parser = command_line.create_parser('predict', __doc__, resizes=True)
   command_line.add_images(parser)
   add_number(
     parser,
