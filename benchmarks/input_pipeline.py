@@ -32,6 +32,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from benchmarks import trial_arguments
 from benchmarks.imagenet_like import generate_jpegs
 from coatnet_jax.strict_json import to_json
 
@@ -219,12 +220,8 @@ def compare(folder: pathlib.Path, num_batches: int, rounds: int) -> None:
 
 def main():
   """Compares, or is one of the pipelines."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--num_images', type=int, default=1024)
-  parser.add_argument('--num_batches', type=int, default=16)
-  parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument(
-    '--folder', type=pathlib.Path, help='for the images; else temporary'
+  parser = trial_arguments.create_parser(
+    __doc__, 'the images', num_images=1024, num_batches=16, rounds=5
   )
   parser.add_argument('--pipeline', choices=PIPELINES, help=argparse.SUPPRESS)
   args = parser.parse_args()

@@ -34,6 +34,7 @@ import time
 
 from array_record.python import array_record_module
 
+from benchmarks import trial_arguments
 from benchmarks.imagenet_like import generate_jpegs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -177,12 +178,8 @@ def compare(
 
 def main():
   """Compares, or is the minimal program."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--num_images', type=int, default=6000)
-  parser.add_argument('--num_workers', type=int, default=2)
-  parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument(
-    '--folder', type=pathlib.Path, help='for what is written; else temporary'
+  parser = trial_arguments.create_parser(
+    __doc__, 'what is written', num_images=6000, num_workers=2, rounds=5
   )
   parser.add_argument('--convert', type=pathlib.Path, help=argparse.SUPPRESS)
   args = parser.parse_args()

@@ -41,26 +41,20 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='URL',
     help='where to send them (http://127.0.0.1:8000/predict)',
   )
-  arguments.add_number(
-    parser,
-    '--rate',
-    float,
-    at_least=None,
-    above=0,
-    default=20.0,
-    metavar='N',
-    help='requests in a second (20)',
-  )
-  arguments.add_number(
-    parser,
-    '--seconds',
-    float,
-    at_least=None,
-    above=0,
-    default=60.0,
-    metavar='N',
-    help='time to send requests for (60)',
-  )
+  for name, default, what in (
+    ('--rate', 20.0, 'requests in a second'),
+    ('--seconds', 60.0, 'time to send requests for'),
+  ):
+    arguments.add_number(
+      parser,
+      name,
+      float,
+      at_least=None,
+      above=0,
+      default=default,
+      metavar='N',
+      help=f'{what} ({default:g})',
+    )
   parser.add_argument(
     '--json', action='store_true', help='print JSON, and nothing else'
   )

@@ -10,27 +10,20 @@ and mirroring, and the evaluation on the test split.
 """
 
 from configs import base
+from configs.small_pictures import SMALL_PICTURES
 
 
 def get_config():
   """Returns the config."""
   config = base.get_config()
+  config.update_from_flattened_dict(SMALL_PICTURES)
   config.model.name = 'cnn_stem_vit'
-  config.model.stochastic_depth_rate = 0.0
-  config.model.batch_norm_momentum = 0.9
   config.data.name = 'cifar100'
-  config.data.eval_split = 'test'
   config.preprocessing.image_size = (56, 56)
   # CIFAR-100's.
   config.preprocessing.mean = (0.507, 0.487, 0.441)
   config.preprocessing.std = (0.268, 0.257, 0.276)
-  config.preprocessing.eval_crop_fraction = 1.0
   config.augmentation.crop_area = (0.5, 1.0)
-  config.augmentation.randaugment_layers = 0
-  # For pictures of this size, should it be switched on.
-  config.augmentation.randaugment_magnitude = 9.0
-  config.augmentation.randaugment_scale = 'timm'
-  config.mixup.mixup_alpha = 0.0
   config.loss.label_smoothing = 0.0
   config.schedule.peak_learning_rate = 3e-4
   config.schedule.min_learning_rate = 0.0

@@ -9,29 +9,21 @@ Every number is ours, chosen for the time on two CPU cores.
 """
 
 from configs import base
+from configs.small_pictures import SMALL_PICTURES
 
 
 def get_config():
   """Returns the config."""
   config = base.get_config()
+  config.update_from_flattened_dict(SMALL_PICTURES)
   config.model.name = 'coatnet_mini'
-  config.model.stochastic_depth_rate = 0.0
-  # The run is too short for averages over 100 steps.
-  config.model.batch_norm_momentum = 0.9
   config.data.name = 'fashion_mnist_12k'
-  config.data.eval_split = 'test'
   config.preprocessing.image_size = (28, 28)
   config.preprocessing.mean = (0.286, 0.286, 0.286)
   config.preprocessing.std = (0.353, 0.353, 0.353)
-  config.preprocessing.eval_crop_fraction = 1.0
   config.preprocessing.interpolation = 'bilinear'
   config.augmentation.crop_area = (0.9, 1.0)
   config.augmentation.crop_aspect_ratio = (0.95, 1.05)
-  config.augmentation.randaugment_layers = 0
-  # For pictures of this size, should it be switched on.
-  config.augmentation.randaugment_magnitude = 9.0
-  config.augmentation.randaugment_scale = 'timm'
-  config.mixup.mixup_alpha = 0.0
   config.loss.label_smoothing = 0.05
   config.schedule.peak_learning_rate = 4e-3
   config.schedule.warmup_epochs = 1.0

@@ -21,6 +21,7 @@ from coatnet_jax.tree_names import flatten
 from coatnet_jax.weights import names, native
 from configs import finetune_folder
 from tests.quick_configs import create_synthetic_config
+from tests.weights.state_dicts import TEST_COATNET_PREPROCESSING
 
 pytestmark = pytest.mark.usefixtures('tiny_variant')
 SIZE = (32, 24)
@@ -195,14 +196,7 @@ def test_model_size_and_normalisation_are_the_files(tmp_path):
   config.init_from = str(TIMM)
   followed, said = _follow(config, str(tmp_path / 'run'))
   assert followed['model']['name'] == 'test_coatnet'
-  assert followed['preprocessing'] == {
-    'image_size': (160, 160),
-    'mean': (0.5, 0.5, 0.5),
-    'std': (0.5, 0.5, 0.5),
-    'eval_crop_fraction': 0.95,
-    'eval_resize': 'timm',
-    'interpolation': 'bicubic',
-  }
+  assert followed['preprocessing'] == TEST_COATNET_PREPROCESSING
   assert 'config.model.name: test_coatnet, as it was trained' in said
 
 

@@ -79,16 +79,21 @@ def keep_compiled() -> None:
   logging.info('Programs are %s', compilation_cache.keep_compiled())
 
 
-def create_parser(name: str, description: str) -> argparse.ArgumentParser:
+def create_parser(
+  name: str, description: str, *, resizes: bool = False
+) -> argparse.ArgumentParser:
   """Returns a parser of what most tools take, --checkpoint and --json.
 
   Args:
     name: name of the tool's module.
     description: docstring of that module.
+    resizes: whether --image_size comes after them.
   """
   parser = create_bare_parser(name, description)
   add_checkpoint(parser)
   add_json(parser)
+  if resizes:
+    add_image_size(parser)
   return parser
 
 
@@ -99,14 +104,7 @@ def create_bare_parser(name: str, description: str) -> argparse.ArgumentParser:
 
 def add_workdir(parser: argparse.ArgumentParser) -> None:
   """Adds --workdir, of a run that is there."""
-  add_path(
-    parser,
-    '--workdir',
-    parse_path,
-    required=True,
-    metavar='DIR',
-    help='directory of a run',
-  )
+  _add_directory(parser, '--workdir', help='directory of a run')
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -161,13 +159,61 @@ def add_path(
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
   """Adds --checkpoint, for `trained_model.find_checkpoint`."""
-  add_path(
+  _add_directory(
     parser,
     '--checkpoint',
-    parse_path,
-    required=True,
-    metavar='DIR',
     help='a workdir, for its best checkpoint, or WORKDIR/checkpoints/STEP',
+  )
+
+
+def _add_directory(parser: argparse.ArgumentParser, name: str, **options: Any):
+  add_path(parser, name, parse_path, required=True, metavar='DIR', **options)
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+  """Adds the images, for `predict.find_images`."""
+  add_path(
+    parser,
+    'images',
+    parse_shown_path,
+    nargs='+',
+    metavar='IMAGE',
+    help='a file (JPEG, PNG, GIF, BMP, WebP, TIFF), or a directory of them',
+  )
+
+
+def add_batch_size(
+  parser: argparse.ArgumentParser, default: int | None = None
+) -> None:
+  """Adds --batch_size, of a computation whose result it does not change.
+
+  Args:
+    parser: parser to add it to.
+    default: number of images; None for that of the run.
+  """
+  usual = 'as in the run' if default is None else default
+  arguments.add_number(
+    parser,
+    '--batch_size',
+    default=default,
+    metavar='N',
+    help=f'images at a time ({usual}); does not change the result',
+  )
+
+
+def add_commands(parser: argparse.ArgumentParser, title: str):
+  """Returns what takes the parsers of a tool's commands.
+
+  Args:
+    parser: parser of the tool.
+    title: heading of the commands in its help.
+  """
+  return parser.add_subparsers(
+    dest='command',
+    required=True,
+    metavar='NAME',
+    title=title,
+    description='NAME --help lists what each one takes',
   )
 
 

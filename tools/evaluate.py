@@ -70,14 +70,8 @@ _DIVISION = frozenset({'eval_fraction', 'num_folds', 'fold', 'group_pattern'})
 
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
-  parser = command_line.create_parser('evaluate', __doc__)
-  command_line.add_image_size(parser)
-  add_number(
-    parser,
-    '--batch_size',
-    metavar='N',
-    help='images at a time (as in the run); does not change the result',
-  )
+  parser = command_line.create_parser('evaluate', __doc__, resizes=True)
+  command_line.add_batch_size(parser)
   parser.add_argument(
     '--fewshot',
     metavar='N,...',

@@ -52,16 +52,8 @@ _TOLERANCE = 0.05
 
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
-  parser = command_line.create_parser('explain', __doc__)
-  command_line.add_image_size(parser)
-  command_line.add_path(
-    parser,
-    'images',
-    command_line.parse_shown_path,
-    nargs='+',
-    metavar='IMAGE',
-    help='a file (JPEG, PNG, GIF, BMP, WebP, TIFF), or a directory of them',
-  )
+  parser = command_line.create_parser('explain', __doc__, resizes=True)
+  command_line.add_images(parser)
   command_line.add_path(
     parser,
     '--out',

@@ -56,29 +56,15 @@ _DEFAULT_TOP = 5
 
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
-  parser = command_line.create_parser('predict', __doc__)
-  command_line.add_image_size(parser)
-  command_line.add_path(
-    parser,
-    'images',
-    command_line.parse_shown_path,
-    nargs='+',
-    metavar='IMAGE',
-    help='a file (JPEG, PNG, GIF, BMP, WebP, TIFF), or a directory of them',
-  )
+  parser = command_line.create_parser('predict', __doc__, resizes=True)
+  command_line.add_images(parser)
   add_number(
     parser,
     '--top',
     metavar='N',
     help=f'classes per image; {_DEFAULT_TOP}, or all if there are fewer',
   )
-  add_number(
-    parser,
-    '--batch_size',
-    default=32,
-    metavar='N',
-    help='images at a time (32); does not change the result',
-  )
+  command_line.add_batch_size(parser, 32)
   return parser
 
 

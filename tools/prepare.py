@@ -103,13 +103,7 @@ def main(arguments: list[str]) -> int:
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_bare_parser('prepare', __doc__)
-  commands = parser.add_subparsers(
-    dest='command',
-    required=True,
-    metavar='NAME',
-    title='data sets',
-    description='NAME --help lists what each one takes',
-  )
+  commands = command_line.add_commands(parser, 'data sets')
   imagenet2012 = _add_command(commands, 'imagenet2012')
   for name in ('--train_archive', '--validation_archive'):
     command_line.add_path(imagenet2012, name, required=True, help='tar archive')

@@ -22,7 +22,6 @@ from typing import Any
 from etils import epath
 
 from coatnet_jax import terminal
-from coatnet_jax.arguments import add_number
 from coatnet_jax.checkpoints.trained_model import TrainedModel, find_checkpoint
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.errors import UserError, find_reason
@@ -52,12 +51,7 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='FILE.html',
     help='the page; an earlier report is replaced (WORKDIR/report.html)',
   )
-  add_number(
-    parser,
-    '--batch_size',
-    metavar='N',
-    help='images at a time (as in the run); does not change the result',
-  )
+  command_line.add_batch_size(parser)
   evaluate.add_data(parser)
   return parser
 

@@ -37,13 +37,7 @@ _WHAT = {
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line, without --config.KEY."""
   parser = command_line.create_bare_parser('visualize', __doc__)
-  commands = parser.add_subparsers(
-    dest='command',
-    required=True,
-    metavar='NAME',
-    title='figures',
-    description='NAME --help lists what each one takes',
-  )
+  commands = command_line.add_commands(parser, 'figures')
   for name in ('position_tables', 'stem'):
     command_line.add_checkpoint(_add_command(commands, name))
   augmentations = _add_command(commands, 'augmentations')

@@ -70,59 +70,34 @@ class Chip:
 # Peak, bandwidth of HBM and of the links: the pages of each chip in Google
 # Cloud's TPU documentation. Cores and matrix units: the same, and
 # `jax.experimental.pallas.tpu.get_tpu_info_for_chip`. HBM: what the compiler
-# says when a program asks for more. chip_config_name: what libtpu
-# resolves; without one a v4 slice has two devices per chip.
+# says when a program asks for more. Of the two rows per cycle of a v6e no page
+# says anything: the compiler estimates a large bfloat16 product at 1.4 times
+# what one row per cycle could do.
+_DATA_SHEET = (
+  # Chip, JAX's name, cores, matrix units, their size, rows per cycle, HBM in
+  # GiB, and bandwidths of HBM and links in GB/s, peak in TFLOP/s.
+  ('v4', 'TPU v4', 2, 8, 128, 1, 30.75, 1228, 300, 275),
+  ('v5e', 'TPU v5 lite', 1, 4, 128, 1, 15.75, 819, 200, 197),
+  ('v5p', 'TPU v5', 2, 8, 128, 1, 95.74, 2765, 600, 459),
+  ('v6e', 'TPU v6 lite', 1, 2, 256, 2, 31.25, 1640, 400, 918),
+)
 CHIPS = {
-  'v4': Chip(
-    chip_config_name='megacore',
-    device_kind='TPU v4',
-    num_cores=2,
-    num_mxus=8,
-    mxu_size=128,
-    rows_per_cycle=1,
-    hbm_bytes=int(30.75 * _GIB),
-    hbm_bytes_per_second=1228e9,
-    ici_bytes_per_second=300e9,
-    peak_flops=275e12,
-  ),
-  'v5e': Chip(
-    chip_config_name='default',
-    device_kind='TPU v5 lite',
-    num_cores=1,
-    num_mxus=4,
-    mxu_size=128,
-    rows_per_cycle=1,
-    hbm_bytes=int(15.75 * _GIB),
-    hbm_bytes_per_second=819e9,
-    ici_bytes_per_second=200e9,
-    peak_flops=197e12,
-  ),
-  'v5p': Chip(
-    chip_config_name='megacore',
-    device_kind='TPU v5',
-    num_cores=2,
-    num_mxus=8,
-    mxu_size=128,
-    rows_per_cycle=1,
-    hbm_bytes=int(95.74 * _GIB),
-    hbm_bytes_per_second=2765e9,
-    ici_bytes_per_second=600e9,
-    peak_flops=459e12,
-  ),
-  'v6e': Chip(
-    chip_config_name='default',
-    device_kind='TPU v6 lite',
-    num_cores=1,
-    num_mxus=2,
-    mxu_size=256,
-    # No page says so. The compiler estimates a large bfloat16 product at
-    # 1.4 times what one row per cycle could do.
-    rows_per_cycle=2,
-    hbm_bytes=int(31.25 * _GIB),
-    hbm_bytes_per_second=1640e9,
-    ici_bytes_per_second=400e9,
-    peak_flops=918e12,
-  ),
+  name: Chip(
+    # What libtpu resolves; without it a v4 slice has two devices per chip.
+    chip_config_name='megacore' if cores == 2 else 'default',
+    device_kind=kind,
+    num_cores=cores,
+    num_mxus=mxus,
+    mxu_size=size,
+    rows_per_cycle=rows,
+    hbm_bytes=int(hbm * _GIB),
+    hbm_bytes_per_second=hbm_rate * 1e9,
+    ici_bytes_per_second=ici_rate * 1e9,
+    peak_flops=peak * 1e12,
+  )
+  for name, kind, cores, mxus, size, rows, hbm, hbm_rate, ici_rate, peak in (
+    _DATA_SHEET
+  )
 }
 
 

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import threading
 
 import cv2
 import jsonschema
@@ -15,6 +14,7 @@ import pytest
 from coatnet_jax.serving.limits import Limits
 from tests.serving.running import (
   FORM,
+  ask_at_once,
   create_form,
   create_jpeg,
   create_picture,
@@ -190,11 +190,7 @@ def test_simultaneous_requests_are_one_batch(running):
     def ask(level):
       found[level] = running.post(create_picture(level))[1]
 
-    threads = [threading.Thread(target=ask, args=(n,)) for n in range(200, 209)]
-    for thread in threads:
-      thread.start()
-    for thread in threads:
-      thread.join()
+    ask_at_once(ask, range(200, 209))
   finally:
     running.model.seconds = 0.0
   assert sum(running.model.batches) == 9

@@ -10,6 +10,7 @@ import pytest
 from coatnet_jax.serving import server
 from coatnet_jax.serving.limits import Limits
 from tests.serving.running import (
+  ask_at_once,
   create_picture,
   read_all,
   split_answer,
@@ -138,16 +139,12 @@ def test_too_many_pictures_are_asked_to_come_again(running):
   try:
     answers = []
 
-    def ask():
+    def ask(_):
       answers.append(
         running.ask('POST', '/predict', PICTURE, {'Content-Type': 'image/png'})
       )
 
-    threads = [threading.Thread(target=ask) for _ in range(6)]
-    for thread in threads:
-      thread.start()
-    for thread in threads:
-      thread.join()
+    ask_at_once(ask, range(6))
   finally:
     running.model.seconds = 0.0
   statuses = sorted(status for status, *_ in answers)

@@ -125,6 +125,15 @@ def start(limits=None, **options):
     assert not running.thread.is_alive()
 
 
+def ask_at_once(ask, questions):
+  """Calls a function of each question in a thread of its own; waits for all."""
+  threads = [threading.Thread(target=ask, args=(q,)) for q in questions]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+
+
 def read_all(raw):
   """Returns what a socket has until it is closed."""
   parts = []

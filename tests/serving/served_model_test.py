@@ -1,5 +1,7 @@
 """Programs of fixed sizes say what one program of any size says."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,6 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from coatnet_jax.checkpoints.trained_model import TrainedModel
-from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.distributed.mesh import create_mesh
 from coatnet_jax.errors import UserError
 from coatnet_jax.inference import predict_top_classes
@@ -16,15 +17,14 @@ from coatnet_jax.models.factory import create_model
 from coatnet_jax.serving.pictures import fit_to_page
 from coatnet_jax.serving.served_model import ServedModel
 from coatnet_jax.training.losses import LossOptions
+from tests.serving.running import FakeModel
 
 NAMES = ('n01440764', 'a\x1b[2Jb', 'c')
-PREPROCESSING = PreprocessingOptions(
+PREPROCESSING = dataclasses.replace(
+  FakeModel.preprocessing,
   image_size=(16, 16),
   mean=(0.4, 0.4, 0.4),
   std=(0.3, 0.3, 0.3),
-  eval_crop_fraction=1.0,
-  eval_resize='cover',
-  interpolation='bicubic',
 )
 
 

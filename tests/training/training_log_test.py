@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from coatnet_jax.training import training_log
+from tests.training.quick_log import QUICK_OPTIONS
 
 BATCH_SIZE = 10
 
@@ -27,14 +28,7 @@ def _create_log(**options):
   log = training_log.TrainingLog(
     writer,
     terminal,
-    options=training_log.LoggingOptions(
-      writers=(),
-      every_steps=4,
-      image_grid_size=4,
-      profile_at_step=0,
-      profile_num_steps=1,
-      report=False,
-    ),
+    options=QUICK_OPTIONS,
     **{'first_step': 0, 'num_steps': 100, 'global_batch_size': 10, **options},
   )
   return log, writer, terminal

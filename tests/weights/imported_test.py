@@ -16,7 +16,10 @@ from coatnet_jax.weights.imported import (
   open_weights,
 )
 from coatnet_jax.weights.published import PUBLISHED_WEIGHTS
-from tests.weights.state_dicts import create_timm_state_dict
+from tests.weights.state_dicts import (
+  TEST_COATNET_PREPROCESSING,
+  create_timm_state_dict,
+)
 
 NAME = 'test_coatnet'
 
@@ -37,14 +40,7 @@ def test_a_file_that_says_nothing_gets_timms_usual_preprocessing(tmp_path):
   assert found.name == NAME
   assert found.num_classes == found.model.num_classes == 10
   assert found.class_names == tuple('0123456789')
-  assert found.preprocessing == {
-    'image_size': (160, 160),
-    'mean': (0.5, 0.5, 0.5),
-    'std': (0.5, 0.5, 0.5),
-    'eval_crop_fraction': 0.95,
-    'eval_resize': 'timm',
-    'interpolation': 'bicubic',
-  }
+  assert found.preprocessing == TEST_COATNET_PREPROCESSING
   assert found.origin.startswith("assumed, as timm's usual")
   assert not found.is_described
 

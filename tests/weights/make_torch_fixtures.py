@@ -1,7 +1,7 @@
 """Writes the PyTorch files that torch_file_test.py reads.
 
-With torch 2 installed: `python tests/weights/make_torch_fixtures.py`. The
-expected values stand in the test.
+With torch 2 installed: `python -m tests.weights.make_torch_fixtures`. The
+expected values stand in the test, the views in shared_views.py.
 """
 
 import argparse
@@ -11,6 +11,8 @@ import pathlib
 import zipfile
 
 import torch
+
+from tests.weights.shared_views import cut_views
 
 DIRECTORY = pathlib.Path(__file__).parent
 
@@ -88,19 +90,7 @@ def main():
       'empty': torch.zeros(0, 3),
     },
   )
-  shared = torch.arange(24.0)
-  _save(
-    'views',
-    {
-      'whole': shared,
-      'part': shared[5:9],
-      'steps': shared[3::4],
-      'transposed': shared.reshape(2, 3, 4).permute(2, 0, 1),
-      'column': shared.reshape(4, 6)[:, 2],
-      'last': shared[23],
-      'same': shared,
-    },
-  )
+  _save('views', cut_views(torch.arange(24.0)))
   _save('expanded', {'repeated': torch.ones(1).expand(4)})
   _save('complex', {'complex': torch.ones(2, dtype=torch.complex64)})
 

@@ -7,6 +7,16 @@ import coatnet_jax
 from coatnet_jax.models.variables import abstract_variables
 from coatnet_jax.weights import timm
 
+# What timm's `test_coatnet` expects of pictures, as `config.preprocessing`.
+TEST_COATNET_PREPROCESSING = {
+  'image_size': (160, 160),
+  'mean': (0.5, 0.5, 0.5),
+  'std': (0.5, 0.5, 0.5),
+  'eval_crop_fraction': 0.95,
+  'eval_resize': 'timm',
+  'interpolation': 'bicubic',
+}
+
 
 def create_timm_state_dict(
   name: str, *, num_classes: int

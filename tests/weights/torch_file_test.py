@@ -15,6 +15,7 @@ import pytest
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.weights.files import read_weights
+from tests.weights.shared_views import cut_views
 
 FIXTURES = pathlib.Path(__file__).parent
 # Names of make_torch_fixtures.py's model; tensor i counts from 100 * i.
@@ -84,16 +85,7 @@ def test_every_type_is_read():
 
 
 def test_views_of_a_shared_storage_are_read():
-  shared = np.arange(24, dtype=np.float32)
-  expected = {
-    'whole': shared,
-    'part': shared[5:9],
-    'steps': shared[3::4],
-    'transposed': shared.reshape(2, 3, 4).transpose(2, 0, 1),
-    'column': shared.reshape(4, 6)[:, 2],
-    'last': shared[23],
-    'same': shared,
-  }
+  expected = cut_views(np.arange(24, dtype=np.float32))
   tensors = read_weights(FIXTURES / 'views.pth').tensors
   assert tensors.keys() == expected.keys()
   for name, array in expected.items():

@@ -15,16 +15,14 @@ from coatnet_jax.run import resolve_values
 from coatnet_jax.training import workdir as workdir_lib
 from coatnet_jax.weights import native
 from configs import base, finetune_folder, image_folder
+from tests.weights.state_dicts import TEST_COATNET_PREPROCESSING
 from tests.wiring import registry
 from tests.wiring.registry import proves
 from tools import import_timm
 
-THEIRS = {
+THEIRS = TEST_COATNET_PREPROCESSING | {
   'image_size': (96, 64),
-  'mean': (0.5, 0.5, 0.5),
   'std': (0.25, 0.5, 0.75),
-  'eval_crop_fraction': 0.95,
-  'eval_resize': 'timm',
   'interpolation': 'bilinear',
 }
 DEFAULTS = image_folder.get_config().follow_init_from

@@ -1,26 +1,20 @@
 """ONNX Runtime as a contestant computes what this project does."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 
 import pytest
 
-from benchmarks.versus.task import Task
+from tests.benchmarks.versus.tasks import TASK
 from tests.documents import ROOT
 
 pytestmark = pytest.mark.export
 
 
 def test_steps_are_taken():
-  task = Task(
-    model='test_coatnet',
-    image_size=(160, 160),
-    batch_size=2,
-    mode='inference',
-    dtype='float32',
-    device='cpu',
-  )
+  task = dataclasses.replace(TASK, mode='inference')
   questions = [
     ['prepare', {}],
     ['compile', {}],

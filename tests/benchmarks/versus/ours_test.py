@@ -6,18 +6,10 @@ import json
 import pytest
 
 from benchmarks import versus_timm
-from benchmarks.versus.task import Task
 from tests.benchmarks.refusing import MISSING, run_refusing
+from tests.benchmarks.versus.tasks import TASK
 
 LACKING = (*MISSING, 'ml_collections')
-TASK = Task(
-  model='test_coatnet',
-  image_size=(160, 160),
-  batch_size=2,
-  mode='train',
-  dtype='float32',
-  device='cpu',
-)
 
 
 def test_it_needs_nothing_that_reads_data_or_configs():

@@ -1,5 +1,6 @@
 """What timm's contestant does where compiling fails; without torch and timm."""
 
+import dataclasses
 import functools
 import importlib
 import sys
@@ -8,16 +9,9 @@ from unittest import mock
 
 import pytest
 
-from benchmarks.versus.task import Task
+from tests.benchmarks.versus import tasks
 
-TASK = Task(
-  model='test_coatnet',
-  image_size=(160, 160),
-  batch_size=8,
-  mode='train',
-  dtype='bfloat16',
-  device='gpu',
-)
+TASK = dataclasses.replace(tasks.TASK, dtype='bfloat16', device='gpu')
 
 
 class _Model:

@@ -1,5 +1,6 @@
 """Turns, and what becomes of a contestant that fails."""
 
+import dataclasses
 import itertools
 import os
 import sys
@@ -9,15 +10,9 @@ import pytest
 
 from benchmarks.versus import contestant, tables, turns
 from benchmarks.versus.task import Task
+from tests.benchmarks.versus import tasks
 
-TASK = Task(
-  model='test_coatnet',
-  image_size=(160, 160),
-  batch_size=8,
-  mode='train',
-  dtype='float32',
-  device='cpu',
-)
+TASK = dataclasses.replace(tasks.TASK, batch_size=8)
 WORDS = [sys.executable, '-m', 'tests.benchmarks.versus.stand_in']
 
 
