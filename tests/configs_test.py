@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = sorted(
   path.stem
   for path in pathlib.Path(base.__file__).parent.glob('*.py')
-  if path.stem not in ('__init__', 'base', 'recipes')
+  if path.stem not in ('__init__', 'base', 'recipes', 'small_pictures')
 )
 
 

@@ -189,7 +189,7 @@ def test_what_cannot_be_pulled(server, workdir, tmp_path):
   with pytest.raises(UserError, match='There is no me/fashion'):
     _pull(out)
   server.is_there = True
-  with pytest.raises(UserError, match=r'no model that tools\.hub has pushed'):
+  with pytest.raises(UserError, match='no model that this project has pushed'):
     _pull(out)
   _push(workdir)
   server.ails = 'other_content'
