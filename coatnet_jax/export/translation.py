@@ -201,10 +201,10 @@ class _Translation:
     )
     return _Value(make(name, *(value.tensor for value in values)), shape)
 
-  def apply_square(self, operands, out) -> _Value:
+  def apply_square(self, operands, out, **_) -> _Value:
     return self.elementwise('mul', [operands[0], operands[0]])
 
-  def apply_integer_pow(self, operands, out, y) -> _Value:
+  def apply_integer_pow(self, operands, out, y, **_) -> _Value:
     if y < 1:
       exponent = np.asarray(y, out.dtype)
       return self.elementwise('pow', [operands[0], exponent])
@@ -213,7 +213,7 @@ class _Translation:
       result = self.elementwise('mul', [result, operands[0]])
     return self.value(result)
 
-  def apply_erfc(self, operands, out) -> _Value:
+  def apply_erfc(self, operands, out, **_) -> _Value:
     erf = self.elementwise('erf', operands)
     return self.elementwise('sub', [np.asarray(1, out.dtype), erf])
 
