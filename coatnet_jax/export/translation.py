@@ -204,7 +204,7 @@ class _Translation:
   def apply_square(self, operands, out, **_) -> _Value:
     return self.elementwise('mul', [operands[0], operands[0]])
 
-  def apply_integer_pow(self, operands, out, y, **_) -> _Value:
+  def apply_integer_pow(self, operands, out, y, **unused) -> _Value:
     if y < 1:
       exponent = np.asarray(y, out.dtype)
       return self.elementwise('pow', [operands[0], exponent])
