@@ -31,6 +31,19 @@ def format_preparation_command(name: str, data_dir: str) -> str:
   return f'python -c {shlex.quote(code)}'
 
 
+def is_embedded(name: str) -> bool:
+  """Returns whether a data set of that name comes with the code.
+
+  Args:
+    name: name of the data set, with an optional config and version.
+  """
+  return _get_base_name(name) in _folders(str(EMBEDDED_DIR))
+
+
+def _get_base_name(name: str) -> str:
+  return name.split(':')[0].split('/')[0]
+
+
 def find_builder_dir(name: str, data_dir: str) -> str:
   """Returns the directory of a prepared data set.
 
@@ -42,20 +55,19 @@ def find_builder_dir(name: str, data_dir: str) -> str:
   Raises:
     UserError: there is none of that name; with how to prepare it.
   """
-  base_name = name.split(':')[0].split('/')[0]
-  embedded = base_name in _folders(str(EMBEDDED_DIR))
-  where = str(EMBEDDED_DIR) if embedded else data_dir
+  where = str(EMBEDDED_DIR) if is_embedded(name) else data_dir
   try:
     builder = tfds.core.read_only_builder.builder_from_files(
       name, data_dir=where
     )
   except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
-    raise UserError(_not_found(name, base_name, where)) from error
+    raise UserError(_not_found(name, where)) from error
   return str(builder.data_dir)
 
 
-def _not_found(name: str, base_name: str, data_dir: str) -> str:
+def _not_found(name: str, data_dir: str) -> str:
   """Says why there is no such data set, and what to do."""
+  base_name = _get_base_name(name)
   prepared = _list_prepared(data_dir)
   known = set(tfds.list_builders(with_community_datasets=False))
   if base_name in prepared:

@@ -24,6 +24,7 @@ from coatnet_jax.data.image_source import (
 from coatnet_jax.data.prepared_folders import (
   EMBEDDED_DIR,
   find_builder_dir,
+  is_embedded,
 )
 from coatnet_jax.errors import UserError, list_choices
 from coatnet_jax.paths import resolve_path
@@ -291,6 +292,13 @@ def create_tfds_source(
         'to a TFDS data set or to the directory of a prepared one.'
       )
     return source_class(str(resolve_path(data_dir, _KEY)), split)
+  if data_dir and is_embedded(name):
+    raise UserError(
+      f'config.data.data_dir is {data_dir!r}, and {name} comes with the code'
+      ' and is read from there. For a folder of pictures, set source to'
+      " 'folder' (config.data.source, in tools --data.source); for another data"
+      ' set of TFDS its name; or leave data_dir empty.'
+    )
   default = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
   data_dir = str(resolve_path(data_dir or default, _KEY))
   return source_class(find_builder_dir(name, data_dir), split)

@@ -213,7 +213,15 @@ def test_unknown_version_gets_the_known_ones(data_dirs):
   with pytest.raises(UserError, match=r'has only 1\.2\.3'):
     open_toy(data_dirs, name='toy:2.0.0')
   with pytest.raises(UserError, match=r'has only 1\.0\.0'):
-    open_toy(data_dirs, name='fashion_mnist_12k:2.0.0')
+    create_tfds_source('fashion_mnist_12k:2.0.0', '', 'train')
+
+
+@pytest.mark.parametrize(
+  'name', ['fashion_mnist_12k', 'fashion_mnist_12k/plain:1.0.0']
+)
+def test_a_directory_of_what_comes_with_the_code_is_refused(name, tmp_path):
+  with pytest.raises(UserError, match=r'comes with the code.*data\.source'):
+    create_tfds_source(name, str(tmp_path), 'test')
 
 
 @pytest.mark.parametrize(
