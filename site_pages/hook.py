@@ -14,6 +14,9 @@ from site_pages import api, config_keys, programs, sources
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
   """Makes the generated pages, and fills the section Reference with them."""
+  # Again: mkdocs takes back what a hook adds while it is loaded, and programs
+  # are imported only below.
+  sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
   pages = {'reference/config.md': config_keys.write_page()}
   nav = [{'Config keys': 'reference/config.md'}]
   flags = []

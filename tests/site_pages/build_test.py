@@ -48,7 +48,11 @@ def pages(tmp_path_factory):
   """Builds the site, as the command of CONTRIBUTING.md does, and reads it."""
   site = tmp_path_factory.mktemp('site')
   done = subprocess.run(
-    [sys.executable, '-m', 'mkdocs', 'build', '--strict', f'--site-dir={site}'],
+    # The program, and not `python -m`, which adds the directory to the path.
+    [
+      pathlib.Path(sys.executable).with_name('mkdocs'),
+      *('build', '--strict', f'--site-dir={site}'),
+    ],
     cwd=ROOT,
     env=os.environ | {'NO_MKDOCS_2_WARNING': '1', 'JAX_PLATFORMS': 'cpu'},
     capture_output=True,
