@@ -118,6 +118,13 @@ def check_batches(config: Mapping[str, Any], mesh: Mesh) -> None:
     )
 
 
+# Whether images have several labels each -> the measure that is theirs alone.
+_BEST_BY_LABELS = {
+  True: 'mean_average_precision',
+  False: 'mean_class_accuracy',
+}
+
+
 def check_labels(source: ImageSource, config: Mapping[str, Any]) -> None:
   """Checks what does not go with one label for an image, or with several.
 
@@ -128,13 +135,15 @@ def check_labels(source: ImageSource, config: Mapping[str, Any]) -> None:
   Raises:
     UserError: a key has a value that does not.
   """
-  key, needed = 'checkpoint.best_metric', 'mean_average_precision'
-  if not source.has_several_labels:
-    if config['checkpoint']['best_metric'] == needed:
-      raise UserError(
-        f'config.{key} is {needed!r}, which is for images of several labels,'
-        ' and these have one each; it must be top1, top5 or loss.'
-      )
+  several = source.has_several_labels
+  own, other = _BEST_BY_LABELS[several], _BEST_BY_LABELS[not several]
+  if config['checkpoint']['best_metric'] == other:
+    raise UserError(
+      f'config.checkpoint.best_metric is {other!r}, which is not for images of'
+      f' {"several labels" if several else "one label"} each, as these are; it'
+      f' must be top1, top5, loss or {own}.'
+    )
+  if not several:
     return
   for section, key, value in (
     ('loss', 'kind', 'sigmoid'),

@@ -375,8 +375,9 @@ def _add_checkpoint(config: ConfigDict) -> None:
   config.checkpoint.every_seconds = 600.0
   # How many of the newest checkpoints are kept, beside the best. Ours.
   config.checkpoint.max_to_keep = 2
-  # Evaluation metric that decides which is best: 'top1', 'top5' or, of images
-  # with several labels, 'mean_average_precision' (highest), 'loss' (lowest).
+  # Evaluation metric that decides which is best: 'top1', 'top5', where some
+  # classes are rare 'mean_class_accuracy', of images with several labels
+  # 'mean_average_precision' (highest), 'loss' (lowest).
   # Ours.
   config.checkpoint.best_metric = 'top1'
 

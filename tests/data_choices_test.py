@@ -297,7 +297,14 @@ def test_what_does_not_go_with_several_labels_is_said(
 
 
 @pytest.mark.usefixtures('tiny_variant')
+def test_several_labels_have_no_mean_class_accuracy(several):
+  changes = {'checkpoint.best_metric': 'mean_class_accuracy'}
+  with pytest.raises(UserError, match='loss or mean_average_precision'):
+    create_run(create_quick_config(_several_changes(several, **changes)))
+
+
+@pytest.mark.usefixtures('tiny_variant')
 def test_one_label_has_no_mean_average_precision(labels):
   changes = {'checkpoint.best_metric': 'mean_average_precision'}
-  with pytest.raises(UserError, match='which is for images of several labels'):
+  with pytest.raises(UserError, match='which is not for images of one label'):
     create_run(create_quick_config(_changes(labels, **changes)))

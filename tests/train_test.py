@@ -401,5 +401,7 @@ def test_an_evaluation_says_what_was_predicted_of_each_example():
   assert len(examples.labels) == metrics['count'] == 200
   right = examples.predicted == examples.labels
   assert right.mean() == pytest.approx(metrics['top1'])
+  classes = [right[examples.labels == label].mean() for label in range(10)]
+  assert metrics['mean_class_accuracy'] == pytest.approx(np.mean(classes))
   assert examples.images.shape == (16, 28, 28, 3)
   assert ((examples.confidences >= 0.1) & (examples.confidences <= 1)).all()

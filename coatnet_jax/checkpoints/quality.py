@@ -22,6 +22,7 @@ BEST_METRICS = {
   'top1': True,
   'top5': True,
   'loss': False,
+  'mean_class_accuracy': True,  # Of images with one label each.
   'mean_average_precision': True,  # Of images with several labels.
 }
 

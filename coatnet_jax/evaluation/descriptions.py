@@ -42,8 +42,10 @@ def describe_result(result: Mapping[str, Any]) -> str:
 
 
 def _describe_classification(result: Mapping[str, Any]) -> list[str]:
+  # The line below has the mean over classes, whether it differs or not.
+  first = {n: v for n, v in result.items() if n != 'mean_class_accuracy'}
   lines = [
-    f'result      {reporting.format_metrics(result)}',
+    f'result      {reporting.format_metrics(first)}',
     f'            calibration error {result["calibration_error"]:.4f}, mean'
     f' over classes {result["mean_class_accuracy"]:.2%}',
   ]

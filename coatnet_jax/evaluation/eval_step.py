@@ -127,9 +127,10 @@ def evaluate(
       unless examples have several labels.
 
   Returns:
-    'loss', 'top1', 'top5' (0..1) and 'count', the number of examples; first
-    'mean_average_precision' where examples have several labels. None where it
-    was stopped before all of them were evaluated.
+    'loss', 'top1', 'top5' (0..1) and 'count', the number of examples; and first
+    'mean_average_precision' where examples have several labels, else last
+    'mean_class_accuracy'. None where it was stopped before all of them were
+    evaluated.
   """
   step = jit_eval_step(model, loss, preprocessing, mesh)
   corrupt = CorruptImageCounter(source, max_damaged_fraction)
@@ -167,6 +168,12 @@ def evaluate(
   if source.has_several_labels:
     precision = compute_mean_average_precision(kept['logits'], kept['label'])
     return {'mean_average_precision': precision, **metrics}
+  size = len(source.class_names)
+  hits = kept['label'][kept['label'] == kept['predicted']]
+  metrics['mean_class_accuracy'] = metrics_lib.compute_mean_class_accuracy(
+    np.bincount(hits, minlength=size),
+    np.bincount(kept['label'], minlength=size),
+  )
   if jax.process_count() > 1:
     images = images[:0]  # Of this process: they may not be the first.
   observe(

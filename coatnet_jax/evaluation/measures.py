@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coatnet_jax.errors import UserError
-from coatnet_jax.training.metrics import find_hits
+from coatnet_jax.training.metrics import (
+  compute_mean_class_accuracy,
+  find_hits,
+)
 
 # Equally wide bins of the expected calibration error: arXiv 1706.04599 has 15.
 NUM_BINS = 15
@@ -177,14 +180,13 @@ class Tally:
         'The evaluation split, config.data.eval_split or --data.eval_split, has'
         ' no examples that count; choose one that has.'
       )
-    occurs = self.class_counts > 0
     return {
       'top1': self._top1 / self.count,
       'top5': self._top5 / self.count,
       'loss': self._loss / self.count,
       'calibration_error': compute_calibration_error(self._bins),
-      'mean_class_accuracy': float(
-        (self.class_hits[occurs] / self.class_counts[occurs]).mean()
+      'mean_class_accuracy': compute_mean_class_accuracy(
+        self.class_hits, self.class_counts
       ),
       'count': self.count,
     }

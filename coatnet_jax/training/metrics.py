@@ -148,6 +148,22 @@ def compute_metric_sums(
   }
 
 
+def compute_mean_class_accuracy(
+  class_hits: np.ndarray, class_counts: np.ndarray
+) -> float:
+  """Returns the mean of the classes' accuracies, which counts each alike.
+
+  >>> compute_mean_class_accuracy(np.array([9, 0, 0]), np.array([9, 1, 0]))
+  0.5
+
+  Args:
+    class_hits: examples of each class that are predicted right, [K].
+    class_counts: examples of each class, [K]; a class without any is left out.
+  """
+  occurs = class_counts > 0
+  return float((class_hits[occurs] / class_counts[occurs]).mean())
+
+
 def total_metric_sums(
   batches: Iterable[Mapping[str, jax.Array]],
 ) -> dict[str, float]:

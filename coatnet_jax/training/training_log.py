@@ -344,14 +344,22 @@ def format_metrics(metrics: Mapping[str, float]) -> str:
   >>> metrics = {'top1': 0.8925, 'top5': 0.9975, 'loss': 0.3249, 'count': 2000}
   >>> format_metrics(metrics)
   'top-1 89.25%, top-5 99.75%, loss 0.3249 on 2,000 images'
+  >>> format_metrics({**metrics, 'mean_class_accuracy': 0.5})[:42]
+  'top-1 89.25%, mean over classes 50.00%, to'
   """
   shown = {name: metrics[name] for name in ('top1', 'top5', 'loss')}
-  precision = ''
+  precision, classes = '', ''
   if 'mean_average_precision' in metrics:
     shown['precision'] = metrics['mean_average_precision']
     precision = f'mean average precision {shown["precision"]:.2%}, '
+  if 'mean_class_accuracy' in metrics:
+    shown['classes'] = metrics['mean_class_accuracy']
+    # Where all classes have as many images it is the same.
+    if f'{shown["classes"]:.2%}' != f'{metrics["top1"]:.2%}':
+      classes = f'mean over classes {shown["classes"]:.2%}, '
   return (
-    f'{precision}top-1 {metrics["top1"]:.2%}, top-5 {metrics["top5"]:.2%}, loss'
-    f' {metrics["loss"]:.4f} on {metrics["count"]:,} images'
+    f'{precision}top-1 {metrics["top1"]:.2%}, {classes}top-5'
+    f' {metrics["top5"]:.2%}, loss {metrics["loss"]:.4f} on'
+    f' {metrics["count"]:,} images'
     + ('' if is_finite(shown) else ' (not all finite, so never the best)')
   )

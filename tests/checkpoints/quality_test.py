@@ -30,6 +30,15 @@ def _measures(top1, loss=1.0):
     ({1: _measures(0.2, 3.0), 2: _measures(0.3, -INFINITE)}, 'loss', 1),
     ({1: _measures(0.2, NAN), 2: _measures(0.2, 9.0)}, 'loss', 2),
     ({1: _measures(NAN), 2: _measures(0.1, loss=NAN)}, 'top1', None),
+    (
+      {
+        1: {**_measures(0.2), 'mean_class_accuracy': 0.6},
+        2: {**_measures(0.9), 'mean_class_accuracy': 0.5},
+        3: _measures(1.0),  # By an older version.
+      },
+      'mean_class_accuracy',
+      1,
+    ),
     ({}, 'loss', None),
     ({1: _measures(0.2), 2: _measures(0.2)}, 'top1', 2),
   ],
