@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from coatnet_jax import memory, paths, stopping
+from coatnet_jax import memory, stopping
 from coatnet_jax.checkpoints import resuming, saving
 from coatnet_jax.checkpoints.early_stopping import EarlyStopping
 from coatnet_jax.checkpoints.metadata import Progress
@@ -92,7 +92,7 @@ def train_and_evaluate(
     UserError: what the user can put right; before anything is written, where
       it is known by then.
   """
-  workdir = str(paths.resolve_path(workdir, 'the workdir'))
+  workdir = str(workdir_lib.resolve_workdir(workdir))
   with contextlib.ExitStack() as stack:
     terminal = stack.enter_context(Terminal(is_silent=jax.process_index() > 0))
     processes.begin('reading the data set')

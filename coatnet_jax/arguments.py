@@ -3,8 +3,10 @@
 import argparse
 import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Annotated, Any, NoReturn
 
+from coatnet_jax.errors import suggest
 from coatnet_jax.escapes import escape
 from coatnet_jax.values import Range, convert
 
@@ -61,11 +63,29 @@ def add_number(
 
 
 class Parser(argparse.ArgumentParser):
-  """A parser whose errors show what was typed, and do not do it."""
+  """A parser whose errors are a line that shows what was typed."""
+
+  def parse_args(self, args=None, namespace=None):
+    """Returns the arguments; a flag that there is none of ends the program."""
+    options, rest = self.parse_known_args(args, namespace)
+    if rest:
+      flags = list(self._list_flags())
+      name = rest[0].split('=')[0]
+      self.error(f'{name} is none of its flags{suggest(name, flags)}')
+    return options
+
+  def _list_flags(self) -> Iterator[str]:
+    """Yields the flags, those of the commands too."""
+    for action in self._actions:
+      yield from action.option_strings
+      if isinstance(action, argparse._SubParsersAction):
+        for parser in action.choices.values():
+          yield from parser._list_flags()
 
   def error(self, message: str) -> NoReturn:
-    """Ends the program with a message."""
-    super().error(escape(message))
+    """Ends the program with a line and status 2."""
+    text = escape(message).removesuffix('.')
+    self.exit(2, f'{self.prog}: error: {text} (--help lists the flags).\n')
 
 
 class _StoreNumber(argparse.Action):

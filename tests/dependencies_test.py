@@ -120,7 +120,7 @@ ALLOWED = {
     'values',
     'weights',
   },
-  'arguments': {'escapes', 'values'},
+  'arguments': {'errors', 'escapes', 'values'},
   'config_flag': {'configs', 'errors', 'paths'},
   'coatnet_jax': {'models', 'ops', 'weights'},
   'data': {'errors', 'paths', 'stopping', 'strict_json', 'texts', 'values'},

@@ -1,6 +1,5 @@
 """What the documents and the code tell people to type works as it stands."""
 
-import argparse
 import importlib
 import importlib.metadata
 import itertools
@@ -12,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 import main
+from coatnet_jax.arguments import Parser
 from coatnet_jax.config_flag import load_config, parse_with_config
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.errors import UserError
@@ -59,7 +59,7 @@ class _ParsedError(Exception):
 def check(monkeypatch) -> Callable[[list[str]], None]:
   """Returns a function that fails for a command that can't be typed."""
   monkeypatch.chdir(ROOT)
-  parse = argparse.ArgumentParser.parse_args
+  parse = Parser.parse_args
 
   def parse_args(self, *args, **kwargs):
     parse(self, *args, **kwargs)
@@ -69,7 +69,7 @@ def check(monkeypatch) -> Callable[[list[str]], None]:
     _resolve([f'--config={path}', *changes])
     raise _ParsedError
 
-  monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_args)
+  monkeypatch.setattr(Parser, 'parse_args', parse_args)
   for program in (
     *('tools.chaos', 'tools.plan'),
     *('benchmarks.saving_cost', 'benchmarks.steady_run'),

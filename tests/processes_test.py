@@ -68,7 +68,7 @@ def fixture_processes(tmp_path):
 
 def _steps(workdir):
   """Returns the steps of the checkpoints that were written to their end."""
-  names = [p.name for p in saving.checkpoint_directory(workdir).iterdir()]
+  names = [p.name for p in saving.checkpoint_directory(workdir).glob('*')]
   return sorted(int(name) for name in names if name.isdigit())
 
 

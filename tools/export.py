@@ -88,11 +88,15 @@ def main(arguments: list[str]) -> int:
   image_size = command_line.parse_image_size(options.image_size)
 
   # They import JAX, which takes a while.
-  from coatnet_jax.checkpoints.trained_model import load_trained_model
+  from coatnet_jax.checkpoints.trained_model import (
+    load_trained_model,
+    open_saved_model,
+  )
   from coatnet_jax.export import exporting, formats, parity
 
-  formats.check_format(options.format, options.precision)
   exporting.check_target(options.out)
+  open_saved_model(options.checkpoint)  # Before it asks for a package.
+  formats.check_format(options.format, options.precision)
   terminal.begin('reading the checkpoint')
   trained = load_trained_model(options.checkpoint, image_size=image_size)
   for change in trained.changes:

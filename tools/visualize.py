@@ -312,6 +312,12 @@ def draw_curves(workdirs: list[pathlib.Path], wanted: list[str]) -> 'Figure':
   from coatnet_jax.figures import run_curves
   from coatnet_jax.training.curves import read_rows
 
+  for path in workdirs:
+    if not path.is_dir():
+      raise UserError(
+        f'There is no directory {path}: give workdirs of runs, which have'
+        ' written their curves there.'
+      )
   paths = list(dict.fromkeys(str(path) for path in workdirs))
   runs = {
     name: read_rows(path)

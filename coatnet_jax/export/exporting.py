@@ -4,7 +4,6 @@ import contextlib
 import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -99,10 +98,13 @@ def export_model(
 
 @contextlib.contextmanager
 def _open_partial(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a path beside another, of which nothing is left in the end."""
-  directory = pathlib.Path(
-    tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent)
-  )
+  """Yields a path beside another, of which nothing is left in the end.
+
+  What an export left that was killed goes, too.
+  """
+  directory = path.parent / f'.{path.name}.partial'
+  shutil.rmtree(directory, ignore_errors=True)
+  directory.mkdir()
   try:
     yield directory / path.name
   finally:

@@ -37,6 +37,10 @@ _MEASURES: Mapping[str, tuple[str, str]] = types.MappingProxyType(
   {
     'top1': ('accuracy', 'top-1 accuracy'),
     'top5': ('top_5_accuracy', 'top-5 accuracy'),
+    'mean_class_accuracy': (
+      'balanced_accuracy',
+      'mean of the accuracies of the classes',
+    ),
     'mean_average_precision': (
       'mean_average_precision',
       'mean average precision',

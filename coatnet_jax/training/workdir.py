@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from typing import Any
 
@@ -56,6 +57,23 @@ BEFORE_THE_KEY = {
   'training.early_stopping_evaluations': 0,
   'training.ema_warmup': True,
 }
+
+
+def resolve_workdir(workdir: str | os.PathLike[str]) -> epath.Path:
+  """Returns the workdir's path, before anything is read.
+
+  Args:
+    workdir: directory of the run, perhaps gs://...; it need not be there.
+
+  Raises:
+    UserError: it is no path, or a file.
+  """
+  path = resolve_path(workdir, 'the workdir')
+  if '://' not in str(path) and path.exists() and not path.is_dir():
+    raise UserError(
+      f'The workdir {path} is a file; give a directory, new or of a run.'
+    )
+  return path
 
 
 def claim_workdir(workdir: str, config: ConfigDict, num_steps: int = 0) -> int:

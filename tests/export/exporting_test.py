@@ -144,3 +144,12 @@ def test_a_target_without_a_directory(tmp_path):
   link.symlink_to(tmp_path / 'nothing')
   with pytest.raises(UserError, match='exists already'):
     exporting.check_target(link)
+
+
+def test_what_a_killed_export_left_goes(images, request_of, tmp_path):
+  left = tmp_path / '.model.zip.partial'
+  left.mkdir()
+  (left / 'model.zip').write_bytes(b'half')
+  path = tmp_path / 'model.zip'
+  export_model(request_of(), 'stablehlo', path, images, None)
+  assert list(tmp_path.iterdir()) == [path]

@@ -2,6 +2,7 @@ import types
 
 import pytest
 
+from coatnet_jax import arguments
 from coatnet_jax.errors import UserError
 from tools import command_line, evaluate
 
@@ -28,6 +29,27 @@ def test_a_flag_is_not_guessed_from_its_beginning(capsys):
   with pytest.raises(SystemExit):
     parser.parse_args(['--check=/tmp/run'])
   assert '--checkpoint' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('words', 'end'),
+  [
+    (['--prt=80'], '--prt is none of its flags; did you mean --port?'),
+    (['push', '--prvate'], '--prvate is none of its flags; did you mean'),
+    (['push', '--zzz'], '--zzz is none of its flags'),
+  ],
+)
+def test_a_misspelt_flag_is_a_line_that_names_one_like_it(words, end, capsys):
+  parser = arguments.create_parser('tool', 'Does nothing.')
+  parser.add_argument('--port')
+  commands = parser.add_subparsers()
+  commands.add_parser('push').add_argument('--private', action='store_true')
+  with pytest.raises(SystemExit) as info:
+    parser.parse_args(words)
+  assert info.value.code == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith(f'tool: error: {end}')
+  assert line.endswith('(--help lists the flags).')
 
 
 def test_every_key_of_the_data_that_is_one_value_can_be_given():

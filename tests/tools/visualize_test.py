@@ -36,6 +36,7 @@ def test_a_figure_is_written(arguments, workdir, tmp_path, capsys):
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
+    (['curves', 'nowhere'], 'There is no directory .*nowhere: give workdirs'),
     (['curves', 'EMPTY'], r'EMPTY has no curves: give workdirs'),
     (
       ['curves', 'WORKDIR', '--measure=eval/lss'],

@@ -16,6 +16,16 @@ def test_claims_a_new_workdir_and_its_own_again(tmp_path):
   workdir_lib.claim_workdir(str(workdir), quickstart.get_config())
 
 
+def test_a_file_is_no_workdir(tmp_path):
+  (tmp_path / 'file').touch()
+  with pytest.raises(UserError, match='is a file; give a directory'):
+    workdir_lib.resolve_workdir(tmp_path / 'file')
+  for name in ('', 'new', 'new/deeper'):
+    assert workdir_lib.resolve_workdir(tmp_path / name).as_posix() == str(
+      tmp_path / name
+    )
+
+
 def test_refuses_another_run_and_shows_the_difference(tmp_path):
   config = quickstart.get_config()
   workdir_lib.claim_workdir(str(tmp_path), config)
