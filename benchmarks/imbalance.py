@@ -11,7 +11,6 @@ and what was broken off is resumed. The table in the end has the recall of each
 class and its mean, mean and standard deviation over the seeds.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 
 from benchmarks.study import print_table, run_python, show, train
+from coatnet_jax.arguments import create_parser
 from coatnet_jax.data.decoding import decode_example
 from coatnet_jax.data.sources import DataOptions, create_source
 from configs import quickstart
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
   Args:
     arguments: arguments after the program's name.
   """
-  parser = argparse.ArgumentParser('imbalance', description=__doc__)
+  parser = create_parser('python -m benchmarks.imbalance', __doc__)
   parser.add_argument('--directory', type=pathlib.Path, required=True)
   parser.add_argument('--seeds', type=int, default=3)
   options = parser.parse_args(arguments)

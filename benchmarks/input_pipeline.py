@@ -221,7 +221,12 @@ def compare(folder: pathlib.Path, num_batches: int, rounds: int) -> None:
 def main():
   """Compares, or is one of the pipelines."""
   parser = trial_arguments.create_parser(
-    __doc__, 'the images', num_images=1024, num_batches=16, rounds=5
+    'python -m benchmarks.input_pipeline',
+    __doc__,
+    'the images',
+    num_images=1024,
+    num_batches=16,
+    rounds=5,
   )
   parser.add_argument('--pipeline', choices=PIPELINES, help=argparse.SUPPRESS)
   args = parser.parse_args()

@@ -8,11 +8,12 @@ in PLANS, so that what was broken off is resumed. One that does not fit ends it.
 All figures are the TPU compiler's estimates, none is measured on a TPU.
 """
 
-import argparse
 import json
 import pathlib
 import subprocess
 import sys
+
+from coatnet_jax.arguments import create_parser
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Phase of a config, slice, and what differs from the recipe.
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> None:
   Args:
     arguments: after the program's name.
   """
-  parser = argparse.ArgumentParser('pod_plans', description=__doc__)
+  parser = create_parser('python -m benchmarks.pod_plans', __doc__)
   parser.add_argument('--directory', type=pathlib.Path, required=True)
   directory = parser.parse_args(arguments).directory
   directory.mkdir(parents=True, exist_ok=True)

@@ -179,7 +179,12 @@ def compare(
 def main():
   """Compares, or is the minimal program."""
   parser = trial_arguments.create_parser(
-    __doc__, 'what is written', num_images=6000, num_workers=2, rounds=5
+    'python -m benchmarks.prepare_throughput',
+    __doc__,
+    'what is written',
+    num_images=6000,
+    num_workers=2,
+    rounds=5,
   )
   parser.add_argument('--convert', type=pathlib.Path, help=argparse.SUPPRESS)
   args = parser.parse_args()

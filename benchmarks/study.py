@@ -11,13 +11,13 @@ tools.evaluate; both are kept in RUNS, so that what was broken off is resumed.
 Tables are printed in the end, mean and standard deviation over the seeds.
 """
 
-import argparse
 import json
 import pathlib
 import statistics
 import subprocess
 import sys
 
+from coatnet_jax.arguments import create_parser
 from configs import layout_study
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
   Args:
     arguments: after the program's name.
   """
-  parser = argparse.ArgumentParser('study', description=__doc__)
+  parser = create_parser('python -m benchmarks.study', __doc__)
   parser.add_argument('study', choices=('layouts', 'transfer'))
   parser.add_argument('--directory', type=pathlib.Path, required=True)
   parser.add_argument('--data_dir', default='', help='has the emoji')
