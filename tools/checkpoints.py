@@ -8,7 +8,8 @@ put aside and is whole, mends the files that arrays do not depend on, and puts
 aside what is damaged; it deletes nothing. docs/reliability.md says what a run
 does by itself.
 
-Exit status: 0 where everything that is in use is whole, 1 where not.
+Exit status: 0 where everything that is in use is whole; 1 where not, or where
+nothing is left but what was put aside.
 
 With --json: a list of objects with path, step, num_bytes, metrics, damage (what
 is wrong by the name of a file), is_verified and is_aside.
@@ -70,7 +71,14 @@ def main(arguments: list[str]) -> int:
       command_line.show(describe(one))
     if not found:
       command_line.show(f'{workdir} has no checkpoint yet.')
-  return int(any(one.damage and not one.is_aside for one in found))
+  in_use = [one for one in found if not one.is_aside]
+  if found and not in_use:
+    command_line.say(
+      f'No checkpoint of {workdir} is whole: restore one from a backup, or'
+      ' start the run again, from its first step.'
+    )
+    return 1
+  return int(any(one.damage for one in in_use))
 
 
 def describe(found: inspection.Inspected) -> str:

@@ -190,6 +190,11 @@ def create_damage_error(
 def _create_error(directory: epath.Path, reason: str) -> DamageError:
   names = _other_steps(directory)
   others = f' Others are beside it: {", ".join(names)}.' if names else ''
+  if directory.parent.name == 'checkpoints':
+    others += (
+      ' To put right what can be, in a checkout of the project: python -m'
+      f' tools.checkpoints --workdir={directory.parent.parent} --repair.'
+    )
   return DamageError(
     f'The checkpoint {directory} cannot be read: {reason}.{others}'
   )

@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from coatnet_jax.checkpoints import checksums, published_folder
-from coatnet_jax.checkpoints.folder import find_steps
+from coatnet_jax.checkpoints.folder import DAMAGED_DIRECTORY, find_steps
 from coatnet_jax.checkpoints.metadata import (
   DamageError,
   Metadata,
@@ -318,6 +318,9 @@ def _rank_checkpoints(
   steps = sorted(find_steps(directory), reverse=True)
   if not steps:
     problem = 'does not exist' if not path.exists() else 'has no checkpoint'
+    aside = directory.parent / DAMAGED_DIRECTORY
+    if aside.is_dir():
+      problem += f' but what was damaged and put aside in {aside}'
     raise UserError(
       f'{path} {problem}: give the workdir of a run that has saved one, or a'
       ' directory of one step, WORKDIR/checkpoints/STEP.'

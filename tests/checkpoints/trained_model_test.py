@@ -243,8 +243,12 @@ def test_a_whole_one_is_used_in_the_place_of_the_damaged_best(
     load_trained_model(copy / 'checkpoints' / '6')
   for step in (2, 4, 8):
     (copy / 'checkpoints' / str(step) / 'state' / 'manifest.ocdbt').unlink()
-  with pytest.raises(UserError, match=r'/6 cannot be read: state/_METADATA'):
+  with pytest.raises(
+    UserError, match=r'/6 cannot be read: state/_METADATA'
+  ) as info:
     load_trained_model(copy)
+  command = f'python -m tools.checkpoints --workdir={copy} --repair.'
+  assert str(info.value).endswith(command)
 
 
 def test_all_processes_take_one_that_is_whole_for_all(workdir, monkeypatch):

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from coatnet_jax.checkpoints.trained_model import open_saved_model
 from coatnet_jax.errors import UserError
 from coatnet_jax.training import lease
 from tests.checkpoints.saved_run import save_run
@@ -63,6 +64,16 @@ def test_damage_is_named_and_put_aside_and_comes_back_when_whole(copy, capsys):
     (12, {}),
   ]
   assert not aside.exists()
+
+
+def test_where_nothing_is_left_it_says_so(copy, capsys):
+  for step in (6, 12):
+    _flip(copy / 'checkpoints' / str(step) / 'state' / '_METADATA')
+  assert checkpoints.main([f'--workdir={copy}', '--repair']) == 1
+  said = capsys.readouterr().err.splitlines()[-1]
+  assert said.startswith(f'No checkpoint of {copy} is whole: restore one')
+  with pytest.raises(UserError, match='put aside in .*damaged_checkpoints: '):
+    open_saved_model(copy)
 
 
 def test_helpers_are_mended(copy, capsys):
