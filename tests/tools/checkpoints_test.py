@@ -72,7 +72,7 @@ def test_where_nothing_is_left_it_says_so(copy, capsys):
   assert checkpoints.main([f'--workdir={copy}', '--repair']) == 1
   said = capsys.readouterr().err.splitlines()[-1]
   assert said.startswith(f'No checkpoint of {copy} is whole: restore one')
-  with pytest.raises(UserError, match='put aside in .*damaged_checkpoints: '):
+  with pytest.raises(UserError, match=r'put aside in .*damaged_checkpoints: '):
     open_saved_model(copy)
 
 
