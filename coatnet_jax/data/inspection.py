@@ -72,10 +72,9 @@ def inspect(
   rare = [train.class_names[label] for label in find_rare_classes(counts[0])]
   if rare and not is_weighted and not train.has_several_labels:
     lines.append(
-      f'            {_shorten(rare)} may be missed:'
-      ' --config.data.sampling=balanced shows rare classes as often as others,'
-      ' and --config.checkpoint.best_metric=mean_class_accuracy keeps what is'
-      ' best over the classes, each counting alike'
+      f'            {_shorten(rare)} may be missed; to try:'
+      ' --config.data.sampling=balanced'
+      ' --config.checkpoint.best_metric=mean_class_accuracy'
     )
   if absent := [
     name for name, count in zip(train.class_names, counts[1]) if not count
