@@ -26,6 +26,13 @@ def test_a_page_is_whole_and_needs_no_network():
   assert len(text) < 200_000
 
 
+def test_keys_of_settings_break_between_their_words():
+  content = create_content(*draw(200, 4))
+  content.trained.config.data.data_dir = 'elsewhere'
+  text = page.format_page(content)
+  assert '<td class="key"><code>data.<wbr>data_<wbr>dir</code></td>' in text
+
+
 def test_texts_of_data_are_shown_and_not_obeyed():
   names = (
     '<script>alert(1)</script>',
