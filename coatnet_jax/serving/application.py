@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from coatnet_jax.errors import show
 from coatnet_jax.serving import page
 from coatnet_jax.serving.answers import (
   LastAnswer,
@@ -97,6 +98,11 @@ class _Endpoints:
     return Response(page.read_file(name), media_type=page.FILES[name])
 
   async def predict(self, request: Request) -> Response:
+    for key in request.query_params:
+      if key != 'map':
+        raise RequestError(
+          400, f'The address has the key {show(key)}; the only one is map.'
+        )
     method = self._service.check_map(request.query_params.get('map', ''))
     answer = await self._service.answer(request, method=method)
     return answer_json(answer.to_tree())
@@ -120,9 +126,10 @@ class _Endpoints:
 
   def explain_http(self, _: Request, error: HTTPException) -> Response:
     """Answers for what Starlette refuses: paths and methods."""
+    allowed = (error.headers or {}).get('Allow', '')
     reason = {
       404: 'There is nothing here; see /openapi.json for what there is.',
-      405: 'The method is not one of those that Allow lists.',
+      405: f'The method must be one of {allowed}.',
     }.get(error.status_code, 'The request cannot be answered.')
     return answer_failure(
       RequestError(error.status_code, reason, error.headers)

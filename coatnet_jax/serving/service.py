@@ -143,6 +143,12 @@ class Service:
         picture = await self._reader.read(upload, is_shown=is_shown)
         if for_page:
           method = self.check_map(picture.fields.get('map', ''))
+        elif picture.fields:
+          raise RequestError(
+            400,
+            'The form has fields beside its file; the kind of map belongs into'
+            ' the address: /predict?map=KIND.',
+          )
         times.append(time.monotonic())
         predictions = await self._batcher.submit(picture.crop)
         times.append(time.monotonic())

@@ -128,7 +128,25 @@ def test_unknown_paths_and_methods(running, description):
     found, _, content = running.ask(method, path)
     assert found == status
     _check_answer(description, json.loads(content), 'Failure')
-  assert 'POST' in running.ask('GET', '/predict')[1]['Allow']
+  _, headers, content = running.ask('GET', '/predict')
+  assert headers['Allow'] == 'POST'
+  assert json.loads(content)['error'] == 'The method must be one of POST.'
+
+
+@pytest.mark.parametrize(
+  ('query', 'fields', 'words'),
+  [
+    ('?mpa=grad_cam', [], "the key 'mpa'; the only one is map."),
+    ('?map=&top=3', [], "the key 'top'"),
+    ('', [('map', None, b'grad_cam')], '/predict?map=KIND'),
+    ('', [('top', None, b'3')], 'has fields beside its file'),
+  ],
+)
+def test_what_would_be_ignored_is_refused(running, query, fields, words):
+  form = create_form(('file', 'a', PICTURE), *fields)
+  status, content = running.post(form, FORM, path=f'/predict{query}')
+  assert status == 400
+  assert words in content['error']
 
 
 @pytest.mark.parametrize(
