@@ -101,9 +101,9 @@ def check_counts(
   """
   if len(counts) < 2 and not train.has_several_labels:
     raise UserError(
-      f'There is one class, {train.class_names[0]!r}, in {train.description};'
-      ' it takes at least two to tell them apart: add a folder, or labels, of'
-      ' what is not of it.'
+      f'{train.description} has one class alone, {train.class_names[0]!r}; a'
+      ' classifier needs at least two: add a folder, or labels, of something'
+      ' else.'
     )
   if len(train) < batch_size:
     raise UserError(

@@ -51,9 +51,9 @@ def _describe_classification(result: Mapping[str, Any]) -> list[str]:
   ]
   for pair in result.get('most_confused', [])[:_NUM_CONFUSED]:
     lines.append(
-      f'confused    {printable(pair["true"])} for'
-      f' {printable(pair["predicted"])}:'
-      f' {pair["count"]:,}, {pair["share"]:.1%} of the class'
+      f'confused    {printable(pair["true"])} taken for'
+      f' {printable(pair["predicted"])}: {pair["count"]:,},'
+      f' {pair["share"]:.1%} of {printable(pair["true"])}'
     )
   if result.get('without_labels'):
     lines[0] += f', {result["without_labels"]:,} more have no label'

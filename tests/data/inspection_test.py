@@ -104,7 +104,7 @@ def test_which_classes_are_rare():
 @pytest.mark.parametrize(
   ('counts', 'size', 'message'),
   [
-    ({'cat': 9}, (4, 4), r"There is one class, 'cat', in .* add a folder"),
+    ({'cat': 9}, (4, 4), r"has one class alone, 'cat'; .* add a folder"),
     (
       {'cat': 4, 'dog': 4},
       (4, 4),
