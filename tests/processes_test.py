@@ -100,6 +100,7 @@ def test_one_that_does_not_come_is_not_waited_for_long(processes):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('count', [2, 4])
 def test_processes_of_two_devices_are_one_device(processes, tmp_path, count):
   [alone] = processes.start(1, create_training(tmp_path / 'one'), devices=1)
@@ -121,6 +122,7 @@ def test_processes_of_two_devices_are_one_device(processes, tmp_path, count):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize(('count', 'devices'), [(1, 4), (2, 2)])
 def test_restored_on_other_devices_it_is_the_same_run(
   processes, tmp_path, count, devices
@@ -295,6 +297,7 @@ def test_hanging_in_python(processes, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_one_that_is_asked_to_stop_stops_all(processes, tmp_path):
   options = ('--config.training.num_steps=80', '--config.data.num_workers=1')
   step = 0
@@ -350,6 +353,7 @@ def test_an_error_of_one_process_ends_the_others(processes, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_steps_are_skipped_and_a_divergence_explained_by_all(
   processes, tmp_path
 ):

@@ -314,4 +314,4 @@ def test_conversion_refuses_what_is_not_tfrecord(data_dirs, tmp_path, capsys):
     convert_main([str(tmp_path), str(tmp_path)])
   with pytest.raises(SystemExit):
     convert_main([str(tmp_path)])
-  assert 'SOURCE_DIR TARGET_DIR' in capsys.readouterr().err
+  assert 'required: TARGET_DIR (--help' in capsys.readouterr().err
