@@ -169,27 +169,22 @@ def _train(
     )
     stack.push(processes.end_all_on_error)  # Before it waits for the others.
 
-    processes.begin('restoring the checkpoint')
     batch_size = run.training.global_batch_size
-    restored = resuming.restore_newest(
+    processes.begin('restoring the checkpoint')
+    state, progress = resuming.restore_newest(
       manager, abstract_state, terminal.line, examples_per_step=batch_size
-    )
-    if restored is None:
+    ) or (None, Progress())
+    if state is None:
       processes.begin('initialising the parameters')
-    state, progress = restored or (create_state(), Progress())
+      state = create_state()
     early_stopping = EarlyStopping(
       run.training.early_stopping_evaluations,
       run.checkpoint.best_metric,
       progress,
     )
     checkpoints = saving.StepSaver(manager, run.metadata, early_stopping)
-
-    def is_done(state):
-      step = int(state.step)
-      ends = step == num_steps or checkpoints.stops_early
-      return ends and step in manager.evaluations
-
-    if not is_done(state):
+    is_left = not checkpoints.is_complete(num_steps)
+    if is_left:
       reporting.remove_summary(workdir)  # Of an end that is to come again.
     processes.begin('loading TensorFlow, which writes for TensorBoard')
     writer = curves.create_writer(
@@ -201,12 +196,8 @@ def _train(
     )
     stack.callback(writer.close)
     take_step = None
-    if int(state.step) < num_steps and not is_done(state):
-      processes.begin('compiling the train step')
-      terminal.line('Compiling the train step ...')
-      take_step = compile_train_step(run, abstract_state, terminal.line)
-      processes.wait_for_all('compiling the train step')
-      terminal.line('Training; the time it takes is estimated in a moment.')
+    if is_left and int(state.step) < num_steps:
+      take_step = _compile(run, abstract_state, terminal)
     log = training_log.TrainingLog(
       writer,
       terminal,
@@ -243,27 +234,36 @@ def _train(
       ) from None
     processes.begin('writing the last checkpoint')
     saving.finish_saving(manager)
-
-    if not is_done(state):
+    if not checkpoints.is_complete(num_steps):
       terminal.line(reporting.describe_stop(int(state.step), num_steps))
       return state
-    stopped_early = {}
-    if checkpoints.stops_early:
-      stopped_early = {'stopped_early': early_stopping.describe()}
-      terminal.line(f'early stop  {stopped_early["stopped_early"]}')
     summary = {
       'model': run.model_name,
       'num_parameters': reporting.count_parameters(abstract_state.params),
       **saving.summarize(manager, run.checkpoint, examples_per_step=batch_size),
-      **stopped_early,
-      'config_hash': workdir_lib.compute_config_hash(run.config),
     }
+    if checkpoints.stops_early:
+      summary['stopped_early'] = early_stopping.describe()
+      terminal.line(f'early stop  {summary["stopped_early"]}')
+    summary['config_hash'] = workdir_lib.compute_config_hash(run.config)
     lease.check()
     reporting.write_summary(workdir, summary)
     stopping.finish()
     saving.remove_old_checkpoints(manager, terminal.line)
     terminal.line(reporting.describe_end(workdir, summary))
   return state
+
+
+def _compile(
+  run: Run, abstract_state: TrainState, terminal: Terminal
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+  """Returns the compiled train step, once all processes have it."""
+  processes.begin('compiling the train step')
+  terminal.line('Compiling the train step ...')
+  take_step = compile_train_step(run, abstract_state, terminal.line)
+  processes.wait_for_all('compiling the train step')
+  terminal.line('Training; the time it takes is estimated in a moment.')
+  return take_step
 
 
 def train_loop(

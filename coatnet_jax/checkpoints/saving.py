@@ -220,6 +220,15 @@ class StepSaver:
     """
     return self._early_stopping.is_due and not self.lacks_evaluation()
 
+  def is_complete(self, num_steps: int) -> bool:
+    """Returns whether the step that ends the run is saved and evaluated.
+
+    Args:
+      num_steps: number of steps of the run.
+    """
+    ends = self._saved_step == num_steps or self._early_stopping.is_due
+    return ends and self._saved_step in self._manager.evaluations
+
   @property
   def saved_step(self) -> int:
     """The newest step that was saved, or is about to be; 0 if there is none."""
