@@ -36,6 +36,7 @@ def test_malformed_words_are_a_sentence(word):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_processes_end_before_they_write():
   for number in range(6):
     words = config_overrides.draw_words(random.Random(f'processes {number}'))

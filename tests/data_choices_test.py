@@ -90,6 +90,7 @@ def _killed_at(monkeypatch, function, call):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.usefixtures('tiny_variant')
 def test_a_run_that_broke_off_anywhere_comes_to_the_same_end(
   labels, tmp_path, monkeypatch, capsys
@@ -124,6 +125,7 @@ def test_a_run_that_broke_off_anywhere_comes_to_the_same_end(
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_a_run_that_was_killed_comes_to_the_same_end(labels, tmp_path):
   """By the signal that no program hears, from outside, three times."""
   words = [
@@ -248,6 +250,7 @@ def _several_changes(several, **changes):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.usefixtures('tiny_variant')
 def test_pictures_of_several_labels_are_trained_on(several, tmp_path, capsys):
   changes = {'logging.report': True}

@@ -20,6 +20,7 @@ def _wait_for(program, output, text):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_logs_that_cannot_be_written_are_said_once_and_training_goes_on(
   tmp_path, monkeypatch
 ):

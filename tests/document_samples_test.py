@@ -101,6 +101,7 @@ def test_a_sample_runs_by_itself(block: Block):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_a_sample_of_evaluation_runs_by_itself(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (block,) = [block for block in SAMPLES if 'WORKDIR' in block.text]
@@ -159,6 +160,7 @@ def test_what_is_prepared_can_be_trained_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_variants_lists_what_it_is_asked_for(capsys):
   (words, *_) = _commands('README.md', 'tools.variants')
   assert variants.main(words[3:]) == 0
@@ -168,6 +170,7 @@ def test_variants_lists_what_it_is_asked_for(capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_the_one_command_finetunes_by_file_and_by_name(tmp_path):
   """README.md's line as it is typed, then by name, then offline by name."""
   ((*words, _),) = [
@@ -218,6 +221,7 @@ def test_the_one_command_finetunes_by_file_and_by_name(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_the_commands_of_an_import_run(tmp_path, monkeypatch, capsys):
   """What `import_timm` prints, typed as it stands but for the placeholders."""
   from tools import evaluate, predict

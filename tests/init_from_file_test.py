@@ -232,6 +232,7 @@ def pictures(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_the_one_command_and_again_without_the_file(pictures, tmp_path, capsys):
   """As README.md has it; then it goes on, and needs no weights."""
   path = tmp_path / 'coatnet.safetensors'

@@ -189,6 +189,7 @@ def test_help_that_nobody_reads_ends_without_a_word(flag):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_the_first_step(tmp_path, number):
   process = subprocess.Popen(

@@ -183,6 +183,7 @@ def test_a_run_that_diverges_says_where_and_how_to_see_more(tmp_path, dtype):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_the_tool_takes_a_step_as_the_run_did(tmp_path, capsys, monkeypatch):
   told = {}
   add = train.training_log.TrainingLog.add
@@ -229,6 +230,7 @@ def test_the_tool_takes_a_step_as_the_run_did(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_the_kept_batch_is_used_where_the_data_have_changed(tmp_path, capsys):
   config = _config(**{'data.train_split': 'train[:1000]'})
   train.train_and_evaluate(config, str(tmp_path))
@@ -256,6 +258,7 @@ def test_the_kept_batch_is_used_where_the_data_have_changed(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_skipped_steps_are_skipped_again_and_survive_resuming(tmp_path):
   """Every update is too large for float32, so every step is skipped."""
   config = _config(

@@ -239,6 +239,7 @@ def test_workers_hear_no_signals_and_end_with_their_parent(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP])
 def test_batches_are_the_same_whatever_becomes_of_workers(
   number, write_idx, tmp_path, data_options, preprocessing, augmentation

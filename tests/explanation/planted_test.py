@@ -32,6 +32,7 @@ METHODS = {
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('name', planted.VARIANTS)
 def test_the_mass_of_maps_lies_on_the_planted_object(name):
   with mock.patch.dict(variants.VARIANTS, planted.VARIANTS):

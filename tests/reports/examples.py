@@ -20,7 +20,7 @@ from coatnet_jax.training.losses import LossOptions
 from configs import base
 
 # Without an end of their own.
-_VOID = ('meta', 'img', 'br')
+_VOID = ('meta', 'img', 'br', 'wbr')
 
 
 def draw_outcomes(

@@ -11,7 +11,7 @@ from coatnet_jax.run import create_run
 from coatnet_jax.step_compilation import jit_train_step
 from coatnet_jax.tpu_compiler import compiled_step
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.rotating]
 
 
 @pytest.fixture(scope='module')

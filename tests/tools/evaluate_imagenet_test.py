@@ -75,6 +75,7 @@ def workdir(data_dir, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_all_test_sets_of_imagenet_in_one_call(workdir, data_dir, tmp_path):
   status = evaluate.main(
     [

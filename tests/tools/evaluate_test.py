@@ -196,6 +196,7 @@ def test_sizes_and_data_sets_in_one_call_and_a_results_file(
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_few_shots_and_a_probe_judge_the_features(workdir, capsys):
   reports = _evaluate(
     capsys,

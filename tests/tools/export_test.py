@@ -24,6 +24,7 @@ def _export(checkpoint, out, *arguments, name='stablehlo'):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_a_run_is_exported(workdir, best, eval_source, tmp_path, capsys):
   out = tmp_path / 'model.zip'
   assert _export(workdir, out, '--json') == 0

@@ -258,6 +258,7 @@ def test_options_of_a_variant_come_along(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_a_checkpoint_like_any_other(
   weights, image_dir, run_tool, tmp_path, capsys
 ):

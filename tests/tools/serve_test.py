@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_once_all_is_answered(workdir, image_dir, number):
   command = [sys.executable, '-m', 'tools.serve', '--port=0', '--maps=']

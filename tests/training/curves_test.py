@@ -237,6 +237,7 @@ def _ask(port, deadline=30):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_a_tensorboard_that_was_looking_shows_no_step_twice(tmp_path):
   """With its data server, which is the default, and without."""
   workdir = tmp_path / 'run'

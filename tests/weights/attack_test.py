@@ -119,6 +119,7 @@ def test_damage_is_refused_or_harmless(file_format, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_all_crafted_files(tmp_path):
   tally = attack.attack_crafted(tmp_path)
   assert not tally.failures
@@ -126,6 +127,7 @@ def test_all_crafted_files(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('file_format', list(attack.mutations.FORMATS))
 def test_more_damage(file_format, tmp_path):
   tally = attack.attack_format(file_format, range(10_000, 10_200), tmp_path)

@@ -42,6 +42,7 @@ def _create_file(name, path='weights.safetensors', prefix=''):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('name', [n for n in SHAPES if n not in ALIKE])
 def test_every_model_of_timm_is_found(name):
   assert find_variant(_create_file(name, prefix='module.')) == name
@@ -88,6 +89,7 @@ def test_a_file_without_a_head_is_found():
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_names_of_keras_and_of_this_project(tiny_variant):
   from coatnet_jax.models.factory import create_model
   from coatnet_jax.models.variables import abstract_variables

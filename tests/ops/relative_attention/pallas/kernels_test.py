@@ -117,6 +117,7 @@ def test_large_biases_in_several_steps(small_steps):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_64x64(dtype):
   _check(((64, 64), 1, 1, 128, dtype))
