@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from coatnet_jax.errors import UserError, find_reason
+from coatnet_jax.errors import UserError, explain_failures
 from coatnet_jax.escapes import escape
 from coatnet_jax.paths import is_plain_file, write_whole
 from coatnet_jax.texts import printable
@@ -57,15 +57,9 @@ def write_page(path: epath.Path, text: str) -> None:
   Raises:
     UserError: it cannot be written, or something else is there.
   """
-  try:
+  with explain_failures(f'The report cannot be written to {path}'):
     check_is_report(path)
     write_whole(path, text.encode('utf-8', 'backslashreplace'))
-  except UserError:
-    raise
-  except Exception as error:  # What writes buckets raises kinds of its own.
-    raise UserError(
-      f'The report cannot be written to {path}: {find_reason(error)}.'
-    ) from error
 
 
 def check_is_report(path: epath.Path) -> None:
