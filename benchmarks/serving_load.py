@@ -52,7 +52,6 @@ def create_parser() -> argparse.ArgumentParser:
       at_least=None,
       above=0,
       default=default,
-      metavar='N',
       help=f'{what} ({default:g})',
     )
   parser.add_argument(

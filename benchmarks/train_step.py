@@ -98,17 +98,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     help='trace some steps, and show where the time goes by kind of layer',
   )
   add_number(
-    parser,
-    '--rounds',
-    default=20,
-    metavar='N',
-    help='rounds that are timed (%(default)s)',
+    parser, '--rounds', default=20, help='rounds that are timed (%(default)s)'
   )
   for name, what in (
     ('--train_examples', 'images of the data set, where it is not here'),
     ('--num_classes', 'classes of it'),
   ):
-    add_number(parser, name, metavar='N', help=what)
+    add_number(parser, name, help=what)
   figures_file.add_json(parser)
 
 

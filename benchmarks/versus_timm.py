@@ -84,9 +84,7 @@ def _create_parser() -> argparse.ArgumentParser:
     choices=_DTYPES,
     help='compute dtype (float32 on a CPU, bfloat16 on a GPU)',
   )
-  add_number(
-    parser, '--rounds', default=9, metavar='N', help='most rounds (%(default)s)'
-  )
+  add_number(parser, '--rounds', default=9, help='most rounds (%(default)s)')
   add_number(
     parser,
     '--minutes',

@@ -39,6 +39,7 @@ def add_number(
   at_least: float | None = 1,
   above: float | None = None,
   below: float | None = None,
+  metavar: str = 'N',
   **options: Any,
 ) -> None:
   """Adds an argument that is a number; others are a UserError that names it.
@@ -50,6 +51,7 @@ def add_number(
     at_least: smallest number, if any.
     above: exclusive lower bound, if any.
     below: exclusive upper bound; 2**31 if None.
+    metavar: word for the number in the help.
     **options: further options, those of `parser.add_argument`.
   """
   bounds = Range(
@@ -58,6 +60,7 @@ def add_number(
   parser.add_argument(
     name,
     action=functools.partial(_StoreNumber, kind=Annotated[kind, bounds]),
+    metavar=metavar,
     **options,
   )
 

@@ -92,7 +92,7 @@ def create_parser() -> argparse.ArgumentParser:
     " --head_dim (32), without it the five that are CoAtNet-0's",
   )
   for name in ('batch', 'heads', 'head_dim'):
-    add_number(parser, f'--{name}', metavar='N', help='with --grid alone')
+    add_number(parser, f'--{name}', help='with --grid alone')
   parser.add_argument(
     '--dtype',
     default='bfloat16',
@@ -108,7 +108,6 @@ def create_parser() -> argparse.ArgumentParser:
     parser,
     '--repeats',
     default=20,
-    metavar='N',
     help='runs of each, where times are measured (20)',
   )
   parser.add_argument(

@@ -84,11 +84,7 @@ def create_parser() -> argparse.ArgumentParser:
   parser = command_line.create_bare_parser('chaos', __doc__)
   add_config(parser)
   add_number(
-    parser,
-    '--rounds',
-    default=1,
-    metavar='N',
-    help='rounds of each fault (%(default)s)',
+    parser, '--rounds', default=1, help='rounds of each fault (%(default)s)'
   )
   parser.add_argument(
     '--faults',
@@ -96,24 +92,15 @@ def create_parser() -> argparse.ArgumentParser:
     metavar='NAMES',
     help='faults, separated by commas (all)',
   )
-  add_number(
-    parser, '--seed', at_least=0, default=0, metavar='N', help='%(default)s'
-  )
+  add_number(parser, '--seed', at_least=0, default=0, help='%(default)s')
   add_number(
     parser,
     '--steps',
     at_least=8,
     default=40,
-    metavar='N',
     help='steps of the run (%(default)s)',
   )
-  add_number(
-    parser,
-    '--jobs',
-    default=1,
-    metavar='N',
-    help='rounds at a time (%(default)s)',
-  )
+  add_number(parser, '--jobs', default=1, help='rounds at a time (%(default)s)')
   command_line.add_path(
     parser,
     '--directory',

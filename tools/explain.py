@@ -90,7 +90,6 @@ def create_parser() -> argparse.ArgumentParser:
     parser,
     '--head',
     at_least=0,
-    metavar='N',
     help='head for head, from 0; the mean of all if left out',
   )
   parser.add_argument(
@@ -103,7 +102,6 @@ def create_parser() -> argparse.ArgumentParser:
     parser,
     '--steps',
     default=128,
-    metavar='N',
     help='gradients that integrated_gradients averages (128)',
   )
   return parser
