@@ -3,7 +3,6 @@
 What can be said of a checkpoint besides: the other modules here.
 """
 
-import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from coatnet_jax.distributed import processes
 from coatnet_jax.evaluation.average_precision import (
   compute_mean_average_precision,
 )
-from coatnet_jax.evaluation.dispatch import read_behind
+from coatnet_jax.evaluation.dispatch import jit_step, read_behind
 from coatnet_jax.inference import compute_logits, compute_losses, rate_logits
 from coatnet_jax.stopping import StoppedError
 from coatnet_jax.training import metrics as metrics_lib
@@ -132,7 +131,9 @@ def evaluate(
     'mean_class_accuracy'. None where it was stopped before all of them were
     evaluated.
   """
-  step = jit_eval_step(model, loss, preprocessing, mesh)
+  step = jit_step(
+    eval_step, mesh, model=model, loss=loss, preprocessing=preprocessing
+  )
   corrupt = CorruptImageCounter(source, max_damaged_fraction)
 
   images = np.zeros((0,))
@@ -182,31 +183,3 @@ def evaluate(
     )
   )
   return metrics
-
-
-@functools.cache
-def jit_eval_step(
-  model: nn.Module,
-  loss: LossOptions,
-  preprocessing: PreprocessingOptions,
-  mesh: Mesh,
-  candidates: tuple[int, ...] | None = None,
-) -> Callable[..., Any]:
-  """Returns `eval_step` of variables and a batch, compiled once for a mesh.
-
-  Arguments are those of `eval_step`, and:
-
-  Args:
-    mesh: devices to evaluate on; results are replicated over them.
-  """
-  return mesh_lib.jit(
-    functools.partial(
-      eval_step,
-      model=model,
-      loss=loss,
-      preprocessing=preprocessing,
-      candidates=candidates,
-    ),
-    mesh,
-    out_shardings=mesh_lib.create_replicated_sharding(mesh),
-  )

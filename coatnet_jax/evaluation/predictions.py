@@ -21,7 +21,7 @@ from coatnet_jax.data.damage import CorruptImageCounter
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
-from coatnet_jax.evaluation.dispatch import read_behind
+from coatnet_jax.evaluation.dispatch import jit_step, read_behind
 from coatnet_jax.evaluation.label_spaces import LabelSpace
 from coatnet_jax.evaluation.measures import Predictions
 from coatnet_jax.inference import compute_logits, rate_logits
@@ -70,24 +70,6 @@ def predict_step(
   return predicted
 
 
-@functools.cache
-def _jit_predict_step(
-  model, loss, preprocessing, candidates, mesh, with_probabilities
-):
-  return mesh_lib.jit(
-    functools.partial(
-      predict_step,
-      model=model,
-      loss=loss,
-      preprocessing=preprocessing,
-      candidates=candidates,
-      with_probabilities=with_probabilities,
-    ),
-    mesh,
-    out_shardings=mesh_lib.create_replicated_sharding(mesh),
-  )
-
-
 def predict_source(
   trained: TrainedModel,
   source: ImageSource,
@@ -114,16 +96,12 @@ def predict_source(
   Raises:
     UserError: while iterating, more images cannot be decoded than may be.
   """
-  step = functools.partial(
-    _jit_predict_step(
-      trained.model,
-      trained.loss,
-      trained.preprocessing,
-      space.candidates,
-      trained.mesh,
-      with_probabilities,
-    ),
-    trained.variables,
+  step = jit_trained_step(
+    predict_step,
+    trained,
+    loss=trained.loss,
+    candidates=space.candidates,
+    with_probabilities=with_probabilities,
   )
   outputs = run_over_source(
     step,
@@ -138,6 +116,26 @@ def predict_source(
     Predictions.create(indices, rows['label'], rows)
     for indices, rows in outputs
   )
+
+
+def jit_trained_step(
+  step: Callable[..., Any], trained: TrainedModel, **options: Any
+) -> Callable[[Mapping[str, jax.Array]], Any]:
+  """Returns a function of batches: a step with a trained model's weights.
+
+  Args:
+    step: function of variables and a batch, with `model` and `preprocessing`.
+    trained: model with its weights, its mesh, and the preprocessing.
+    **options: further keyword arguments of `step`, which can be hashed.
+  """
+  jitted = jit_step(
+    step,
+    trained.mesh,
+    model=trained.model,
+    preprocessing=trained.preprocessing,
+    **options,
+  )
+  return functools.partial(jitted, trained.variables)
 
 
 def run_over_source(
