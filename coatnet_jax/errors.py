@@ -124,6 +124,23 @@ def show(value: object) -> str:
   return _SHORT.repr(value)
 
 
+def cite_line(text: str, place: int = 0) -> str:
+  r"""Returns a line of what another program says, for within a sentence.
+
+  >>> cite_line('ValueError: no such shape\n  at line 3\n')
+  'ValueError: no such shape'
+  >>> cite_line('')
+  'without a word'
+
+  Args:
+    text: all that it says, of any length.
+    place: place of the line among those of the text: 0 for the first, -1 for
+      the last.
+  """
+  lines = text.strip().splitlines() or ['without a word']
+  return lines[place][:300]
+
+
 def find_reason(error: BaseException) -> str:
   """Returns why reading or writing failed, briefly, for within a sentence.
 
