@@ -31,7 +31,11 @@ from coatnet_jax.reports.multi_label.outcomes import (
   LabelOutcomes,
   evaluate_label_outcomes,
 )
-from coatnet_jax.reports.outcomes import BaseOutcomes, evaluate_outcomes
+from coatnet_jax.reports.outcomes import (
+  BaseOutcomes,
+  Outcomes,
+  evaluate_outcomes,
+)
 
 # Damaged images to name.
 _NUM_NAMED = 20
@@ -135,59 +139,63 @@ def create_content(
   size = -(-size // trained.mesh.size) * trained.mesh.size
   undecodable: list[str] = []
   source = evaluation.source
-  several = source.has_several_labels
-  measure = _measure_labels if several else _measure_classes
-  measured, mistakes = measure(
+  figures, outcomes, mistakes = _evaluate(
     trained, evaluation, batch_size=size, report_undecodable=undecodable.append
   )
-  return (LabelReportContent if several else ReportContent)(
+  kind: type[ReportContent] = (
+    LabelReportContent if source.has_several_labels else ReportContent
+  )
+  return kind(
     trained=trained,
     workdir=facts.find_workdir(trained.path),
-    **measured,
+    figures=figures,
+    outcomes=outcomes,
+    **measure_outcomes(outcomes),
     data=(
       *_describe_training_images(trained),
       ('Evaluated on', source.description),
     ),
     undecodable=tuple(undecodable[:_NUM_NAMED]),
     rules=(*trained.changes, *evaluation.rules),
-    galleries=(
-      mistakes,
-      *galleries(trained, measured['outcomes'], source),
-    ),
+    galleries=(mistakes, *galleries(trained, outcomes, source)),
     command=command,
     seconds=time.monotonic() - began,
   )
 
 
-def _measure_classes(
-  trained: TrainedModel, evaluation: EvaluationData, **options: Any
-) -> tuple[dict[str, Any], pictures.Gallery]:
-  """Returns what is measured of images of one class each, and the mistakes."""
-  figures, outcomes = evaluate_outcomes(trained, evaluation, **options)
-  measured = {
-    'figures': figures,
-    'outcomes': outcomes,
+def measure_outcomes(outcomes: Outcomes | LabelOutcomes) -> dict[str, Any]:
+  """Returns what is measured of outcomes, by the names of `ReportContent`.
+
+  Args:
+    outcomes: what a model said of every example, of either kind of labels.
+
+  Returns:
+    'intervals', 'classes' and 'detections'.
+  """
+  if isinstance(outcomes, LabelOutcomes):
+    return {
+      'intervals': label_measures.find_label_intervals(outcomes),
+      'classes': label_measures.measure_labels(outcomes),
+      'detections': label_measures.measure_label_detections(outcomes),
+    }
+  return {
     'intervals': measures.find_intervals(outcomes),
     'classes': measures.measure_classes(outcomes),
     'detections': measures.measure_detections(outcomes),
   }
-  return measured, pictures.show_mistakes(outcomes, evaluation.source)
 
 
-def _measure_labels(
+def _evaluate(
   trained: TrainedModel, evaluation: EvaluationData, **options: Any
-) -> tuple[dict[str, Any], pictures.Gallery]:
-  """Returns the same of images with several labels each."""
-  check_loss(trained, evaluation)
-  figures, outcomes = evaluate_label_outcomes(trained, evaluation, **options)
-  measured = {
-    'figures': figures,
-    'outcomes': outcomes,
-    'intervals': label_measures.find_label_intervals(outcomes),
-    'classes': label_measures.measure_labels(outcomes),
-    'detections': label_measures.measure_label_detections(outcomes),
-  }
-  return measured, show_label_mistakes(outcomes, evaluation.source)
+) -> tuple[dict[str, Any], Outcomes | LabelOutcomes, pictures.Gallery]:
+  """Returns the figures, what became of every example, and the mistakes."""
+  source = evaluation.source
+  if source.has_several_labels:
+    check_loss(trained, evaluation)
+    figures, found = evaluate_label_outcomes(trained, evaluation, **options)
+    return figures, found, show_label_mistakes(found, source)
+  figures, outcomes = evaluate_outcomes(trained, evaluation, **options)
+  return figures, outcomes, pictures.show_mistakes(outcomes, source)
 
 
 def _describe_training_images(trained: TrainedModel) -> list[tuple[str, str]]:
