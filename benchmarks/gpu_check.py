@@ -44,7 +44,6 @@ from coatnet_jax.arguments import (
   add_batch_sizes,
   add_names,
   add_number,
-  create_parser,
 )
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.variants import VARIANTS
@@ -55,7 +54,7 @@ _OUTCOMES = {True: 'agree', False: 'DIFFER', None: 'not checked'}
 
 
 def _create_parser() -> argparse.ArgumentParser:
-  parser = create_parser('python -m benchmarks.gpu_check', __doc__)
+  parser = figures_file.create_parser('gpu_check', __doc__)
   parser.add_argument(
     '--device',
     choices=('gpu', 'cpu'),
@@ -87,12 +86,9 @@ def _create_parser() -> argparse.ArgumentParser:
     '--minutes',
     float,
     default=6.0,
-    at_least=None,
-    above=0,
     metavar='MINUTES',
     help='time after which nothing more is begun (%(default)s)',
   )
-  figures_file.add_json(parser)
   return parser
 
 

@@ -49,8 +49,6 @@ def create_parser() -> argparse.ArgumentParser:
       parser,
       name,
       float,
-      at_least=None,
-      above=0,
       default=default,
       help=f'{what} ({default:g})',
     )

@@ -31,7 +31,7 @@ from typing import Any
 import humanize
 
 from benchmarks import figures_file, stand_ins
-from coatnet_jax.arguments import add_number, create_parser
+from coatnet_jax.arguments import add_number
 from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
 
@@ -62,7 +62,7 @@ def main(words: list[str]) -> int:
   # Here, as what they import may be missing.
   from coatnet_jax import config_flag
 
-  parser = create_parser('python -m benchmarks.train_step', __doc__)
+  parser = figures_file.create_parser('train_step', __doc__)
   config_flag.add_config(parser)
   _add_arguments(parser)
   options, changes = config_flag.parse_with_config(parser, words)
@@ -105,7 +105,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     ('--num_classes', 'classes of it'),
   ):
     add_number(parser, name, help=what)
-  figures_file.add_json(parser)
 
 
 def describe(figures: dict[str, Any]) -> str:

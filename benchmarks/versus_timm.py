@@ -38,7 +38,6 @@ from coatnet_jax.arguments import (
   add_batch_sizes,
   add_names,
   add_number,
-  create_parser,
 )
 from coatnet_jax.errors import UserError
 from coatnet_jax.models import timm_variants
@@ -53,7 +52,7 @@ _INSTALL = (
 
 
 def _create_parser() -> argparse.ArgumentParser:
-  parser = create_parser('python -m benchmarks.versus_timm', __doc__)
+  parser = figures_file.create_parser('versus_timm', __doc__)
   parser.add_argument(
     '--device',
     choices=('cpu', 'gpu'),
@@ -96,13 +95,10 @@ def _create_parser() -> argparse.ArgumentParser:
     '--minutes',
     float,
     default=7.5,
-    at_least=None,
-    above=0,
     metavar='MINUTES',
     help='most time for one model and batch; fewer rounds are made where it'
     ' would not do (%(default)s)',
   )
-  figures_file.add_json(parser)
   return parser
 
 

@@ -36,13 +36,15 @@ def add_number(
   name: str,
   kind: type = int,
   *,
-  at_least: float | None = 1,
+  at_least: float | None = None,
   above: float | None = None,
   below: float | None = None,
   metavar: str = 'N',
   **options: Any,
 ) -> None:
   """Adds an argument that is a number; others are a UserError that names it.
+
+  Without a lower bound it must be positive.
 
   Args:
     parser: parser to add it to.
@@ -54,6 +56,8 @@ def add_number(
     metavar: word for the number in the help.
     **options: further options, those of `parser.add_argument`.
   """
+  if at_least is None and above is None:
+    at_least, above = (None, 0) if kind is float else (1, None)
   bounds = Range(
     at_least=at_least, above=above, below=2**31 if below is None else below
   )

@@ -80,8 +80,6 @@ def create_parser() -> argparse.ArgumentParser:
     parser,
     '--max_megapixels',
     float,
-    at_least=None,
-    above=0,
     default=40,
     below=1001,
     help='largest picture, in megapixels (40)',
