@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
@@ -19,22 +20,29 @@ from coatnet_jax.checkpoints.trained_model import (
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.errors import UserError
+from coatnet_jax.evaluation.classification import evaluate_classification
 from coatnet_jax.evaluation.data_sets import (
   EvaluationData,
   open_evaluation_data,
 )
-from coatnet_jax.evaluation.multi_label import check_loss
+from coatnet_jax.evaluation.measures import Predictions
+from coatnet_jax.evaluation.multi_label import (
+  LabelPredictions,
+  check_loss,
+  evaluate_multi_label,
+)
 from coatnet_jax.reports import facts, measures, pictures
 from coatnet_jax.reports.multi_label import measures as label_measures
 from coatnet_jax.reports.multi_label.mistakes import show_label_mistakes
 from coatnet_jax.reports.multi_label.outcomes import (
   LabelOutcomes,
-  evaluate_label_outcomes,
+  create_label_outcomes,
 )
 from coatnet_jax.reports.outcomes import (
+  MAX_FEW_CLASSES,
   BaseOutcomes,
   Outcomes,
-  evaluate_outcomes,
+  collect_outcomes,
 )
 
 # Damaged images to name.
@@ -188,14 +196,35 @@ def measure_outcomes(outcomes: Outcomes | LabelOutcomes) -> dict[str, Any]:
 def _evaluate(
   trained: TrainedModel, evaluation: EvaluationData, **options: Any
 ) -> tuple[dict[str, Any], Outcomes | LabelOutcomes, pictures.Gallery]:
-  """Returns the figures, what became of every example, and the mistakes."""
-  source = evaluation.source
+  """Returns the figures, what became of every example, and the mistakes.
+
+  The evaluation is `tools.evaluate`'s own, so that its figures are the same;
+  this keeps what it sees.
+  """
+  source, names = evaluation.source, evaluation.space.names
   if source.has_several_labels:
     check_loss(trained, evaluation)
-    figures, found = evaluate_label_outcomes(trained, evaluation, **options)
+    kept: list[LabelPredictions] = []
+    figures = evaluate_multi_label(
+      trained, evaluation, **options, keep=kept.append
+    )
+    found = create_label_outcomes(kept[0], names)
     return figures, found, show_label_mistakes(found, source)
-  figures, outcomes = evaluate_outcomes(trained, evaluation, **options)
+  batches: list[tuple[Predictions, np.ndarray]] = []
+  figures = evaluate_classification(
+    trained,
+    evaluation,
+    **options,
+    keep=lambda predictions, hits: batches.append((_shrink(predictions), hits)),
+    with_probabilities=len(names) <= MAX_FEW_CLASSES,
+  )
+  outcomes = collect_outcomes(batches, names)
   return figures, outcomes, pictures.show_mistakes(outcomes, source)
+
+
+def _shrink(predictions: Predictions) -> Predictions:
+  """Returns the predictions with the first class of each alone."""
+  return predictions._replace(classes=predictions.classes[:, :1].copy())
 
 
 def _describe_training_images(trained: TrainedModel) -> list[tuple[str, str]]:
