@@ -3,7 +3,7 @@
 What can be said of a checkpoint besides: the other modules here.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -161,19 +161,12 @@ def evaluate(
   metrics = metrics_lib.normalize_metrics(
     metrics_lib.total_metric_sums(sums for sums, _ in outputs)
   )
-  mask = np.concatenate([rows['mask'] for _, rows in outputs])
-  kept = {
-    name: np.concatenate([rows[name] for _, rows in outputs])[mask]
-    for name in outputs[0][1]
-  }
+  kept = _join_examples([rows for _, rows in outputs])
   if source.has_several_labels:
     precision = compute_mean_average_precision(kept['logits'], kept['label'])
     return {'mean_average_precision': precision, **metrics}
-  size = len(source.class_names)
-  hits = kept['label'][kept['label'] == kept['predicted']]
-  metrics['mean_class_accuracy'] = metrics_lib.compute_mean_class_accuracy(
-    np.bincount(hits, minlength=size),
-    np.bincount(kept['label'], minlength=size),
+  metrics['mean_class_accuracy'] = _measure_classes(
+    kept['label'], kept['predicted'], len(source.class_names)
   )
   if jax.process_count() > 1:
     images = images[:0]  # Of this process: they may not be the first.
@@ -183,3 +176,25 @@ def evaluate(
     )
   )
   return metrics
+
+
+def _join_examples(
+  batches: Sequence[Mapping[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+  """Returns what is kept of all examples, without padding, [N, ...]."""
+  mask = np.concatenate([rows['mask'] for rows in batches])
+  return {
+    name: np.concatenate([rows[name] for rows in batches])[mask]
+    for name in batches[0]
+  }
+
+
+def _measure_classes(
+  labels: np.ndarray, predicted: np.ndarray, num_classes: int
+) -> float:
+  """Returns the mean of the classes' accuracies, of [N] int32 each."""
+  hits = labels[labels == predicted]
+  return metrics_lib.compute_mean_class_accuracy(
+    np.bincount(hits, minlength=num_classes),
+    np.bincount(labels, minlength=num_classes),
+  )
