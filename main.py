@@ -107,15 +107,10 @@ def create_parser() -> argparse.ArgumentParser:
   add_number(
     parser,
     '--num_processes',
-    metavar='N',
     help='processes of the run; 1 looks for no others',
   )
   add_number(
-    parser,
-    '--process_id',
-    at_least=0,
-    metavar='N',
-    help='which of them this one is, from 0',
+    parser, '--process_id', at_least=0, help='which of them this one is, from 0'
   )
   add_number(
     parser,

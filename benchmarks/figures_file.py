@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from coatnet_jax import arguments
 from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import to_json
 
@@ -32,11 +33,18 @@ class _StoreFile(argparse.Action):
     )
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-  """Adds --json=FILE."""
+def create_parser(name: str, description: str) -> argparse.ArgumentParser:
+  """Returns the parser of a benchmark that takes --json=FILE.
+
+  Args:
+    name: name of the benchmark's module.
+    description: docstring of that module.
+  """
+  parser = arguments.create_parser(f'python -m benchmarks.{name}', description)
   parser.add_argument(
     '--json', action=_StoreFile, metavar='FILE', help='also write all figures'
   )
+  return parser
 
 
 def describe_start(module: str, words: Sequence[str]) -> dict[str, Any]:

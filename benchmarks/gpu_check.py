@@ -40,8 +40,12 @@ from benchmarks.gpu.batches import (
 )
 from benchmarks.versus.contestant import describe
 from benchmarks.versus.task import Task
-from coatnet_jax.arguments import add_number, create_parser
-from coatnet_jax.errors import UserError, explain_choice
+from coatnet_jax.arguments import (
+  add_batch_sizes,
+  add_names,
+  add_number,
+)
+from coatnet_jax.errors import UserError
 from coatnet_jax.models.variants import VARIANTS
 
 _GRIDS = ((7, 7), (14, 14), (24, 24))
@@ -50,23 +54,24 @@ _OUTCOMES = {True: 'agree', False: 'DIFFER', None: 'not checked'}
 
 
 def _create_parser() -> argparse.ArgumentParser:
-  parser = create_parser('python -m benchmarks.gpu_check', __doc__)
+  parser = figures_file.create_parser('gpu_check', __doc__)
   parser.add_argument(
     '--device',
     choices=('gpu', 'cpu'),
     default='gpu',
     help="what is checked; 'cpu' tries the program itself (%(default)s)",
   )
-  parser.add_argument(
+  add_names(
+    parser,
     '--models',
+    VARIANTS,
     default='coatnet_0_224,coatnet_0',
-    metavar='NAMES',
     help='variants, with commas between (%(default)s)',
   )
-  parser.add_argument(
+  add_batch_sizes(
+    parser,
     '--batches',
     default='256,128,64,512,32,16',
-    metavar='NUMBERS',
     help='images of a step, what is most wanted first (%(default)s)',
   )
   add_number(
@@ -81,12 +86,9 @@ def _create_parser() -> argparse.ArgumentParser:
     '--minutes',
     float,
     default=6.0,
-    at_least=None,
-    above=0,
     metavar='MINUTES',
     help='time after which nothing more is begun (%(default)s)',
   )
-  figures_file.add_json(parser)
   return parser
 
 
@@ -95,43 +97,30 @@ def create_tasks(options: argparse.Namespace) -> list[Task]:
 
   Args:
     options: parsed command line, of `create_parser`.
-
-  Raises:
-    UserError: there is no such model or number.
   """
-  models = options.models.split(',')
-  for model in models:
-    if model not in VARIANTS:
-      raise UserError(explain_choice('A model of --models', model, VARIANTS))
-  batches = options.batches.split(',')
-  if not all(batch.isdecimal() and 0 < int(batch) < 2**16 for batch in batches):
-    raise UserError(
-      f'--batches is {options.batches!r}; it must be whole numbers, at least 1'
-      ' and below 65,536, with commas between: 256,128.'
-    )
   kinds = [
     (model, attention)
     for attention in ('auto', 'cudnn')[: 2 if options.device == 'gpu' else 1]
-    for model in models
+    for model in options.models
   ]
   tasks = [
     Task(
       model=model,
       image_size=(options.image_size,) * 2,
-      batch_size=int(batch),
+      batch_size=batch,
       mode='train',
       dtype='bfloat16',
       device=options.device,
       attention=attention,
     )
-    for batch in batches
+    for batch in options.batches
     for model, attention in kinds
   ]
   # Of cuDNN's attention one batch says enough.
   return [
     task
     for task in tasks
-    if task.attention == 'auto' or task.batch_size == int(batches[0])
+    if task.attention == 'auto' or task.batch_size == options.batches[0]
   ]
 
 
@@ -185,7 +174,7 @@ def main(words: list[str]) -> int:
   _say(f'\n{format_timings(timings)}')
   cliffs = [c for group in group_timings(timings) for c in find_cliffs(group)]
   timed = {timing.task.model for timing in timings if timing.seconds}
-  untimed = [name for name in options.models.split(',') if name not in timed]
+  untimed = [name for name in options.models if name not in timed]
   if untimed:
     _say(f'\nNo train step was timed of {", ".join(untimed)}.')
   differ = any(found['agrees'] is False for found in report['agreements'])
@@ -195,7 +184,7 @@ def main(words: list[str]) -> int:
 def _check(options, device, deadline):
   """Says and yields what agrees, what does not, and what was not checked."""
   checks = []
-  for model in options.models.split(','):
+  for model in options.models:
     size = (options.image_size,) * 2
     checks.append(
       (

@@ -82,7 +82,6 @@ def main(words: list[str]) -> int:
     '--saves',
     default=10,
     at_least=2,
-    metavar='N',
     help='number of times that each is saved (10)',
   )
   options, changes = parse_with_config(parser, words)

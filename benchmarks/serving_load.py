@@ -45,16 +45,8 @@ def create_parser() -> argparse.ArgumentParser:
     ('--rate', 20.0, 'requests in a second'),
     ('--seconds', 60.0, 'time to send requests for'),
   ):
-    arguments.add_number(
-      parser,
-      name,
-      float,
-      at_least=None,
-      above=0,
-      default=default,
-      metavar='N',
-      help=f'{what} ({default:g})',
-    )
+    text = f'{what} ({default:g})'
+    arguments.add_number(parser, name, float, default=default, help=text)
   parser.add_argument(
     '--json', action='store_true', help='print JSON, and nothing else'
   )
@@ -68,8 +60,9 @@ class Client:
     """Connects to nothing yet.
 
     Args:
-      url: URL of the endpoint.
-      pictures: files of pictures.
+      url: URL of the endpoint that pictures are sent to.
+      pictures: contents of image files, JPEG or another format that the server
+        takes; they are sent in turn.
     """
     parts = urlsplit(url)
     self._host, self._port = parts.hostname, parts.port
@@ -81,8 +74,9 @@ class Client:
     """Sends one request.
 
     Args:
-      number: number of the request.
-      due: when it is to begin, by `time.monotonic`.
+      number: place of the request among all, from 0, which decides the picture
+        that is sent.
+      due: time at which the request is to begin, by `time.monotonic`.
 
     Returns:
       The status, 0 where nothing was answered; the seconds from `due` to the
@@ -122,9 +116,9 @@ def run(client: Client, rate: float, seconds: float) -> dict:
   """Sends requests and returns what came of them, as JSON has it.
 
   Args:
-    client: client that sends them.
-    rate: number of requests in a second.
-    seconds: time to send requests for.
+    client: client that sends the requests.
+    rate: mean number of requests in a second; they begin at random times.
+    seconds: length of the time in which requests begin, in seconds.
   """
   draws = random.Random(0)
   threads = concurrent.futures.ThreadPoolExecutor(_NUM_THREADS)

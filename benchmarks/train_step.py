@@ -31,7 +31,7 @@ from typing import Any
 import humanize
 
 from benchmarks import figures_file, stand_ins
-from coatnet_jax.arguments import add_number, create_parser
+from coatnet_jax.arguments import add_number
 from coatnet_jax.errors import UserError
 from coatnet_jax.library_noise import silence_libraries
 
@@ -62,7 +62,7 @@ def main(words: list[str]) -> int:
   # Here, as what they import may be missing.
   from coatnet_jax import config_flag
 
-  parser = create_parser('python -m benchmarks.train_step', __doc__)
+  parser = figures_file.create_parser('train_step', __doc__)
   config_flag.add_config(parser)
   _add_arguments(parser)
   options, changes = config_flag.parse_with_config(parser, words)
@@ -98,18 +98,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     help='trace some steps, and show where the time goes by kind of layer',
   )
   add_number(
-    parser,
-    '--rounds',
-    default=20,
-    metavar='N',
-    help='rounds that are timed (%(default)s)',
+    parser, '--rounds', default=20, help='rounds that are timed (%(default)s)'
   )
   for name, what in (
     ('--train_examples', 'images of the data set, where it is not here'),
     ('--num_classes', 'classes of it'),
   ):
-    add_number(parser, name, metavar='N', help=what)
-  figures_file.add_json(parser)
+    add_number(parser, name, help=what)
 
 
 def describe(figures: dict[str, Any]) -> str:

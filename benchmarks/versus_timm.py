@@ -34,8 +34,12 @@ from collections.abc import Sequence
 from benchmarks import figures_file, stand_ins
 from benchmarks.versus import tables, turns
 from benchmarks.versus.task import Task
-from coatnet_jax.arguments import add_number, create_parser
-from coatnet_jax.errors import UserError, explain_choice
+from coatnet_jax.arguments import (
+  add_batch_sizes,
+  add_names,
+  add_number,
+)
+from coatnet_jax.errors import UserError
 from coatnet_jax.models import timm_variants
 from coatnet_jax.models.variants import get_variant
 
@@ -48,21 +52,22 @@ _INSTALL = (
 
 
 def _create_parser() -> argparse.ArgumentParser:
-  parser = create_parser('python -m benchmarks.versus_timm', __doc__)
+  parser = figures_file.create_parser('versus_timm', __doc__)
   parser.add_argument(
     '--device',
     choices=('cpu', 'gpu'),
     help=f"what computes (gpu where NVIDIA's driver has made {_GPU}, else cpu)",
   )
-  parser.add_argument(
+  add_names(
+    parser,
     '--models',
+    timm_variants.VARIANTS,
     default='coatnet_0_224',
-    metavar='NAMES',
     help='models of timm, with commas between (%(default)s)',
   )
-  parser.add_argument(
+  add_batch_sizes(
+    parser,
     '--batch',
-    metavar='NUMBERS',
     help='images of a step, with commas between (8 on a CPU, 128 on a GPU)',
   )
   modes = parser.add_mutually_exclusive_group()
@@ -84,21 +89,16 @@ def _create_parser() -> argparse.ArgumentParser:
     choices=_DTYPES,
     help='compute dtype (float32 on a CPU, bfloat16 on a GPU)',
   )
-  add_number(
-    parser, '--rounds', default=9, metavar='N', help='most rounds (%(default)s)'
-  )
+  add_number(parser, '--rounds', default=9, help='most rounds (%(default)s)')
   add_number(
     parser,
     '--minutes',
     float,
     default=7.5,
-    at_least=None,
-    above=0,
     metavar='MINUTES',
     help='most time for one model and batch; fewer rounds are made where it'
     ' would not do (%(default)s)',
   )
-  figures_file.add_json(parser)
   return parser
 
 
@@ -139,7 +139,7 @@ def create_tasks(options: argparse.Namespace) -> list[Task]:
   """Returns what the command line asks for.
 
   Raises:
-    UserError: there is no such model or number.
+    UserError: --onnx is not for what is asked for.
   """
   # Where a GPU is asked for, the frameworks say whether they find one.
   device = options.device or ('gpu' if _GPU.exists() else 'cpu')
@@ -151,28 +151,17 @@ def create_tasks(options: argparse.Namespace) -> list[Task]:
       f' {device.upper()} in {dtype}: add --inference --device=cpu'
       ' --dtype=float32, or leave out --onnx.'
     )
-  for model in (models := options.models.split(',')):
-    if model not in timm_variants.VARIANTS:
-      raise UserError(
-        explain_choice('A model of --models', model, timm_variants.VARIANTS)
-      )
-  batches = (options.batch or {'cpu': '8', 'gpu': '128'}[device]).split(',')
-  if not all(n.isdecimal() and 0 < int(n) < 2**16 for n in batches):
-    raise UserError(
-      f'--batch is {options.batch!r}; it must be whole numbers, at least 1 and'
-      ' below 65,536, with commas between: 64,128.'
-    )
   return [
     Task(
       model=model,
       image_size=get_variant(model).image_size,
-      batch_size=int(batch_size),
+      batch_size=batch_size,
       mode=mode,
       dtype=dtype,
       device=device,
     )
-    for model in models
-    for batch_size in batches
+    for model in options.models
+    for batch_size in options.batch or {'cpu': [8], 'gpu': [128]}[device]
   ]
 
 

@@ -7,10 +7,11 @@ A message says what is wrong, where, what is allowed and what to do, in this
 order. A key of a config is called by its whole name: config.loss.kind.
 """
 
+import contextlib
 import difflib
 import errno
 import reprlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 # Failures of a disk or a file system, and no mistake of a program.
 _DISK_FAILURES = (
@@ -123,6 +124,23 @@ def show(value: object) -> str:
   return _SHORT.repr(value)
 
 
+def cite_line(text: str, place: int = 0) -> str:
+  r"""Returns a line of what another program says, for within a sentence.
+
+  >>> cite_line('ValueError: no such shape\n  at line 3\n')
+  'ValueError: no such shape'
+  >>> cite_line('')
+  'without a word'
+
+  Args:
+    text: all that it says, of any length.
+    place: place of the line among those of the text: 0 for the first, -1 for
+      the last.
+  """
+  lines = text.strip().splitlines() or ['without a word']
+  return lines[place][:300]
+
+
 def find_reason(error: BaseException) -> str:
   """Returns why reading or writing failed, briefly, for within a sentence.
 
@@ -139,6 +157,33 @@ def find_reason(error: BaseException) -> str:
   text = str(error).strip() or type(error).__name__
   # TensorFlow's has the operation and the path before the reason.
   return text.splitlines()[0].rpartition('; ')[2][:300].rstrip('.')
+
+
+@contextlib.contextmanager
+def explain_failures(what: str) -> Iterator[None]:
+  """Makes a UserError of whatever reading or writing raises inside.
+
+  Of any kind, since what reads and writes buckets raises kinds of its own. A
+  UserError stays as it is.
+
+  >>> with explain_failures('The page cannot be written to /dev/full'):
+  ...   raise OSError(28, 'No space left on device')
+  Traceback (most recent call last):
+  coatnet_jax.errors.UserError: The page cannot be written to /dev/full: No
+  space left on device.
+
+  Args:
+    what: the message before the reason, without the colon.
+
+  Raises:
+    UserError: something was raised inside.
+  """
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:
+    raise UserError(f'{what}: {find_reason(error)}.') from error
 
 
 def explain_disk_failure(error: OSError) -> str:

@@ -9,6 +9,7 @@ import main
 from coatnet_jax.config_flag import load_config, parse_with_config
 from coatnet_jax.errors import UserError
 from tests.documents import ROOT
+from tests.main_process import run_main
 
 FILE = f'{ROOT}/configs/image_folder.py'
 STUDY = f'{ROOT}/configs/transfer_study.py'
@@ -83,13 +84,7 @@ def test_the_command_line_is_read_without_jax():
 
 def test_help_has_every_argument_and_more_than_one_name():
   texts = [
-    subprocess.run(
-      [sys.executable, 'main.py', flag],
-      cwd=ROOT,
-      capture_output=True,
-      text=True,
-      check=True,
-    ).stdout
+    run_main(flag).stdout
     for flag in ('--help', '-h', '--helpshort', '--helpfull')
   ]
   assert len(set(texts)) == 1

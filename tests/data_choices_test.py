@@ -9,7 +9,6 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 
 import numpy as np
 import optax
@@ -26,6 +25,7 @@ from coatnet_jax.inference import compute_logits
 from coatnet_jax.run import create_run
 from coatnet_jax.run_batches import read_eval_batches
 from tests.data.preparation.archive_examples import jpeg
+from tests.main_process import start_main
 from tests.quick_configs import create_quick_config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -137,20 +137,14 @@ def test_a_run_that_was_killed_comes_to_the_same_end(labels, tmp_path):
       'schedule.peak_learning_rate': 1e-4,
     }.items()
   ]
-  command = [
-    sys.executable,
-    'main.py',
-    '--config=configs/quickstart.py',
-    *words,
-  ]
 
   def start(workdir):
-    return subprocess.Popen(
-      [*command, f'--workdir={workdir}'],
-      cwd=ROOT,
+    return start_main(
+      '--config=configs/quickstart.py',
+      *words,
+      f'--workdir={workdir}',
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
-      text=True,
       start_new_session=True,
     )
 

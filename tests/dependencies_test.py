@@ -78,6 +78,7 @@ ALLOWED = {
     'escapes',
     'evaluation',
     'explanation',
+    'page_templates',
     'paths',
     'run',
     'stopping',
@@ -181,6 +182,7 @@ ALLOWED = {
   'strict_json': {'paths'},
   'models': {'errors', 'ops', 'values'},
   'ops': {'errors'},
+  'page_templates': set(),
   'paths': {'errors'},
   'planning': {
     'data',
@@ -211,6 +213,7 @@ ALLOWED = {
     'explanation',
     'imagenet_classes',
     'inference',
+    'page_templates',
     'stopping',
     'strict_json',
     'terminal',

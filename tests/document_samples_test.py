@@ -138,14 +138,18 @@ def _commands(page, wanted):
   return documents.split_commands(block.text)
 
 
-def test_what_is_prepared_can_be_trained_on(tmp_path, monkeypatch):
+def _write_pictures(folder, count, size):
+  """Writes pictures of two classes, of noise, as many of each."""
   rng = np.random.default_rng(0)
   for name in ('cat', 'dog'):
-    (tmp_path / 'IMAGES' / name).mkdir(parents=True)
-    for number in range(20):
-      pixels = rng.integers(0, 256, (9, 8, 3), np.uint8)
-      path = tmp_path / 'IMAGES' / name / f'{number}.png'
-      assert cv2.imwrite(str(path), pixels)
+    (folder / name).mkdir(parents=True)
+    for number in range(count):
+      pixels = rng.integers(0, 256, (*size, 3), np.uint8)
+      assert cv2.imwrite(str(folder / name / f'{number}.png'), pixels)
+
+
+def test_what_is_prepared_can_be_trained_on(tmp_path, monkeypatch):
+  _write_pictures(tmp_path / 'IMAGES', 20, (9, 8))
   preparing, training = _commands('docs/data.md', '--config.data.source=tfds')
   monkeypatch.chdir(tmp_path)
   assert prepare.main([*preparing[3:], '--num_workers=1']) == 0
@@ -182,13 +186,7 @@ def test_the_one_command_finetunes_by_file_and_by_name(tmp_path):
     and words[-1] == '--workdir=runs/mine'
     and WEIGHTS[0] in words[4]
   ][:1]
-  rng = np.random.default_rng(0)
-  for name in ('cat', 'dog'):
-    (tmp_path / 'FOLDER' / name).mkdir(parents=True)
-    for number in range(40):
-      pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
-      path = tmp_path / 'FOLDER' / name / f'{number}.png'
-      assert cv2.imwrite(str(path), pixels)
+  _write_pictures(tmp_path / 'FOLDER', 40, (40, 50))
   golden = ROOT / 'tests' / 'golden' / f'{NAME}.safetensors'
   shutil.copy(golden, tmp_path / WEIGHTS[0])
   words = [w.replace('=configs', f'={ROOT}/configs') for w in words[2:]]

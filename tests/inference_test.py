@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.inference import predict_top_classes
 from coatnet_jax.training.losses import LossOptions
+from tests.quick_configs import create_preprocessing
 
 
 class _Pixels(nn.Module):
@@ -41,13 +41,8 @@ def test_classes_rank_by_logit_where_probabilities_round_to_one():
 
 
 def _predict(images, kind, top, std=0.4):
-  preprocessing = PreprocessingOptions(
-    image_size=(1, 1),
-    mean=(0.2,) * 3,
-    std=(std,) * 3,
-    eval_crop_fraction=1.0,
-    eval_resize='cover',
-    interpolation='bicubic',
+  preprocessing = create_preprocessing(
+    image_size=(1, 1), mean=(0.2,) * 3, std=(std,) * 3
   )
   return predict_top_classes(
     {},

@@ -9,18 +9,10 @@ import time
 
 import pytest
 
+from tests.main_process import run_main, start_main
+
 ROOT = pathlib.Path(__file__).parents[1]
 QUICKSTART = '--config=configs/quickstart.py'
-
-
-def _run(*arguments):
-  return subprocess.run(
-    [sys.executable, 'main.py', *arguments],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
 
 
 def _config_file(directory, line):
@@ -70,13 +62,13 @@ def _check(process, workdir, *messages):
 )
 def test_options(tmp_path, option, message):
   workdir = tmp_path / 'run'
-  process = _run(QUICKSTART, f'--workdir={workdir}', option)
+  process = run_main(QUICKSTART, f'--workdir={workdir}', option)
   _check(process, workdir, message)
 
 
 def test_a_key_that_another_section_has_is_not_denied_there(tmp_path):
   workdir = tmp_path / 'run'
-  process = _run(
+  process = run_main(
     QUICKSTART,
     f'--workdir={workdir}',
     '--config.preprocessing.image_size=28,28',
@@ -92,21 +84,23 @@ def test_a_misspelt_key_in_a_file_is_shown_with_its_line(tmp_path):
     ('config.optimiser = 1', "no key 'optimiser'; did you mean 'optimizer'?"),
     ('config.model.nmae = 1', "no key 'nmae'; did you mean 'name'?"),
   ):
-    process = _run(_config_file(tmp_path, line), f'--workdir={workdir}')
+    process = run_main(_config_file(tmp_path, line), f'--workdir={workdir}')
     _check(process, workdir, f'{tmp_path}/mine.py, line 6: there is', message)
 
 
 def test_missing_flags_and_files(tmp_path):
   workdir = tmp_path / 'run'
-  _check(_run(QUICKSTART), workdir, '--workdir must have a value')
-  _check(_run(f'--workdir={workdir}'), workdir, '--config must have a value')
+  _check(run_main(QUICKSTART), workdir, '--workdir must have a value')
   _check(
-    _run('--config=configs/nothing.py', f'--workdir={workdir}'),
+    run_main(f'--workdir={workdir}'), workdir, '--config must have a value'
+  )
+  _check(
+    run_main('--config=configs/nothing.py', f'--workdir={workdir}'),
     workdir,
     "--config is 'configs/nothing.py', which does not exist; this project has",
   )
   _check(
-    _run(f'{QUICKSTART}:imagenet21k', f'--workdir={workdir}'),
+    run_main(f'{QUICKSTART}:imagenet21k', f'--workdir={workdir}'),
     workdir,
     'quickstart.py has no phases; leave :imagenet21k out',
   )
@@ -134,7 +128,7 @@ def test_a_path_that_is_no_config_is_told_with_those_there_are(
 ):
   workdir = tmp_path / 'run'
   for words in ([f'--config={config}'], ['--config', config]):
-    process = _run(*words, f'--workdir={workdir}')
+    process = run_main(*words, f'--workdir={workdir}')
     _check(process, workdir, message)
     assert len(process.stderr.strip().splitlines()) == 1
 
@@ -152,14 +146,14 @@ def test_a_config_of_ones_own_that_fails_is_one_sentence(
   tmp_path, line, message
 ):
   workdir = tmp_path / 'run'
-  process = _run(_config_file(tmp_path, line), f'--workdir={workdir}')
+  process = run_main(_config_file(tmp_path, line), f'--workdir={workdir}')
   _check(process, workdir, f'{tmp_path}/', message)
   assert len(process.stderr.strip().splitlines()) == 1
 
 
 def test_an_error_of_the_run_is_one_sentence(tmp_path):
   workdir = tmp_path / 'run'
-  process = _run(
+  process = run_main(
     QUICKSTART, f'--workdir={workdir}', '--config.model.name=coatnet_9'
   )
   _check(
@@ -192,12 +186,11 @@ def test_help_that_nobody_reads_ends_without_a_word(flag):
 @pytest.mark.rotating
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_the_first_step(tmp_path, number):
-  process = subprocess.Popen(
-    [sys.executable, 'main.py', QUICKSTART, f'--workdir={tmp_path / "run"}'],
-    cwd=ROOT,
+  process = start_main(
+    QUICKSTART,
+    f'--workdir={tmp_path / "run"}',
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
-    text=True,
     start_new_session=True,
   )
   assert any('Compiling' in line for line in process.stdout)

@@ -5,7 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from coatnet_jax.data.augmentation import PreprocessingOptions
+from configs import base, quickstart
 
 # The quick start's with the variant 'tiny' (`quick_models.TINY`), on a part of
 # its pictures.
@@ -55,3 +56,9 @@ def create_synthetic_config(
       **changes,
     }
   )
+
+
+def create_preprocessing(**changes: Any) -> PreprocessingOptions:
+  """Returns the preprocessing of `configs/base.py`, with changes by key."""
+  options = base.get_config().preprocessing.to_dict()
+  return PreprocessingOptions(**{**options, **changes})

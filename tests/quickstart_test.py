@@ -2,27 +2,19 @@
 
 import json
 import os
-import pathlib
-import subprocess
-import sys
 import time
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.main_process import run_main
 
 
 @pytest.mark.slow
 def test_learns_real_pictures_to_88_percent(tmp_path):
   start = time.monotonic()
-  process = subprocess.run(
-    [
-      sys.executable,
-      'main.py',
-      '--config=configs/quickstart.py',
-      f'--workdir={tmp_path / "run"}',
-    ],
-    cwd=ROOT,
+  process = run_main(
+    '--config=configs/quickstart.py',
+    f'--workdir={tmp_path / "run"}',
     env={
       name: value
       for name, value in os.environ.items()
@@ -30,9 +22,6 @@ def test_learns_real_pictures_to_88_percent(tmp_path):
       if name not in ('XLA_FLAGS', 'JAX_COMPILATION_CACHE_DIR')
     }
     | {'XDG_CACHE_HOME': str(tmp_path / 'cache')},
-    capture_output=True,
-    text=True,
-    check=False,
   )
   print(process.stdout)
   print(f'{time.monotonic() - start:.0f} s from the typed line to the end')

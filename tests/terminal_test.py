@@ -5,12 +5,12 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 import time
 
 import pytest
 
 from coatnet_jax import terminal
+from tests.main_process import start_main
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Of a process that imports JAX, on a busy machine with two cores.
@@ -173,19 +173,13 @@ def test_a_run_speaks_soon_and_often_and_outlives_its_reader(tmp_path):
   workdir = tmp_path / 'run'
   environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
   started = time.monotonic()
-  process = subprocess.Popen(
-    [
-      sys.executable,
-      'main.py',
-      '--config=tests/processes_config.py',
-      f'--workdir={workdir}',
-      '--config.checkpoint.every_steps=1',
-    ],
-    cwd=ROOT,
+  process = start_main(
+    '--config=tests/processes_config.py',
+    f'--workdir={workdir}',
+    '--config.checkpoint.every_steps=1',
     env=environment,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
-    text=True,
   )
   lines, silences = [], []
   for line in process.stdout:

@@ -268,11 +268,7 @@ def test_a_learning_rate_that_is_far_too_high_diverges(tmp_path):
 @pytest.mark.parametrize(
   ('key', 'value', 'message'),
   [
-    (
-      'model.name',
-      'coatnet_9',
-      "'coatnet_9'; it must be one of the ",
-    ),
+    ('model.name', 'coatnet_9', "'coatnet_9'; it must be one of the "),
     ('model.dtype', 'half', 'float32, bfloat16'),
     ('model.attention', 'flash', 'auto, reference, xla, pallas, cudnn'),
     ('model.remat', 'some', 'none, expansions, blocks, everything'),

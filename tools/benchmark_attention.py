@@ -54,8 +54,8 @@ from benchmarks.attention.tables import (
   format_line,
   format_row,
 )
-from coatnet_jax.arguments import add_number
-from coatnet_jax.errors import UserError, explain_choice
+from coatnet_jax.arguments import add_names, add_number
+from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.tpu_compiler import topologies
 from tools import command_line
@@ -67,22 +67,25 @@ DTYPES = ('bfloat16', 'float32')
 def create_parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   parser = command_line.create_bare_parser('benchmark_attention', __doc__)
-  parser.add_argument(
+  add_names(
+    parser,
     '--chips',
+    topologies.CHIPS,
     default='v5e',
-    metavar='NAMES',
     help=f'to compile for (v5e), of {",".join(topologies.CHIPS)}',
   )
-  parser.add_argument(
+  add_names(
+    parser,
     '--implementations',
-    metavar='NAMES',
+    IMPLEMENTATIONS,
     help=f'of relative attention, of {",".join(IMPLEMENTATIONS)}: all, but'
     " 'pallas' where times are measured without a TPU",
   )
-  parser.add_argument(
+  add_names(
+    parser,
     '--directions',
+    DIRECTIONS,
     default=','.join(DIRECTIONS),
-    metavar='NAMES',
     help=f'of {",".join(DIRECTIONS)} (both)',
   )
   parser.add_argument(
@@ -92,7 +95,7 @@ def create_parser() -> argparse.ArgumentParser:
     " --head_dim (32), without it the five that are CoAtNet-0's",
   )
   for name in ('batch', 'heads', 'head_dim'):
-    add_number(parser, f'--{name}', metavar='N', help='with --grid alone')
+    add_number(parser, f'--{name}', help='with --grid alone')
   parser.add_argument(
     '--dtype',
     default='bfloat16',
@@ -108,7 +111,6 @@ def create_parser() -> argparse.ArgumentParser:
     parser,
     '--repeats',
     default=20,
-    metavar='N',
     help='runs of each, where times are measured (20)',
   )
   parser.add_argument(
@@ -128,15 +130,7 @@ def main(arguments: list[str]) -> int:
     UserError: an argument is out of its range, or libtpu is not installed.
   """
   options = create_parser().parse_args(arguments)
-  chips = _split(options.chips)
-  for chip in chips:
-    topologies.get_chip(chip)
-  directions = _split(options.directions)
-  for name in directions:
-    if name not in DIRECTIONS:
-      raise UserError(
-        explain_choice('A direction of --directions', name, DIRECTIONS)
-      )
+  chips, directions = options.chips, options.directions
   cases = resolve_cases(options)
 
   measures = options.measure or (not options.train_step and has_tpu())
@@ -198,24 +192,17 @@ def resolve_implementations(
     measures: whether programs are to run on this machine.
 
   Raises:
-    UserError: there is no such implementation, or it does not run here.
+    UserError: an implementation does not run here.
   """
   runnable = list(IMPLEMENTATIONS)
   if measures and not has_tpu():
     runnable.remove('pallas')
   if options.implementations is None:
     return runnable
-  names = _split(options.implementations)
-  for name in names:
-    if name not in IMPLEMENTATIONS:
-      raise UserError(
-        explain_choice(
-          'An implementation of --implementations', name, IMPLEMENTATIONS
-        )
-      )
+  for name in options.implementations:
     if name not in runnable:
       raise UserError(f'{name!r} runs on TPUs; this machine has none.')
-  return names
+  return options.implementations
 
 
 def resolve_cases(options: argparse.Namespace) -> list[Case]:
@@ -242,10 +229,6 @@ def resolve_cases(options: argparse.Namespace) -> list[Case]:
       raise UserError(f'--{name} is {size}; it must be at least 1.')
   sizes = {'batch': 128, 'heads': 12, 'head_dim': 32, **given}
   return [Case(grid=grid, dtype=options.dtype, **sizes)]
-
-
-def _split(names):
-  return [name.strip() for name in names.split(',')]
 
 
 if __name__ == '__main__':

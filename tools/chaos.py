@@ -41,9 +41,9 @@ import tempfile
 from benchmarks.chaos import faults, rounds, system_calls
 from benchmarks.chaos.stages import STAGES, Cadence
 from coatnet_jax import terminal
-from coatnet_jax.arguments import add_number
+from coatnet_jax.arguments import add_names, add_number
 from coatnet_jax.config_flag import add_config, load_config, parse_with_config
-from coatnet_jax.errors import UserError, explain_choice
+from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import to_json
 from tools import command_line
 
@@ -84,36 +84,24 @@ def create_parser() -> argparse.ArgumentParser:
   parser = command_line.create_bare_parser('chaos', __doc__)
   add_config(parser)
   add_number(
-    parser,
-    '--rounds',
-    default=1,
-    metavar='N',
-    help='rounds of each fault (%(default)s)',
+    parser, '--rounds', default=1, help='rounds of each fault (%(default)s)'
   )
-  parser.add_argument(
+  add_names(
+    parser,
     '--faults',
+    faults.FAULTS,
     default=','.join(faults.FAULTS),
-    metavar='NAMES',
     help='faults, separated by commas (all)',
   )
-  add_number(
-    parser, '--seed', at_least=0, default=0, metavar='N', help='%(default)s'
-  )
+  add_number(parser, '--seed', at_least=0, default=0, help='%(default)s')
   add_number(
     parser,
     '--steps',
     at_least=8,
     default=40,
-    metavar='N',
     help='steps of the run (%(default)s)',
   )
-  add_number(
-    parser,
-    '--jobs',
-    default=1,
-    metavar='N',
-    help='rounds at a time (%(default)s)',
-  )
+  add_number(parser, '--jobs', default=1, help='rounds at a time (%(default)s)')
   command_line.add_path(
     parser,
     '--directory',
@@ -132,10 +120,7 @@ def main(arguments: list[str]) -> int:
       by itself.
   """
   options, changes = parse_with_config(create_parser(), arguments)
-  names = options.faults.split(',')
-  for name in names:
-    if name not in faults.FAULTS:
-      raise UserError(explain_choice('--faults', name, faults.FAULTS))
+  names = options.faults
   fails_calls = set(names) & set(faults.FAILING_CALLS)
   if fails_calls and (reason := system_calls.explain_why_not()):
     raise UserError(

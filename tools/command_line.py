@@ -196,7 +196,6 @@ def add_batch_size(
     parser,
     '--batch_size',
     default=default,
-    metavar='N',
     help=f'images at a time ({usual}); does not change the result',
   )
 

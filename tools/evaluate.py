@@ -81,7 +81,6 @@ def create_parser() -> argparse.ArgumentParser:
     parser,
     '--fewshot_seeds',
     default=_NUM_SEEDS,
-    metavar='N',
     help=f'number of choices of those images ({_NUM_SEEDS})',
   )
   parser.add_argument(

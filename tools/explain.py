@@ -27,7 +27,7 @@ import re
 from typing import TYPE_CHECKING
 
 from coatnet_jax import terminal
-from coatnet_jax.arguments import add_number
+from coatnet_jax.arguments import add_names, add_number
 from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.explanation.methods import METHODS, OF_NO_CLASS
 from coatnet_jax.strict_json import to_json
@@ -62,8 +62,10 @@ def create_parser() -> argparse.ArgumentParser:
     help=f'directory for the files ({_DEFAULT_OUT}); of those that this tool'
     ' made, what has the same name is replaced',
   )
-  parser.add_argument(
+  add_names(
+    parser,
     '--method',
+    METHODS,
     default='grad_cam',
     metavar='NAME,...',
     help=f'of {", ".join(METHODS)} (grad_cam)',
@@ -90,7 +92,6 @@ def create_parser() -> argparse.ArgumentParser:
     parser,
     '--head',
     at_least=0,
-    metavar='N',
     help='head for head, from 0; the mean of all if left out',
   )
   parser.add_argument(
@@ -103,7 +104,6 @@ def create_parser() -> argparse.ArgumentParser:
     parser,
     '--steps',
     default=128,
-    metavar='N',
     help='gradients that integrated_gradients averages (128)',
   )
   return parser
@@ -120,7 +120,7 @@ def main(arguments: list[str]) -> int:
       asked for, or a file cannot be written.
   """
   options = create_parser().parse_args(arguments)
-  methods = parse_methods(options.method)
+  methods = list(dict.fromkeys(options.method))
   position = parse_position(options.position)
   image_size = command_line.parse_image_size(options.image_size)
   if options.out.exists() and not options.out.is_dir():
@@ -174,19 +174,6 @@ def main(arguments: list[str]) -> int:
   if options.json:
     command_line.show(to_json(results, indent=2))
   return 1 if failures else 0
-
-
-def parse_methods(text: str) -> list[str]:
-  """Returns the names of --method.
-
-  Raises:
-    UserError: there is no such method, or none is named.
-  """
-  names = text.split(',')
-  for name in names:
-    if name not in METHODS:
-      raise UserError(explain_choice('--method', name, METHODS))
-  return list(dict.fromkeys(names))
 
 
 def parse_position(text: str | None) -> tuple[int, int] | None:

@@ -62,7 +62,6 @@ def create_parser() -> argparse.ArgumentParser:
     parser,
     '--pictures',
     default=_NUM_PICTURES,
-    metavar='N',
     help=f'pictures to compare on, at most ({_NUM_PICTURES})',
   )
   command_line.add_path(

@@ -77,7 +77,6 @@ def create_parser() -> argparse.ArgumentParser:
   add_number(
     parser,
     '--num_classes',
-    metavar='N',
     help="instead of the file's, with a newly initialised head",
   )
   command_line.add_path(

@@ -61,20 +61,12 @@ def create_parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--topology', required=True, metavar='NAME', help='the slice: v5e-256'
   )
-  add_number(
-    parser,
-    '--slices',
-    default=1,
-    metavar='N',
-    help='number of equal slices (1)',
-  )
+  add_number(parser, '--slices', default=1, help='number of equal slices (1)')
   for name, what in (
     ('train_examples', 'images to train with'),
     ('num_classes', 'classes'),
   ):
-    add_number(
-      parser, f'--{name}', metavar='N', help=f'{what}, of data of your own'
-    )
+    add_number(parser, f'--{name}', help=f'{what}, of data of your own')
   parser.add_argument(
     '--find_batch',
     action='store_true',

@@ -61,7 +61,6 @@ def create_parser() -> argparse.ArgumentParser:
   add_number(
     parser,
     '--top',
-    metavar='N',
     help=f'classes per image; {_DEFAULT_TOP}, or all if there are fewer',
   )
   command_line.add_batch_size(parser, 32)

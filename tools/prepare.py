@@ -169,8 +169,6 @@ def _add_command(commands, name: str) -> argparse.ArgumentParser:
     command,
     '--shard_mebibytes',
     float,
-    at_least=None,
-    above=0,
     default=128,
     help='size of a shard',
   )

@@ -52,7 +52,6 @@ def create_parser() -> argparse.ArgumentParser:
     parser,
     '--step',
     required=True,
-    metavar='N',
     help='number of the step, as the run tells it',
   )
   command_line.add_json(parser)

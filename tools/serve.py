@@ -40,7 +40,6 @@ def create_parser() -> argparse.ArgumentParser:
     at_least=0,
     below=_PORTS,
     default=8000,
-    metavar='N',
     help='port to listen on (8000); 0 for any that is free',
   )
   parser.add_argument(
@@ -61,7 +60,6 @@ def create_parser() -> argparse.ArgumentParser:
     parser,
     '--top',
     default=5,
-    metavar='N',
     help='classes for a picture (5), or all if there are fewer',
   )
   add_number(
@@ -69,7 +67,6 @@ def create_parser() -> argparse.ArgumentParser:
     '--max_batch',
     default=8,
     below=1025,
-    metavar='N',
     help='pictures that go through the model together, at most (8)',
   )
   add_number(
@@ -77,25 +74,20 @@ def create_parser() -> argparse.ArgumentParser:
     '--max_upload_mib',
     default=16,
     below=1025,
-    metavar='N',
     help='largest body of a request, in MiB (16)',
   )
   add_number(
     parser,
     '--max_megapixels',
     float,
-    at_least=None,
-    above=0,
     default=40,
     below=1001,
-    metavar='N',
     help='largest picture, in megapixels (40)',
   )
   add_number(
     parser,
     '--max_waiting',
     default=64,
-    metavar='N',
     help='pictures under way, at most (64); above, the answer is 503',
   )
   return parser

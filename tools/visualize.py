@@ -46,22 +46,16 @@ def create_parser() -> argparse.ArgumentParser:
     augmentations,
     '--pictures',
     default=4,
-    metavar='N',
     help='number of pictures (4), the first of the training data',
   )
   add_number(
-    augmentations,
-    '--draws',
-    default=6,
-    metavar='N',
-    help='number of draws for each (6)',
+    augmentations, '--draws', default=6, help='number of draws for each (6)'
   )
   schedule = _add_command(commands, 'schedule')
   _add_config(schedule)
   add_number(
     schedule,
     '--train_examples',
-    metavar='N',
     help='images to train with, of data of your own that are not here',
   )
   curves = _add_command(commands, 'curves')

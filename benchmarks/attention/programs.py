@@ -24,10 +24,12 @@ def create_program(
   """Returns attention as a function, and its arguments' shapes.
 
   Args:
-    case: size of the attention.
-    implementation: implementation of `relative_attention`.
-    direction: one of `DIRECTIONS`. Forward takes q, k, v and the table; with
-      backward also the result's gradient, and returns all gradients too.
+    case: grid, number of images, heads, head size and dtype of the attention.
+    implementation: name of the implementation, one of
+      `relative_attention.IMPLEMENTATIONS`.
+    direction: passes that are computed, one of `DIRECTIONS`. Forward takes q,
+      k, v and the table; with backward also the result's gradient, and returns
+      all gradients too.
   """
   heads = (case.batch, case.num_tokens, case.heads, case.head_dim)
   # One [B, N, heads, head_dim] is not another's layout away from the other: on
@@ -61,6 +63,11 @@ def trace_program(
 ) -> jax.stages.Traced:
   """Traces a program for one device, with layouts for the compiler to choose.
 
+  Arguments are those of `create_program`, and:
+
+  Args:
+    device: device to compile for, perhaps an abstract one.
+
   Raises:
     UserError: the implementation does not take such heads.
   """
@@ -76,7 +83,10 @@ def trace_program(
 def prepare_program(
   case: Case, implementation: str, direction: str, device: jax.Device
 ) -> Callable[[], Any]:
-  """Returns a compiled program with its arguments on the device."""
+  """Returns a compiled program with its arguments on the device.
+
+  Arguments are those of `trace_program`, but for the device, which is there.
+  """
   traced = trace_program(case, implementation, direction, device)
   terminal.begin('compiling')
   compiled = compile_or_explain(traced.lower())
@@ -98,6 +108,10 @@ def time_in_turn(
 
   One run of each in turn, so that what slows the machine for a while slows
   all of them. A first round, which warms up, does not count. There is no last.
+
+  Args:
+    programs: compiled programs with their arguments, from `prepare_program`, by
+      name.
   """
   for index in itertools.count():
     seconds = {}
@@ -119,7 +133,8 @@ def trace_train_step(device: jax.Device, attention: str) -> jax.stages.Traced:
 
   Args:
     device: device to compile for, perhaps an abstract one.
-    attention: value of `config.model.attention`.
+    attention: name of the implementation of relative attention, a value of
+      `config.model.attention`.
   """
   # Training imports TensorFlow and more, for seconds.
   from coatnet_jax.initial_state import abstract_train_state

@@ -5,14 +5,16 @@ from coatnet_jax.tpu_compiler.topologies import CHIPS
 # Dense matrix products of bfloat16, and of float32 as JAX computes it by
 # default there, in TF32; operations per second. NVIDIA's data sheets and white
 # papers. By the whole name: other cards begin with the same ('NVIDIA L40').
+_HOPPER = (989e12, 494e12)
+_A100 = (312e12, 156e12)
 _GPUS = {
-  'NVIDIA H200': (989e12, 494e12),
+  'NVIDIA H200': _HOPPER,
+  'NVIDIA H100 80GB HBM3': _HOPPER,
   'NVIDIA H100 PCIe': (756e12, 378e12),
-  'NVIDIA H100 80GB HBM3': (989e12, 494e12),
-  'NVIDIA A100-SXM4-40GB': (312e12, 156e12),
-  'NVIDIA A100-SXM4-80GB': (312e12, 156e12),
-  'NVIDIA A100-PCIE-40GB': (312e12, 156e12),
-  'NVIDIA A100 80GB PCIe': (312e12, 156e12),
+  'NVIDIA A100-SXM4-40GB': _A100,
+  'NVIDIA A100-SXM4-80GB': _A100,
+  'NVIDIA A100-PCIE-40GB': _A100,
+  'NVIDIA A100 80GB PCIe': _A100,
   'NVIDIA A10G': (70e12, 35e12),
   'NVIDIA L40S': (362e12, 183e12),
   'NVIDIA L4': (121e12, 60e12),

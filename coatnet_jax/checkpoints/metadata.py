@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from coatnet_jax.checkpoints import checksums
 from coatnet_jax.checkpoints.folder import find_steps
 from coatnet_jax.checkpoints.reading import try_again
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, cite_line
 from coatnet_jax.models.compute_options import COMPUTE_NAMES
 from coatnet_jax.strict_json import read_mapping
 
@@ -211,5 +211,4 @@ def describe_failure(error: BaseException) -> str:
   """Returns what was first wrong, briefly, to be part of a sentence."""
   while error.__cause__ is not None:
     error = error.__cause__
-  text = str(error).strip() or type(error).__name__
-  return text.splitlines()[0][:300]
+  return cite_line(str(error).strip() or type(error).__name__)

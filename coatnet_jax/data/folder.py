@@ -9,7 +9,7 @@ from coatnet_jax.data.file_source import FileSource
 from coatnet_jax.data.folder_listing import ClassFolders, list_classes
 from coatnet_jax.data.image_source import format_count
 from coatnet_jax.data.label_rows import JSON_SUFFIXES, TABLE_SUFFIXES
-from coatnet_jax.data.splits import Division
+from coatnet_jax.data.splits import WantedSplit
 from coatnet_jax.errors import UserError, list_choices
 from coatnet_jax.paths import resolve_local_path
 from coatnet_jax.texts import printable
@@ -74,14 +74,7 @@ def _list_files(folders: ClassFolders) -> list[tuple[int, str]]:
   ]
 
 
-def create_folder_source(
-  data_dir: str,
-  *,
-  train_split: str,
-  eval_split: str,
-  division: Division,
-  training: bool,
-) -> FolderSource:
+def create_folder_source(data_dir: str, wanted: WantedSplit) -> FolderSource:
   """Opens one split of a directory in either layout of `FolderSource`.
 
   All that lies in the directory decides which layout it is, since a class may
@@ -90,12 +83,7 @@ def create_folder_source(
 
   Args:
     data_dir: directory of the class folders, or of the folders of the splits.
-    train_split: name of the folder of the training images, if there is one.
-    eval_split: name of the folder of the evaluation images, beside it.
-    division: how the images of each class are divided where there is no such
-      folder.
-    training: whether the training split is opened, and not the one to evaluate
-      on.
+    wanted: images that are wanted; its splits are names of folders.
 
   Returns:
     The source.
@@ -104,13 +92,14 @@ def create_folder_source(
     UserError: the directory, a folder or the images are missing, it is not
       clear which layout it is, or the classes of the two folders differ.
   """
-  root = find_directory(data_dir)
+  root, division = find_directory(data_dir), wanted.division
+  train_split, eval_split = wanted.train_split, wanted.eval_split
   has_train = folder_listing.is_split(root, train_split, eval_split)
   has_eval = folder_listing.is_split(root, eval_split, train_split)
-  if not has_train and has_eval and not training:
+  if not has_train and has_eval and not wanted.training:
     return FolderSource(list_classes(root / eval_split), eval_split)
   if not has_train:
-    return _open_part(root, train_split, division, training)
+    return _open_part(root, wanted)
   if division.num_folds:
     raise UserError(
       f'config.data.num_folds is {division.num_folds}, but {printable(root)}'
@@ -120,7 +109,7 @@ def create_folder_source(
     )
   train = list_classes(root / train_split)
   if not eval_split or not (root / eval_split).is_dir():
-    if training:
+    if wanted.training:
       return FolderSource(train, train_split)
     folders = [printable(name) for name in folder_listing.list_folders(root)]
     raise UserError(
@@ -131,7 +120,7 @@ def create_folder_source(
     return FolderSource(train, train_split)
   evaluation = list_classes(root / eval_split)
   both = train.num_images + evaluation.num_images
-  if training:
+  if wanted.training:
     return FolderSource(train, train_split, data_set_size=both)
   _check_same_classes(root, train_split, train, eval_split, evaluation)
   if division.group_pattern:
@@ -145,26 +134,19 @@ def create_folder_source(
   return FolderSource(evaluation, eval_split, data_set_size=both)
 
 
-def _open_part(
-  root: pathlib.Path, train_split: str, division: Division, training: bool
-) -> FolderSource:
+def _open_part(root: pathlib.Path, wanted: WantedSplit) -> FolderSource:
   """Opens one side of a directory whose folders are the classes."""
-  why = f'{printable(root)} has no folder {train_split!r}, so each'
+  why = f'{printable(root)} has no folder {wanted.train_split!r}, so each'
   folders = list_classes(root, why)
-  if train_split:
+  if wanted.train_split:
     folder_listing.check_no_splits(
       folders,
       f'{why} folder in it is one class; set config.data.train_split and'
       ' eval_split to the folders of the splits.',
     )
-  side = division.describe(training)
-  if division.holds_all_out:
-    if not training:
-      return FolderSource(folders, side)
-    raise UserError(
-      'config.data.eval_fraction is 1: all images are evaluated, and none is'
-      f' left in {printable(root)} to train on.'
-    )
+  wanted.check_left(printable(root))
+  if wanted.division.holds_all_out:
+    return FolderSource(folders, wanted.side)
   files = _list_files(folders)
   is_held_out = splits.select_held_out(
     splits.Labelled(
@@ -175,9 +157,11 @@ def _open_part(
         for name in folders.files
       ],
     ),
-    division,
+    wanted.division,
   )
-  return FolderSource(folders, side, is_chosen=is_held_out != training)
+  return FolderSource(
+    folders, wanted.side, is_chosen=is_held_out != wanted.training
+  )
 
 
 def find_directory(data_dir: str) -> pathlib.Path:

@@ -13,7 +13,7 @@ from coatnet_jax.data.folder_listing import LeftOut, sort_classes
 from coatnet_jax.data.image_source import format_count
 from coatnet_jax.data.label_rows import Row, read_rows
 from coatnet_jax.data.listed_files import find_files
-from coatnet_jax.data.splits import Division
+from coatnet_jax.data.splits import Division, WantedSplit
 from coatnet_jax.errors import UserError, list_choices
 from coatnet_jax.paths import resolve_local_path
 from coatnet_jax.texts import printable
@@ -70,26 +70,14 @@ class ListSource(FileSource):
     return targets
 
 
-def create_list_source(
-  data_dir: str,
-  *,
-  train_split: str,
-  eval_split: str,
-  division: Division,
-  training: bool,
-) -> ListSource:
+def create_list_source(data_dir: str, wanted: WantedSplit) -> ListSource:
   """Opens one split of the images that a list names.
 
   Args:
     data_dir: path of the list; see `label_rows.read_rows`. Paths in it are
       relative to its directory, and may not leave that.
-    train_split: what the column of splits calls the training images; '' for
-      that it does not matter.
-    eval_split: what it calls the evaluation images.
-    division: how the images of each class are divided where there is no such
-      column.
-    training: whether the training split is opened, and not the one to evaluate
-      on.
+    wanted: images that are wanted; its splits are names in the column of
+      splits.
 
   Returns:
     The source.
@@ -101,22 +89,16 @@ def create_list_source(
   path = resolve_local_path(data_dir, 'config.data.data_dir')
   listed = read_rows(path)
   rows, left_out = find_files(path, listed.rows)
-  if train_split and any(row.split for row in rows):
-    chosen, names, total = _choose_split(
-      path, rows, (train_split, eval_split), division, training, left_out
-    )
-    side = train_split if training else eval_split
+  if wanted.train_split and any(row.split for row in rows):
+    chosen, names, total = _choose_split(path, rows, wanted, left_out)
+    side = wanted.name
   else:
     names, total = _find_names(rows), len(rows)
-    chosen, side = rows, division.describe(training)
-    if not division.holds_all_out:
+    chosen, side = rows, wanted.side
+    wanted.check_left(printable(path))
+    if not wanted.division.holds_all_out:
       several = listed.has_several_labels
-      chosen = _choose_part(path, rows, names, division, training, several)
-    elif training:
-      raise UserError(
-        'config.data.eval_fraction is 1: all images are evaluated, and none of'
-        f' {printable(path)} is left to train on.'
-      )
+      chosen = _choose_part(path, rows, names, wanted, several)
   if not names:
     raise UserError(
       f'{printable(path)} names no classes: no image has a label; write some.'
@@ -149,9 +131,7 @@ def _find_names(rows: Sequence[Row]) -> list[str]:
 def _choose_split(
   path: pathlib.Path,
   rows: Sequence[Row],
-  names_of_splits: tuple[str, str],
-  division: Division,
-  training: bool,
+  wanted: WantedSplit,
   left_out: LeftOut,
 ) -> tuple[list[Row], list[str], int]:
   """Returns the rows of one split of the list's own, and what is of both.
@@ -159,27 +139,27 @@ def _choose_split(
   Returns:
     The rows; the names of all classes; the number of images of both splits.
   """
+  train_split, eval_split = wanted.train_split, wanted.eval_split
+  division = wanted.division
   if division.num_folds:
     raise UserError(
       f'config.data.num_folds is {division.num_folds}, but {printable(path)}'
       " has splits of its own; set num_folds to 0, or train_split to '' to"
       ' divide all images of the list.'
     )
-  parts: dict[str, list[Row]] = {name: [] for name in names_of_splits}
+  parts: dict[str, list[Row]] = {train_split: [], eval_split: []}
   for row in rows:
     if row.split in parts:
       parts[row.split].append(row)
     else:
       words = f'of the split {printable(row.split)!r}' if row.split else ''
       left_out.add(words or 'of no split', row.path)
-  train_split, eval_split = names_of_splits
-  wanted = train_split if training else eval_split
-  if not parts[wanted]:
-    key = f'config.data.{"train" if training else "eval"}_split'
+  if not parts[wanted.name]:
+    key = f'config.data.{"train" if wanted.training else "eval"}_split'
     there = sorted({row.split for row in rows if row.split})
     raise UserError(
-      f'{key} is {wanted!r}, and no image of {printable(path)} is of that'
-      f' split; {list_choices(wanted, [printable(name) for name in there])}'
+      f'{key} is {wanted.name!r}, and no image of {printable(path)} is of that'
+      f' split; {list_choices(wanted.name, list(map(printable, there)))}'
     )
   train, evaluation = parts[train_split], parts[eval_split]
   if train_split != eval_split and train:
@@ -199,7 +179,7 @@ def _choose_split(
         f' never be trained on; give {train_split!r} images of it, or remove'
         ' it.'
       )
-  return parts[wanted], names, len(train) + len(evaluation)
+  return parts[wanted.name], names, len(train) + len(evaluation)
 
 
 def _check_apart(
@@ -236,8 +216,7 @@ def _choose_part(
   path: pathlib.Path,
   rows: Sequence[Row],
   names: Sequence[str],
-  division: Division,
-  training: bool,
+  wanted: WantedSplit,
   several: bool,
 ) -> list[Row]:
   """Returns the rows of one side of a list without splits of its own."""
@@ -258,10 +237,10 @@ def _choose_part(
         ),
         *['What has no label'] * several,
       ],
-      groups=_find_groups(path, rows, division),
+      groups=_find_groups(path, rows, wanted.division),
       may_be_alone=several,
     ),
-    division,
+    wanted.division,
   )
   trained = _find_names(
     [r for r, is_out in zip(rows, is_held_out) if not is_out]
@@ -271,4 +250,6 @@ def _choose_part(
       f'The class {printable(name)!r} of {printable(path)} would only be held'
       ' out, and none of its images trained on; add images of it, or remove it.'
     )
-  return [row for row, is_out in zip(rows, is_held_out) if is_out != training]
+  return [
+    row for row, is_out in zip(rows, is_held_out) if is_out != wanted.training
+  ]

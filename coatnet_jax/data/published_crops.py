@@ -100,15 +100,9 @@ PUBLISHED_CROPS: Mapping[str, Callable[..., CropPlace]] = (
 def resize_as_pillow(
   image: np.ndarray, size: tuple[int, int], interpolation: str
 ) -> np.ndarray:
-  """Resizes [h, w, 3] uint8 to a size by an antialiased filter.
+  """Resizes [h, w, 3] uint8 to [*size, 3] by an antialiased filter.
 
-  Args:
-    image: [h, w, 3] uint8.
-    size: height and width of the result.
-    interpolation: 'nearest', 'bilinear' or 'bicubic'.
-
-  Returns:
-    [*size, 3] uint8; the image itself if it is of that size.
+  Arguments, and what is returned, are those of `augmentation.resize_image`.
   """
   if image.shape[:2] == size:
     return image

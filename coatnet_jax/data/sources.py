@@ -14,7 +14,7 @@ from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.data.label_list import create_list_source
 from coatnet_jax.data.label_rows import is_list
 from coatnet_jax.data.picture_size import DEFAULT_MAX_PIXELS
-from coatnet_jax.data.splits import Division
+from coatnet_jax.data.splits import Division, WantedSplit
 from coatnet_jax.errors import UserError, explain_choice
 from coatnet_jax.paths import resolve_local_path
 from coatnet_jax.texts import printable, read_text
@@ -208,13 +208,13 @@ def _create_folder(options: DataOptions, split: str) -> ImageSource:
   create = (
     create_list_source if is_list(options.data_dir) else create_folder_source
   )
-  return create(
-    options.data_dir,
+  wanted = WantedSplit(
     train_split=options.train_split,
     eval_split=options.eval_split,
     division=options.division,
     training=split == 'train',
   )
+  return create(options.data_dir, wanted)
 
 
 def _create_idx(options: DataOptions, split: str) -> ImageSource:

@@ -54,6 +54,48 @@ class Division:
     return 'not held out' if training else f'held-out {self.eval_fraction:g}'
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WantedSplit:
+  """Which images of a folder or of a list are wanted.
+
+  Attributes:
+    train_split: name of the training images, where these have splits: of their
+      folder, or in the column of splits; '' where splits are not looked at.
+    eval_split: name of the evaluation images.
+    division: how the images of each class are divided where these have no
+      splits of their own.
+    training: whether the training images are wanted, and not those to evaluate
+      on.
+  """
+
+  train_split: str
+  eval_split: str
+  division: Division
+  training: bool
+
+  @property
+  def name(self) -> str:
+    """The name of what is wanted, where there are splits."""
+    return self.train_split if self.training else self.eval_split
+
+  @property
+  def side(self) -> str:
+    """The name of what is wanted, where there are none."""
+    return self.division.describe(self.training)
+
+  def check_left(self, place: str) -> None:
+    """Raises UserError where all images are held out, and some are wanted.
+
+    Args:
+      place: name of the folder or of the list, for people.
+    """
+    if self.training and self.division.holds_all_out:
+      raise UserError(
+        'config.data.eval_fraction is 1: all images are evaluated, and none is'
+        f' left in {place} to train on.'
+      )
+
+
 @dataclasses.dataclass(frozen=True)
 class Labelled:
   """Pictures to be divided.

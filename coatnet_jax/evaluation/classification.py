@@ -1,6 +1,5 @@
 """Top-1, top-5, loss, calibration and confusions of a model on a data set."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -60,10 +59,8 @@ def evaluate_classification(
     report_undecodable(explain_damage(source, index))
 
   batches = predict_source(
-    dataclasses.replace(trained, preprocessing=evaluation.preprocessing),
-    source,
-    space=space,
-    data=evaluation.data,
+    trained,
+    evaluation,
     batch_size=batch_size,
     report_undecodable=leave_out,
     with_probabilities=with_probabilities,

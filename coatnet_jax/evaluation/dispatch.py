@@ -1,14 +1,37 @@
-"""How far a pass over batches runs ahead of the devices: one bound for all."""
+"""What all passes over batches share: a step, and how far they run ahead."""
 
 import collections
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
+
+from coatnet_jax.distributed import mesh as mesh_lib
 
 # Batches whose results are not yet read, so that the devices need not wait.
 # Without a bound the images of all batches would wait on the devices.
 _BATCHES_IN_FLIGHT = 2
+
+
+@functools.cache
+def jit_step(
+  step: Callable[..., Any], mesh: Mesh, **options: Any
+) -> Callable[..., Any]:
+  """Returns a function of arrays, compiled once for a mesh and its options.
+
+  Args:
+    step: function of arrays and options.
+    mesh: devices to compute on; results are replicated over them.
+    **options: keyword arguments of `step`, which can be hashed.
+  """
+  return mesh_lib.jit(
+    functools.partial(step, **options),
+    mesh,
+    out_shardings=mesh_lib.create_replicated_sharding(mesh),
+  )
 
 
 def read_behind(

@@ -3,8 +3,7 @@
 What can be said of a checkpoint besides: the other modules here.
 """
 
-import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -21,7 +20,7 @@ from coatnet_jax.distributed import processes
 from coatnet_jax.evaluation.average_precision import (
   compute_mean_average_precision,
 )
-from coatnet_jax.evaluation.dispatch import read_behind
+from coatnet_jax.evaluation.dispatch import jit_step, read_behind
 from coatnet_jax.inference import compute_logits, compute_losses, rate_logits
 from coatnet_jax.stopping import StoppedError
 from coatnet_jax.training import metrics as metrics_lib
@@ -132,7 +131,9 @@ def evaluate(
     'mean_class_accuracy'. None where it was stopped before all of them were
     evaluated.
   """
-  step = jit_eval_step(model, loss, preprocessing, mesh)
+  step = jit_step(
+    eval_step, mesh, model=model, loss=loss, preprocessing=preprocessing
+  )
   corrupt = CorruptImageCounter(source, max_damaged_fraction)
 
   images = np.zeros((0,))
@@ -160,19 +161,12 @@ def evaluate(
   metrics = metrics_lib.normalize_metrics(
     metrics_lib.total_metric_sums(sums for sums, _ in outputs)
   )
-  mask = np.concatenate([rows['mask'] for _, rows in outputs])
-  kept = {
-    name: np.concatenate([rows[name] for _, rows in outputs])[mask]
-    for name in outputs[0][1]
-  }
+  kept = _join_examples([rows for _, rows in outputs])
   if source.has_several_labels:
     precision = compute_mean_average_precision(kept['logits'], kept['label'])
     return {'mean_average_precision': precision, **metrics}
-  size = len(source.class_names)
-  hits = kept['label'][kept['label'] == kept['predicted']]
-  metrics['mean_class_accuracy'] = metrics_lib.compute_mean_class_accuracy(
-    np.bincount(hits, minlength=size),
-    np.bincount(kept['label'], minlength=size),
+  metrics['mean_class_accuracy'] = _measure_classes(
+    kept['label'], kept['predicted'], len(source.class_names)
   )
   if jax.process_count() > 1:
     images = images[:0]  # Of this process: they may not be the first.
@@ -184,29 +178,23 @@ def evaluate(
   return metrics
 
 
-@functools.cache
-def jit_eval_step(
-  model: nn.Module,
-  loss: LossOptions,
-  preprocessing: PreprocessingOptions,
-  mesh: Mesh,
-  candidates: tuple[int, ...] | None = None,
-) -> Callable[..., Any]:
-  """Returns `eval_step` of variables and a batch, compiled once for a mesh.
+def _join_examples(
+  batches: Sequence[Mapping[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+  """Returns what is kept of all examples, without padding, [N, ...]."""
+  mask = np.concatenate([rows['mask'] for rows in batches])
+  return {
+    name: np.concatenate([rows[name] for rows in batches])[mask]
+    for name in batches[0]
+  }
 
-  Arguments are those of `eval_step`, and:
 
-  Args:
-    mesh: devices to evaluate on; results are replicated over them.
-  """
-  return mesh_lib.jit(
-    functools.partial(
-      eval_step,
-      model=model,
-      loss=loss,
-      preprocessing=preprocessing,
-      candidates=candidates,
-    ),
-    mesh,
-    out_shardings=mesh_lib.create_replicated_sharding(mesh),
+def _measure_classes(
+  labels: np.ndarray, predicted: np.ndarray, num_classes: int
+) -> float:
+  """Returns the mean of the classes' accuracies, of [N] int32 each."""
+  hits = labels[labels == predicted]
+  return metrics_lib.compute_mean_class_accuracy(
+    np.bincount(hits, minlength=num_classes),
+    np.bincount(labels, minlength=num_classes),
   )

@@ -4,7 +4,6 @@ That is the head's `pre_logits`, [B, width]: pooled, normalised and, in the
 paper's variants, through the tanh layer.
 """
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,8 +21,10 @@ from coatnet_jax.data.image_source import (
   format_count,
 )
 from coatnet_jax.data.sources import DataOptions
-from coatnet_jax.distributed import mesh as mesh_lib
-from coatnet_jax.evaluation.predictions import run_over_source
+from coatnet_jax.evaluation.predictions import (
+  jit_trained_step,
+  run_over_source,
+)
 
 
 class Subset(DerivedSource):
@@ -77,15 +78,6 @@ def feature_step(
   }
 
 
-@functools.cache
-def _jit_feature_step(model, preprocessing, mesh):
-  return mesh_lib.jit(
-    functools.partial(feature_step, model=model, preprocessing=preprocessing),
-    mesh,
-    out_shardings=mesh_lib.create_replicated_sharding(mesh),
-  )
-
-
 def compute_features(
   trained: TrainedModel,
   source: ImageSource,
@@ -115,12 +107,8 @@ def compute_features(
   Raises:
     UserError: while iterating, more images cannot be decoded than may be.
   """
-  step = functools.partial(
-    _jit_feature_step(trained.model, trained.preprocessing, trained.mesh),
-    trained.variables,
-  )
   outputs = run_over_source(
-    step,
+    jit_trained_step(feature_step, trained),
     source,
     positions=np.arange(source.num_classes, dtype=np.int32),
     trained=trained,

@@ -4,27 +4,28 @@ The program is that of the evaluation during training, and so are its numbers.
 """
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.damage import explain_damage
-from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation.average_precision import (
   compute_average_precisions,
   compute_mean_average_precision,
 )
 from coatnet_jax.evaluation.data_sets import EvaluationData
-from coatnet_jax.evaluation.eval_step import jit_eval_step
+from coatnet_jax.evaluation.dispatch import jit_step
+from coatnet_jax.evaluation.eval_step import eval_step
 from coatnet_jax.evaluation.label_decisions import decide, measure_decisions
-from coatnet_jax.evaluation.predictions import run_over_source
+from coatnet_jax.evaluation.predictions import (
+  jit_trained_step,
+  run_over_source,
+)
 from coatnet_jax.inference import rate_logits
 from coatnet_jax.training import metrics as metrics_lib
 from coatnet_jax.training.losses import LossOptions, compute_probabilities
@@ -106,18 +107,14 @@ def evaluate_multi_label(
     report_undecodable(explain_damage(source, index))
 
   trained = dataclasses.replace(trained, preprocessing=evaluation.preprocessing)
-  step = jit_eval_step(
-    trained.model,
-    trained.loss,
-    trained.preprocessing,
-    trained.mesh,
-    space.candidates,
+  step = jit_trained_step(
+    eval_step, trained, loss=trained.loss, candidates=space.candidates
   )
-  rate = _jit_rate(trained.loss, trained.mesh)
+  rate = jit_step(_rate, trained.mesh, loss=trained.loss)
 
   def predict(batch):
     names = ('image', 'label', 'mask')
-    of_batch, rows = step(trained.variables, {n: batch[n] for n in names})
+    of_batch, rows = step({n: batch[n] for n in names})
     sums.append(of_batch)
     return rate(rows, batch['corrupt'])
 
@@ -144,20 +141,17 @@ def evaluate_multi_label(
   }
 
 
-@functools.cache
-def _jit_rate(loss: LossOptions, mesh: Mesh):
-  def rate(rows: Mapping[str, jax.Array], corrupt: jax.Array):
-    logits = rows['logits']
-    return {
-      **rows,
-      **rate_logits(logits, rows['label'], loss),
-      'probabilities': compute_probabilities(logits, loss),
-      'corrupt': corrupt,
-    }
-
-  return mesh_lib.jit(
-    rate, mesh, out_shardings=mesh_lib.create_replicated_sharding(mesh)
-  )
+def _rate(
+  rows: Mapping[str, jax.Array], corrupt: jax.Array, *, loss: LossOptions
+) -> dict[str, jax.Array]:
+  """Returns what `eval_step` keeps of examples, and what is said of them."""
+  logits = rows['logits']
+  return {
+    **rows,
+    **rate_logits(logits, rows['label'], loss),
+    'probabilities': compute_probabilities(logits, loss),
+    'corrupt': corrupt,
+  }
 
 
 def _create_predictions(

@@ -5,6 +5,7 @@ confidence and its loss; logits stay on the device. Every process of several
 gets the predictions of all.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -21,8 +22,8 @@ from coatnet_jax.data.damage import CorruptImageCounter
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
-from coatnet_jax.evaluation.dispatch import read_behind
-from coatnet_jax.evaluation.label_spaces import LabelSpace
+from coatnet_jax.evaluation.data_sets import EvaluationData
+from coatnet_jax.evaluation.dispatch import jit_step, read_behind
 from coatnet_jax.evaluation.measures import Predictions
 from coatnet_jax.inference import compute_logits, rate_logits
 from coatnet_jax.training.losses import LossOptions, compute_probabilities
@@ -70,42 +71,25 @@ def predict_step(
   return predicted
 
 
-@functools.cache
-def _jit_predict_step(
-  model, loss, preprocessing, candidates, mesh, with_probabilities
-):
-  return mesh_lib.jit(
-    functools.partial(
-      predict_step,
-      model=model,
-      loss=loss,
-      preprocessing=preprocessing,
-      candidates=candidates,
-      with_probabilities=with_probabilities,
-    ),
-    mesh,
-    out_shardings=mesh_lib.create_replicated_sharding(mesh),
-  )
-
-
 def predict_source(
   trained: TrainedModel,
-  source: ImageSource,
+  evaluation: EvaluationData,
   *,
-  space: LabelSpace,
-  data: DataOptions,
   batch_size: int,
   report_undecodable: Callable[[int], None],
   with_probabilities: bool = False,
 ) -> Iterator[Predictions]:
-  """Predicts every image of a source once, in order.
+  """Predicts every image of an evaluation once, in order.
 
-  The model is compiled before this returns. Arguments are those of
-  `run_over_source`, and:
+  The model is compiled before this returns.
 
   Args:
-    trained: model with its weights, and the preprocessing of the images.
-    space: meaning that the labels of the images have to the model.
+    trained: model with its weights.
+    evaluation: images with their preprocessing, and what their labels mean to
+      the model.
+    batch_size: number of images at a time, a multiple of the mesh's size.
+    report_undecodable: function that takes the index of an image that is left
+      out because it cannot be decoded.
     with_probabilities: whether the predictions have those of all classes.
 
   Returns:
@@ -114,23 +98,21 @@ def predict_source(
   Raises:
     UserError: while iterating, more images cannot be decoded than may be.
   """
-  step = functools.partial(
-    _jit_predict_step(
-      trained.model,
-      trained.loss,
-      trained.preprocessing,
-      space.candidates,
-      trained.mesh,
-      with_probabilities,
-    ),
-    trained.variables,
+  space = evaluation.space
+  trained = dataclasses.replace(trained, preprocessing=evaluation.preprocessing)
+  step = jit_trained_step(
+    predict_step,
+    trained,
+    loss=trained.loss,
+    candidates=space.candidates,
+    with_probabilities=with_probabilities,
   )
   outputs = run_over_source(
     step,
-    source,
+    evaluation.source,
     positions=space.positions,
     trained=trained,
-    data=data,
+    data=evaluation.data,
     batch_size=batch_size,
     report_undecodable=report_undecodable,
   )
@@ -138,6 +120,26 @@ def predict_source(
     Predictions.create(indices, rows['label'], rows)
     for indices, rows in outputs
   )
+
+
+def jit_trained_step(
+  step: Callable[..., Any], trained: TrainedModel, **options: Any
+) -> Callable[[Mapping[str, jax.Array]], Any]:
+  """Returns a function of batches: a step with a trained model's weights.
+
+  Args:
+    step: function of variables and a batch, with `model` and `preprocessing`.
+    trained: model with its weights, its mesh, and the preprocessing.
+    **options: further keyword arguments of `step`, which can be hashed.
+  """
+  jitted = jit_step(
+    step,
+    trained.mesh,
+    model=trained.model,
+    preprocessing=trained.preprocessing,
+    **options,
+  )
+  return functools.partial(jitted, trained.variables)
 
 
 def run_over_source(

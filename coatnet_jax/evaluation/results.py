@@ -20,6 +20,7 @@ from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.distributed import processes
 from coatnet_jax.errors import UserError
 from coatnet_jax.escapes import escape
+from coatnet_jax.evaluation.figures import FIGURES, format_figure
 from coatnet_jax.evaluation.measures import NUM_BINS
 from coatnet_jax.paths import resolve_path, write_whole
 from coatnet_jax.strict_json import to_json
@@ -29,30 +30,17 @@ from coatnet_jax.training.workdir import compute_config_hash
 _SUFFIXES = ('.json', '.md')
 # No name that somebody else would give.
 _PARTIAL = '.evaluate-partial'
-# Figures of one row in the overview, by name: title and format.
-_FIGURES = {
-  'mean_average_precision': ('mean average precision', '{:.2%}'),
-  'top1': ('top-1', '{:.2%}'),
-  'top5': ('top-5', '{:.2%}'),
-  'loss': ('loss', '{:.4f}'),
-  'calibration_error': ('calibration error', '{:.4f}'),
-  'mean_class_accuracy': ('mean over classes', '{:.2%}'),
-  'micro_f1': ('F1 of all labels', '{:.4f}'),
-  'macro_f1': ('mean F1 of classes', '{:.4f}'),
-  'mean_corruption_error': ('mCE', '{:.2%}'),
-  'count': ('images', '{:,}'),
-  'undecodable': ('undecodable', '{:,}'),
-}
-
+# Figures of one row in the overview.
+_FIGURES = (
+  *('mean_average_precision', 'top1', 'top5', 'loss', 'calibration_error'),
+  *('mean_class_accuracy', 'micro_f1', 'macro_f1', 'mean_corruption_error'),
+  *('count', 'undecodable'),
+)
 # Those of every class.
-_CLASS_FIGURES = {
-  'top1': ('top-1', '{:.2%}'),
-  'average_precision': ('average precision', '{:.2%}'),
-  'precision': ('precision', '{:.2%}'),
-  'recall': ('recall', '{:.2%}'),
-  'f1': ('F1', '{:.4f}'),
-  'count': ('images', '{:,}'),
-}
+_CLASS_FIGURES = (
+  *('top1', 'average_precision', 'precision', 'recall', 'f1'),
+  'count',
+)
 
 
 def check_results_path(path: str | os.PathLike[str]) -> epath.Path:
@@ -225,13 +213,16 @@ def format_markdown(
       e['kind'].replace('_', ' '),
       e['data'],
       'x'.join(map(str, e['image_size'])),
-      *(
-        _FIGURES[name][1].format(e[name]) if name in e else '' for name in names
-      ),
+      *(format_figure(name, e[name]) if name in e else '' for name in names),
     ]
     for e in evaluations
   ]
-  header = ['evaluation', 'data', 'px', *(_FIGURES[name][0] for name in names)]
+  header = [
+    'evaluation',
+    'data',
+    'px',
+    *(FIGURES[name].title for name in names),
+  ]
   code = ', '.join(f'{key} {value}' for key, value in facts['code'].items())
   parts = [
     f'# {facts["model"]} at step {facts["step"]:,}\n',
@@ -322,11 +313,11 @@ def _format_classes(classes: Sequence[Mapping[str, Any]]) -> str:
   """Returns a table with the figures that every class has."""
   names = [name for name in _CLASS_FIGURES if name in classes[0]]
   return _table(
-    ['class', *(_CLASS_FIGURES[name][0] for name in names)],
+    ['class', *(FIGURES[name].title for name in names)],
     [
       [
         one['class'],
-        *(_CLASS_FIGURES[name][1].format(one[name]) for name in names),
+        *(format_figure(name, one[name]) for name in names),
       ]
       for one in classes
     ],

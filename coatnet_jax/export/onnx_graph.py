@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from coatnet_jax.export.translation import Backend
+from coatnet_jax.export.translation import Backend, Padding, Places
 
 # What every operation below has had its form since; IR that all runtimes read.
 _OPSET = 18
@@ -143,35 +143,23 @@ class OnnxBackend(Backend):
     """See `Backend`."""
     return self._add('Concat', *tensors, axis=axis)
 
-  def slice(
-    self,
-    x: str,
-    starts: Sequence[int],
-    stops: Sequence[int],
-    steps: Sequence[int],
-  ) -> str:
+  def slice(self, x: str, parts: Sequence[slice]) -> str:
     """See `Backend`."""
-    ends = [np.iinfo(np.int64).max if stop == -1 else stop for stop in stops]
-    axes = range(len(starts))
-    return self._add(
-      'Slice', x, *map(self._integers, (starts, ends, axes, steps))
-    )
+    end = np.iinfo(np.int64).max
+    numbers = [
+      (part.start, end if part.stop is None else part.stop, axis, part.step)
+      for axis, part in enumerate(parts)
+    ]
+    return self._add('Slice', x, *map(self._integers, zip(*numbers)))
 
-  def pad(
-    self, x: str, padding: Sequence[tuple[int, int]], value: float
-  ) -> str:
+  def pad(self, x: str, padding: Padding, value: float) -> str:
     """See `Backend`."""
     amounts = _join(padding)
     fill = self.constant(np.asarray(value, np.float32))
     return self._add('Pad', x, self._integers(amounts), fill)
 
   def convolve(
-    self,
-    x: str,
-    kernel: np.ndarray,
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    groups: int,
+    self, x: str, kernel: np.ndarray, places: Places, groups: int
   ) -> str:
     """Convolves [B, H, W, C]; see `Backend`."""
     kernel = kernel.transpose(3, 2, 0, 1)  # [D, C / groups, kh, kw]
@@ -179,30 +167,24 @@ class OnnxBackend(Backend):
       'Conv',
       self.transpose(x, (0, 3, 1, 2)),
       self.constant(kernel),
-      strides=list(strides),
-      pads=_join(padding),
+      strides=list(places.strides),
+      pads=_join(places.padding),
       group=groups,
     )
     return self.transpose(x, (0, 2, 3, 1))
 
-  def max_pool(
-    self,
-    x: str,
-    window: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-  ) -> str:
+  def max_pool(self, x: str, window: Sequence[int], places: Places) -> str:
     """See `Backend`."""
     x = self._add(
       'MaxPool',
       self.transpose(x, (0, 3, 1, 2)),
       kernel_shape=list(window),
-      strides=list(strides),
-      pads=_join(padding),
+      strides=list(places.strides),
+      pads=_join(places.padding),
     )
     return self.transpose(x, (0, 2, 3, 1))
 
 
-def _join(padding: Sequence[tuple[int, int]]) -> list[int]:
+def _join(padding: Padding) -> list[int]:
   """Returns padding as ONNX has it: all befores, then all afters."""
   return [low for low, _ in padding] + [high for _, high in padding]

@@ -14,7 +14,7 @@ import numpy as np
 
 from coatnet_jax import inference
 from coatnet_jax.checkpoints.trained_model import TrainedModel
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, cite_line
 from coatnet_jax.export import reading
 from coatnet_jax.training.image_normalization import normalize_images
 
@@ -24,8 +24,6 @@ _BARS = {'float32': 1e-5, 'float16': 1e-2}
 _MAX_LOSS = 0.01
 # How long each batch size is timed.
 _SECONDS = 1.0
-# Characters of a program's complaint that are shown.
-_MAX_LINE = 300
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,11 +128,10 @@ def check_file(
       check=False,
     )
     if ended.returncode:
-      last = (ended.stderr.strip().splitlines() or ['without a word'])[-1]
       raise UserError(
         f'What was written as {format_name} cannot be read back by its own'
-        f' runtime (status {ended.returncode}: {last[:_MAX_LINE]}); it is not'
-        ' kept. Give another --format.'
+        f' runtime (status {ended.returncode}: {cite_line(ended.stderr, -1)});'
+        ' it is not kept. Give another --format.'
       )
     with np.load(pathlib.Path(directory, 'result.npz')) as found:
       result = {name: found[name] for name in found.files}

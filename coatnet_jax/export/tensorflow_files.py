@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, cite_line
 from coatnet_jax.export import program
 from coatnet_jax.export.description import describe, list_files
 from coatnet_jax.export.formats import Request
@@ -62,7 +62,7 @@ def write_tflite(request: Request, path: pathlib.Path) -> None:
   except Exception as error:  # Of many kinds, with the whole program as text.
     raise UserError(
       "TensorFlow's converter does not take this model as TFLite"
-      f' ({str(error).strip().splitlines()[0][:200]}): give --format=onnx.'
+      f' ({cite_line(str(error))}): give --format=onnx.'
     ) from error
   path.write_bytes(content)
   # As TensorFlow's own metadata: what reads the model stops before it.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from coatnet_jax.export.translation import Backend
+from coatnet_jax.export.translation import Backend, Padding, Places
 
 _UNARY = {
   'abs': tf.abs,
@@ -96,54 +96,33 @@ class TensorFlowBackend(Backend):
     """See `Backend`."""
     return tf.concat(tensors, axis)
 
-  def slice(
-    self,
-    x: Any,
-    starts: Sequence[int],
-    stops: Sequence[int],
-    steps: Sequence[int],
-  ) -> tf.Tensor:
+  def slice(self, x: Any, parts: Sequence[slice]) -> tf.Tensor:
     """See `Backend`."""
-    return x[
-      tuple(
-        slice(start, None if stop == -1 else stop, step)
-        for start, stop, step in zip(starts, stops, steps)
-      )
-    ]
+    return x[tuple(parts)]
 
-  def pad(
-    self, x: Any, padding: Sequence[tuple[int, int]], value: float
-  ) -> tf.Tensor:
+  def pad(self, x: Any, padding: Padding, value: float) -> tf.Tensor:
     """See `Backend`."""
     return tf.pad(x, list(padding), constant_values=value)
 
   def convolve(
-    self,
-    x: Any,
-    kernel: np.ndarray,
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    groups: int,
+    self, x: Any, kernel: np.ndarray, places: Places, groups: int
   ) -> tf.Tensor:
     """Convolves [B, H, W, C]; see `Backend`."""
-    strides = (1, *strides, 1)
+    strides = (1, *places.strides, 1)
+    padding = [(0, 0), *places.padding, (0, 0)]
     if groups == 1:
-      padding = [(0, 0), *padding, (0, 0)]
       return tf.nn.conv2d(x, self.constant(kernel), strides, padding)
     # [kh, kw, 1, C] of JAX is [kh, kw, C, 1] here.
     kernel = kernel.transpose(0, 1, 3, 2)
-    x = tf.pad(x, [(0, 0), *padding, (0, 0)])
+    x = tf.pad(x, padding)
     return tf.nn.depthwise_conv2d(x, self.constant(kernel), strides, 'VALID')
 
   def max_pool(
-    self,
-    x: Any,
-    window: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
+    self, x: Any, window: Sequence[int], places: Places
   ) -> tf.Tensor:
     """See `Backend`."""
-    if np.any(padding):
+    if np.any(places.padding):
       low = float(np.finfo(np.float32).min)
-      x = tf.pad(x, [(0, 0), *padding, (0, 0)], constant_values=low)
-    return tf.nn.max_pool2d(x, window, strides, 'VALID')
+      padding = [(0, 0), *places.padding, (0, 0)]
+      x = tf.pad(x, padding, constant_values=low)
+    return tf.nn.max_pool2d(x, window, places.strides, 'VALID')

@@ -11,7 +11,7 @@ import abc
 import dataclasses
 import string
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.extend import core
@@ -25,6 +25,22 @@ UNARY = (
 )
 BINARY = ('add', 'div', 'max', 'min', 'mul', 'pow', 'sub')
 REDUCTIONS = ('reduce_max', 'reduce_sum')
+
+
+# How much is added before and after each axis.
+Padding = Sequence[tuple[int, int]]
+
+
+class Places(NamedTuple):
+  """Where in [B, H, W, C] the windows of a convolution or a pooling lie.
+
+  Attributes:
+    strides: steps from a window to the next, along height and width.
+    padding: rows added before and after, and columns.
+  """
+
+  strides: Sequence[int]
+  padding: Padding
 
 
 class Backend(abc.ABC):
@@ -75,40 +91,21 @@ class Backend(abc.ABC):
     """Joins tensors along an axis."""
 
   @abc.abstractmethod
-  def slice(
-    self,
-    x: Any,
-    starts: Sequence[int],
-    stops: Sequence[int],
-    steps: Sequence[int],
-  ) -> Any:
-    """Takes a part; a stop of -1 is the end of the axis."""
+  def slice(self, x: Any, parts: Sequence[slice]) -> Any:
+    """Takes a part of each axis; a stop of None is the axis' end."""
 
   @abc.abstractmethod
-  def pad(
-    self, x: Any, padding: Sequence[tuple[int, int]], value: float
-  ) -> Any:
+  def pad(self, x: Any, padding: Padding, value: float) -> Any:
     """Adds a value before and after each axis, as often as is said."""
 
   @abc.abstractmethod
   def convolve(
-    self,
-    x: Any,
-    kernel: np.ndarray,
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    groups: int,
+    self, x: Any, kernel: np.ndarray, places: Places, groups: int
   ) -> Any:
     """Convolves [B, H, W, C] with a kernel [kh, kw, C / groups, D]."""
 
   @abc.abstractmethod
-  def max_pool(
-    self,
-    x: Any,
-    window: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-  ) -> Any:
+  def max_pool(self, x: Any, window: Sequence[int], places: Places) -> Any:
     """Takes the largest of each window of [B, H, W, C]."""
 
 
@@ -253,10 +250,10 @@ class _Translation:
   ) -> _Value:
     tensor = self.value(operands[0]).tensor
     steps = strides or (1,) * len(start_indices)
-    tensor = self.backend.slice(
-      tensor, start_indices, _sizes(limit_indices), steps
-    )
-    return _Value(tensor, out.shape)
+    # One that is not known is the batch's: it is taken to its end.
+    stops = [n if isinstance(n, int) else None for n in limit_indices]
+    parts = [slice(*of) for of in zip(start_indices, stops, steps)]
+    return _Value(self.backend.slice(tensor, parts), out.shape)
 
   def apply_pad(self, operands, out, padding_config) -> _Value:
     if any(inner for _, _, inner in padding_config):
@@ -309,8 +306,7 @@ class _Translation:
     tensor = self.backend.convolve(
       self.value(operands[0]).tensor,
       kernel,
-      window_strides,
-      padding,
+      Places(window_strides, padding),
       feature_group_count,
     )
     return _Value(tensor, out.shape)
@@ -321,8 +317,7 @@ class _Translation:
     tensor = self.backend.max_pool(
       self.value(operands[0]).tensor,
       window_dimensions[1:3],
-      window_strides[1:3],
-      padding[1:3],
+      Places(window_strides[1:3], padding[1:3]),
     )
     return _Value(tensor, out.shape)
 

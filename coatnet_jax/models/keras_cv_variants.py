@@ -9,13 +9,13 @@ from coatnet_jax.models.paper_variants import SIZES, create_stages
 from coatnet_jax.models.transformer import TransformerOptions
 
 
-def _keras_cv(stem_width, num_blocks, widths, *, s3_mbconv=None, head_dim=32):
+def _keras_cv(stem_width, num_blocks, widths, *, openers=None, head_dim=32):
   """One of its models; see `paper_variants.create_stages`."""
   return Variant(
     stem=StemOptions(
       widths=(stem_width, stem_width), norm_epsilon=1e-5, activation='gelu'
     ),
-    stages=create_stages(num_blocks, widths, s3_mbconv=s3_mbconv),
+    stages=create_stages(num_blocks, widths, openers=openers),
     mbconv=MBConvOptions(
       expand_from='input',
       stride_in='depthwise',

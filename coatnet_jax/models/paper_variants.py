@@ -21,6 +21,7 @@ from coatnet_jax.models.architecture import (
 from coatnet_jax.models.transformer import TransformerOptions
 
 _KINDS = {'c': 'mbconv', 't': 'transformer'}
+_PAPER_KINDS = ('mbconv', 'mbconv', 'transformer', 'transformer')
 
 
 # S0's width; how many blocks S1 to S4 have and how wide they are; what else.
@@ -43,51 +44,52 @@ SIZES: Mapping[
       192,
       (2, 4, 42, 2),
       (192, 384, 1536, 2048),
-      {'s3_mbconv': (8, 768), 'head_dim': 128},
+      {'openers': {3: (8, 768)}, 'head_dim': 128},
     ),
     'coatnet_7': (
       192,
       (2, 4, 42, 2),
       (256, 512, 2048, 3072),
-      {'s3_mbconv': (8, 1024), 'head_dim': 128},
+      {'openers': {3: (8, 1024)}, 'head_dim': 128},
     ),
   }
 )
 
 
-def create_stages(num_blocks, widths, *, s3_mbconv=None):
-  """Returns S1 to S4 of the paper's kinds of blocks.
+def create_stages(
+  num_blocks, widths, *, kinds=_PAPER_KINDS, strides=(2, 2, 2, 2), openers=None
+):
+  """Returns S1 to S4.
 
   Args:
     num_blocks: number of blocks of each stage.
     widths: number of channels of each stage.
-    s3_mbconv: (number, width) of the MBConv blocks that open S3, if any.
+    kinds: kind of the blocks of each stage; the paper's if not given.
+    strides: stride of each stage.
+    openers: (number, width) of the MBConv blocks that open a stage, by the
+      stage's number, 1 to 4; None for no stage.
   """
-  kinds = ('mbconv', 'mbconv', 'transformer', 'transformer')
   groups = [(BlockGroup(*group),) for group in zip(kinds, num_blocks, widths)]
-  if s3_mbconv:
-    groups[2] = (BlockGroup('mbconv', *s3_mbconv), *groups[2])
-  return tuple(map(Stage, groups))
+  for number, blocks in (openers or {}).items():
+    opener = BlockGroup('mbconv', *blocks)
+    groups[number - 1] = (opener, *groups[number - 1])
+  return tuple(map(Stage, groups, strides))
 
 
-def _paper(stem_width, num_blocks, widths, *, s3_mbconv=None, head_dim=32):
+def _paper(stem_width, num_blocks, widths, *, openers=None, head_dim=32):
   """A column of the paper's Tables 3, 11 or 12."""
   return Variant(
     stem=StemOptions(widths=(stem_width, stem_width)),
-    stages=create_stages(num_blocks, widths, s3_mbconv=s3_mbconv),
+    stages=create_stages(num_blocks, widths, openers=openers),
     transformer=TransformerOptions(head_dim=head_dim),
   )
 
 
 def _small(image_size, stem_width, strides, num_blocks, widths):
   """A variant of ours for small pictures: S1 to S4 with their own strides."""
-  kinds = ('mbconv', 'mbconv', 'transformer', 'transformer')
   return Variant(
     stem=StemOptions(widths=(stem_width, stem_width)),
-    stages=tuple(
-      Stage((BlockGroup(kind, number, width),), stride)
-      for kind, number, width, stride in zip(kinds, num_blocks, widths, strides)
-    ),
+    stages=create_stages(num_blocks, widths, strides=strides),
     head=HeadOptions(pre_logits=False),
     kernel_init='lecun_normal',
     image_size=(image_size, image_size),

@@ -6,9 +6,7 @@ the paper, and no weights of them exist. `test_coatnet` is for tests.
 """
 
 from coatnet_jax.models.architecture import (
-  BlockGroup,
   HeadOptions,
-  Stage,
   StemOptions,
   Variant,
   replace,
@@ -59,7 +57,9 @@ def _paper(stem_width, num_blocks, widths):
   )
 
 
-def _rw(num_blocks, widths, *, mbconv, transformer, image_size=224):
+def _rw(
+  num_blocks, widths, *, mbconv, transformer, image_size=224, openers=None
+):
   """One of the others; `mbconv` and `transformer` are what is its own."""
   return Variant(
     stem=StemOptions(
@@ -67,7 +67,7 @@ def _rw(num_blocks, widths, *, mbconv, transformer, image_size=224):
       norm_epsilon=1e-5,
       activation='silu',
     ),
-    stages=create_stages(num_blocks, widths),
+    stages=create_stages(num_blocks, widths, openers=openers),
     mbconv=replace(_RW_MBCONV, mbconv),
     transformer=replace(_RW_TRANSFORMER, transformer),
     head=_RW_HEAD,
@@ -98,9 +98,6 @@ _RMLP_2 = {
   'mbconv': _SILU_SE,
   'transformer': {**_MLP, **_SCALED},
 }
-_NANO_CC = _rw(
-  (3, 4, 6, 3), _NANO, mbconv={**_RELU_SE, **_POOLED}, transformer={}
-)
 
 VARIANTS = {
   'coatnet_pico_rw_224': _rw((2, 3, 5, 2), _NANO, mbconv={}, transformer={}),
@@ -156,28 +153,21 @@ VARIANTS = {
   'coatnet_rmlp_3_rw_224': _rw(
     (2, 6, 14, 2), _WIDEST, mbconv=_SILU_SE, transformer={**_MLP, **_SCALED}
   ),
-  'coatnet_nano_cc_224': replace(
-    _NANO_CC,
-    {
-      'stages': (
-        *_NANO_CC.stages[:2],
-        Stage(
-          (BlockGroup('mbconv', 1, 256), BlockGroup('transformer', 5, 256))
-        ),
-        Stage(
-          (BlockGroup('mbconv', 1, 512), BlockGroup('transformer', 2, 512))
-        ),
-      )
-    },
+  'coatnet_nano_cc_224': _rw(
+    (3, 4, 5, 2),
+    _NANO,
+    mbconv={**_RELU_SE, **_POOLED},
+    transformer={},
+    openers={3: (1, 256), 4: (1, 512)},
   ),
   'coatnext_nano_rw_224': Variant(
     stem=StemOptions(
       widths=(32, 64), norm='layer', norm_epsilon=1e-6, activation='gelu'
     ),
-    stages=(
-      Stage((BlockGroup('convnext', 3, 64),)),
-      Stage((BlockGroup('convnext', 4, 128),)),
-      *create_stages((3, 4, 6, 3), _NANO)[2:],
+    stages=create_stages(
+      (3, 4, 6, 3),
+      _NANO,
+      kinds=('convnext', 'convnext', 'transformer', 'transformer'),
     ),
     transformer=_RW_TRANSFORMER,
     head=_RW_HEAD,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
@@ -19,19 +20,30 @@ from coatnet_jax.checkpoints.trained_model import (
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.data.sources import DataOptions, create_source
 from coatnet_jax.errors import UserError
+from coatnet_jax.evaluation.classification import evaluate_classification
 from coatnet_jax.evaluation.data_sets import (
   EvaluationData,
   open_evaluation_data,
 )
-from coatnet_jax.evaluation.multi_label import check_loss
+from coatnet_jax.evaluation.measures import Predictions
+from coatnet_jax.evaluation.multi_label import (
+  LabelPredictions,
+  check_loss,
+  evaluate_multi_label,
+)
 from coatnet_jax.reports import facts, measures, pictures
 from coatnet_jax.reports.multi_label import measures as label_measures
 from coatnet_jax.reports.multi_label.mistakes import show_label_mistakes
 from coatnet_jax.reports.multi_label.outcomes import (
   LabelOutcomes,
-  evaluate_label_outcomes,
+  create_label_outcomes,
 )
-from coatnet_jax.reports.outcomes import BaseOutcomes, evaluate_outcomes
+from coatnet_jax.reports.outcomes import (
+  MAX_FEW_CLASSES,
+  BaseOutcomes,
+  Outcomes,
+  collect_outcomes,
+)
 
 # Damaged images to name.
 _NUM_NAMED = 20
@@ -135,59 +147,84 @@ def create_content(
   size = -(-size // trained.mesh.size) * trained.mesh.size
   undecodable: list[str] = []
   source = evaluation.source
-  several = source.has_several_labels
-  measure = _measure_labels if several else _measure_classes
-  measured, mistakes = measure(
+  figures, outcomes, mistakes = _evaluate(
     trained, evaluation, batch_size=size, report_undecodable=undecodable.append
   )
-  return (LabelReportContent if several else ReportContent)(
+  kind: type[ReportContent] = (
+    LabelReportContent if source.has_several_labels else ReportContent
+  )
+  return kind(
     trained=trained,
     workdir=facts.find_workdir(trained.path),
-    **measured,
+    figures=figures,
+    outcomes=outcomes,
+    **measure_outcomes(outcomes),
     data=(
       *_describe_training_images(trained),
       ('Evaluated on', source.description),
     ),
     undecodable=tuple(undecodable[:_NUM_NAMED]),
     rules=(*trained.changes, *evaluation.rules),
-    galleries=(
-      mistakes,
-      *galleries(trained, measured['outcomes'], source),
-    ),
+    galleries=(mistakes, *galleries(trained, outcomes, source)),
     command=command,
     seconds=time.monotonic() - began,
   )
 
 
-def _measure_classes(
-  trained: TrainedModel, evaluation: EvaluationData, **options: Any
-) -> tuple[dict[str, Any], pictures.Gallery]:
-  """Returns what is measured of images of one class each, and the mistakes."""
-  figures, outcomes = evaluate_outcomes(trained, evaluation, **options)
-  measured = {
-    'figures': figures,
-    'outcomes': outcomes,
+def measure_outcomes(outcomes: Outcomes | LabelOutcomes) -> dict[str, Any]:
+  """Returns what is measured of outcomes, by the names of `ReportContent`.
+
+  Args:
+    outcomes: what a model said of every example, of either kind of labels.
+
+  Returns:
+    'intervals', 'classes' and 'detections'.
+  """
+  if isinstance(outcomes, LabelOutcomes):
+    return {
+      'intervals': label_measures.find_label_intervals(outcomes),
+      'classes': label_measures.measure_labels(outcomes),
+      'detections': label_measures.measure_label_detections(outcomes),
+    }
+  return {
     'intervals': measures.find_intervals(outcomes),
     'classes': measures.measure_classes(outcomes),
     'detections': measures.measure_detections(outcomes),
   }
-  return measured, pictures.show_mistakes(outcomes, evaluation.source)
 
 
-def _measure_labels(
+def _evaluate(
   trained: TrainedModel, evaluation: EvaluationData, **options: Any
-) -> tuple[dict[str, Any], pictures.Gallery]:
-  """Returns the same of images with several labels each."""
-  check_loss(trained, evaluation)
-  figures, outcomes = evaluate_label_outcomes(trained, evaluation, **options)
-  measured = {
-    'figures': figures,
-    'outcomes': outcomes,
-    'intervals': label_measures.find_label_intervals(outcomes),
-    'classes': label_measures.measure_labels(outcomes),
-    'detections': label_measures.measure_label_detections(outcomes),
-  }
-  return measured, show_label_mistakes(outcomes, evaluation.source)
+) -> tuple[dict[str, Any], Outcomes | LabelOutcomes, pictures.Gallery]:
+  """Returns the figures, what became of every example, and the mistakes.
+
+  The evaluation is `tools.evaluate`'s own, so that its figures are the same;
+  this keeps what it sees.
+  """
+  source, names = evaluation.source, evaluation.space.names
+  if source.has_several_labels:
+    check_loss(trained, evaluation)
+    kept: list[LabelPredictions] = []
+    figures = evaluate_multi_label(
+      trained, evaluation, **options, keep=kept.append
+    )
+    found = create_label_outcomes(kept[0], names)
+    return figures, found, show_label_mistakes(found, source)
+  batches: list[tuple[Predictions, np.ndarray]] = []
+  figures = evaluate_classification(
+    trained,
+    evaluation,
+    **options,
+    keep=lambda predictions, hits: batches.append((_shrink(predictions), hits)),
+    with_probabilities=len(names) <= MAX_FEW_CLASSES,
+  )
+  outcomes = collect_outcomes(batches, names)
+  return figures, outcomes, pictures.show_mistakes(outcomes, source)
+
+
+def _shrink(predictions: Predictions) -> Predictions:
+  """Returns the predictions with the first class of each alone."""
+  return predictions._replace(classes=predictions.classes[:, :1].copy())
 
 
 def _describe_training_images(trained: TrainedModel) -> list[tuple[str, str]]:

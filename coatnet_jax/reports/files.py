@@ -3,31 +3,19 @@
 Texts from data come to the templates as they are; Jinja escapes them.
 """
 
-import functools
 from typing import Any
 
-import jinja2
 from etils import epath
 
-from coatnet_jax.errors import UserError, find_reason
+from coatnet_jax.errors import UserError, explain_failures
 from coatnet_jax.escapes import escape
+from coatnet_jax.page_templates import load_templates
 from coatnet_jax.paths import is_plain_file, write_whole
 from coatnet_jax.texts import printable
 
 REPORT_FILE = 'report.html'
 # What says that a file is a report, and may be replaced.
 GENERATOR = 'coatnet_jax report'
-
-
-@functools.cache
-def _create_environment() -> jinja2.Environment:
-  return jinja2.Environment(
-    loader=jinja2.PackageLoader('coatnet_jax.reports', '.'),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    finalize=_finalize,
-  )
 
 
 def _finalize(value: Any) -> Any:
@@ -43,7 +31,8 @@ def render(template: str, **values: Any) -> str:
     template: name of the template.
     **values: what it shows, by name.
   """
-  page = _create_environment().get_template(template)
+  templates = load_templates('coatnet_jax.reports', finalize=_finalize)
+  page = templates.get_template(template)
   return page.render(generator=GENERATOR, **values)
 
 
@@ -57,15 +46,9 @@ def write_page(path: epath.Path, text: str) -> None:
   Raises:
     UserError: it cannot be written, or something else is there.
   """
-  try:
+  with explain_failures(f'The report cannot be written to {path}'):
     check_is_report(path)
     write_whole(path, text.encode('utf-8', 'backslashreplace'))
-  except UserError:
-    raise
-  except Exception as error:  # What writes buckets raises kinds of its own.
-    raise UserError(
-      f'The report cannot be written to {path}: {find_reason(error)}.'
-    ) from error
 
 
 def check_is_report(path: epath.Path) -> None:

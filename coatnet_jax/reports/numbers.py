@@ -7,14 +7,10 @@ import math
 
 from markupsafe import Markup
 
+from coatnet_jax.evaluation.figures import FORMS
+
 # name of a form: how it is shown.
-_FORMS = {
-  'share': '{:.2%}',
-  'short_share': '{:.1%}',
-  'whole_share': '{:.0%}',
-  'number': '{:.4f}',
-  'count': '{:,}',
-}
+_FORMS = {**FORMS, 'short_share': '{:.1%}', 'whole_share': '{:.0%}'}
 
 
 def format_number(value: float | int | None, form: str) -> str:
@@ -25,7 +21,8 @@ def format_number(value: float | int | None, form: str) -> str:
 
   Args:
     value: number, a part of 1 where it is a share.
-    form: 'share', 'short_share', 'whole_share', 'number' or 'count'.
+    form: 'share', 'number' or 'count', as a figure is shown; or, with fewer
+      digits, 'short_share' or 'whole_share'.
   """
   if value is None or not math.isfinite(value):
     return '–'

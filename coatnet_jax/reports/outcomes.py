@@ -1,19 +1,15 @@
 """What a report is made of: what became of every example of an evaluation.
 
-The evaluation is `tools.evaluate`'s own, so that its figures are the same;
-this keeps what it sees, some 30 bytes of each example.
+Some 30 bytes of each example.
 """
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
-from coatnet_jax.checkpoints.trained_model import TrainedModel
-from coatnet_jax.evaluation.classification import evaluate_classification
-from coatnet_jax.evaluation.data_sets import EvaluationData
 from coatnet_jax.evaluation.measures import Predictions
 
 # Up to so many classes, all probabilities are kept, and a report has a
@@ -107,38 +103,3 @@ def collect_outcomes(
     losses=np.concatenate([said.losses for said, _ in batches]),
     probabilities=np.concatenate([said.probabilities for said, _ in batches]),
   )
-
-
-def evaluate_outcomes(
-  trained: TrainedModel,
-  evaluation: EvaluationData,
-  *,
-  batch_size: int,
-  report_undecodable: Callable[[str], None],
-) -> tuple[dict[str, Any], Outcomes]:
-  """Evaluates a model, and keeps what it said of every example.
-
-  Arguments are those of `classification.evaluate_classification`.
-
-  Returns:
-    The figures, as that returns them; and the outcomes.
-
-  Raises:
-    UserError: no image counts, or more cannot be decoded than may be.
-  """
-  batches = []
-  names = evaluation.space.names
-  figures = evaluate_classification(
-    trained,
-    evaluation,
-    batch_size=batch_size,
-    report_undecodable=report_undecodable,
-    keep=lambda predictions, hits: batches.append((_shrink(predictions), hits)),
-    with_probabilities=len(names) <= MAX_FEW_CLASSES,
-  )
-  return figures, collect_outcomes(batches, names)
-
-
-def _shrink(predictions: Predictions) -> Predictions:
-  """Returns the predictions with the first class of each alone."""
-  return predictions._replace(classes=predictions.classes[:, :1].copy())

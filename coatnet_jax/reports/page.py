@@ -18,23 +18,21 @@ def format_page(content: ReportContent) -> str:
     return multi_label_page.format_page(content)
   outcomes = content.outcomes
   count = content.figures['count']
-  bins = bin_confidences(outcomes.confidences, outcomes.hits)
   return render(
     'page.html.j2',
     **sections.describe_run(content),
     **sections.describe_classes(content, content.classes.f1),
     **sections.describe_detections(content),
-    notes=_list_notes(content),
-    num_resamples=f'{measures.count_resamples(count):,}',
-    matrix=_create_matrix(outcomes) if outcomes.are_few else None,
-    most_confused=_list_confused(content),
-    bins=sections.list_bins(bins),
-    reliability=sections.draw_reliability(
-      bins,
+    **sections.describe_reliability(
+      bin_confidences(outcomes.confidences, outcomes.hits),
       x_title='probability of the most probable class',
       what='images',
       so='right',
     ),
+    notes=_list_notes(content),
+    num_resamples=f'{measures.count_resamples(count):,}',
+    matrix=_create_matrix(outcomes) if outcomes.are_few else None,
+    most_confused=_list_confused(content),
   )
 
 

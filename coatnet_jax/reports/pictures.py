@@ -126,27 +126,33 @@ def show_mistakes(outcomes: Outcomes, source: ImageSource) -> Gallery:
 def _show_mistake(outcomes: Outcomes, row: int, source: ImageSource) -> Picture:
   label = printable(outcomes.name_labels(row))
   predicted = printable(outcomes.class_names[outcomes.predicted[row]])
-  index = int(outcomes.indices[row])
-  lines = (
-    f'{predicted}, {outcomes.confidences[row]:.1%}',
-    f'{outcomes.verb} {label}',
-    printable(source.describe(index)),
+  return show_example(
+    outcomes,
+    row,
+    source,
+    said=f'{predicted}, {outcomes.confidences[row]:.1%}',
+    alt=f'A picture of {label}, taken for {predicted}',
   )
-  alt = f'A picture of {label}, taken for {predicted}'
-  return show(source, index, lines, alt)
 
 
-def show(
-  source: ImageSource, index: int, lines: tuple[str, ...], alt: str
+def show_example(
+  outcomes: BaseOutcomes, row: int, source: ImageSource, *, said: str, alt: str
 ) -> Picture:
   """Returns an example's picture; one without pixels if it cannot be read.
 
   Args:
-    source: images that the example is of.
-    index: number of the example in them.
-    lines: texts below the picture.
+    outcomes: what was said of the examples.
+    row: place of the example among them.
+    source: images that the examples are of.
+    said: text below the picture, above its labels and its name.
     alt: text in the place of the picture.
   """
+  index = int(outcomes.indices[row])
+  lines = (
+    said,
+    f'{outcomes.verb} {printable(outcomes.name_labels(row))}',
+    printable(source.describe(index)),
+  )
   try:
     pixels, _ = decode_example(source, index)
   except CorruptImageError:

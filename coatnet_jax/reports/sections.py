@@ -138,12 +138,25 @@ def _find_weakest(content: ReportContent, goodness: np.ndarray) -> list[int]:
   return [label for label in labels if support[label]][:NUM_WEAKEST]
 
 
-def list_bins(bins: np.ndarray) -> list[dict[str, Any]]:
-  """Returns what is in each bin of probabilities, for people.
+def describe_reliability(
+  bins: np.ndarray, *, x_title: str, what: str, so: str
+) -> dict[str, Any]:
+  """Returns what probabilities are worth, by the template's names.
 
   Args:
     bins: sums of each bin, [3, NUM_BINS], from `bin_confidences`.
+    x_title: what the probabilities are of.
+    what: what they are counted as: 'images'.
+    so: what each either is or is not: 'right'.
   """
+  return {
+    'bins': _list_bins(bins),
+    'reliability': _draw_reliability(bins, x_title, what, so),
+  }
+
+
+def _list_bins(bins: np.ndarray) -> list[dict[str, Any]]:
+  """Returns what is in each bin of probabilities, for people."""
   nothing = float('nan')
   return [
     {
@@ -166,21 +179,10 @@ def _average_bins(bins: np.ndarray) -> tuple[np.ndarray, ...]:
   return counts.astype(int), confidences / counts.clip(1), hits / counts.clip(1)
 
 
-def draw_reliability(
-  bins: np.ndarray,
-  *,
-  x_title: str,
-  what: str,
-  so: str,
+def _draw_reliability(
+  bins: np.ndarray, x_title: str, what: str, so: str
 ) -> list[Chart]:
-  """Returns how often it is so in each bin, and how many there are.
-
-  Args:
-    bins: sums of each bin, [3, NUM_BINS], from `bin_confidences`.
-    x_title: what the probabilities are of.
-    what: what they are counted as: 'images'.
-    so: what each either is or is not: 'right'.
-  """
+  """Returns how often it is so in each bin, and how many there are."""
   counts, _, accuracies = _average_bins(bins)
   edges = [(n / NUM_BINS, (n + 1) / NUM_BINS) for n in range(NUM_BINS)]
   axes, histogram = Axes((0, 1), (0, 1)), Axes((0, 1), (0, int(counts.max())))

@@ -6,14 +6,12 @@ taken out of what comes back: there is one template.
 """
 
 import base64
-import functools
 import importlib.resources
 from typing import Any
 
-import jinja2
-
 from coatnet_jax.escapes import escape
 from coatnet_jax.explanation.methods import METHODS
+from coatnet_jax.page_templates import load_templates
 from coatnet_jax.serving.served_model import encode_png
 from coatnet_jax.serving.service import Answer, Service
 
@@ -35,7 +33,7 @@ def render_page(
   """
   model, limits = service.model, service.limits
   return (
-    _create_environment()
+    load_templates('coatnet_jax.serving', lstrip_blocks=True)
     .get_template('page.html.j2')
     .render(
       model=model,
@@ -55,17 +53,6 @@ def render_page(
 def read_file(name: str) -> bytes:
   """Returns one of the `FILES` that belong to the page."""
   return importlib.resources.files(__package__).joinpath(name).read_bytes()
-
-
-@functools.cache
-def _create_environment() -> jinja2.Environment:
-  return jinja2.Environment(
-    loader=jinja2.PackageLoader('coatnet_jax.serving', '.'),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
 
 
 def _describe(answer: Answer) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import jax
 from etils import epath
 
 from coatnet_jax import stopping
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, explain_failures
 from coatnet_jax.strict_json import read_mapping, to_json
 from coatnet_jax.texts import printable
 
@@ -175,16 +175,9 @@ def hold(
     return
   path = epath.Path(workdir) / LEASE_FILE
   owner = _describe_this_process()
-  try:
+  with explain_failures(f'The workdir {workdir} cannot be written'):
     path.parent.mkdir(parents=True, exist_ok=True)
     _take(path, owner, report)
-  except UserError:
-    raise
-  except Exception as error:  # What reads buckets raises kinds of its own.
-    reason = getattr(error, 'strerror', None) or error
-    raise UserError(
-      f'The workdir {workdir} cannot be written: {reason}.'
-    ) from error
   lease = Lease(path, owner)
   stopping.before_end(lease.release)
   try:

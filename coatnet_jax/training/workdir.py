@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from coatnet_jax.errors import UserError, find_reason
+from coatnet_jax.errors import UserError, explain_failures, find_reason
 from coatnet_jax.models.compute_options import SAME_RESULT_NAMES
 from coatnet_jax.paths import CONFIG_KEYS, resolve_path, write_whole
 from coatnet_jax.strict_json import read_mapping, to_json
@@ -101,7 +101,7 @@ def claim_workdir(workdir: str, config: ConfigDict, num_steps: int = 0) -> int:
   saved = path / CONFIG_FILE
   taken = 0
   text = config_to_json(config) + '\n'
-  try:
+  with explain_failures(f'The workdir {workdir} cannot be written'):
     if jax.process_index() == 0:
       path.mkdir(parents=True, exist_ok=True)
       taken = _read_steps_taken(path)
@@ -129,12 +129,6 @@ def claim_workdir(workdir: str, config: ConfigDict, num_steps: int = 0) -> int:
         ' share, or gs://...'
       )
     return taken if taken < num_steps else 0
-  except UserError:
-    raise
-  except Exception as error:  # What reads buckets raises kinds of its own.
-    raise UserError(
-      f'The workdir {workdir} cannot be written: {find_reason(error)}.'
-    ) from error
 
 
 def is_claimed(workdir: str) -> bool:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, cite_line
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.weights.limits import check_count
 
@@ -135,10 +135,10 @@ def _run(
       f' ({signal.Signals(-status).name}); get it again.'
     )
   if status:
-    last = errors.decode(errors='replace').strip().splitlines()[-1:]
+    last = cite_line(errors.decode(errors='replace'), -1)
     raise UserError(
       f'{path} cannot be read: the process that reads HDF5 files ended with'
-      f' status {status} ({"".join(last)[:200]}).'
+      f' status {status} ({last}).'
     )
   return json.loads(output)
 

@@ -12,7 +12,7 @@ from coatnet_jax.data.batching import (
 from coatnet_jax.data.folder import create_folder_source
 from coatnet_jax.data.idx import IdxSource
 from coatnet_jax.data.sources import create_source
-from coatnet_jax.data.splits import Division
+from coatnet_jax.data.splits import Division, WantedSplit
 from coatnet_jax.errors import UserError
 
 NUM_IMAGES = 100
@@ -85,10 +85,12 @@ def damaged_source(tmp_path, picture, encode):
       (folder / f'{i:03}.png').write_bytes(data)
   return create_folder_source(
     str(tmp_path / 'pictures'),
-    train_split='train',
-    eval_split='train',
-    division=Division(eval_fraction=0.1),
-    training=True,
+    WantedSplit(
+      train_split='train',
+      eval_split='train',
+      division=Division(eval_fraction=0.1),
+      training=True,
+    ),
   )
 
 

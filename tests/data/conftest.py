@@ -10,7 +10,6 @@ import pytest
 
 from coatnet_jax.data.augmentation import (
   AugmentationOptions,
-  PreprocessingOptions,
 )
 from coatnet_jax.data.batching import (
   create_eval_batches,
@@ -18,6 +17,7 @@ from coatnet_jax.data.batching import (
 )
 from coatnet_jax.data.sources import DataOptions
 from configs import base
+from tests.quick_configs import create_preprocessing
 
 
 @pytest.fixture
@@ -32,11 +32,7 @@ def data_options():
 
 @pytest.fixture
 def preprocessing():
-  def create(**changes):
-    options = base.get_config().preprocessing.to_dict()
-    return PreprocessingOptions(**{**options, **changes})
-
-  return create
+  return create_preprocessing
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 from coatnet_jax.data.augmentation import (
-  PreprocessingOptions,
   crop_for_evaluation,
 )
 from coatnet_jax.data.decoding import decode_image
@@ -16,15 +15,14 @@ from tests.golden.timm_crop_cases import (
   STEP,
   read_photograph,
 )
+from tests.quick_configs import create_preprocessing
 
 SIZES = [(37, 53), (600, 333), (224, 224), (90, 400), (1000, 999)]
 
 
 def _crop(image, size, fraction, eval_resize, interpolation='bicubic'):
-  options = PreprocessingOptions(
+  options = create_preprocessing(
     image_size=size,
-    mean=(0.5,) * 3,
-    std=(0.5,) * 3,
     eval_crop_fraction=fraction,
     eval_resize=eval_resize,
     interpolation=interpolation,

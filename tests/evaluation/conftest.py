@@ -6,12 +6,12 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from coatnet_jax.checkpoints.trained_model import TrainedModel
-from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.sources import DataOptions
 from coatnet_jax.distributed import mesh as mesh_lib
 from coatnet_jax.training.losses import LossOptions
 from configs import base
 from tests.evaluation.painted_images import ReadsColour
+from tests.quick_configs import create_preprocessing
 
 _PREPROCESSING = {
   'image_size': (8, 8),
@@ -37,9 +37,7 @@ def create_trained():
     return TrainedModel(
       model=ReadsColour(len(class_names)),
       variables={'params': {}, 'batch_stats': {}},
-      preprocessing=PreprocessingOptions(
-        **{**config['preprocessing'], **_PREPROCESSING}
-      ),
+      preprocessing=create_preprocessing(**_PREPROCESSING),
       loss=LossOptions(kind='softmax', label_smoothing=0.1),
       class_names=tuple(class_names),
       config=ConfigDict(config),

@@ -5,23 +5,26 @@ import numpy as np
 import pytest
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.evaluation.data_sets import EvaluationData
 from coatnet_jax.evaluation.label_spaces import match_classes
 from coatnet_jax.evaluation.predictions import predict_source
 from coatnet_jax.training.losses import LossOptions
 from tests.evaluation.painted_images import NAMES, SCALE, Painted
 
 
-def _predict(trained, source, data, space=None, batch_size=4):
-  space = space or match_classes(
-    source.class_names, trained.class_names, report=print
+def _predict(trained, source, data, batch_size=4):
+  evaluation = EvaluationData(
+    source=source,
+    data=data,
+    space=match_classes(source.class_names, trained.class_names, report=print),
+    preprocessing=trained.preprocessing,
+    rules=(),
   )
   left_out = []
   batches = list(
     predict_source(
       trained,
-      source,
-      space=space,
-      data=data,
+      evaluation,
       batch_size=batch_size,
       report_undecodable=left_out.append,
     )

@@ -5,21 +5,19 @@ import numpy as np
 import pytest
 
 from coatnet_jax.data.augmentation import (
-  PreprocessingOptions,
   crop_for_evaluation,
   place_evaluation_crop,
 )
 from coatnet_jax.explanation import overlay
+from tests.quick_configs import create_preprocessing
 
 SHAPES = [(120, 120), (120, 200), (333, 150), (60, 90), (40, 1500)]
 RULES = ['cover', 'squash', 'timm', 'timm_squash', 'keras_cv']
 
 
 def _options(rule, size=(32, 48), fraction=0.8):
-  return PreprocessingOptions(
+  return create_preprocessing(
     image_size=size,
-    mean=(0.5,) * 3,
-    std=(0.5,) * 3,
     eval_crop_fraction=fraction,
     eval_resize=rule,
     interpolation='bilinear',

@@ -11,17 +11,14 @@ import pytest
 import coatnet_jax
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.block_sequence import REMAT_POLICIES
-from coatnet_jax.models.variants import BlockGroup, Stage
+from coatnet_jax.models.paper_variants import create_stages
 from tests.quick_models import apply_in_training
 
 # Runs of equal blocks of both kinds, and a stage that mixes them.
 DEEP = {
   'stem': {'widths': (8, 8)},
-  'stages': (
-    Stage((BlockGroup('mbconv', 3, 8),), 1),
-    Stage((BlockGroup('mbconv', 1, 16),), 2),
-    Stage((BlockGroup('mbconv', 1, 16), BlockGroup('transformer', 3, 32)), 1),
-    Stage((BlockGroup('transformer', 1, 32),), 2),
+  'stages': create_stages(
+    (3, 1, 3, 1), (8, 16, 32, 32), strides=(1, 2, 1, 2), openers={3: (1, 16)}
   ),
   'stochastic_depth_rate': 0.5,
 }

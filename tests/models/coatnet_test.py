@@ -9,16 +9,13 @@ import pytest
 import coatnet_jax
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.layers import StochasticDepth, drop_branch
-from coatnet_jax.models.variants import BlockGroup, Stage
+from coatnet_jax.models.paper_variants import create_stages
 
 # Two stages of each kind, 8 px of stride, small enough to run many times.
 TINY = {
   'stem': {'widths': (8, 8)},
-  'stages': (
-    Stage((BlockGroup('mbconv', 2, 8),), 1),
-    Stage((BlockGroup('mbconv', 1, 16),), 2),
-    Stage((BlockGroup('mbconv', 1, 16), BlockGroup('transformer', 1, 32)), 1),
-    Stage((BlockGroup('transformer', 2, 64),), 2),
+  'stages': create_stages(
+    (2, 1, 1, 2), (8, 16, 32, 64), strides=(1, 2, 1, 2), openers={3: (1, 16)}
   ),
 }
 

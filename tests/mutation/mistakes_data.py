@@ -317,8 +317,8 @@ MISTAKES = (
     'coatnet_jax/data/folder.py',
     (
       'held_out_is_trained_on',
-      'is_chosen=is_held_out != training',
-      'is_chosen=is_held_out | training',
+      'is_chosen=is_held_out != wanted.training',
+      'is_chosen=is_held_out | wanted.training',
       'The held-out images are trained on.',
       'data/folder_test.py',
     ),

@@ -88,8 +88,8 @@ MISTAKES = (
     ),
     (
       'labels_of_all_candidates',
-      '    space.candidates,\n',
-      '    None,\n',
+      'candidates=space.candidates',
+      'candidates=None',
       'Classes of the model that other data do not have are evaluated too.',
       'evaluation/multi_label_test.py',
     ),

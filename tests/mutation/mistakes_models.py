@@ -265,8 +265,8 @@ MISTAKES = (
     ),
     (
       'no_mbconv_in_s3',
-      "groups[2] = (BlockGroup('mbconv', *s3_mbconv), *groups[2])",
-      "groups[2] = (*groups[2], BlockGroup('mbconv', *s3_mbconv))",
+      'groups[number - 1] = (opener, *groups[number - 1])',
+      'groups[number - 1] = (*groups[number - 1], opener)',
       'S3 of CoAtNet-6 has its MBConv blocks after attention.',
       'models/variants_test.py',
     ),

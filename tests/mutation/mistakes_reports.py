@@ -103,7 +103,7 @@ MISTAKES = (
     ),
   ),
   *in_file(
-    'coatnet_jax/reports/files.py',
+    'coatnet_jax/page_templates.py',
     (
       'report_not_escaped',
       'autoescape=True,',
@@ -111,6 +111,9 @@ MISTAKES = (
       'The name of a class is HTML of the page.',
       'reports/page_test.py',
     ),
+  ),
+  *in_file(
+    'coatnet_jax/reports/files.py',
     (
       'report_over_a_file_of_others',
       '    check_is_report(path)\n    write_whole',

@@ -127,8 +127,8 @@ MISTAKES = (
     ),
     (
       'top_of_none',
-      'at_least: float | None = 1,',
-      'at_least: float | None = 0,',
+      '(None, 0) if kind is float else (1, None)',
+      '(None, 0) if kind is float else (0, None)',
       '--top=0 compiles a program that shows nothing.',
       'tools/numbers_test.py',
     ),

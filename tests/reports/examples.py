@@ -11,9 +11,11 @@ from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.data.image_source import CorruptImageError, ImageSource
 from coatnet_jax.evaluation.measures import Predictions, Tally
-from coatnet_jax.reports import measures
-from coatnet_jax.reports.content import LabelReportContent, ReportContent
-from coatnet_jax.reports.multi_label import measures as label_measures
+from coatnet_jax.reports.content import (
+  LabelReportContent,
+  ReportContent,
+  measure_outcomes,
+)
 from coatnet_jax.reports.multi_label.outcomes import LabelOutcomes
 from coatnet_jax.reports.outcomes import BaseOutcomes, collect_outcomes
 from coatnet_jax.training.losses import LossOptions
@@ -82,18 +84,6 @@ def create_content(
 ) -> ReportContent:
   """Returns the content of a report that no run has written."""
   config = base.get_config().to_dict()
-  if isinstance(outcomes, LabelOutcomes):
-    measured = {
-      'intervals': label_measures.find_label_intervals(outcomes),
-      'classes': label_measures.measure_labels(outcomes),
-      'detections': label_measures.measure_label_detections(outcomes),
-    }
-  else:
-    measured = {
-      'intervals': measures.find_intervals(outcomes),
-      'classes': measures.measure_classes(outcomes),
-      'detections': measures.measure_detections(outcomes),
-    }
   trained = TrainedModel(
     model=None,
     variables=None,
@@ -112,7 +102,7 @@ def create_content(
     workdir=epath.Path('/nowhere'),
     figures=figures,
     outcomes=outcomes,
-    **measured,
+    **measure_outcomes(outcomes),
     data=(('Evaluated on', 'drawn numbers'),),
     undecodable=(),
     rules=(),

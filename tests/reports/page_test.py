@@ -33,6 +33,13 @@ def test_keys_of_settings_break_between_their_words():
   assert '<td class="key"><code>data.<wbr>data_<wbr>dir</code></td>' in text
 
 
+def _draw_with_mistakes(num_examples, size, names, *, skill):
+  """Returns outcomes and figures, and the pictures of the worst mistakes."""
+  drawn = draw(num_examples, len(names), names=names, skill=skill)
+  source = Pictures(num_examples, size, names)
+  return drawn, pictures.show_mistakes(drawn[0], source)
+
+
 def test_texts_of_data_are_shown_and_not_obeyed():
   names = (
     '<script>alert(1)</script>',
@@ -42,12 +49,10 @@ def test_texts_of_data_are_shown_and_not_obeyed():
     '',
     '{{ 7 * 7 }}',
   )
-  outcomes, figures = draw(300, 6, names=names, skill=0.5)
-  source = Pictures(300, (30, 40), names)
+  drawn, mistakes = _draw_with_mistakes(300, (30, 40), names, skill=0.5)
   found = _read(
-    outcomes,
-    figures,
-    galleries=(pictures.show_mistakes(outcomes, source),),
+    *drawn,
+    galleries=(mistakes,),
     undecodable=('<img src=x onerror=alert(2)>',),
     rules=('</style><b>rule',),
     data=(('<dt>', '\x1b]0;title\x07'),),
@@ -129,13 +134,8 @@ def test_numbers_that_are_none():
 @pytest.mark.slow
 def test_a_thousand_classes_of_many_images_are_under_5_megabytes():
   names = tuple(f'class number {n} of the "thousand"' for n in range(1000))
-  outcomes, figures = draw(50_000, 1000, names=names, skill=2.5)
-  source = Pictures(50_000, (500, 375), names)
-  content = create_content(
-    outcomes,
-    figures,
-    galleries=(pictures.show_mistakes(outcomes, source),),
-  )
+  drawn, mistakes = _draw_with_mistakes(50_000, (500, 375), names, skill=2.5)
+  content = create_content(*drawn, galleries=(mistakes,))
   text = page.format_page(content)
   assert len(text.encode()) < 5e6
   found = Page(text)

@@ -11,7 +11,6 @@ import time
 import cv2
 import numpy as np
 
-from coatnet_jax.data.augmentation import PreprocessingOptions
 from coatnet_jax.serving import server
 from coatnet_jax.serving.limits import Limits
 from coatnet_jax.serving.served_model import (
@@ -19,6 +18,7 @@ from coatnet_jax.serving.served_model import (
   Prediction,
   encode_png,
 )
+from tests.quick_configs import create_preprocessing
 
 BOUNDARY = 'b0undary'
 FORM = f'multipart/form-data; boundary={BOUNDARY}'
@@ -27,13 +27,11 @@ FORM = f'multipart/form-data; boundary={BOUNDARY}'
 class FakeModel:
   """Says what a ServedModel says, by the brightness of a picture."""
 
-  preprocessing = PreprocessingOptions(
+  preprocessing = create_preprocessing(
     image_size=(8, 8),
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
     eval_crop_fraction=1.0,
-    interpolation='bicubic',
-    eval_resize='cover',
   )
   max_batch = 4
   top = 2

@@ -22,7 +22,7 @@ SMALL = ['--grid=3x2', '--batch=2', '--heads=2', '--head_dim=8']
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (['--chips=v3'], "The TPU is 'v3'"),
+    (['--chips=v3'], "--chips is 'v3'; it must be one of"),
     (
       ['--implementations=cuda', '--measure'],
       "'cuda'; it must be one of pallas, xla",

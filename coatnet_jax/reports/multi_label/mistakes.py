@@ -4,7 +4,12 @@ import numpy as np
 
 from coatnet_jax.data.image_source import ImageSource
 from coatnet_jax.reports.multi_label.outcomes import LabelOutcomes
-from coatnet_jax.reports.pictures import NUM_MISTAKES, Gallery, Picture, show
+from coatnet_jax.reports.pictures import (
+  NUM_MISTAKES,
+  Gallery,
+  Picture,
+  show_example,
+)
 from coatnet_jax.texts import printable
 
 
@@ -73,11 +78,10 @@ def _show_mistake(
   name = printable(outcomes.class_names[label])
   labels = printable(outcomes.name_labels(row))
   what = 'missed' if outcomes.targets[row, label] else 'wrongly'
-  index = int(outcomes.indices[row])
-  lines = (
-    f'{what} {name}, {outcomes.probabilities[row, label]:.1%}',
-    f'{outcomes.verb} {labels}',
-    printable(source.describe(index)),
+  return show_example(
+    outcomes,
+    row,
+    source,
+    said=f'{what} {name}, {outcomes.probabilities[row, label]:.1%}',
+    alt=f'A picture with {labels}: {what} {name}',
   )
-  alt = f'A picture with {labels}: {what} {name}'
-  return show(source, index, lines, alt)

@@ -1,17 +1,13 @@
 """What became of every image that has several labels, and of each of these."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from coatnet_jax.checkpoints.trained_model import TrainedModel
-from coatnet_jax.evaluation.data_sets import EvaluationData
 from coatnet_jax.evaluation.label_decisions import decide
 from coatnet_jax.evaluation.multi_label import (
   LabelPredictions,
-  evaluate_multi_label,
 )
 from coatnet_jax.reports.outcomes import NOTHING, BaseOutcomes
 from coatnet_jax.training.metrics import find_hits
@@ -73,31 +69,3 @@ def create_label_outcomes(
     logits=predictions.logits,
     probabilities=predictions.probabilities,
   )
-
-
-def evaluate_label_outcomes(
-  trained: TrainedModel,
-  evaluation: EvaluationData,
-  *,
-  batch_size: int,
-  report_undecodable: Callable[[str], None],
-) -> tuple[dict[str, Any], LabelOutcomes]:
-  """Evaluates a model, and keeps what it said of every image.
-
-  Arguments are those of `multi_label.evaluate_multi_label`.
-
-  Returns:
-    The figures, as that returns them; and the outcomes.
-
-  Raises:
-    UserError: there are no images, or more cannot be decoded than may be.
-  """
-  kept: list[LabelPredictions] = []
-  figures = evaluate_multi_label(
-    trained,
-    evaluation,
-    batch_size=batch_size,
-    report_undecodable=report_undecodable,
-    keep=kept.append,
-  )
-  return figures, create_label_outcomes(kept[0], evaluation.space.names)

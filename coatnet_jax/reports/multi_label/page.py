@@ -14,22 +14,20 @@ from coatnet_jax.reports.multi_label.outcomes import LabelOutcomes
 def format_page(content: LabelReportContent) -> str:
   """Returns the page of a report on images with several labels each."""
   outcomes = content.outcomes
-  bins = _bin_probabilities(outcomes)
   return render(
     'multi_label.html.j2',
     **sections.describe_run(content),
     **sections.describe_classes(content, content.classes.average_precision),
     **sections.describe_detections(content),
-    notes=_list_notes(content),
-    num_resamples=f'{count_label_resamples(outcomes):,}',
-    threshold=THRESHOLD,
-    bins=sections.list_bins(bins),
-    reliability=sections.draw_reliability(
-      bins,
+    **sections.describe_reliability(
+      _bin_probabilities(outcomes),
       x_title='probability of a class',
       what='probabilities',
       so='there',
     ),
+    notes=_list_notes(content),
+    num_resamples=f'{count_label_resamples(outcomes):,}',
+    threshold=THRESHOLD,
   )
 
 

@@ -33,8 +33,8 @@ def fixture_contestants(monkeypatch):
   ('words', 'message'),
   [
     ('--models=coatnet_0', "--models is 'coatnet_0'; it must be one of"),
-    ('--batch=8,', "--batch is '8,'; it must be whole numbers, at least 1"),
-    ('--batch=0', "--batch is '0'; it must be"),
+    ('--batch=8,', "--batch is ''; it must be a whole number, at least 1"),
+    ('--batch=0', '--batch is 0; it must be'),
     (
       '--onnx',
       '--onnx is for inference on a CPU in float32, and this is train',

@@ -14,40 +14,22 @@ denominator. What a unit is, and why all of it is transposed and in powers of 2:
 `units.py`. How the kernel is called: `calls.py`.
 """
 
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from coatnet_jax.ops.relative_attention.pallas import units
 from coatnet_jax.ops.relative_attention.pallas.blocks import Blocks
-from coatnet_jax.ops.relative_attention.pallas.units import (
-  A_B,
-  A_BT,
-  LOG2_E,
-  Stages,
-  find_bias,
-  join_heads,
-  list_units,
-  load_tiles,
-  pad_rows,
-  run_in_first_step,
-  run_in_last_step,
-  run_pipeline,
-)
 
 
-class BackwardArrays(NamedTuple):
-  """What the backward kernel has in VMEM at one step, in `pallas_call`'s order.
+@dataclasses.dataclass(frozen=True)
+class BackwardArrays(units.KernelArrays):
+  """What the backward kernel has in VMEM at one step.
 
   Attributes:
-    q: queries, [images, queries, LANES], the heads of a group side by side.
-    k: keys, [images, tokens, LANES].
-    v: values, [images, tokens, LANES].
-    bias: [heads, depth, key_block, tile] float32, times log2(e).
-    out: result of the forward pass, [images, queries, LANES].
-    logsumexp: natural logarithm of each softmax's denominator, [images, tiles,
-      heads, tile] float32.
     grad: gradient of the result, [images, queries, LANES].
     dq: gradient of q, [images, queries, LANES], written.
     dk: gradient of k, [images, tokens, LANES], written after the last tile.
@@ -63,12 +45,6 @@ class BackwardArrays(NamedTuple):
     dv_columns: scratch for the sum of dv, [images, LANES, keys] float32.
   """
 
-  q: Any
-  k: Any
-  v: Any
-  bias: Any
-  out: Any
-  logsumexp: Any
   grad: Any
   dq: Any
   dk: Any
@@ -88,11 +64,10 @@ def backward_kernel(
 ) -> None:
   """Computes the gradients of one step of the grid.
 
+  Arguments are those of `forward_kernel`, and:
+
   Args:
     *refs: `BackwardArrays`.
-    blocks: division of the arrays.
-    scale: factor of q k^T.
-    interpret: whether XLA runs this, and not the kernel's compiler.
   """
   arrays = BackwardArrays(*refs)
 
@@ -101,12 +76,14 @@ def backward_kernel(
   def _():
     arrays.dbias[...] = jnp.zeros_like(arrays.dbias)
 
-  run_in_first_step(blocks, functools.partial(_load_images, arrays, blocks))
-  load_tiles(arrays.q, arrays.q_tiles, blocks)
-  load_tiles(arrays.grad, arrays.grad_tiles, blocks)
+  units.run_in_first_step(
+    blocks, functools.partial(_load_images, arrays, blocks)
+  )
+  units.load_tiles(arrays.q, arrays.q_tiles, blocks)
+  units.load_tiles(arrays.grad, arrays.grad_tiles, blocks)
   stages = _BackwardStages(arrays, blocks, scale, interpret)
-  run_pipeline(
-    list_units(arrays.q.shape[0], blocks),
+  units.run_pipeline(
+    units.list_units(arrays.q.shape[0], blocks),
     (stages.multiply, stages.differentiate, stages.multiply_back),
     # Compiler estimate, v5e, both passes at 14x14 tokens and at 24x24 (sizes of
     # docs/attention.md): 0.86 and 3.06 million cycles; 1.02 and 4.09 without
@@ -117,16 +94,16 @@ def backward_kernel(
 
 def _load_images(arrays: BackwardArrays, blocks: Blocks) -> None:
   for i in range(arrays.q.shape[0]):
-    arrays.k_rows[i] = pad_rows(arrays.k[i], blocks.num_keys)
+    arrays.k_rows[i] = units.pad_rows(arrays.k[i], blocks.num_keys)
     arrays.k_columns[i] = arrays.k_rows[i].T
-    arrays.v_rows[i] = pad_rows(arrays.v[i], blocks.num_keys)
+    arrays.v_rows[i] = units.pad_rows(arrays.v[i], blocks.num_keys)
   # With one tile nothing is added to them: it is written.
   if blocks.num_tiles > 1:
     arrays.dk_columns[...] = jnp.zeros_like(arrays.dk_columns)
     arrays.dv_columns[...] = jnp.zeros_like(arrays.dv_columns)
 
 
-class _BackwardStages(Stages):
+class _BackwardStages(units.Stages):
   """The stages of a unit, and what each leaves for the next."""
 
   def __init__(self, *args):
@@ -143,8 +120,8 @@ class _BackwardStages(Stages):
     q = self.masks[head](arrays.q_tiles[i, tile])
     grad = self.masks[head](arrays.grad_tiles[i, tile])
     self.products[i, tile, head, chunk] = (
-      self.dot(arrays.k_rows[i, rows], q, A_BT),
-      self.dot(arrays.v_rows[i, rows], grad, A_BT),
+      self.dot(arrays.k_rows[i, rows], q, units.A_BT),
+      self.dot(arrays.v_rows[i, rows], grad, units.A_BT),
     )
     # Once for all heads and chunks of the tile.
     if (i, tile) not in self.q_columns:
@@ -159,7 +136,7 @@ class _BackwardStages(Stages):
     out = arrays.out[i, rows].astype(jnp.float32)
     delta = out * arrays.grad[i, rows].astype(jnp.float32)
     # Transposed first: a head's channels are sublanes then, cheap to sum over.
-    delta = pad_rows(delta, blocks.tile).T  # [LANES, tile]
+    delta = units.pad_rows(delta, blocks.tile).T  # [LANES, tile]
     self.deltas[i, tile] = [
       jnp.sum(delta[blocks.channels(head)], 0, keepdims=True)
       for head in range(blocks.heads_per_group)
@@ -169,9 +146,10 @@ class _BackwardStages(Stages):
     """Makes p and ds of a unit; adds ds to the bias' gradient."""
     arrays, blocks = self.arrays, self.blocks
     s, dp = self.products.pop((i, tile, head, chunk))  # [chunk, tile]
-    logsumexp = arrays.logsumexp[i, tile, head : head + 1] * LOG2_E
-    rows = find_bias(blocks, tile, chunk)
-    s = s * (self.scale * LOG2_E) + arrays.bias[head, rows].reshape(s.shape)
+    logsumexp = arrays.logsumexp[i, tile, head : head + 1] * units.LOG2_E
+    rows = units.find_bias(blocks, tile, chunk)
+    bias = arrays.bias[head, rows].reshape(s.shape)
+    s = s * (self.scale * units.LOG2_E) + bias
     # At most 1 up to rounding, with no maximum to subtract.
     p = jnp.exp2(s - logsumexp)
     ds = p * (dp - self.deltas[i, tile][head])
@@ -185,18 +163,18 @@ class _BackwardStages(Stages):
     p, ds = self.weights.pop((i, tile, head, chunk))
     channels, rows = blocks.channels(head), blocks.chunk_rows(chunk)
     k = self.arrays.k_columns[i, channels, rows]
-    dq = self.dot(k, ds, A_B)  # [head_dim, tile]
+    dq = self.dot(k, ds, units.A_B)  # [head_dim, tile]
     if chunk:
       dq += self.dq_columns[tile, head]
     self.dq_columns[tile, head] = dq
-    dk = self.dot(self.q_columns[i, tile][channels], ds, A_BT)
-    dv = self.dot(self.grad_columns[i, tile][channels], p, A_BT)
+    dk = self.dot(self.q_columns[i, tile][channels], ds, units.A_BT)
+    dv = self.dot(self.grad_columns[i, tile][channels], p, units.A_BT)
     self._add_to_keys(i, (channels, rows), dk, dv)  # both [head_dim, chunk]
     last_chunk = chunk == blocks.num_chunks - 1
     if last_chunk and head == blocks.heads_per_group - 1:
       self._write_queries(i, tile)
       if tile == blocks.tiles_per_step - 1:
-        run_in_last_step(blocks, functools.partial(self._write_keys, i))
+        units.run_in_last_step(blocks, functools.partial(self._write_keys, i))
 
   def _add_to_keys(self, i, place, dk, dv):
     arrays = self.arrays
@@ -210,7 +188,7 @@ class _BackwardStages(Stages):
   def _write_queries(self, i, tile):
     rows = self.blocks.query_rows(tile)
     # Scaled here, once, and not ds for every key.
-    dq = join_heads(self.dq_columns, tile, self.blocks) * self.scale
+    dq = units.join_heads(self.dq_columns, tile, self.blocks) * self.scale
     self.arrays.dq[i, rows] = dq[: rows.stop - rows.start].astype(
       self.arrays.dq.dtype
     )

@@ -4,48 +4,25 @@ What a unit is, and why logits are transposed and in powers of 2: `units.py`.
 How the kernel is called: `calls.py`.
 """
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 
+from coatnet_jax.ops.relative_attention.pallas import units
 from coatnet_jax.ops.relative_attention.pallas.blocks import Blocks
-from coatnet_jax.ops.relative_attention.pallas.units import (
-  A_B,
-  A_BT,
-  LOG2_E,
-  Stages,
-  find_bias,
-  join_heads,
-  list_units,
-  load_tiles,
-  pad_rows,
-  run_in_first_step,
-  run_pipeline,
-)
 
 
-class ForwardArrays(NamedTuple):
-  """What the forward kernel has in VMEM at one step, in `pallas_call`'s order.
+@dataclasses.dataclass(frozen=True)
+class ForwardArrays(units.KernelArrays):
+  """What the forward kernel has in VMEM at one step.
 
   Attributes:
-    q: queries, [images, queries, LANES], the heads of a group side by side.
-    k: keys, [images, tokens, LANES].
-    v: values, [images, tokens, LANES].
-    bias: [heads, depth, key_block, tile] float32, times log2(e).
-    out: attention, [images, queries, LANES], written.
-    logsumexp: natural logarithm of each softmax's denominator, [images, tiles,
-      heads, tile] float32, written.
     q_tiles: scratch for padded queries, [images, tiles, tile, LANES].
     k_rows: scratch for padded keys, [images, keys, LANES].
     v_columns: scratch for transposed values, [images, LANES, keys].
   """
 
-  q: Any
-  k: Any
-  v: Any
-  bias: Any
-  out: Any
-  logsumexp: Any
   q_tiles: Any
   k_rows: Any
   v_columns: Any
@@ -67,14 +44,14 @@ def forward_kernel(
 
   def load_images():
     for i in range(num_images):
-      arrays.k_rows[i] = pad_rows(arrays.k[i], blocks.num_keys)
-      arrays.v_columns[i] = pad_rows(arrays.v[i], blocks.num_keys).T
+      arrays.k_rows[i] = units.pad_rows(arrays.k[i], blocks.num_keys)
+      arrays.v_columns[i] = units.pad_rows(arrays.v[i], blocks.num_keys).T
 
-  run_in_first_step(blocks, load_images)
-  load_tiles(arrays.q, arrays.q_tiles, blocks)
+  units.run_in_first_step(blocks, load_images)
+  units.load_tiles(arrays.q, arrays.q_tiles, blocks)
   stages = _ForwardStages(arrays, blocks, scale, interpret)
-  run_pipeline(
-    list_units(num_images, blocks),
+  units.run_pipeline(
+    units.list_units(num_images, blocks),
     (stages.multiply_q_k, stages.normalise, stages.multiply_p_v),
     # Compiler estimate, v5e, at 14x14 tokens and at 24x24 (the sizes of
     # docs/attention.md): 0.29 and 1.08 million cycles; 0.53 and 1.60 without
@@ -83,7 +60,7 @@ def forward_kernel(
   )
 
 
-class _ForwardStages(Stages):
+class _ForwardStages(units.Stages):
   """The stages of a unit, and what each leaves for the next."""
 
   def __init__(self, *args):
@@ -98,10 +75,10 @@ class _ForwardStages(Stages):
     """Makes the logits of a unit, [chunk, tile]."""
     arrays, blocks = self.arrays, self.blocks
     q = self.masks[head](arrays.q_tiles[i, tile])
-    s = self.dot(arrays.k_rows[i, blocks.chunk_rows(chunk)], q, A_BT)
-    bias = arrays.bias[head, find_bias(blocks, tile, chunk)]
+    s = self.dot(arrays.k_rows[i, blocks.chunk_rows(chunk)], q, units.A_BT)
+    bias = arrays.bias[head, units.find_bias(blocks, tile, chunk)]
     # Scaling q instead rounds it once more, in bfloat16.
-    s = s * (self.scale * LOG2_E) + bias.reshape(s.shape)
+    s = s * (self.scale * units.LOG2_E) + bias.reshape(s.shape)
     self.logits[i, tile, head, chunk] = s
 
   def normalise(self, i, tile, head, chunk):
@@ -131,7 +108,7 @@ class _ForwardStages(Stages):
     v = self.arrays.v_columns[
       i, blocks.channels(head), blocks.chunk_rows(chunk)
     ]
-    o = self.dot(v, p, A_B)
+    o = self.dot(v, p, units.A_B)
     if chunk:
       o += decay * self.outputs[tile, head]
     self.outputs[tile, head] = o  # [head_dim, tile]
@@ -144,13 +121,13 @@ class _ForwardStages(Stages):
     largest, total = self.statistics.pop((i, tile, head))
     self.arrays.logsumexp[i, tile, head : head + 1] = (
       largest + jnp.log2(total)
-    ) / LOG2_E
+    ) / units.LOG2_E
     # Divided here, not the weights: head_dim rows instead of as many as keys.
     self.outputs[tile, head] *= 1 / total
 
   def _write_tile(self, i, tile):
     rows = self.blocks.query_rows(tile)
-    out = join_heads(self.outputs, tile, self.blocks)
+    out = units.join_heads(self.outputs, tile, self.blocks)
     self.arrays.out[i, rows] = out[: rows.stop - rows.start].astype(
       self.arrays.out.dtype
     )

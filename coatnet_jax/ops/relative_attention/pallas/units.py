@@ -16,6 +16,7 @@ Not here: anything of size N x N outside VMEM, or a mask for padding. Queries
 and keys are padded with zeros; the bias of padded keys is -1e30.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -39,6 +40,30 @@ A_B = (((1,), (0,)), ((), ()))
 Unit = tuple[int, int, int, int]
 
 
+@dataclasses.dataclass(frozen=True)
+class KernelArrays:
+  """What both kernels have in VMEM at one step, first of all they have.
+
+  In the order of `pallas_call`, as are the fields that each kernel adds.
+
+  Attributes:
+    q: queries, [images, queries, LANES], the heads of a group side by side.
+    k: keys, [images, tokens, LANES].
+    v: values, [images, tokens, LANES].
+    bias: [heads, depth, key_block, tile] float32, times log2(e).
+    out: attention, [images, queries, LANES]; the forward kernel writes it.
+    logsumexp: natural logarithm of each softmax's denominator, [images, tiles,
+      heads, tile] float32; the forward kernel writes it.
+  """
+
+  q: Any
+  k: Any
+  v: Any
+  bias: Any
+  out: Any
+  logsumexp: Any
+
+
 class Stages:
   """The stages of a unit: methods of (image, tile, head, chunk).
 
@@ -51,7 +76,7 @@ class Stages:
   """
 
   def __init__(
-    self, arrays: Any, blocks: Blocks, scale: float, interpret: bool
+    self, arrays: KernelArrays, blocks: Blocks, scale: float, interpret: bool
   ):
     self.arrays, self.blocks, self.scale = arrays, blocks, scale
     self.dot = functools.partial(multiply_matrices, interpret=interpret)
