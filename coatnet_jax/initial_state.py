@@ -106,7 +106,7 @@ def prepare_train_state(
     raise UserError(
       f'{workdir} has checkpoints, but no {workdir_lib.CONFIG_FILE} of a run to'
       ' resume: use another --workdir, and --config.init_from to start from'
-      ' these weights.'
+      f' these weights. {workdir_lib.describe_repair(workdir)}'
     )
   if has_checkpoint:
     return *abstract_train_state(run), []

@@ -3,13 +3,14 @@
     python -m tools.checkpoints --workdir=WORKDIR
     python -m tools.checkpoints --workdir=WORKDIR --repair
 
-Every file is read and compared with its SHA-256. --repair brings back what was
-put aside and is whole, mends the files that arrays do not depend on, and puts
+Every file is read and compared with its checksum. --repair brings back what was
+put aside and is whole, mends the files that arrays do not depend on, writes
+config.json anew from a checkpoint where it is missing or damaged, and puts
 aside what is damaged; it deletes nothing. docs/reliability.md says what a run
 does by itself.
 
-Exit status: 0 where everything that is in use is whole; 1 where not, or where
-nothing is left but what was put aside.
+Exit status: 0 where everything that is in use is whole, config.json too; 1
+where not, or where nothing is left but what was put aside.
 
 With --json: a list of objects with path, step, num_bytes, metrics, damage (what
 is wrong by the name of a file), is_verified and is_aside.
@@ -21,14 +22,19 @@ import os
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import argparse
+import contextlib
 
 import humanize
+from etils import epath
+from ml_collections import ConfigDict
 
 from coatnet_jax import terminal
-from coatnet_jax.checkpoints import checksums, inspection
+from coatnet_jax.checkpoints import checksums, folder, inspection
+from coatnet_jax.checkpoints.metadata import restore_metadata
 from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.training import lease
+from coatnet_jax.training.workdir import find_config_problem, write_config
 from tools import command_line
 
 
@@ -61,6 +67,9 @@ def main(arguments: list[str]) -> int:
     with lease.hold(workdir, command_line.say):
       for line in inspection.repair_checkpoints(workdir):
         command_line.say(line)
+      if problem := find_config_problem(workdir):
+        source = repair_config(workdir)
+        command_line.say(f'{problem}; it is written anew from {source}.')
   terminal.begin('verifying checkpoints')
   found = inspection.inspect_checkpoints(workdir)
   if options.json:
@@ -71,6 +80,8 @@ def main(arguments: list[str]) -> int:
       command_line.show(describe(one))
     if not found:
       command_line.show(f'{workdir} has no checkpoint yet.')
+  if problem := find_config_problem(workdir):
+    command_line.say(f'{problem}: without it the run cannot be resumed.')
   in_use = [one for one in found if not one.is_aside]
   if found and not in_use:
     command_line.say(
@@ -78,7 +89,32 @@ def main(arguments: list[str]) -> int:
       ' start the run again, from its first step.'
     )
     return 1
-  return int(any(one.damage for one in in_use))
+  return int(bool(problem) or any(one.damage for one in in_use))
+
+
+def repair_config(workdir: epath.Path) -> epath.Path:
+  """Writes the config of a run anew, from its newest checkpoint that has one.
+
+  Args:
+    workdir: directory of the run.
+
+  Returns:
+    The directory of the checkpoint.
+
+  Raises:
+    UserError: no checkpoint has one, or it cannot be written.
+  """
+  directory = workdir / 'checkpoints'
+  for step in reversed(folder.find_steps(directory)):
+    with contextlib.suppress(UserError):
+      metadata = restore_metadata(directory / str(step))
+      write_config(workdir, ConfigDict(metadata.config))
+      return directory / str(step)
+  raise UserError(
+    f'{find_config_problem(workdir)}, and no checkpoint is left that has its'
+    ' content: restore the file from a backup, or start again in a new'
+    ' --workdir.'
+  )
 
 
 def describe(found: inspection.Inspected) -> str:

@@ -24,12 +24,13 @@ them. With --json: a list of
 import argparse
 import pathlib
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from coatnet_jax import terminal
 from coatnet_jax.arguments import add_names, add_number
 from coatnet_jax.errors import UserError, explain_choice
-from coatnet_jax.explanation.methods import METHODS, OF_NO_CLASS
+from coatnet_jax.explanation.methods import METHODS, NUM_STEPS, OF_NO_CLASS
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.texts import printable
 from tools import command_line
@@ -103,8 +104,7 @@ def create_parser() -> argparse.ArgumentParser:
   add_number(
     parser,
     '--steps',
-    default=128,
-    help='gradients that integrated_gradients averages (128)',
+    help=f'gradients that integrated_gradients averages ({NUM_STEPS})',
   )
   return parser
 
@@ -121,6 +121,7 @@ def main(arguments: list[str]) -> int:
   """
   options = create_parser().parse_args(arguments)
   methods = list(dict.fromkeys(options.method))
+  check_flags(vars(options), methods)
   position = parse_position(options.position)
   image_size = command_line.parse_image_size(options.image_size)
   if options.out.exists() and not options.out.is_dir():
@@ -148,7 +149,7 @@ def main(arguments: list[str]) -> int:
         block=options.block,
         head=options.head,
         position=position,
-        num_steps=options.steps,
+        num_steps=options.steps or NUM_STEPS,
       )
     )
     for method in methods
@@ -174,6 +175,29 @@ def main(arguments: list[str]) -> int:
   if options.json:
     command_line.show(to_json(results, indent=2))
   return 1 if failures else 0
+
+
+def check_flags(options: Mapping[str, Any], methods: Collection[str]) -> None:
+  """Checks that each flag that was given changes some map.
+
+  Args:
+    options: arguments of the command line by name.
+    methods: names of the methods.
+
+  Raises:
+    UserError: one is of other methods.
+  """
+  for name, flag, users in (
+    ('class_name', 'class', set(METHODS) - set(OF_NO_CLASS)),
+    ('stage', 'stage', {'grad_cam'}),
+    *((name, name, {'head'}) for name in ('block', 'head', 'position')),
+    ('steps', 'steps', {'integrated_gradients'}),
+  ):
+    if options[name] not in (None, '') and not users.intersection(methods):
+      raise UserError(
+        f'--{flag} changes nothing of --method={",".join(methods)}; leave it'
+        f' out, or give --method={" or ".join(sorted(users))}.'
+      )
 
 
 def parse_position(text: str | None) -> tuple[int, int] | None:

@@ -65,6 +65,11 @@ def main(arguments: list[str]) -> int:
   """
   options = create_parser().parse_args(arguments)
   paths = options.checkpoint
+  if len({find_checkpoint(path).resolve() for path in paths}) < len(paths):
+    raise UserError(
+      f'--checkpoint is {" ".join(map(str, paths))}, and two of these are one'
+      ' checkpoint; give each once.'
+    )
   changes = evaluate.find_data_changes(vars(options))
   out = options.out or _find_place(paths, changes)
   files.check_is_report(out)

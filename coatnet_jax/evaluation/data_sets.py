@@ -34,6 +34,11 @@ SPLITS = {
 # TFDS gives these sets all of ImageNet's classes; so many of them occur.
 CLASSES_THAT_OCCUR = {'imagenet_a': 200, 'imagenet_r': 200}
 
+# What decides which images of a folder are trained on.
+_DIVIDING = (
+  *('train_split', 'eval_split', 'eval_fraction'),
+  *('num_folds', 'fold', 'group_pattern'),
+)
 _RULE_REAL = (
   'ReaL: right is any of the labels of an image, and one without labels does'
   ' not count; loss and classes are those of the original label'
@@ -103,19 +108,48 @@ def hold_nothing_out(data: DataOptions, own: DataOptions) -> DataOptions:
     data: options of the data to be evaluated.
     own: options of the data that the model was trained on.
   """
-  is_own = own.source == 'folder' and (
-    os.path.realpath(data.data_dir) == os.path.realpath(own.data_dir)
-  )
-  if data.source != 'folder' or is_own:
+  if data.source != 'folder' or _is_same_folder(data, own):
     return data
   return dataclasses.replace(
     data, eval_fraction=1.0, num_folds=0, fold=0, group_pattern=''
   )
 
 
+def _is_same_folder(data: DataOptions, own: DataOptions) -> bool:
+  return data.source == own.source == 'folder' and (
+    os.path.realpath(data.data_dir) == os.path.realpath(own.data_dir)
+  )
+
+
+def count_trained_on(
+  source: ImageSource, data: DataOptions, own: DataOptions
+) -> int:
+  """Returns how many images of a folder or list were trained on.
+
+  Nothing is looked at where the data are divided as they were in training, or
+  lie elsewhere.
+
+  Args:
+    source: images to evaluate on.
+    data: options that they were opened by.
+    own: options of the data that the model was trained on.
+  """
+  is_same = all(getattr(data, key) == getattr(own, key) for key in _DIVIDING)
+  if is_same or not _is_same_folder(data, own):
+    return 0
+
+  def list_paths(source: ImageSource, data_dir: str) -> list[str]:
+    paths = (source.find_path(index) for index in range(len(source)))
+    return [os.path.relpath(path, data_dir) for path in paths]
+
+  trained_on = set(list_paths(create_source(own, 'train'), own.data_dir))
+  return sum(path in trained_on for path in list_paths(source, data.data_dir))
+
+
 def open_evaluation_data(
   data: DataOptions,
   *,
+  own: DataOptions | None = None,
   class_names: Sequence[str],
   preprocessing: PreprocessingOptions,
   report: Callable[[str], None],
@@ -124,6 +158,7 @@ def open_evaluation_data(
 
   Args:
     data: options of the data to be evaluated.
+    own: options of the data that the model was trained on, if they are known.
     class_names: class names of the model.
     preprocessing: preprocessing of the model's images.
     report: function that takes a sentence about classes that have other names.
@@ -142,6 +177,11 @@ def open_evaluation_data(
     rules.append(_RULE_REAL)
   else:
     source = create_source(data, 'eval')
+  if own and (number := count_trained_on(source, data, own)):
+    rules.append(
+      f'{number:,} of these {len(source):,} images were trained on: the model'
+      ' looks better here than it is'
+    )
   if name in CLASSES_THAT_OCCUR:
     present = find_occurring_classes(data, CLASSES_THAT_OCCUR[name])
   if name == CORRUPTED:

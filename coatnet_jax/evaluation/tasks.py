@@ -85,7 +85,8 @@ def open_classification(
       preprocessing=first.preprocessing,
       run=functools.partial(_run_corruptions, parts=parts, report_part=report),
     )
-  evaluation = open_evaluation_data(data, **options)
+  own = DataOptions(**trained.config.data)
+  evaluation = open_evaluation_data(data, own=own, **options)
   kind, run = 'classification', _run_classification
   if evaluation.source.has_several_labels:
     check_loss(trained, evaluation)

@@ -28,7 +28,7 @@ from coatnet_jax.explanation import (
   overlay,
 )
 from coatnet_jax.explanation.interception import find_attention_blocks
-from coatnet_jax.explanation.methods import METHODS, OF_ATTENTION
+from coatnet_jax.explanation.methods import METHODS, NUM_STEPS, OF_ATTENTION
 from coatnet_jax.inference import compute_logits
 from coatnet_jax.training.image_normalization import normalize_images
 from coatnet_jax.training.losses import compute_probabilities
@@ -58,7 +58,7 @@ class Question:
   block: str = ''
   head: int | None = None
   position: tuple[int, int] | None = None
-  num_steps: int = 128
+  num_steps: int = NUM_STEPS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

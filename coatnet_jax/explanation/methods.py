@@ -12,6 +12,8 @@ METHODS = types.MappingProxyType(
     'integrated_gradients': 'Integrated gradients',
   }
 )
+# Gradients that integrated gradients average where nothing else is asked for.
+NUM_STEPS = 128
 # What only models with attention have.
 OF_ATTENTION = ('rollout', 'relevance', 'head')
 # What is the same for every class.

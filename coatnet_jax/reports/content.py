@@ -134,6 +134,7 @@ def create_content(
   data = dataclasses.replace(find_data(trained), cache_mebibytes=0)
   evaluation = open_evaluation_data(
     data,
+    own=DataOptions(**trained.config.data),
     class_names=trained.class_names,
     preprocessing=trained.preprocessing,
     report=report,

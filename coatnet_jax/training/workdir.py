@@ -161,10 +161,50 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
 
 
 def _create_damage_error(path: epath.Path, problem: str) -> UserError:
+  remedy = ''
+  if path.name == CONFIG_FILE:
+    remedy = f' {describe_repair(path.parent)}'
   return UserError(
     f'{path} {problem}; this workdir was damaged, or is not one of this'
-    ' program.'
+    f' program.{remedy}'
   )
+
+
+def describe_repair(workdir: str | os.PathLike[str]) -> str:
+  """Returns a sentence that says how a workdir gets its config back."""
+  return (
+    'To bring it back from a checkpoint, in a checkout of the project: python'
+    f' -m tools.checkpoints --workdir={workdir} --repair.'
+  )
+
+
+def find_config_problem(workdir: epath.Path) -> str:
+  """Returns what is wrong with the config of a workdir; '' if nothing is.
+
+  Args:
+    workdir: directory of a run.
+  """
+  if not is_claimed(str(workdir)):
+    return f'{workdir / CONFIG_FILE} is missing'
+  try:
+    read_config(str(workdir))
+  except UserError:
+    return f'{workdir / CONFIG_FILE} is damaged'
+  return ''
+
+
+def write_config(workdir: epath.Path, config: ConfigDict) -> None:
+  """Writes the config of a run into its workdir.
+
+  Args:
+    workdir: directory of the run.
+    config: whole config of the run.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  with explain_failures(f'The workdir {workdir} cannot be written'):
+    write_whole(workdir / CONFIG_FILE, config_to_json(config) + '\n')
 
 
 def _is_shared(saved: epath.Path, text: str) -> bool:

@@ -9,6 +9,7 @@ from coatnet_jax.checkpoints import saving
 from coatnet_jax.checkpoints.metadata import Metadata, Progress
 
 EXAMPLES_PER_STEP = 8
+CONFIG = {'seed': 1, 'model': {}, 'preprocessing': {}}
 OPTIONS = saving.CheckpointOptions(
   every_steps=0, every_seconds=0, max_to_keep=9, best_metric='top1'
 )
@@ -39,7 +40,7 @@ def save_run(workdir, steps=(2, 4)):
           model={'name': 'coatnet_0'},
           preprocessing={},
           class_names=('ant', 'bee'),
-          config={'seed': 1},
+          config=CONFIG,
         ),
       )
       metrics = {'top1': step / 10, 'top5': 0.9, 'loss': 1.5}

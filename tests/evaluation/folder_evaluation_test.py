@@ -129,6 +129,21 @@ def test_a_fold_is_that_of_its_own_folder(tmp_path, evaluate, create_model):
     assert result['count'] == count
 
 
+@pytest.mark.parametrize('name', ['own', 'link'])
+def test_what_was_trained_on_is_said(tmp_path, evaluate, create_model, name):
+  write_folder(tmp_path / 'own', {'ape': 0, 'bee': 1}, count=20)
+  (tmp_path / 'link').symlink_to(tmp_path / 'own')
+  trained = create_model(('ape', 'bee'), tmp_path / 'own')
+  assert evaluate(tmp_path / name, trained)[0].rules == ()
+  for options, words in (
+    ({'eval_fraction': 0.5}, 'of these 20 images were trained on'),
+    ({'num_folds': 5, 'fold': 1}, 'of these 8 images were trained on'),
+    ({'eval_fraction': 1.0}, '36 of these 40 images were trained on'),
+  ):
+    (rule,) = evaluate(tmp_path / name, trained, **options)[0].rules
+    assert words in rule
+
+
 def test_a_list_is_evaluated(tmp_path, evaluate, create_model):
   write_folder(tmp_path, {'one': 0, 'other': 1}, count=4)
   trained = create_model(('ape', 'bee'))

@@ -4,18 +4,23 @@ import json
 import shutil
 
 import pytest
+from etils import epath
+from ml_collections import ConfigDict
 
 from coatnet_jax.checkpoints.trained_model import open_saved_model
 from coatnet_jax.errors import UserError
 from coatnet_jax.training import lease
-from tests.checkpoints.saved_run import save_run
+from coatnet_jax.training.workdir import write_config
+from tests.checkpoints.saved_run import CONFIG, save_run
 from tools import checkpoints
 
 
 @pytest.fixture
 def copy(tmp_path):
   """Returns a run of two checkpoints, steps 6 and 12, to be damaged."""
-  return save_run(tmp_path / 'run', (6, 12))
+  workdir = epath.Path(save_run(tmp_path / 'run', (6, 12)))
+  write_config(workdir, ConfigDict(CONFIG))
+  return tmp_path / 'run'
 
 
 def _run(copy, *arguments, capsys):
@@ -74,6 +79,31 @@ def test_where_nothing_is_left_it_says_so(copy, capsys):
   assert said.startswith(f'No checkpoint of {copy} is whole: restore one')
   with pytest.raises(UserError, match=r'put aside in .*damaged_checkpoints: '):
     open_saved_model(copy)
+
+
+@pytest.mark.parametrize('content', [None, '{"mod', '{}', '[]'])
+def test_the_config_is_brought_back(copy, content, capsys):
+  path = copy / 'config.json'
+  before = path.read_text()
+  path.unlink()
+  if content is not None:
+    path.write_text(content)
+  assert _run(copy, capsys=capsys)[0] == 1
+  # The newest has a damaged copy of it.
+  _flip(copy / 'checkpoints' / '12' / 'metadata' / 'metadata')
+  assert checkpoints.main([f'--workdir={copy}', '--repair']) == 1
+  said = capsys.readouterr().err
+  assert f'it is written anew from {copy}/checkpoints/6.' in said
+  assert path.read_text() == before
+  assert 'config.json' not in _run(copy, capsys=capsys)[1]
+
+
+def test_a_config_that_nothing_has_is_said(copy):
+  (copy / 'config.json').unlink()
+  for step in (6, 12):
+    _flip(copy / 'checkpoints' / str(step) / 'metadata' / 'metadata')
+  with pytest.raises(UserError, match=r'config\.json is missing, and no check'):
+    checkpoints.main([f'--workdir={copy}', '--repair'])
 
 
 def test_helpers_are_mended(copy, capsys):

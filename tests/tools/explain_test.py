@@ -81,6 +81,29 @@ def test_what_cannot_be_read_is_named(workdir, photo, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (
+      ['--position=1,2'],
+      r'^--position changes nothing .*=grad_cam; .*=head\.$',
+    ),
+    (['--steps=5'], r'^--steps changes .* give --method=integrated_gradients'),
+    (
+      ['--method=relevance', '--stage=s2'],
+      '^--stage changes nothing',
+    ),
+    (
+      ['--method=rollout,head', '--class=0'],
+      '^--class changes nothing',
+    ),
+  ],
+)
+def test_a_flag_of_other_methods_is_refused(arguments, message):
+  with pytest.raises(UserError, match=message):
+    explain.main(['--checkpoint=nowhere', 'picture.png', *arguments])
+
+
+@pytest.mark.parametrize(
   ('argument', 'message'),
   [
     ('--stage=s5', r"^The stage is 's5'; it must be one of s0, s1.*s4"),
@@ -99,7 +122,7 @@ def test_what_is_not_there_is_one_sentence(
   argument, message, workdir, photo, tmp_path
 ):
   (tmp_path / 'FILE').touch()
-  arguments = [f'--checkpoint={workdir}', '--method=head', str(photo)]
+  arguments = [f'--checkpoint={workdir}', '--method=grad_cam,head', str(photo)]
   arguments.append(f'--out={tmp_path / "maps"}')
   arguments.append(argument.replace('FILE', str(tmp_path / 'FILE')))
   with pytest.raises(UserError, match=message):

@@ -141,7 +141,7 @@ def test_a_page_says_what_the_run_was_and_what_to_do(workdir, page, best):
   assert 'fashion_mnist_12k/1.0.0, train[:2000]: 2,000 images' in shown
   assert 'fashion_mnist_12k/1.0.0, test[:100]: 100 images' in shown
   changes = {
-    row[0][0]: [c[0] for c in row[1:]] for row in found.tables['other']
+    row[0][0]: [c[0] for c in row[1:]] for row in found.tables['changes']
   }
   assert changes['model.name'] == ['"coatnet_0"', '"coatnet_mini"']
   assert changes['preprocessing.image_size'] == ['[224, 224]', '[28, 28]']
@@ -211,7 +211,8 @@ def test_a_run_without_evaluations_or_curves(workdir, tmp_path):
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (['{run}', '{run}'], 'Several runs are compared: --out=FILE.html says'),
+    (['{run}', '{step}'], 'Several runs are compared: --out=FILE.html says'),
+    (['{run}', '{run}/../{run.name}'], 'two of these are one checkpoint'),
     (['{run}/checkpoints/7'], 'does not exist: give the workdir of a run'),
     (['{run}', '--out={run}/config.json'], 'is there, and is no report'),
     (['{run}', '--out={run}'], 'is there, and is no report of a run'),
