@@ -208,6 +208,19 @@ def test_the_page_needs_nothing_from_outside(running):
     assert (status, headers.get_content_type()) == (200, kind)
 
 
+def test_json_has_a_name_itself_and_the_page_shows_it(running):
+  name = running.model.class_names[0]
+  _, _, content = running.ask(
+    'POST', '/predict', PICTURE, {'Content-Type': 'image/png'}
+  )
+  assert json.loads(content)['predictions'][1]['class'] == name
+  # Nor is it a terminal's, of a program that prints what comes.
+  assert re.fullmatch(rb'[ -~]+', content)
+  form = create_form(('file', 'a', PICTURE))
+  _, _, content = running.ask('POST', '/', form, {'Content-Type': FORM})
+  assert r'da\x0ark \x1b[2J \x9b \u202e \xff<' in content.decode()
+
+
 def test_the_page_answers_without_scripts(running):
   form = create_form(('map', None, b'grad_cam'), ('file', 'a', PICTURE))
   status, _, content = running.ask('POST', '/', form, {'Content-Type': FORM})
