@@ -13,6 +13,7 @@ from configs import base
 
 # What a key's name ends with, or has in it -> its unit.
 _UNITS = {
+  r'accumulation_steps$': 'parts of a batch',
   r'_seconds$': 'seconds',
   r'_steps?$': 'optimizer steps',
   r'_epochs$': 'epochs: passes over the training set',
@@ -47,6 +48,8 @@ class Key:
   @property
   def unit(self) -> str:
     """The unit of a number; empty where it has none."""
+    if isinstance(self.default, str):
+      return ''
     for pattern, unit in _UNITS.items():
       if re.search(pattern, self.name):
         return unit

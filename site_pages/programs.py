@@ -4,9 +4,15 @@ import argparse
 import html
 import importlib
 import inspect
+import itertools
+import re
+import textwrap
 
 import main
 import tools
+
+# Code in a sentence, which may go over a line's end.
+_CODE = re.compile(r'(`[^`]+`)')
 
 
 def list_programs() -> dict[str, argparse.ArgumentParser]:
@@ -32,7 +38,23 @@ def write_page(parser: argparse.ArgumentParser) -> str:
 
 
 def _describe(parser: argparse.ArgumentParser) -> str:
-  return inspect.cleandoc(parser.description or '') + '\n'
+  """Returns what a parser says of its program; indented lines are code."""
+  text = inspect.cleandoc(parser.description or '')
+  parts = []
+  for is_code, lines in itertools.groupby(
+    text.split('\n'), lambda line: line.startswith(' ')
+  ):
+    part = '\n'.join(lines).strip('\n')
+    parts.append(
+      f'```text\n{textwrap.dedent(part)}\n```'
+      if is_code
+      else ''.join(map(_escape_beside_code, _CODE.split(part)))
+    )
+  return '\n\n'.join(parts) + '\n'
+
+
+def _escape_beside_code(text: str) -> str:
+  return text if _CODE.fullmatch(text) else _escape(text)
 
 
 def _write_flags(parser: argparse.ArgumentParser) -> str:
@@ -76,8 +98,9 @@ def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 def _need(action: argparse.Action) -> str:
   """Returns whether a flag is needed, or what it is without."""
-  if action.required or (
-    not action.option_strings and action.nargs not in ('?', '*')
+  # To argparse a positional argument is required even if it may be left out.
+  if (
+    action.required if action.option_strings else action.nargs not in ('?', '*')
   ):
     return 'needed'
   if action.nargs == 0 or action.default in (None, '', argparse.SUPPRESS):
@@ -93,7 +116,7 @@ def _code(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-  """Returns text whose characters mean themselves in a table's cell."""
-  for character in '\\`*_|<[{':
+  """Returns text whose characters mean themselves, in a table's cell too."""
+  for character in '\\`*_|[{':
     text = text.replace(character, '\\' + character)
-  return text
+  return text.replace('&', '&amp;').replace('<', '&lt;')

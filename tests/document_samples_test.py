@@ -138,6 +138,56 @@ def _commands(page, wanted):
   return documents.split_commands(block.text)
 
 
+def test_the_sample_of_finetuning_has_all_that_is_taken_over():
+  """The lines that `follow_init_from` says of the quick start's model."""
+  saved, config = (
+    load_config(f'{ROOT}/configs/{name}.py', [])
+    for name in ('quickstart', 'finetune_folder')
+  )
+  taken = []
+  for key, _ in config.follow_init_from:
+    section, _, name = key.partition('.')
+    if saved[section][name] != config[section][name]:
+      taken.append(f'config.{key}: {saved[section][name]}, as it was trained')
+  (block,) = [
+    block
+    for block in documents.find_blocks('')
+    if block.page == 'docs/your_pictures.md' and 'init_from' in block.text
+  ]
+  lines = [line.strip() for line in block.text.splitlines()]
+  assert [line for line in lines if 'as it was trained' in line] == taken
+
+
+def test_the_sample_of_an_export_has_every_line():
+  """As `tools.export` prints them, but for the numbers."""
+  from coatnet_jax.export.parity import Parity
+  from tools import export
+
+  seconds = {1: 1.0, 16: 1.0}
+  parity = Parity(
+    difference=1e-7,
+    same_top1=100,
+    count=100,
+    top1=1.0,
+    own_top1=1.0,
+    runtime='jax 0.0.0',
+    seconds=seconds,
+    own_seconds=seconds,
+  )
+  (block,) = [
+    block
+    for block in documents.find_blocks('')
+    if block.page == 'docs/your_pictures.md' and 'Read back' in block.text
+  ]
+  first, _, rest = block.text.rstrip().partition('\n')
+  # A relative --out is shown as the whole path.
+  assert first.startswith('/')
+  number = re.compile(r'\d[\d.,]*(?:e-\d+)?')
+  assert number.sub('N', rest) == number.sub(
+    'N', export.describe_parity(parity)
+  )
+
+
 def _write_pictures(folder, count, size):
   """Writes pictures of two classes, of noise, as many of each."""
   rng = np.random.default_rng(0)

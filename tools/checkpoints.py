@@ -3,11 +3,11 @@
     python -m tools.checkpoints --workdir=WORKDIR
     python -m tools.checkpoints --workdir=WORKDIR --repair
 
-Every file is read and compared with its checksum. --repair brings back what was
-put aside and is whole, mends the files that arrays do not depend on, writes
-config.json anew from a checkpoint where it is missing or damaged, and puts
-aside what is damaged; it deletes nothing. docs/reliability.md says what a run
-does by itself.
+Every file is read and compared with its checksum: BLAKE3, or SHA-256 where an
+older version wrote it. --repair brings back what was put aside and is whole,
+mends the files that arrays do not depend on, writes config.json anew from a
+checkpoint where it is missing or damaged, and puts aside what is damaged; it
+deletes nothing. docs/reliability.md says what a run does by itself.
 
 Exit status: 0 where everything that is in use is whole, config.json too; 1
 where not, or where nothing is left but what was put aside.

@@ -22,6 +22,7 @@ them. With --json: a list of
 """
 
 import argparse
+import os
 import pathlib
 import re
 from collections.abc import Collection, Mapping
@@ -295,7 +296,7 @@ def explain_file(
   found = explainer.explain(picture, question)
   class_name = explainer.class_names[found.class_index]
   result = {
-    'image': printable(path),
+    'image': os.fspath(path),
     'file': str(file),
     'method': question.method,
     'what': found.what,

@@ -17,6 +17,7 @@ list of
 import argparse
 import functools
 import itertools
+import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
@@ -210,7 +211,7 @@ def predict_files(
     terminal.begin('predicting', f'{done:,} images')
     for index, (path, _) in enumerate(part):
       yield {
-        'image': printable(path),
+        'image': os.fspath(path),
         'predictions': [
           {
             'class': trained.class_names[label],
@@ -272,7 +273,7 @@ def describe_result(result: dict) -> str:
   """Returns a result of `predict_files` in lines for people."""
   return '\n'.join(
     [
-      result['image'],
+      printable(result['image']),
       *(
         f'  {prediction["probability"]:7.2%}  {_describe_class(prediction)}'
         for prediction in result['predictions']

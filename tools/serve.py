@@ -13,10 +13,11 @@ requests under way are answered. docs/serve.md has the endpoints and limits.
 """
 
 import argparse
+import re
 
 from coatnet_jax import terminal
 from coatnet_jax.arguments import add_number
-from coatnet_jax.errors import UserError
+from coatnet_jax.errors import UserError, show
 from tools import command_line
 
 _PACKAGES = ('prometheus_client', 'python_multipart', 'starlette', 'uvicorn')
@@ -101,10 +102,12 @@ def main(arguments: list[str]) -> int:
 
   Raises:
     UserError: the checkpoint or the port cannot be used, a package is missing,
-      or a number is out of range.
+      a number is out of range, or a name of the server is none.
   """
   options = create_parser().parse_args(arguments)
   image_size = command_line.parse_image_size(options.image_size)
+  for name in options.allow_host:
+    check_host(name)
   server = _import_server()
   from coatnet_jax.serving.limits import Limits
 
@@ -127,6 +130,22 @@ def main(arguments: list[str]) -> int:
     say=command_line.say,
   )
   return 0
+
+
+def check_host(name: str) -> None:
+  """Checks an --allow_host, which is compared with what Host has for a name.
+
+  Args:
+    name: name that the server may be called by.
+
+  Raises:
+    UserError: it is no host name, and no request could have it.
+  """
+  if not re.fullmatch(r'[\w-]+(\.[\w-]+)*\.?', name, re.ASCII):
+    raise UserError(
+      f'--allow_host is {show(name)}; it must be a host name alone, gpu7.lan,'
+      ' without scheme, port or path (addresses are allowed as it is).'
+    )
 
 
 def _import_server():

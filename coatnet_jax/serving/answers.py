@@ -59,9 +59,7 @@ def answer_json(tree: Any, status: int = 200) -> Response:
     tree: content, without NaN: it becomes null.
     status: HTTP status.
   """
-  return Response(
-    to_json(tree, ensure_ascii=False), status, media_type='application/json'
-  )
+  return Response(to_json(tree), status, media_type='application/json')
 
 
 def answer_failure(error: RequestError) -> Response:

@@ -81,6 +81,7 @@ class _Endpoints:
     if request.method != 'POST':
       return self._show_page()
     try:
+      _check_query(request, allowed=())
       answer = await self._service.answer(request, for_page=True)
     except RequestError as error:
       text = page.render_page(self._service, problem=str(error))
@@ -98,11 +99,7 @@ class _Endpoints:
     return Response(page.read_file(name), media_type=page.FILES[name])
 
   async def predict(self, request: Request) -> Response:
-    for key in request.query_params:
-      if key != 'map':
-        raise RequestError(
-          400, f'The address has the key {show(key)}; the only one is map.'
-        )
+    _check_query(request, allowed=('map',))
     method = self._service.check_map(request.query_params.get('map', ''))
     answer = await self._service.answer(request, method=method)
     return answer_json(answer.to_tree())
@@ -140,3 +137,23 @@ class _Endpoints:
     return answer_failure(
       RequestError(500, 'The server has failed; its log says why.')
     )
+
+
+def _check_query(request: Request, allowed: Collection[str]) -> None:
+  """Raises RequestError where a part of the address would be ignored."""
+  found = set()
+  for key, _ in request.query_params.multi_items():
+    if key not in allowed:
+      choices = (
+        f'the only one is {", ".join(allowed)}'
+        if allowed
+        else 'none is taken here'
+      )
+      raise RequestError(
+        400, f'The address has the key {show(key)}; {choices}.'
+      )
+    if key in found:
+      raise RequestError(
+        400, f'The address has the key {show(key)} twice; give it once.'
+      )
+    found.add(key)

@@ -5,6 +5,7 @@ unread, and answers some failures itself. This is its protocol with both.
 """
 
 import asyncio
+import re
 import sys
 import time
 from typing import Any
@@ -21,6 +22,9 @@ from coatnet_jax.strict_json import to_json
 _LINGERING_SECONDS = 1.0
 # Who has waited for less is not put out by a newcomer.
 _GRACE_SECONDS = 1.0
+# What headers end with.
+_BLANK_LINE = re.compile(b'\n\r?\n')
+_TOO_LONG = 'The headers are too long.'
 
 
 class LimitedProtocol(H11Protocol):
@@ -88,6 +92,9 @@ class LimitedProtocol(H11Protocol):
 
   def handle_events(self) -> None:
     """Takes what has come, and begins to answer whole headers."""
+    if self._has_long_headers():
+      self._refuse(431, _TOO_LONG)
+      return
     super().handle_events()
     if self.cycle is not None and not self.cycle.response_complete:
       self._stop_waiting()
@@ -123,14 +130,23 @@ class LimitedProtocol(H11Protocol):
     status = getattr(sys.exception(), 'error_status_hint', 400)
     self._refuse(
       status,
-      'The headers are too long.'
-      if status == 431
-      else 'The request is not valid HTTP.',
+      _TOO_LONG if status == 431 else 'The request is not valid HTTP.',
     )
 
   def _has_begun(self) -> bool:
     """Returns whether a part of a request's headers has come."""
     return bool(self.conn.trailing_data[0])
+
+  def _has_long_headers(self) -> bool:
+    """Returns whether the headers that come, whole or not, are too long.
+
+    h11 looks at no more than those that are not whole yet.
+    """
+    if self.conn.their_state is not h11.IDLE:
+      return False
+    data, _ = self.conn.trailing_data
+    most = self._limits.max_header_bytes
+    return len(data) > most and not _BLANK_LINE.search(data, 0, most)
 
   def _put_somebody_out(self) -> bool:
     """Ends the connection that has waited longest; false if none has."""

@@ -14,6 +14,8 @@ class Limits:
       model at a time.
     max_connections: largest number of connections that are open at a time.
     max_held_bytes: largest number of bytes that all bodies have together.
+    max_header_bytes: largest size of a request's line and headers together, in
+      bytes.
     headers_seconds: longest time that a request's headers may take.
     pause_seconds: longest time between two parts of a body.
     body_seconds: longest time that a whole body may take.
@@ -27,6 +29,7 @@ class Limits:
   max_waiting: int = 64
   max_connections: int = 256
   max_held_bytes: int = 256 << 20
+  max_header_bytes: int = 64 << 10
   headers_seconds: float = 10.0
   pause_seconds: float = 5.0
   body_seconds: float = 30.0

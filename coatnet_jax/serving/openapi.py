@@ -63,7 +63,15 @@ def _find_version() -> str:
 
 def _describe_predict(model: ServedModel) -> dict[str, Any]:
   picture = {'type': 'string', 'format': 'binary'}
-  form = _create_object({'file': picture})
+  form = {
+    'type': 'object',
+    'description': (
+      'One file, whatever its field is called; files that are empty do not'
+      ' count.'
+    ),
+    'minProperties': 1,
+    'additionalProperties': picture,
+  }
   failures = {
     '400': 'The body or the map is not as it must be.',
     '403': "It is a request of another origin's page.",

@@ -14,6 +14,7 @@ from coatnet_jax.explanation.methods import METHODS
 from coatnet_jax.page_templates import load_templates
 from coatnet_jax.serving.served_model import encode_png
 from coatnet_jax.serving.service import Answer, Service
+from coatnet_jax.texts import printable
 
 # What is served beside the page, and as what.
 FILES = {'page.css': 'text/css', 'page.js': 'text/javascript'}
@@ -61,8 +62,8 @@ def _describe(answer: Answer) -> dict[str, Any]:
     'rows': [
       {
         # Two classes of ImageNet are called 'crane'.
-        'name': escape(p.words[0]) if p.words else p.name,
-        'note': p.name if p.words else '',
+        'name': escape(p.words[0]) if p.words else printable(p.name),
+        'note': printable(p.name) if p.words else '',
         'percent': f'{p.probability:.1%}',
         'width': round(100 * p.probability, 2) if p.probability >= 0 else 0,
       }

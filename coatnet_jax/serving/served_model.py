@@ -30,7 +30,7 @@ class Prediction(NamedTuple):
   """A class that may be on a picture.
 
   Attributes:
-    name: name of the class, as it can be shown.
+    name: name of the class itself, which may have what no page can show.
     words: words for a class of ImageNet; none for others.
     label: number of the class.
     probability: probability of the class, NaN of a model that has diverged.
@@ -86,7 +86,7 @@ class ServedModel:
     self.preprocessing = trained.preprocessing
     self.max_batch = max_batch
     self.top = min(top, len(trained.class_names))
-    self.class_names = tuple(map(printable, trained.class_names))
+    self.class_names = tuple(trained.class_names)
     self.name = printable(str(trained.config.model.name))
     self.step = trained.step
     self._words = tuple(map(list_words, trained.class_names))

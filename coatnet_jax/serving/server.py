@@ -64,6 +64,7 @@ class Server(uvicorn.Server):
       server_header=False,
       # What stands in X-Forwarded-For is believed of nobody.
       proxy_headers=False,
+      h11_max_incomplete_event_size=limits.max_header_bytes,
       timeout_keep_alive=limits.idle_seconds,
       timeout_graceful_shutdown=limits.stopping_seconds,
     )

@@ -6,13 +6,13 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from starlette.requests import Request
 
-from coatnet_jax.errors import explain_choice
+from coatnet_jax.errors import explain_choice, show
 from coatnet_jax.serving.batching import Batcher
 from coatnet_jax.serving.failures import RETRY_AFTER, RequestError
 from coatnet_jax.serving.limits import Limits
@@ -142,7 +142,7 @@ class Service:
         is_shown = for_page or bool(method)
         picture = await self._reader.read(upload, is_shown=is_shown)
         if for_page:
-          method = self.check_map(picture.fields.get('map', ''))
+          method = self._choose_map(picture.fields)
         elif picture.fields:
           raise RequestError(
             400,
@@ -169,6 +169,17 @@ class Service:
       shown=picture.shown,
       seconds={**parts, 'total': times[-1] - times[0]},
     )
+
+  def _choose_map(self, fields: Mapping[str, str]) -> str:
+    """Returns the kind of map that the page's form asks for."""
+    for name in fields:
+      if name != 'map':
+        raise RequestError(
+          400,
+          f'The form has the field {show(name)}; the only one beside its file'
+          ' is map.',
+        )
+    return self.check_map(fields.get('map', ''))
 
   @contextlib.contextmanager
   def _admit(self) -> Iterator[None]:

@@ -9,11 +9,13 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 
+import humanize
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from coatnet_jax.errors import show
 from coatnet_jax.serving.failures import RETRY_AFTER, RequestError
 from coatnet_jax.serving.limits import Limits
 
@@ -189,10 +191,11 @@ def find_contents(upload: Upload) -> Contents:
   """Returns what is in a body: a form, or a picture alone.
 
   Args:
-    upload: body; of a form's files the first that is not empty is the picture.
+    upload: body; a form has one file that is not empty, or none.
 
   Raises:
-    RequestError: it is a form that is damaged, or has no file.
+    RequestError: it is a form that is damaged, has no file or several that are
+      not empty, or has a field twice.
   """
   if not upload.content_type.lower().startswith('multipart/'):
     return Contents(upload.body, {})
@@ -202,12 +205,23 @@ def find_contents(upload: Upload) -> Contents:
     raise RequestError(
       400, 'The form has no file; send the picture as a file of any name.'
     )
-  fields = {
-    part.name: part.data.decode('utf-8', 'replace')
-    for part in parts
-    if not part.is_file
-  }
-  return Contents(next(filter(None, files), b''), fields)
+  # Browsers send an empty file for each input where nothing was chosen.
+  pictures = list(filter(None, files))
+  if len(pictures) > 1:
+    raise RequestError(
+      400,
+      f'The form has {humanize.apnumber(len(pictures))} pictures; send one.',
+    )
+  fields: dict[str, str] = {}
+  for part in parts:
+    if part.is_file:
+      continue
+    if part.name in fields:
+      raise RequestError(
+        400, f'The form has the field {show(part.name)} twice; send it once.'
+      )
+    fields[part.name] = part.data.decode('utf-8', 'replace')
+  return Contents(pictures[0] if pictures else b'', fields)
 
 
 def read_form(upload: Upload) -> list[Part]:

@@ -41,6 +41,13 @@ MISTAKES = (
       'serving/connections_test.py',
     ),
     (
+      'whole_headers_of_any_length',
+      '    if self._has_long_headers():',
+      '    if False:',
+      'Headers that come at once may be of any length.',
+      'serving/connections_test.py',
+    ),
+    (
       'refused_and_answered',
       '      cycle.disconnected = True\n',
       '',
@@ -50,6 +57,13 @@ MISTAKES = (
   ),
   *in_file(
     'coatnet_jax/serving/uploads.py',
+    (
+      'second_picture_ignored',
+      '  if len(pictures) > 1:',
+      '  if len(pictures) > 8:',
+      'Of two pictures in a form one is answered, and nobody told.',
+      'serving/application_test.py',
+    ),
     (
       'body_without_end',
       '        if len(body) + len(chunk) > limits.max_body_bytes:\n'

@@ -79,6 +79,16 @@ def test_the_description_is_valid(description):
   openapi_spec_validator.validate(description)
 
 
+def test_the_description_takes_a_file_of_any_name(description):
+  """As `test_a_picture_is_answered` finds the server to."""
+  body = description['paths']['/predict']['post']['requestBody']
+  schema = body['content']['multipart/form-data']['schema']
+  for form in ({'file': 'x'}, {'anything': 'x'}, {'file': '', 'photo': 'x'}):
+    jsonschema.validate(form, schema, jsonschema.Draft202012Validator)
+  with pytest.raises(jsonschema.ValidationError):
+    jsonschema.validate({}, schema, jsonschema.Draft202012Validator)
+
+
 @pytest.mark.parametrize(
   ('body', 'kind', 'status', 'words'),
   [
@@ -97,6 +107,18 @@ def test_the_description_is_valid(description):
     (PICTURE, 'multipart/form-data', 400, 'no boundary'),
     (create_form(*[('a', 'a', b'')] * 9), FORM, 400, 'more than 8 parts'),
     (create_form(('a', None, b'x' * 1001)), FORM, 400, 'no file'),
+    (
+      create_form(('file', 'a', PICTURE), ('file', 'b', PICTURE)),
+      FORM,
+      400,
+      'The form has two pictures; send one.',
+    ),
+    (
+      create_form(('file', 'a', PICTURE), ('x', 'b', b''), ('y', 'b', b'x')),
+      FORM,
+      400,
+      'The form has two pictures; send one.',
+    ),
   ],
 )
 def test_what_is_no_picture_gets_a_reason(
@@ -138,6 +160,8 @@ def test_unknown_paths_and_methods(running, description):
   [
     ('?mpa=grad_cam', [], "the key 'mpa'; the only one is map."),
     ('?map=&top=3', [], "the key 'top'"),
+    ('?map=grad_cam&map=rollout', [], "the key 'map' twice; give it once."),
+    ('?map=&map=', [], "the key 'map' twice"),
     ('', [('map', None, b'grad_cam')], '/predict?map=KIND'),
     ('', [('top', None, b'3')], 'has fields beside its file'),
   ],
@@ -184,6 +208,19 @@ def test_the_page_needs_nothing_from_outside(running):
     assert (status, headers.get_content_type()) == (200, kind)
 
 
+def test_json_has_a_name_itself_and_the_page_shows_it(running):
+  name = running.model.class_names[0]
+  _, _, content = running.ask(
+    'POST', '/predict', PICTURE, {'Content-Type': 'image/png'}
+  )
+  assert json.loads(content)['predictions'][1]['class'] == name
+  # Nor is it a terminal's, of a program that prints what comes.
+  assert re.fullmatch(rb'[ -~]+', content)
+  form = create_form(('file', 'a', PICTURE))
+  _, _, content = running.ask('POST', '/', form, {'Content-Type': FORM})
+  assert r'da\x0ark \x1b[2J \x9b \u202e \xff<' in content.decode()
+
+
 def test_the_page_answers_without_scripts(running):
   form = create_form(('map', None, b'grad_cam'), ('file', 'a', PICTURE))
   status, _, content = running.ask('POST', '/', form, {'Content-Type': FORM})
@@ -197,6 +234,26 @@ def test_the_page_answers_without_scripts(running):
   status, _, content = running.ask('POST', '/', broken, {'Content-Type': FORM})
   assert (status, b'role="alert"' in content) == (400, True)
   assert b'<i>' not in content
+
+
+@pytest.mark.parametrize(
+  ('path', 'fields', 'words'),
+  [
+    ('/?map=grad_cam', [], 'the key &#39;map&#39;; none is taken here.'),
+    ('/', [('<i>', None, b'x')], 'the field &#39;&lt;i&gt;&#39;; the only one'),
+    ('/', [('map', None, b''), ('top', None, b'3')], 'the field &#39;top&#39;'),
+    ('/', [('map', None, b'')] * 2, 'the field &#39;map&#39; twice'),
+    ('/', [('photo', 'b', PICTURE)], 'has two pictures; send one.'),
+  ],
+)
+def test_what_the_page_would_ignore_is_refused(running, path, fields, words):
+  form = create_form(('file', 'a', PICTURE), *fields)
+  status, _, content = running.ask('POST', path, form, {'Content-Type': FORM})
+  assert status == 400
+  text = content.decode()
+  assert words in text
+  # The page itself, which can be used again.
+  assert '<form method="post"' in text
 
 
 def test_simultaneous_requests_are_one_batch(running):

@@ -1,6 +1,7 @@
 """Clients that are slow, many, or speak no HTTP; and the end."""
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -61,6 +62,26 @@ def _create_request(length, body):
 def test_what_is_no_request_gets_a_reason(running, data, status):
   found, content = split_answer(_first_answer(running.send(data)))
   assert (found, content['status']) == (status, status)
+
+
+@pytest.mark.parametrize('pauses', [False, True], ids=['at_once', 'in_parts'])
+@pytest.mark.parametrize('is_second', [False, True], ids=['first', 'second'])
+def test_headers_are_limited_to_the_byte(running, pauses, is_second):
+  head = b'GET /health HTTP/1.1\r\nHost: localhost\r\n'
+  ending = b'\r\nConnection: close\r\n\r\n'
+  room = QUICK.max_header_bytes - len(head + b'X: ' + ending)
+  for excess, status in ((0, 200), (1, 431), (34_000, 431)):
+    data = head + b'X: ' + b'x' * (room + excess) + ending
+    with running.connect() as raw:
+      if is_second:
+        raw.sendall(head + b'\r\n')
+      half = len(data) // 2 if pauses else 0
+      raw.sendall(data[:half])
+      time.sleep(0.05 if pauses else 0)
+      raw.sendall(data[half:])
+      answers = read_all(raw)
+    found = re.findall(rb'HTTP/1\.1 (\d+) ', answers)
+    assert found == [b'200'] * is_second + [f'{status}'.encode()]
 
 
 def _first_answer(data):

@@ -35,7 +35,8 @@ class FakeModel:
   )
   max_batch = 4
   top = 2
-  class_names = ('dark', '<b>bright</b>')
+  # What neither a page nor a terminal may be given.
+  class_names = ('da\nrk \x1b[2J \x9b \u202e \udcff', '<b>bright</b>')
   name = 'fake'
   step = 7
   maps = ('grad_cam',)

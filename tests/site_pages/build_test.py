@@ -9,6 +9,8 @@ import urllib.parse
 
 import pytest
 
+from site_pages import programs
+
 pytest.importorskip('mkdocs')
 pytestmark = pytest.mark.site
 ROOT = pathlib.Path(__file__).parents[2]
@@ -27,6 +29,7 @@ class _Page(html.parser.HTMLParser):
   def __init__(self, text):
     super().__init__()
     self.fetched, self.links, self.anchors = [], [], set()
+    self.texts = []
     self.feed(text)
 
   def handle_starttag(self, tag, attributes):
@@ -41,6 +44,9 @@ class _Page(html.parser.HTMLParser):
       for name, value in attributes
       if (tag, name) in FETCHED and values.get('rel') != 'canonical'
     ]
+
+  def handle_data(self, data):
+    self.texts.append(data)
 
 
 @pytest.fixture(scope='module')
@@ -95,6 +101,20 @@ def test_every_link_leads_somewhere(pages):
         if anchor not in pages[target].anchors | {'__skip'}:
           broken.append((path.name, link))
   assert broken == []
+
+
+def test_nothing_of_what_a_program_says_is_lost(pages):
+  shown = {
+    path.stem: ''.join(''.join(page.texts).split())
+    for path, page in pages.items()
+    if path.parent.name == 'programs'
+  }
+  parsers = programs.list_programs()
+  assert shown.keys() == parsers.keys()
+  for name, parser in parsers.items():
+    # Without the ticks and spaces, which are not shown as such.
+    said = ''.join(parser.description.replace('`', '').split())
+    assert said in shown[name], name
 
 
 def test_the_reference_is_there(pages):

@@ -1,5 +1,7 @@
 """Every key of configs/base.py is on its page, with what it needs."""
 
+import argparse
+
 from configs import base
 from site_pages import config_keys, programs, sources
 
@@ -30,6 +32,9 @@ def test_what_is_said_of_a_key():
   assert keys['optimizer.weight_decay'].source.startswith('the paper: Table 10')
   assert keys['augmentation.repeats'].source == 'the paper has none'
   assert keys['checkpoint.every_seconds'].unit == 'seconds'
+  assert keys['checkpoint.every_steps'].unit == 'optimizer steps'
+  assert keys['training.gradient_accumulation_steps'].unit == 'parts of a batch'
+  assert {key.unit for key in keys.values() if type(key.default) is str} == {''}
   assert keys['loss.kind'].allowed == 'one of softmax, sigmoid'
 
 
@@ -44,6 +49,41 @@ def test_every_flag_is_on_its_program_s_page():
         shown = f'`{flag}' in page or f'<code>{flag}' in page
         assert hidden or shown, (name, flag)
   assert 'default `32`' in programs.write_page(parsers['predict'])
+
+
+def test_an_argument_that_may_be_left_out_is_not_needed():
+  parsers = programs.list_programs()
+  for name, argument, need in (
+    ('export', '`IMAGE`', ''),
+    ('predict', '`IMAGE`', 'needed'),
+    ('predict', '`--checkpoint=DIR`', 'needed'),
+    ('hub', '`COMMAND`', 'needed'),
+    ('variants', '`PATTERN`', 'default `*`'),
+  ):
+    page = programs.write_page(parsers[name])
+    (row,) = [r for r in page.splitlines() if r.startswith(f'| {argument}')]
+    assert row.endswith(f' | {need} |'), row
+
+
+def test_a_description_s_characters_mean_themselves():
+  parser = argparse.ArgumentParser(
+    prog='x',
+    description="""Takes a_b_c <i> & *.
+
+    python -m x \\
+        --y
+
+  With --json: `a_list
+  of`
+    {"image", "file"}
+  """,
+  )
+  assert programs.write_page(parser) == (
+    '# x\n\nTakes a\\_b\\_c &lt;i> &amp; \\*.\n\n'
+    '```text\npython -m x \\\n    --y\n```\n\n'
+    'With --json: `a_list\nof`\n\n'
+    '```text\n{"image", "file"}\n```\n\n'
+  )
 
 
 def test_a_link_out_of_docs_leads_to_the_page_of_a_file():

@@ -61,6 +61,17 @@ def test_all_classes_together_are_certain(workdir, image_dir, capsys):
   assert total == pytest.approx(1, rel=1e-5)
 
 
+def test_json_has_a_path_itself_and_a_terminal_is_shown_it(
+  workdir, image_dir, tmp_path, capsys
+):
+  path = tmp_path / 'a\nb\x1b[2J\udcff.png'
+  shutil.copy(image_dir / '000_9.png', path)
+  _, (result,), _ = _predict(capsys, f'--checkpoint={workdir}', path)
+  assert result['image'] == str(path)
+  first, *_ = predict.describe_result(result).splitlines()
+  assert first == rf'{tmp_path}/a\x0ab\x1b[2J\xff.png'
+
+
 def test_another_image_size_is_used_and_said(workdir, image_dir, capsys):
   status, results, err = _predict(
     capsys,

@@ -81,6 +81,25 @@ def test_an_address_that_is_none_is_one_sentence(tmp_path):
     serve.main([f'--checkpoint={tmp_path}', '--port=0', '--host=192.0.2.1'])
 
 
+@pytest.mark.parametrize(
+  'name',
+  ['http://gpu7.lan:80/', 'gpu7.lan:80', 'gpu7.lan/', '//gpu7', '', '*.lan']
+  + ['[::1]', 'a@b', ' gpu7', 'gpu7\n', 'grün.lan', 'a..b'],
+)
+def test_a_name_that_no_request_could_have_is_one_sentence(tmp_path, name):
+  with pytest.raises(
+    UserError,
+    match=rf'^--allow_host is {re.escape(repr(name))}; it must be a host name'
+    r' alone, gpu7\.lan, without scheme, port or path \(',
+  ):
+    serve.main([f'--checkpoint={tmp_path}', f'--allow_host={name}'])
+
+
+@pytest.mark.parametrize('name', ['gpu7', 'GPU-7.lan', 'a_b.lan.', '10.0.0.7'])
+def test_a_name_of_a_host_is_taken(name):
+  serve.check_host(name)
+
+
 def test_everybody_is_warned_of(tmp_path, capsys):
   with pytest.raises(UserError, match='has no checkpoint'):
     serve.main([f'--checkpoint={tmp_path}', '--port=0', '--host=0.0.0.0'])
