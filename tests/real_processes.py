@@ -131,7 +131,7 @@ class Processes:
       'PYTHONPATH': str(ROOT),
       'PYTHONUNBUFFERED': '1',
       # XLA's threads, of which every device's collectives hold some.
-      'NPROC': '32',
+      'NPROC': '256',
       'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]}'
       f' --xla_force_host_platform_device_count={devices}'
       # Two cores are a long time before all devices have come.

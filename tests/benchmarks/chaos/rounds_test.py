@@ -34,6 +34,8 @@ def _kill_and_go_on_with_workers(played):
   played.changes.clear()
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_kill_9_changes_nothing(plan):
   played = rounds.run_round(
     _kill_and_go_on_with_workers, plan, 'kill', seed=1, stage='training'
