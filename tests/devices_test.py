@@ -96,12 +96,14 @@ def _run(devices, **overrides):
 def _run_script(script, devices, argument):
   env = {
     **os.environ,
-    # Threads, of which each device's collectives hold some at a time; where
-    # all are held, they wait for each other for ever.
-    'NPROC': '512',
+    # Threads: eight devices that wait for each other need more than cores.
+    'NPROC': '64',
     'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]}'
     f' --xla_force_host_platform_device_count={devices}'
-    ' --xla_cpu_collective_call_terminate_timeout_seconds=300',
+    ' --xla_cpu_collective_call_terminate_timeout_seconds=300'
+    # One collective after the other: at once, devices begin them in different
+    # orders, and may wait for each other for ever.
+    ' --xla_cpu_enable_concurrency_optimized_scheduler=false',
     'PYTHONPATH': str(ROOT),
   }
   process = subprocess.run(
