@@ -1,5 +1,6 @@
 """What the documents and the code tell people to type works as it stands."""
 
+import argparse
 import importlib
 import importlib.metadata
 import itertools
@@ -70,6 +71,8 @@ def check(monkeypatch) -> Callable[[list[str]], None]:
     raise _ParsedError
 
   monkeypatch.setattr(Parser, 'parse_args', parse_args)
+  # A program with another parser would do here what it is for.
+  monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', pytest.fail)
   for program in (
     *('tools.chaos', 'tools.plan'),
     *('benchmarks.saving_cost', 'benchmarks.steady_run'),
