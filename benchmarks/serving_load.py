@@ -152,7 +152,7 @@ def find_quantile(values: list[float], part: float) -> float:
 
   Args:
     values: values in ascending order, at least one.
-    part: part of them, 0 to 1.
+    part: part of the numbers that lie below the quantile, 0 to 1.
   """
   return values[max(0, -int(-len(values) * part // 1) - 1)]
 

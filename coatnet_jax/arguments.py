@@ -82,7 +82,7 @@ def add_names(
   Args:
     parser: parser to add it to.
     name: name of the argument: '--models'.
-    choices: names there are; another one is a UserError that lists them.
+    choices: names that may be given; any other is a UserError that lists them.
     metavar: word for the names in the help.
     **options: further options, those of `parser.add_argument`; a default is
       text, as it is typed.

@@ -44,7 +44,7 @@ def explain_choice(
   Args:
     where: name of what was chosen, as the user knows it.
     value: value that was given.
-    choices: values there are; perhaps a mapping whose keys they are.
+    choices: values that are allowed; perhaps a mapping whose keys they are.
     listed: words for where the choices are listed, if they are too many for a
       message: 'of the TPU v5e'.
   """
@@ -68,7 +68,7 @@ def list_choices(
 
   Args:
     value: value that was given.
-    choices: values there are, as `explain_choice` takes them.
+    choices: values that are allowed, as `explain_choice` takes them.
     listed: words for where they are listed, as `explain_choice` takes them.
     shown: how each is shown, as `suggest` takes it.
     words: words before the list, where others than these are possible too.
@@ -93,7 +93,7 @@ def suggest(
 
   Args:
     value: value that was given.
-    choices: values there are.
+    choices: values that are allowed.
     shown: how each is shown, where that is not as it is compared.
     likeness: how like it must be, 0 to 1; see difflib.
   """

@@ -72,7 +72,7 @@ class Section:
   Attributes:
     name: name of the section, 'optimizer'; empty for what stands in none.
     text: docstring of the function that adds it.
-    keys: its keys, in the order of the file.
+    keys: keys of the section, in the order of the file.
   """
 
   name: str

@@ -293,7 +293,7 @@ def hold_nothing_out(
   What it says of the division is kept, and a part takes the place of folds.
 
   Args:
-    data: data of `resolve_data`.
+    data: options of the data, from `resolve_data`.
     trained: trained model, from `load_trained_model`.
     changes: changes that the data were resolved with.
   """

@@ -99,7 +99,7 @@ class SavedModel:
     metadata: all that was saved beside the state.
     shapes: {'params', 'batch_stats'} of `jax.ShapeDtypeStruct`: the averages
       where the run kept any.
-    has_ema: whether there are averages.
+    has_ema: whether the checkpoint has averaged parameters.
     notes: sentences about checkpoints that were damaged and passed over.
     read_published: function that reads step and variables of a published model;
       None for what a run saved.

@@ -168,7 +168,7 @@ def find_directory(data_dir: str) -> pathlib.Path:
   """Returns the directory of a folder's images; what is in it isn't looked at.
 
   Args:
-    data_dir: path of it, as the config has it.
+    data_dir: path of the directory, as the config has it.
 
   Raises:
     UserError: there is none.

@@ -61,6 +61,6 @@ def format_figure(name: str, value: float | int) -> str:
 
   Args:
     name: name of the figure, one of `FIGURES`.
-    value: its number.
+    value: number to be written.
   """
   return FORMS[FIGURES[name].form].format(value)

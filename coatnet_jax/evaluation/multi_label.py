@@ -37,8 +37,8 @@ class LabelPredictions(NamedTuple):
   Attributes:
     indices: [n] int64, the places of the images in their source.
     targets: [n, C] bool, whether an image has a class.
-    logits: [n, C] float32.
-    probabilities: [n, C] float32.
+    logits: logits of each image, [n, C] float32.
+    probabilities: probability of each label, [n, C] float32.
     classes: [n, k] int32, the classes of the k largest logits, the largest
       first.
     losses: [n] float32, the loss of each.

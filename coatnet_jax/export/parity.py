@@ -33,7 +33,7 @@ class Parity:
   Attributes:
     difference: largest difference of a logit, as a part of the range of all.
     same_top1: number of images with the same most probable class.
-    count: number of images.
+    count: number of images that were compared.
     top1: part of the images that the file names rightly, None without labels.
     own_top1: part of the images that the model names rightly, or None.
     runtime: name and version of what read the file.
@@ -78,7 +78,7 @@ def make_input(
   """Returns images as an exported file takes them.
 
   Args:
-    images: images, [N, H, W, 3] uint8, from `crop_for_evaluation`.
+    images: cropped images, [N, H, W, 3] uint8, from `crop_for_evaluation`.
     trained: trained model that was exported.
     with_preprocessing: whether the file normalises images itself.
   """

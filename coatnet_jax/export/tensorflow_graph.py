@@ -42,7 +42,7 @@ class TensorFlowBackend(Backend):
     """Takes the images, whose first axis is the batch.
 
     Args:
-      images: images, [B, H, W, 3].
+      images: input of the graph, [B, H, W, 3].
       variables: variable of each large array, by the array's `id`.
     """
     self._images = images

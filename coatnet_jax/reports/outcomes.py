@@ -64,7 +64,7 @@ class Outcomes(BaseOutcomes):
   """What a model said of n examples of one class each.
 
   Attributes:
-    labels: [n] int32, true classes.
+    labels: true class of each image, [n] int32.
     probabilities: [n, C] float32, of at most `MAX_FEW_CLASSES`; else [n, 0].
   """
 

@@ -56,7 +56,7 @@ def create_picture(
   """Makes a picture of pixels, no larger than a page needs it.
 
   Args:
-    pixels: [H, W, 3] uint8 RGB.
+    pixels: picture to be shown, [H, W, 3] uint8 RGB.
     lines: texts below the picture.
     alt: text in the place of the picture.
   """

@@ -57,7 +57,7 @@ def answer_json(tree: Any, status: int = 200) -> Response:
 
   Args:
     tree: content, without NaN: it becomes null.
-    status: HTTP status.
+    status: HTTP status of the answer.
   """
   return Response(to_json(tree), status, media_type='application/json')
 

@@ -95,7 +95,7 @@ def run_server(
   Args:
     create_model: function that returns the model; it is called in a thread, so
       that signals are heard meanwhile.
-    taken: socket from `bind`.
+    taken: socket that is listened on, from `bind`.
     limits: limits of the server.
     allowed_hosts: names that the server may be called by, beside localhost and
       addresses.

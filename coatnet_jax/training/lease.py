@@ -45,7 +45,7 @@ class Owner:
     identity: text that no other owner has.
     user: name of the user.
     host: name of the machine.
-    process: process number there.
+    process: number of the process among those of the run.
     machine: text that the processes of one machine share that see each other;
       empty where the system does not say.
     process_started: when the process started, as the system counts; with the
@@ -221,7 +221,7 @@ def _remove_dead(path: epath.Path, text: str, owner: Owner) -> None:
 
   Args:
     path: file of the lease.
-    text: its text when its owner was known to be dead.
+    text: what the file said when its owner was known to be dead.
     owner: this process.
   """
   aside = path.with_name(f'{LEASE_FILE}.{owner.identity}')
@@ -246,7 +246,7 @@ def _wait_until_dead(
   Args:
     path: file of the lease.
     holder: owner that it names, if it is readable.
-    text: what it says.
+    text: content of the lease file.
     report: function called with a sentence where it takes a while.
 
   Raises:
@@ -337,7 +337,7 @@ def _to_text(owner: Owner, refreshed: float = 0.0) -> str:
   """Returns a lease as JSON.
 
   Args:
-    owner: who holds it.
+    owner: process that holds the lease.
     refreshed: seconds since 1970, by the owner's clock; another number each
       time is all that others look at.
   """

@@ -19,8 +19,8 @@ class LabelOutcomes(BaseOutcomes):
 
   Attributes:
     targets: [n, C] bool, whether an image has a class.
-    logits: [n, C] float32.
-    probabilities: [n, C] float32.
+    logits: logits of each image, [n, C] float32.
+    probabilities: probability of each label, [n, C] float32.
   """
 
   verb: ClassVar[str] = 'has'

@@ -67,7 +67,7 @@ def backward_kernel(
   Arguments are those of `forward_kernel`, and:
 
   Args:
-    *refs: `BackwardArrays`.
+    *refs: references to the fields of a `BackwardArrays`, in their order.
   """
   arrays = BackwardArrays(*refs)
 

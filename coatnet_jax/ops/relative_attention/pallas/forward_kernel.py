@@ -34,7 +34,7 @@ def forward_kernel(
   """Computes the attention of one step of the grid.
 
   Args:
-    *refs: `ForwardArrays`.
+    *refs: references to the fields of a `ForwardArrays`, in their order.
     blocks: division of the arrays.
     scale: factor of q k^T.
     interpret: whether XLA runs this, and not the kernel's compiler.
