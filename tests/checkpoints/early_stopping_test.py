@@ -70,7 +70,11 @@ def test_no_run_ends_at_a_step_that_is_not_evaluated(is_evaluated):
     best_metric='top1', best_step=1, best_measure=0.5, stale_evaluations=3
   )
   early = EarlyStopping(2, 'top1', progress)
-  assert saving.StepSaver(manager, None, early).stops_early == is_evaluated
+  checkpoints = saving.StepSaver(manager, None, early)
+  assert checkpoints.stops_early == is_evaluated
+  # Whether it is that step, or the last one, which ends it.
+  assert checkpoints.is_complete(9) == is_evaluated
+  assert checkpoints.is_complete(5) == is_evaluated
 
 
 def test_why_a_run_ends_is_said():

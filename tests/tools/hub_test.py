@@ -129,6 +129,8 @@ def test_the_card_says_what_is_known(published, best):
   assert data.pipeline_tag == 'image-classification'
   results = {r.metric_type: r.metric_value for r in data.eval_results}
   assert results['accuracy'] == pytest.approx(best['top1'])
+  mean = results['balanced_accuracy']
+  assert mean == pytest.approx(best['mean_class_accuracy'])
   assert f'| {best["top1"]:.4f} |' in card.text
   assert 'on 100 pictures' in card.text
   assert 'T-shirt' in card.text
