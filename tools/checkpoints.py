@@ -22,7 +22,6 @@ import os
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import argparse
-import contextlib
 
 import humanize
 from etils import epath
@@ -34,7 +33,7 @@ from coatnet_jax.checkpoints.metadata import restore_metadata
 from coatnet_jax.errors import UserError
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.training import lease
-from coatnet_jax.training.workdir import find_config_problem, write_config
+from coatnet_jax.training.workdir import find_config_problem, replace_config
 from tools import command_line
 
 
@@ -106,10 +105,12 @@ def repair_config(workdir: epath.Path) -> epath.Path:
   """
   directory = workdir / 'checkpoints'
   for step in reversed(folder.find_steps(directory)):
-    with contextlib.suppress(UserError):
+    try:
       metadata = restore_metadata(directory / str(step))
-      write_config(workdir, ConfigDict(metadata.config))
-      return directory / str(step)
+    except UserError:
+      continue
+    replace_config(workdir, ConfigDict(metadata.config))
+    return directory / str(step)
   raise UserError(
     f'{find_config_problem(workdir)}, and no checkpoint is left that has its'
     ' content: restore the file from a backup, or start again in a new'

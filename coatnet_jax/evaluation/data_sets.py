@@ -127,7 +127,8 @@ def count_trained_on(
   """Returns how many images of a folder or list were trained on.
 
   Nothing is looked at where the data are divided as they were in training, or
-  lie elsewhere.
+  lie elsewhere; and 0 is also what is known of a folder that cannot be divided
+  as in training any more.
 
   Args:
     source: images to evaluate on.
@@ -142,7 +143,11 @@ def count_trained_on(
     paths = (source.find_path(index) for index in range(len(source)))
     return [os.path.relpath(path, data_dir) for path in paths]
 
-  trained_on = set(list_paths(create_source(own, 'train'), own.data_dir))
+  try:
+    trained = create_source(own, 'train')
+  except UserError:
+    return 0  # The folder has changed since, and nobody knows.
+  trained_on = set(list_paths(trained, own.data_dir))
   return sum(path in trained_on for path in list_paths(source, data.data_dir))
 
 

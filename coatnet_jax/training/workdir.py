@@ -160,11 +160,15 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
     raise UserError(f'{path} cannot be read: {find_reason(error)}.') from error
 
 
-def _create_damage_error(path: epath.Path, problem: str) -> UserError:
+class DamagedFileError(UserError):
+  """A file of a workdir that can be read, and has not what it must have."""
+
+
+def _create_damage_error(path: epath.Path, problem: str) -> DamagedFileError:
   remedy = ''
   if path.name == CONFIG_FILE:
     remedy = f' {describe_repair(path.parent)}'
-  return UserError(
+  return DamagedFileError(
     f'{path} {problem}; this workdir was damaged, or is not one of this'
     f' program.{remedy}'
   )
@@ -183,18 +187,21 @@ def find_config_problem(workdir: epath.Path) -> str:
 
   Args:
     workdir: directory of a run.
+
+  Raises:
+    UserError: it cannot be read, so that nobody knows.
   """
   if not is_claimed(str(workdir)):
     return f'{workdir / CONFIG_FILE} is missing'
   try:
     read_config(str(workdir))
-  except UserError:
+  except DamagedFileError:
     return f'{workdir / CONFIG_FILE} is damaged'
   return ''
 
 
-def write_config(workdir: epath.Path, config: ConfigDict) -> None:
-  """Writes the config of a run into its workdir.
+def replace_config(workdir: epath.Path, config: ConfigDict) -> None:
+  """Writes the config of a run anew; what was there is kept beside it.
 
   Args:
     workdir: directory of the run.
@@ -204,7 +211,10 @@ def write_config(workdir: epath.Path, config: ConfigDict) -> None:
     UserError: it cannot be written.
   """
   with explain_failures(f'The workdir {workdir} cannot be written'):
-    write_whole(workdir / CONFIG_FILE, config_to_json(config) + '\n')
+    path = workdir / CONFIG_FILE
+    if path.exists():
+      path.replace(workdir / f'damaged_{CONFIG_FILE}')
+    write_whole(path, config_to_json(config) + '\n')
 
 
 def _is_shared(saved: epath.Path, text: str) -> bool:

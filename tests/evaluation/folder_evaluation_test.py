@@ -142,6 +142,8 @@ def test_what_was_trained_on_is_said(tmp_path, evaluate, create_model, name):
   ):
     (rule,) = evaluate(tmp_path / name, trained, **options)[0].rules
     assert words in rule
+  trained.config.data.update(num_folds=50)  # It had more images then.
+  assert not evaluate(tmp_path / name, trained, eval_fraction=1.0)[0].rules
 
 
 def test_a_list_is_evaluated(tmp_path, evaluate, create_model):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from unittest import mock
 
 import pytest
 from etils import epath
@@ -9,8 +10,7 @@ from ml_collections import ConfigDict
 
 from coatnet_jax.checkpoints.trained_model import open_saved_model
 from coatnet_jax.errors import UserError
-from coatnet_jax.training import lease
-from coatnet_jax.training.workdir import write_config
+from coatnet_jax.training import lease, workdir
 from tests.checkpoints.saved_run import CONFIG, save_run
 from tools import checkpoints
 
@@ -18,8 +18,8 @@ from tools import checkpoints
 @pytest.fixture
 def copy(tmp_path):
   """Returns a run of two checkpoints, steps 6 and 12, to be damaged."""
-  workdir = epath.Path(save_run(tmp_path / 'run', (6, 12)))
-  write_config(workdir, ConfigDict(CONFIG))
+  path = epath.Path(save_run(tmp_path / 'run', (6, 12)))
+  workdir.replace_config(path, ConfigDict(CONFIG))
   return tmp_path / 'run'
 
 
@@ -95,7 +95,28 @@ def test_the_config_is_brought_back(copy, content, capsys):
   said = capsys.readouterr().err
   assert f'it is written anew from {copy}/checkpoints/6.' in said
   assert path.read_text() == before
+  kept = copy / 'damaged_config.json'
+  assert (kept.read_text() if kept.exists() else None) == content
   assert 'config.json' not in _run(copy, capsys=capsys)[1]
+
+
+def test_a_config_that_cannot_be_read_is_not_replaced(copy, monkeypatch):
+  before = (copy / 'config.json').read_bytes()
+  monkeypatch.setattr(
+    workdir, 'read_mapping', mock.Mock(side_effect=OSError(5))
+  )
+  with pytest.raises(UserError, match=r'config\.json cannot be read: '):
+    checkpoints.main([f'--workdir={copy}', '--repair'])
+  assert (copy / 'config.json').read_bytes() == before
+
+
+def test_a_config_that_cannot_be_written_is_said(copy, monkeypatch):
+  (copy / 'config.json').unlink()
+  monkeypatch.setattr(
+    workdir, 'write_whole', mock.Mock(side_effect=OSError(28))
+  )
+  with pytest.raises(UserError, match=r'The workdir .* cannot be written: '):
+    checkpoints.main([f'--workdir={copy}', '--repair'])
 
 
 def test_a_config_that_nothing_has_is_said(copy):
