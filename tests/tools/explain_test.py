@@ -83,19 +83,10 @@ def test_what_cannot_be_read_is_named(workdir, photo, tmp_path, capsys):
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (
-      ['--position=1,2'],
-      r'^--position changes nothing .*=grad_cam; .*=head\.$',
-    ),
+    (['--position=1,2'], r'^--position changes .*=grad_cam; .*=head\.$'),
     (['--steps=5'], r'^--steps changes .* give --method=integrated_gradients'),
-    (
-      ['--method=relevance', '--stage=s2'],
-      '^--stage changes nothing',
-    ),
-    (
-      ['--method=rollout,head', '--class=0'],
-      '^--class changes nothing',
-    ),
+    (['--method=relevance', '--stage=s2'], '^--stage changes nothing'),
+    (['--method=rollout,head', '--class=0'], '^--class changes nothing'),
   ],
 )
 def test_a_flag_of_other_methods_is_refused(arguments, message):
