@@ -50,7 +50,7 @@ from coatnet_jax.checkpoints.trained_model import (
   load_trained_model,
   open_saved_model,
 )
-from coatnet_jax.data.sources import DataOptions
+from coatnet_jax.data.sources import DataOptions, check_has_splits
 from coatnet_jax.errors import UserError
 from coatnet_jax.evaluation import data_sets, results, tasks
 from coatnet_jax.evaluation.descriptions import (
@@ -262,7 +262,7 @@ def resolve_data(
       One that is made to evaluate models of ImageNet has its usual split.
 
   Raises:
-    UserError: a value that is not possible.
+    UserError: a value that is not possible, or a split of data without splits.
   """
   if changes.get('name'):
     changes = {'source': 'tfds', **changes}
@@ -281,6 +281,8 @@ def resolve_data(
     is_other = data_sets.identify(data) != data_sets.identify(own)
     if is_other and 'eval_split' not in changes:
       data = data_sets.add_usual_split(data)
+    if changes.get('eval_split'):
+      check_has_splits(data)
     found.append(data)
   return found
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from coatnet_jax.data.cache import cache_if_small
 from coatnet_jax.data.folder import create_folder_source, find_directory
+from coatnet_jax.data.folder_listing import is_split
 from coatnet_jax.data.idx import IdxSource
 from coatnet_jax.data.image_source import ImageSource, format_count
 from coatnet_jax.data.label_list import create_list_source
-from coatnet_jax.data.label_rows import is_list
+from coatnet_jax.data.label_rows import is_list, read_rows
 from coatnet_jax.data.picture_size import DEFAULT_MAX_PIXELS
 from coatnet_jax.data.splits import Division, WantedSplit
 from coatnet_jax.errors import UserError, explain_choice
@@ -215,6 +216,32 @@ def _create_folder(options: DataOptions, split: str) -> ImageSource:
     training=split == 'train',
   )
   return create(options.data_dir, wanted)
+
+
+def check_has_splits(options: DataOptions) -> None:
+  """Checks that one split of a folder or of a list can be asked for.
+
+  Args:
+    options: options of the data; those of other sources have splits.
+
+  Raises:
+    UserError: it has no splits, or is not there.
+  """
+  if options.source != 'folder':
+    return
+  if is_list(options.data_dir):
+    path = resolve_local_path(options.data_dir, 'config.data.data_dir')
+    has_splits = any(row.split for row in read_rows(path).rows)
+  else:
+    root = find_directory(options.data_dir)
+    names = (options.train_split, options.eval_split)
+    has_splits = any(is_split(root, *pair) for pair in (names, names[::-1]))
+  if not has_splits:
+    raise UserError(
+      f'config.data.eval_split is {options.eval_split!r}, and'
+      f' {printable(options.data_dir)} has no splits of its own: leave it out,'
+      ' or say by eval_fraction or folds what is held out.'
+    )
 
 
 def _create_idx(options: DataOptions, split: str) -> ImageSource:

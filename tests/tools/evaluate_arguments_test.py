@@ -5,6 +5,7 @@ import types
 import pytest
 
 from coatnet_jax.data.sources import DataOptions
+from coatnet_jax.errors import UserError
 from configs import base
 from tools import command_line, evaluate
 
@@ -52,6 +53,35 @@ def test_other_data_have_their_usual_split_unless_it_is_named():
   assert [data.eval_split for data in both] == ['test', 'test']
   (named,) = _resolve(name='imagenet_a', eval_split='test[:10%]')
   assert named.eval_split == 'test[:10%]'
+
+
+@pytest.mark.parametrize('kind', ['folder', 'list'])
+@pytest.mark.parametrize('has_splits', [False, True])
+def test_a_split_of_data_without_splits_is_refused(tmp_path, kind, has_splits):
+  """Else what is held out would be evaluated, and not what was asked for."""
+  for split in ('train', 'test') if has_splits else ('',):
+    for name in ('cat', 'dog'):
+      (tmp_path / split / name).mkdir(parents=True)
+      (tmp_path / split / name / '1.png').touch()
+  data_dir = tmp_path
+  if kind == 'list':
+    data_dir = tmp_path / 'labels.csv'
+    splits = ('train', 'test') if has_splits else ('', '')
+    rows = [f'{i}.png,cat,{split}' for i, split in enumerate(splits)]
+    data_dir.write_text('\n'.join(['path,label,split', *rows]))
+  changes = {
+    'source': 'folder',
+    'data_dir': str(data_dir),
+    'eval_split': 'test',
+  }
+  if has_splits:
+    (data,) = _resolve(**changes)
+    assert data.eval_split == 'test'
+  else:
+    with pytest.raises(UserError, match='has no splits of its own: leave it'):
+      _resolve(**changes)
+    changes.pop('eval_split')
+    _resolve(**changes)
 
 
 # Fraction, folds, fold and groups, as the run has them.
