@@ -51,6 +51,11 @@ from coatnet_jax.paths import resolve_path
 from coatnet_jax.strict_json import to_json
 from coatnet_jax.values import OneOf, Options, Range
 
+# Orbax measures its timeouts by the time of day, which can be set forth in the
+# middle of a save. None is to end a run; where processes wait for each other,
+# `distributed/watchdog.py` notices one that hangs.
+_TIMEOUT_SECONDS = 100 * 365 * 24 * 3600
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointOptions(Options, section='config.checkpoint'):
@@ -101,6 +106,11 @@ def open_checkpoints(
     directory,
     retention=retention,
     options=ocp.CheckpointManagerOptions(
+      async_options=ocp.options.AsyncOptions(
+        timeout_secs=_TIMEOUT_SECONDS,
+        # Else threads wait for it, for 300 s by that clock.
+        create_directories_asynchronously=False,
+      ),
       temporary_path_class=checksums.get_temporary_path_class(directory),
       preservation_policy=retention,
       save_decision_policy=EverySeconds(

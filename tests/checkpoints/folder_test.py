@@ -1,5 +1,6 @@
 """Checkpoints beside what others put there, saved by a clock nobody sets."""
 
+import itertools
 import os
 import time
 
@@ -129,3 +130,14 @@ def test_a_host_clock_that_was_wrong_does_not_matter(
     assert not manager.should_save(8)
     now += 2
     assert manager.should_save(9)
+
+
+def test_a_clock_that_is_set_forth_ends_no_save(tmp_path, monkeypatch):
+  hours = itertools.count()
+  now = time.time()
+  with _open(tmp_path) as manager:
+    # Each time that it is read, an hour later.
+    monkeypatch.setattr(time, 'time', lambda: now + 3600 * next(hours))
+    _save(manager, 1)
+  assert next(hours) > 9
+  assert folder.find_steps(tmp_path / 'checkpoints') == [1]
