@@ -149,6 +149,7 @@ def test_a_batch_is_kept_as_the_step_has_it(tmp_path):
     assert batches.read_kept_batch(run, str(tmp_path), 3) is None
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize(
   'dtype', ['float32', pytest.param('bfloat16', marks=pytest.mark.slow)]
 )

@@ -72,6 +72,8 @@ def _config(num_steps, decay='constant'):
   )
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_a_finished_run_made_longer_is_the_longer_run(
   tmp_path, capsys, monkeypatch
 ):

@@ -168,6 +168,8 @@ def test_other_processes_are_silent():
   assert stream.getvalue() == ''
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_a_run_speaks_soon_and_often_and_outlives_its_reader(tmp_path):
   """As in `python main.py ... 2>&1 | head -20`."""
   workdir = tmp_path / 'run'

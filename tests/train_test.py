@@ -189,6 +189,8 @@ def _events(workdir):
   return events
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_tensorboard_has_scalars_and_a_grid_of_pictures(tmp_path):
   from tensorboard.util import tensor_util
 
@@ -255,6 +257,8 @@ class _Nothing:
     return None
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_a_learning_rate_that_is_far_too_high_diverges(tmp_path):
   """The same, for real: the first update is too large for float32."""
   config = short_config(num_steps=60)
@@ -363,6 +367,8 @@ def test_a_second_run_in_a_workdir_is_refused(tmp_path):
   assert files == {path: path.stat().st_mtime for path in tmp_path.rglob('*')}
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_a_half_written_checkpoint_is_named_and_removed(tmp_path, capsys):
   config = short_config(num_steps=4)
   config.checkpoint.every_steps = 2

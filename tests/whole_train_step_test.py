@@ -126,6 +126,8 @@ def test_changes_of_pictures(name, start, program, golden):
   check(numbers, golden, name)
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_everything_off(start, golden):
   numbers, _ = start.run_parts(case.change(case.EVERYTHING_OFF))
   check(numbers, golden, case.EVERYTHING_OFF)

@@ -136,6 +136,8 @@ def test_relevance_weighs_attention_by_the_classs_gradient():
   assert expected.max() > 0
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_the_baseline_has_maps_too():
   model, variables, images = _create(
     'cnn_stem_vit',

@@ -44,6 +44,8 @@ def test_the_last_stage_is_as_computed_by_hand():
   assert maps.any()
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_an_earlier_stage_weighs_channels_by_the_logits_change():
   """Moving all values of a channel moves the logit by N times its weight."""
   model, variables, images = _create()
@@ -77,6 +79,8 @@ def test_an_earlier_stage_weighs_channels_by_the_logits_change():
   assert found.any()
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_how_a_model_is_computed_changes_no_map():
   model, variables, images = _create()
   classes = np.array([0, 1])

@@ -153,6 +153,8 @@ def count_kept_elements(model):
   return sum(leaf.size for leaf in jax.tree.leaves(pullback))
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('scan_blocks', [False, True])
 def test_each_policy_keeps_less(scan_blocks):
   kept = [

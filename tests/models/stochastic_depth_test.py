@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from coatnet_jax.models import convnext, mbconv, transformer
 from coatnet_jax.models.factory import create_model
@@ -70,6 +71,8 @@ def draw_factors(monkeypatch, seeds):
   return np.stack([draw(jax.random.key(seed)) for seed in seeds])
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_every_branch_is_dropped_by_its_rate_and_by_itself(monkeypatch):
   *factors, again = draw_factors(monkeypatch, (*range(KEYS), 0))
   np.testing.assert_array_equal(factors[0], again)

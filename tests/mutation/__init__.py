@@ -1,7 +1,7 @@
 """Small mistakes, put into a copy of the code one at a time.
 
     python -m tests.mutation                       all; an hour on two cores
-    python -m tests.mutation --part=3/20           a twentieth, as CI does
+    python -m tests.mutation --part=3/40           a fortieth, as CI does
     python -m tests.mutation --only='ema*' --jobs=1
     python -m tests.mutation --list                what there is
 

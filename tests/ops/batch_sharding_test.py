@@ -101,6 +101,8 @@ def test_manual_axes_are_left_alone():
   assert seen == [[]]
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_parameters_are_gathered_and_activations_are_not():
   result = subprocess.run(
     [sys.executable, '-c', SCRIPT],

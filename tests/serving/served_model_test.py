@@ -62,6 +62,8 @@ def served(trained):
   return served
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_a_padded_batch_says_what_others_say(trained, served):
   crops = list(
     np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)

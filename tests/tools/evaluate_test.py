@@ -168,6 +168,8 @@ def test_data_with_more_or_fewer_classes_are_refused(workdir, idx_dir):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_sizes_and_data_sets_in_one_call_and_a_results_file(
   workdir, best, tmp_path, capsys
 ):

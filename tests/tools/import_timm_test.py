@@ -50,6 +50,8 @@ def _export(checkpoint, out, *arguments):
   )
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_there_and_back(weights, state_dict, tmp_path, capsys):
   listed = tmp_path / 'names.txt'
   listed.write_text('\n'.join('abcdefghij'))

@@ -24,6 +24,8 @@ def _decode(picture):
   return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_mistakes_and_right_ones_have_maps_of_what_was_predicted(
   found, eval_source
 ):

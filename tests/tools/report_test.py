@@ -240,6 +240,8 @@ def test_where_it_cannot_be_written_it_says_so_first(
     report.main([f'--checkpoint={workdir}', f'--out={tmp_path}/file/r.html'])
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 def test_other_data_may_be_named(workdir, tmp_path):
   out = tmp_path / 'new' / 'report.html'
   words = [

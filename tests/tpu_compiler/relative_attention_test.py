@@ -18,6 +18,7 @@ def _logits_bytes(row):
   return 2 * row['batch'] * row['heads'] * tokens**2
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize('chip', ['v4', 'v5e', 'v5p', 'v6e'])
 def test_it_compiles_for_every_chip_and_writes_no_logits(chip, run_benchmark):
   rows = run_benchmark(
@@ -32,6 +33,7 @@ def test_it_compiles_for_every_chip_and_writes_no_logits(chip, run_benchmark):
     assert row['largest_array_bytes'] < _logits_bytes(row) / 4
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize(
   ('head_dim', 'dtype'), [(64, 'float32'), (128, 'bfloat16')]
 )
@@ -59,6 +61,7 @@ def test_forward_at_224_px(run_benchmark):
   assert plain['largest_array_bytes'] >= _logits_bytes(plain)
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize('grid', ['14x14', '24x24', '32x32'])
 def test_a_quarter_of_xlas_cycles(grid, run_benchmark):
   kernel, _ = run_benchmark(
@@ -71,6 +74,7 @@ def test_a_quarter_of_xlas_cycles(grid, run_benchmark):
   assert kernel['temporary_bytes'] < _logits_bytes(kernel) / 4
 
 
+@pytest.mark.rotating
 def test_1024_px_fits_where_xla_does_not(run_benchmark):
   kernel, xla = run_benchmark(
     '--implementations=pallas,xla',

@@ -176,6 +176,8 @@ def test_logits_and_maps_are_timms(small, name):
       assert_close(ours, expected[key], key, tolerance=TOLERANCE)
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 @pytest.mark.parametrize('name', timm_cases.NAMES)
 def test_running_statistics_of_a_step_are_timms(small, name):
   model, *file = small(name)

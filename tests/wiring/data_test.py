@@ -266,6 +266,8 @@ def _read(num_workers=0, num_threads=4, prefetch_batches=4):
   return images[:, :7], images[:, 7, 7, 0].any(), processes, threads
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 @proves('data.num_workers', 'data.num_threads')
 def test_so_many_workers_and_threads_read_the_same():
   expected, elsewhere, processes, threads = _read(num_threads=1)

@@ -240,6 +240,8 @@ def test_branches_are_dropped_by_another_key_at_each_step():
   assert _evaluate(changes)['loss'] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 @proves('model.remat', 'model.scan_blocks')
 def test_recomputing_and_scanning_change_no_result():
   variant = {'model.name': runs.MORE_CONVOLUTIONS}
@@ -315,6 +317,8 @@ def test_averages_are_what_is_evaluated():
     )
 
 
+@pytest.mark.slow
+@pytest.mark.rotating
 @proves('training.skip_nonfinite_steps')
 def test_a_step_that_is_not_finite_changes_nothing_where_it_may_be_skipped():
   allowed = {'training.skip_nonfinite_steps': 1, 'training.ema_decay': 0.9}
