@@ -116,6 +116,12 @@ def check_batches(config: Mapping[str, Any], mesh: Mesh) -> None:
       f'config.model.batch_norm_group_size is {group_size}; it must divide'
       f' the {part_size} images that are computed at a time.'
     )
+  mixed_size = config['mixup']['group_size']
+  if mixed_size and training['global_batch_size'] % mixed_size:
+    raise UserError(
+      f'config.mixup.group_size is {mixed_size}; it must divide'
+      f' config.training.global_batch_size, {training["global_batch_size"]}.'
+    )
 
 
 # Whether images have several labels each -> the measure that is theirs alone.

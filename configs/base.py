@@ -248,6 +248,9 @@ def _add_mixup(config: ConfigDict) -> None:
   config.mixup.cutmix_alpha = 0.0
   # Where both are on, how often CutMix is chosen, 0 to 1. Ours.
   config.mixup.cutmix_probability = 0.5
+  # Neighbours in a batch that are mixed with each other; 0 for the whole batch.
+  # Groups that fit into a device's share of it need no images of others. Ours.
+  config.mixup.group_size = 0
 
 
 def _add_loss(config: ConfigDict) -> None:

@@ -78,6 +78,7 @@ OUT_OF_RANGE = {
   'mixup.mixup_alpha': (-0.1, 1e30),
   'mixup.cutmix_alpha': (-0.1, 1e30),
   'mixup.cutmix_probability': (-0.1, 1.1),
+  'mixup.group_size': NEGATIVE,
   'loss.kind': ('', 'sofmax'),
   'loss.label_smoothing': NO_PART,
   'loss.class_weights': ('', 'balanced'),
@@ -253,6 +254,7 @@ def test_what_means_the_same_is_taken(key, value, expected):
       },
       'group_size is 64; it must divide the 32 images',
     ),
+    ({'mixup.group_size': 100}, 'mixup.group_size is 100; it must divide'),
     ({'augmentation.repeats': 3}, 'repeats is 3; it must divide'),
     (
       {'sharding.data': 3, 'sharding.replica': 1},

@@ -3,8 +3,9 @@
 Every example is mixed with the one before it in the global batch, the first
 with the last. Batches are shuffled, so that any fixed partner is a random one;
 this one costs least on a sharded batch: each device receives a single image,
-where the batch in reverse order would move every image. The result depends on
-the key and the global batch alone, not on the mesh.
+where the batch in reverse order would move every image. In groups of examples
+that lie on one device no image is moved. The result depends on the key, the
+global batch and the groups alone, not on the mesh.
 
 Weights, boxes and the choice between the two are drawn for each example, not
 once for a batch: a step's loss then varies less from the draw.
@@ -29,6 +30,8 @@ class MixupOptions(Options, section='config.mixup'):
     cutmix_alpha: alpha of CutMix, which the paper does not use.
     cutmix_probability: part of the examples that CutMix mixes, where both are
       on.
+    group_size: number of neighbours in the batch that are mixed with each
+      other; 0 for the whole batch.
 
   Raises:
     UserError: An alpha is negative, or the probability outside 0 .. 1.
@@ -37,6 +40,7 @@ class MixupOptions(Options, section='config.mixup'):
   mixup_alpha: Annotated[float, Range(at_least=0, at_most=1000)]
   cutmix_alpha: Annotated[float, Range(at_least=0, at_most=1000)]
   cutmix_probability: Annotated[float, Range(at_least=0, at_most=1)]
+  group_size: Annotated[int, Range(at_least=0, at_most=2**31 - 1)] = 0
 
 
 def apply_mixup(
@@ -85,8 +89,8 @@ def apply_mixup(
     # What is left after clipping, not what was drawn.
     weights = jnp.where(is_cutmix, outside.mean((1, 2)), weights)
   return (
-    mix_with_previous(images, keep[..., None]),
-    mix_with_previous(targets, weights[:, None]),
+    mix_with_previous(images, keep[..., None], options.group_size),
+    mix_with_previous(targets, weights[:, None], options.group_size),
   )
 
 
@@ -156,7 +160,9 @@ def compute_outside_mask(
   return 1 - inside.astype(jnp.float32)
 
 
-def mix_with_previous(array: jax.Array, keep: jax.Array) -> jax.Array:
+def mix_with_previous(
+  array: jax.Array, keep: jax.Array, group_size: int = 0
+) -> jax.Array:
   """Returns keep * example + (1 - keep) * the example before it.
 
   >>> keep = jnp.array([[0.75], [1.0]])
@@ -167,9 +173,12 @@ def mix_with_previous(array: jax.Array, keep: jax.Array) -> jax.Array:
     array: a row for each example, [B, ...] float.
     keep: [B, ...] weights in 0 .. 1, broadcast against `array`. 0 and 1 give
       one of the two examples exactly.
+    group_size: number of examples in a group, whose first has its last before
+      it; 0 for the whole batch.
 
   Returns:
     Shape and dtype of `array`; computed in the wider dtype of the two.
   """
-  previous = jnp.roll(array, 1, axis=0)
+  groups = array.reshape(-1, group_size or len(array), *array.shape[1:])
+  previous = jnp.roll(groups, 1, axis=1).reshape(array.shape)
   return (keep * array + (1 - keep) * previous).astype(array.dtype)

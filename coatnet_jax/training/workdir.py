@@ -53,6 +53,7 @@ BEFORE_THE_KEY = {
   'data.num_folds': 0,
   'data.sampling': 'natural',
   'loss.class_weights': 'none',
+  'mixup.group_size': 0,
   'schedule.max_warmup_fraction': 0.0,
   'training.early_stopping_evaluations': 0,
   'training.ema_warmup': True,

@@ -54,6 +54,14 @@ def test_mixes_with_the_example_before():
   )
 
 
+def test_the_first_of_a_group_is_mixed_with_its_last():
+  array = jnp.array([[0.0], [10.0], [20.0], [40.0]])
+  keep = jnp.zeros((4, 1))
+  np.testing.assert_array_equal(
+    mixup.mix_with_previous(array, keep, 2), [[10], [0], [40], [20]]
+  )
+
+
 @pytest.mark.parametrize(
   ('weight', 'centre', 'box', 'kept_pixels'),
   [

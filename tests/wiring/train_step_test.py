@@ -167,6 +167,16 @@ def test_pictures_and_labels_are_mixed_by_weights_from_beta():
   assert abs(later.targets[1] - extreme.targets[1]) > 1e-3
 
 
+@proves('mixup.group_size')
+def test_pictures_are_mixed_within_their_group():
+  # With itself; a neighbour would make all of them grey.
+  assert _mix(mixup_alpha=1000.0, group_size=1).pixel_var[0] == pytest.approx(
+    0.25, rel=1e-3
+  )
+  # White and black follow each other, in every pair as in the batch.
+  assert _mix(mixup_alpha=1000.0, group_size=2).pixel_var[0] < 0.01
+
+
 @proves('mixup.cutmix_alpha', 'mixup.cutmix_probability')
 def test_boxes_replace_a_part_of_the_examples_by_weights_from_beta():
   both = {'mixup_alpha': 1000.0, 'cutmix_alpha': 1000.0}
