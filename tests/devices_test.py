@@ -1,14 +1,8 @@
 """The same numbers on one device and on several, however they are arranged."""
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests import virtual_devices
 
 # Prints the losses of five steps, an evaluation and the compiled step's
 # collectives, as JSON.
@@ -90,31 +84,7 @@ print(json.dumps(len(re.findall(
 
 def _run(devices, **overrides):
   overrides = {'evaluation.global_batch_size': 240, **overrides}
-  return _run_script(SCRIPT, devices, overrides)
-
-
-def _run_script(script, devices, argument):
-  env = {
-    **os.environ,
-    # Threads: eight devices that wait for each other need more than cores.
-    'NPROC': '64',
-    'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]}'
-    f' --xla_force_host_platform_device_count={devices}'
-    ' --xla_cpu_collective_call_terminate_timeout_seconds=300'
-    # One collective after the other: at once, devices begin them in different
-    # orders, and may wait for each other for ever.
-    ' --xla_cpu_enable_concurrency_optimized_scheduler=false',
-    'PYTHONPATH': str(ROOT),
-  }
-  process = subprocess.run(
-    [sys.executable, '-c', script, json.dumps(argument)],
-    env=env,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert process.returncode == 0, process.stderr[-3000:]
-  return json.loads(process.stdout.splitlines()[-1])
+  return virtual_devices.run_script(SCRIPT, devices, overrides)
 
 
 @pytest.fixture(scope='module')
@@ -174,6 +144,28 @@ def test_two_devices_and_two_replicas_are_one(one_device):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {},
+    {'model.batch_norm_group_size': 8, 'mixup.group_size': 8},
+    {'training.gradient_accumulation_steps': 2},
+    {
+      'training.gradient_accumulation_steps': 2,
+      'model.batch_norm_group_size': 4,
+      'optimizer.frozen': ('s1_block_0',),
+    },
+    # Groups on two devices each, which is the compiler's affair.
+    {'model.batch_norm_group_size': 16},
+  ],
+)
+def test_two_slices_are_one_device(one_device, changes):
+  expected = _run(1, **changes) if changes else one_device
+  _check_same(_run(8, **changes, **{'sharding.replica': 2}), expected, 8)
+
+
+@pytest.mark.slow
 def test_a_plain_step_of_data_parallelism_only_reduces():
   result = _run(8, **{'mixup.mixup_alpha': 0.0, 'mixup.cutmix_alpha': 0.0})
   assert result['collectives'] == ['all-reduce']
@@ -196,10 +188,10 @@ def test_groups_of_batch_norm_are_the_same_on_any_mesh():
 
 @pytest.mark.slow
 def test_a_group_on_one_device_needs_no_other():
-  assert _run_script(LOGITS, 8, {'group_size': 8}) == 0
+  assert virtual_devices.run_script(LOGITS, 8, {'group_size': 8}) == 0
   # Statistics over two devices, and over all.
-  assert _run_script(LOGITS, 8, {'group_size': 16}) > 0
-  assert _run_script(LOGITS, 8, {'group_size': 0}) > 0
+  assert virtual_devices.run_script(LOGITS, 8, {'group_size': 16}) > 0
+  assert virtual_devices.run_script(LOGITS, 8, {'group_size': 0}) > 0
 
 
 @pytest.mark.slow

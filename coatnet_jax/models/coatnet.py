@@ -40,6 +40,11 @@ class CoAtNet(ImageModel):
 
   compute: ComputeOptions = ComputeOptions()
 
+  @property
+  def images_per_group(self) -> int:
+    """How many images have statistics of their own; 0 for the batch."""
+    return self.compute.batch_norm_group_size
+
   @nn.compact
   def __call__(
     self, images: jax.Array, *, train: bool

@@ -45,6 +45,15 @@ class ImageModel(nn.Module):
       if stage.name in self.feature_maps or not self.feature_maps
     )
 
+  @property
+  def images_per_group(self) -> int | None:
+    """How many images have statistics of their own; 0 for those of the batch.
+
+    None for a model whose devices cannot compute their own images alone, as
+    its dropout is drawn for all of them at once.
+    """
+    return None
+
   def check_image_size(self, shape: tuple[int, ...]) -> None:
     """Raises UserError for a shape of images that the model cannot take."""
     total, channels = self.variant.total_stride, self.variant.in_channels

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from coatnet_jax.models.norms import BatchNorm, LayerNorm
+from coatnet_jax.ops.batch_sharding import draw_for_batch
 from coatnet_jax.ops.depthwise_conv import depthwise_conv
 from coatnet_jax.ops.max_pool import max_pool
 from coatnet_jax.values import OneOf, Range
@@ -303,10 +304,12 @@ def drop_branch(
   if drop is None:
     return x
   keep = 1 - jnp.asarray(drop.rate, jnp.float32)
-  kept = jax.random.bernoulli(
-    jax.random.fold_in(drop.key, branch),
-    keep,
-    (x.shape[0],) + (1,) * (x.ndim - 1),
+  key = jax.random.fold_in(drop.key, branch)
+  kept = draw_for_batch(
+    lambda batch: jax.random.bernoulli(
+      key, keep, (batch,) + (1,) * (x.ndim - 1)
+    ),
+    x.shape[0],
   )
   # Divided by the probability, the branch has in the mean what it has in
   # evaluation, where nothing is dropped.

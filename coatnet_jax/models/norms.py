@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.ops.batch_sharding import average_over_devices, has_own_images
 
 
 class BatchNorm(nn.Module):
@@ -50,6 +51,8 @@ class BatchNorm(nn.Module):
     else:
       values = self._divide(x)  # [B, ..., C] or [groups, size, ..., C]
       mean, var = compute_moments(values, values.ndim - x.ndim)
+      if not self.group_size and has_own_images():
+        mean, var = _share_moments(mean, var)
       if not self.is_initializing():
         kept = self.momentum
         means_of, vars_of = (m.reshape(-1, channels) for m in (mean, var))
@@ -64,7 +67,7 @@ class BatchNorm(nn.Module):
   def _divide(self, x: jax.Array) -> jax.Array:
     # One example that parameters are initialised with is no batch.
     size = self.group_size
-    if self.is_initializing() or not size:
+    if self.is_initializing() or not size or size == len(x):
       return x
     if x.shape[0] % size:
       raise UserError(
@@ -130,6 +133,15 @@ def compute_moments(
   means = center + offset
   mean = means.mean(axis, keepdims=True)
   return mean, within.mean(axis, keepdims=True) + means.var(axis, keepdims=True)
+
+
+def _share_moments(
+  mean: jax.Array, var: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Returns moments over the images of all devices, of those of each one's."""
+  whole = average_over_devices(mean)
+  # The variance within a device, and between them.
+  return whole, average_over_devices(var + jnp.square(mean - whole))
 
 
 def _may_square_first(dtype: jnp.dtype) -> bool:

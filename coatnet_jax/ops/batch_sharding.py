@@ -3,11 +3,17 @@
 A mesh is ambient where `jax.set_mesh` or `distributed.mesh.jit` say so.
 """
 
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 # The mesh axis that shards the heads; every other one shards the batch.
 HEADS_AXIS = 'tensor'
+# Axes of the batch: slices of a pod, and the chips of one.
+SLICES_AXIS = 'replica'
+WITHIN_SLICE = ('data', 'fsdp')
 
 
 def list_free_axes() -> list[str]:
@@ -54,3 +60,53 @@ def shard_batch(x: jax.Array) -> jax.Array:
   if not axes:  # No mesh, or one that does not divide the batch.
     return x
   return jax.lax.with_sharding_constraint(x, PartitionSpec(axes))
+
+
+def has_own_images() -> bool:
+  """Returns whether the caller is run by each device for its own images.
+
+  That is inside of `training.slices.exchange_once`.
+  """
+  names = set(jax.sharding.get_abstract_mesh().axis_names)
+  return names - set(list_free_axes()) >= {SLICES_AXIS, *WITHIN_SLICE}
+
+
+def average_over_devices(x: jax.Array) -> jax.Array:
+  """Returns the mean over all devices, where each has its own images.
+
+  Each device sends to the other slices only its part of what its slice has
+  added up. A TPU's compiler would split the array by itself, but then it no
+  longer computes the array in the pass over the images that it comes from; nor
+  does it without the barriers.
+
+  Args:
+    x: array of any shape.
+  """
+  chips = jax.lax.axis_size(WITHIN_SLICE)
+  values = jnp.pad(x.reshape(-1), (0, -x.size % chips)).reshape(chips, -1)
+  part = jax.lax.psum_scatter(values, WITHIN_SLICE)
+  part = jax.lax.optimization_barrier(part)
+  part = jax.lax.psum(part, SLICES_AXIS)
+  part = jax.lax.optimization_barrier(part)
+  total = jax.lax.all_gather(part, WITHIN_SLICE).reshape(-1)
+  devices = chips * jax.lax.axis_size(SLICES_AXIS)
+  return (total[: x.size] / devices).reshape(x.shape)
+
+
+def draw_for_batch(
+  draw: Callable[[int], jax.Array], batch_size: int
+) -> jax.Array:
+  """Returns what is drawn for the images at hand.
+
+  It is the same however a batch is sharded.
+
+  Args:
+    draw: function of a number of images, B, to an array [B, ...].
+    batch_size: number of images at hand.
+  """
+  if not has_own_images():
+    return draw(batch_size)
+  axes = (SLICES_AXIS, *WITHIN_SLICE)
+  drawn = draw(batch_size * jax.lax.axis_size(axes))
+  start = batch_size * jax.lax.axis_index(axes)
+  return jax.lax.dynamic_slice_in_dim(drawn, start, batch_size)

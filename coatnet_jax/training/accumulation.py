@@ -59,10 +59,10 @@ def accumulate_gradients(
   total, (part_stats, measures) = lax.scan(add_part, zeros, parts)
   grads = jax.tree.map(lambda x: x / num_parts, total)
   measures = jax.tree.map(lambda x: x.mean(0), measures)
-  return grads, _merge(part_stats, batch_norm_momentum), measures
+  return grads, merge_statistics(part_stats, batch_norm_momentum), measures
 
 
-def _merge(part_stats: Any, momentum: float) -> Any:
+def merge_statistics(part_stats: Any, momentum: float) -> Any:
   """Makes one update of running statistics of one per part.
 
   A part's update is momentum * old + (1 - momentum) * part's; the mean over
@@ -82,4 +82,6 @@ def _merge(part_stats: Any, momentum: float) -> Any:
       'mean': part_stats['mean'].mean(0),
       'var': part_stats['var'].mean(0) + between,
     }
-  return {name: _merge(tree, momentum) for name, tree in part_stats.items()}
+  return {
+    name: merge_statistics(tree, momentum) for name, tree in part_stats.items()
+  }

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from coatnet_jax.training import accumulation, freezing, skipping
+from coatnet_jax.training import accumulation, freezing, skipping, slices
 from coatnet_jax.training.image_normalization import normalize_images
 from coatnet_jax.training.losses import (
   LossOptions,
@@ -116,13 +116,19 @@ def compute_gradients(
     (_, (batch_stats, measures)), grads = loss_and_gradients(*args)
     return grads, batch_stats, measures
 
-  grads, batch_stats, measures = accumulation.accumulate_gradients(
+  num_parts = run.training.gradient_accumulation_steps
+  accumulate = functools.partial(
+    accumulation.accumulate_gradients,
     gradient_fn,
+    num_parts=num_parts,
+    batch_norm_momentum=run.model.batch_norm_momentum,
+  )
+  grads, batch_stats, measures = slices.exchange_once(
+    accumulate, run.model, part_size=len(images) // num_parts
+  )(
     state.params,
     state.batch_stats,
     {'images': images, 'targets': targets},
-    num_parts=run.training.gradient_accumulation_steps,
-    batch_norm_momentum=run.model.batch_norm_momentum,
   )
   batch_stats = freezing.keep_batch_stats(model, batch_stats, state.batch_stats)
   return grads, batch_stats, measures

@@ -111,6 +111,13 @@ MISTAKES = (
   *in_file(
     'coatnet_jax/models/norms.py',
     (
+      'variance_between_devices_lost',
+      'average_over_devices(var + jnp.square(mean - whole))',
+      'average_over_devices(var)',
+      'The variance of a batch leaves out how the means of devices differ.',
+      'training/slices_test.py',
+    ),
+    (
       'variance_between_groups_lost',
       'whole = vars_of.mean(0) + means_of.var(0)',
       'whole = vars_of.mean(0)',

@@ -211,6 +211,20 @@ MISTAKES = (
       'The batch is divided over the axis of the heads too.',
       'ops/batch_sharding_test.py',
     ),
+    (
+      'devices_draw_alike',
+      'start = batch_size * jax.lax.axis_index(axes)',
+      'start = 0',
+      'Each device drops the branches of the first device.',
+      'training/slices_test.py',
+    ),
+    (
+      'slices_apart',
+      'part = jax.lax.psum(part, SLICES_AXIS)',
+      'part = 2 * part',
+      'Each slice trains a model of its own.',
+      'training/slices_test.py',
+    ),
   ),
   *in_file(
     'coatnet_jax/ops/tpu_only.py',

@@ -28,6 +28,23 @@ MISTAKES = (
     ),
   ),
   *in_file(
+    'coatnet_jax/training/slices.py',
+    (
+      'statistics_of_the_first_device',
+      'stats = merge_statistics(every, model.batch_norm_momentum)',
+      'stats = jax.tree.map(lambda x: x[0], every)',
+      'Running statistics are those of the first device alone.',
+      'training/slices_test.py',
+    ),
+    (
+      'groups_across_devices',
+      'part_size // shards % group_size',
+      'part_size % group_size',
+      'A group on several devices is normalised in as many groups.',
+      'training/slices_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/training/losses.py',
     (
       'softmax_unsmoothed',

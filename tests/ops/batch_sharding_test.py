@@ -124,3 +124,22 @@ def test_parameters_are_gathered_and_activations_are_not():
   assert [1024, 256] in exchanged
   # The blocks' maps are of 5 x 5 positions, which nothing else is.
   assert not [shape for shape in exchanged if 5 in shape or 25 in shape]
+
+
+@pytest.mark.parametrize('name', ['batch', batch_sharding.SLICES_AXIS])
+def test_in_the_program_of_others_nothing_is_averaged(name):
+  # As where a model is a part of somebody's own `shard_map`.
+  mesh = Mesh(np.array(jax.devices()[:1]), (name,))
+  seen = []
+
+  def compute(x):
+    seen.append(batch_sharding.has_own_images())
+    return batch_sharding.draw_for_batch(jnp.ones, len(x))
+
+  jax.shard_map(
+    compute,
+    mesh=mesh,
+    in_specs=PartitionSpec(name),
+    out_specs=PartitionSpec(name),
+  )(jnp.zeros(3))
+  assert seen == [False]

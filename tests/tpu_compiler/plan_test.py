@@ -109,3 +109,33 @@ def test_weak_scaling(plans):
     assert plan['needed_bytes'] == pytest.approx(
       small['needed_bytes'], rel=0.03
     )
+
+
+@pytest.mark.rotating
+@pytest.mark.parametrize('group', [0, 128])
+def test_two_slices_take_as_long_as_one(run_plan, group):
+  changes = (
+    f'--config.training.global_batch_size={128 * 8}',
+    f'--config.model.batch_norm_group_size={group}',
+    f'--config.mixup.group_size={group}',
+    '--config.mixup.mixup_alpha=0.8',
+    '--config.model.stochastic_depth_rate=0.2',
+    # Of small pictures the exchange takes a larger part.
+    '--config.preprocessing.image_size=(128,128)',
+  )
+  one = run_plan('v5e-8', *changes)
+  two = run_plan('v5e-4', '--slices=2', *changes)
+  assert two['cycles'] <= 1.05 * one['cycles']
+  between = [kind for kind in two['collectives'] if 'between slices' in kind]
+  if group:
+    # Gradients with the loss, and running statistics.
+    assert set(between) == {
+      'all-reduce between slices',
+      'all-gather between slices',
+    }
+    sums = two['collectives']['all-reduce between slices']
+    # A chip sends the quarter of its slice's gradients.
+    assert sums['count'] == 1
+    assert sums['bytes'] < 1.1 * two['num_parameters']
+  else:
+    assert 'all-reduce between slices' in between
