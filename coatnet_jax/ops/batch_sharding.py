@@ -83,12 +83,12 @@ def average_over_devices(x: jax.Array) -> jax.Array:
     x: array of any shape.
   """
   chips = jax.lax.axis_size(WITHIN_SLICE)
-  values = jnp.pad(x.reshape(-1), (0, -x.size % chips)).reshape(chips, -1)
-  part = jax.lax.psum_scatter(values, WITHIN_SLICE)
+  values = jnp.pad(x.reshape(-1), (0, -x.size % chips))
+  part = jax.lax.psum_scatter(values, WITHIN_SLICE, tiled=True)
   part = jax.lax.optimization_barrier(part)
   part = jax.lax.psum(part, SLICES_AXIS)
   part = jax.lax.optimization_barrier(part)
-  total = jax.lax.all_gather(part, WITHIN_SLICE).reshape(-1)
+  total = jax.lax.all_gather(part, WITHIN_SLICE, tiled=True)
   devices = chips * jax.lax.axis_size(SLICES_AXIS)
   return (total[: x.size] / devices).reshape(x.shape)
 
