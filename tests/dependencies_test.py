@@ -226,6 +226,7 @@ ALLOWED = {
   'training': {
     'errors',
     'models',
+    'ops',
     'paths',
     'stopping',
     'strict_json',

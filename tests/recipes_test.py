@@ -303,6 +303,7 @@ def test_recipes_of_others():
     'mixup_alpha': 0.8,
     'cutmix_alpha': 1.0,
     'cutmix_probability': 0.5,
+    'group_size': 0,
   }
   assert timm.augmentation.random_erasing_probability == 0.25
   assert timm.augmentation.random_erasing_fill == 'noise'

@@ -123,12 +123,11 @@ def compute_gradients(
     num_parts=num_parts,
     batch_norm_momentum=run.model.batch_norm_momentum,
   )
-  grads, batch_stats, measures = slices.exchange_once(
+  accumulate = slices.exchange_once(
     accumulate, run.model, part_size=len(images) // num_parts
-  )(
-    state.params,
-    state.batch_stats,
-    {'images': images, 'targets': targets},
+  )
+  grads, batch_stats, measures = accumulate(
+    state.params, state.batch_stats, {'images': images, 'targets': targets}
   )
   batch_stats = freezing.keep_batch_stats(model, batch_stats, state.batch_stats)
   return grads, batch_stats, measures

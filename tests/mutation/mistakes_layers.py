@@ -7,8 +7,8 @@ MISTAKES = (
     'coatnet_jax/models/layers.py',
     (
       'both_branches_drop_the_same',
-      'jax.random.fold_in(drop.key, branch),',
-      'drop.key,',
+      'key = jax.random.fold_in(drop.key, branch)',
+      'key = drop.key',
       'Attention and FFN of a block drop the same examples.',
       'models/layers_test.py',
     ),
@@ -22,8 +22,8 @@ MISTAKES = (
     ),
     (
       'dropout_for_stochastic_depth',
-      '(x.shape[0],) + (1,) * (x.ndim - 1),',
-      'x.shape,',
+      '(batch,) + (1,) * (x.ndim - 1)',
+      '(batch, *x.shape[1:])',
       'Single values are dropped instead of whole branches.',
       'models/layers_test.py',
     ),

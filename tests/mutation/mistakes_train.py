@@ -35,8 +35,8 @@ MISTAKES = (
     ),
     (
       'accumulation_ignored',
-      'num_parts=run.training.gradient_accumulation_steps,',
-      'num_parts=1,',
+      'num_parts = run.training.gradient_accumulation_steps',
+      'num_parts = 1',
       'The batch is computed at once, however many parts are asked for.',
       'whole_train_step_test.py::test_every_number_agrees',
     ),

@@ -79,8 +79,8 @@ MISTAKES = (
     'coatnet_jax/training/mixup.py',
     (
       'mixed_with_the_next',
-      'jnp.roll(array, 1, axis=0)',
-      'jnp.roll(array, -1, axis=0)',
+      'jnp.roll(groups, 1, axis=1)',
+      'jnp.roll(groups, -1, axis=1)',
       "An example's partner is the one after it.",
       'training/mixup_test.py',
     ),
@@ -95,8 +95,8 @@ MISTAKES = (
     ),
     (
       'labels_the_other_way',
-      'mix_with_previous(targets, weights[:, None])',
-      'mix_with_previous(targets, 1 - weights[:, None])',
+      'mix_with_previous(targets, weights[:, None], options',
+      'mix_with_previous(targets, 1 - weights[:, None], options',
       "Labels get the partner's share.",
       'training/mixup_test.py',
     ),

@@ -134,8 +134,8 @@ def test_two_slices_take_as_long_as_one(run_plan, group):
       'all-gather between slices',
     }
     sums = two['collectives']['all-reduce between slices']
-    # A chip sends the quarter of its slice's gradients.
-    assert sums['count'] == 1
+    # All at once, in few pieces. A chip sends the quarter of its slice's.
+    assert sums['count'] < 10
     assert sums['bytes'] < 1.1 * two['num_parameters']
   else:
     assert 'all-reduce between slices' in between
