@@ -127,6 +127,7 @@ def test_a_checkpoint_does_not_say_how_attention_is_computed():
 
 
 # The quick start's is what tests/train_test.py runs.
+@pytest.mark.rotating
 @pytest.mark.parametrize(
   'name',
   [

@@ -166,6 +166,7 @@ def test_two_slices_are_one_device(one_device, changes):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_a_plain_step_of_data_parallelism_only_reduces():
   result = _run(8, **{'mixup.mixup_alpha': 0.0, 'mixup.cutmix_alpha': 0.0})
   assert result['collectives'] == ['all-reduce']

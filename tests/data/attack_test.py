@@ -50,6 +50,7 @@ def test_what_ends_or_hangs_the_process_is_not_allowed(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_bombs_that_take_long_to_make():
   _find_problems(
     (name, create())

@@ -90,6 +90,7 @@ def test_every_form_of_a_block(form, images, tiny_variant):
   'name', ['cnn_stem_vit', 'coatnext_nano_rw_224', 'test_coatnet']
 )
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_other_models(name):
   trained = create_trained(name, (64, 64))
   shape = (2, 64, 64, 3)

@@ -28,6 +28,7 @@ def run(tiny_variant):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_a_run_ends_with_a_report_and_replaces_it(tmp_path, capsys):
   train.train_and_evaluate(_config(), tmp_path)
   printed = capsys.readouterr().out

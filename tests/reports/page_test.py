@@ -132,6 +132,7 @@ def test_numbers_that_are_none():
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_a_thousand_classes_of_many_images_are_under_5_megabytes():
   names = tuple(f'class number {n} of the "thousand"' for n in range(1000))
   drawn, mistakes = _draw_with_mistakes(50_000, (500, 375), names, skill=2.5)

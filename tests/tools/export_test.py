@@ -42,6 +42,7 @@ def test_a_run_is_exported(workdir, best, eval_source, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_pictures_of_the_command_line(workdir, image_dir, tmp_path, capsys):
   out = tmp_path / 'model.zip'
   assert _export(workdir, out, '--pictures=7', image_dir) == 0

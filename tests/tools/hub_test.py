@@ -55,6 +55,7 @@ def _pull(out, name=NAME):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_there_and_back(server, workdir, best, image_dir, tmp_path, capsys):
   assert _push(workdir, '--private') == 0
   assert server.is_private

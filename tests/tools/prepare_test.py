@@ -173,6 +173,7 @@ def wait_until(condition, process=None):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_killed_and_started_again_it_ends_with_the_same_files(tmp_path):
   (tmp_path / 'whole.tar').write_bytes(tar(class_archives(100)))
   (tmp_path / 'classes.txt').write_text('\n'.join(SYNSETS))

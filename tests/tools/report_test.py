@@ -160,6 +160,7 @@ def test_a_page_says_what_the_run_was_and_what_to_do(workdir, page, best):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_runs_side_by_side_have_a_mean_and_a_spread(workdir, tmp_path, capsys):
   steps = [workdir / 'checkpoints' / step for step in ('6', '12')]
   found = _report(tmp_path / 'both.html', *steps)

@@ -124,6 +124,7 @@ def test_a_package_that_is_not_there_is_said_at_once(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_the_package_itself_takes_what_it_is_given(tmp_path):
   """Without a network."""
   code = (

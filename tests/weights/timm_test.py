@@ -225,6 +225,7 @@ def test_a_file_of_timms_gives_its_logits():
 
 # Ten times finer than what is asked, too.
 @pytest.mark.slow
+@pytest.mark.rotating
 def test_training_loses_what_timms_model_loses_in_pytorch():
   losses = timm_training.train_test_coatnet(GOLDEN / 'test_coatnet.safetensors')
   expected = load_file(GOLDEN / 'test_coatnet_expected.safetensors')['losses']
