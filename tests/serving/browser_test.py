@@ -79,6 +79,9 @@ def page(request, browser, running):
       else None
     ),
   )
+  # From the start: what is pressed just as the first one begins to wait for a
+  # chooser may be too early for it.
+  page.on('filechooser', lambda _: None)
   page.on('console', lambda message: said.append(message.text))
   page.on('pageerror', lambda error: said.append(str(error)))
   page.goto(own)
