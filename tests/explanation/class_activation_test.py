@@ -44,8 +44,6 @@ def test_the_last_stage_is_as_computed_by_hand():
   assert maps.any()
 
 
-@pytest.mark.slow
-@pytest.mark.rotating
 def test_an_earlier_stage_weighs_channels_by_the_logits_change():
   """Moving all values of a channel moves the logit by N times its weight."""
   model, variables, images = _create()

@@ -13,8 +13,6 @@ from coatnet_jax.models.factory import create_model
 pytestmark = pytest.mark.usefixtures('tiny_variant')
 
 
-@pytest.mark.slow
-@pytest.mark.rotating
 def test_parts_add_up_to_the_difference_of_the_logits():
   model = create_model('tiny', num_classes=3, image_size=(16, 16))
   images = jax.random.normal(jax.random.key(1), (3, 16, 16, 3))

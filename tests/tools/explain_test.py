@@ -23,8 +23,6 @@ def _explain(capsys, *arguments):
   return status, json.loads(captured.out), captured.err
 
 
-@pytest.mark.slow
-@pytest.mark.rotating
 def test_every_map_is_a_file_that_is_named(workdir, photo, tmp_path, capsys):
   out = tmp_path / 'new' / 'maps'
   arguments = [

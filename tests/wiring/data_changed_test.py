@@ -9,8 +9,6 @@ from tests.quick_configs import create_quick_config
 from tests.wiring.registry import proves, record
 
 
-@pytest.mark.slow
-@pytest.mark.rotating
 @pytest.mark.usefixtures('tiny_variant')
 @proves('data.changed')
 def test_a_run_is_not_resumed_on_other_pictures(tmp_path, capsys):
