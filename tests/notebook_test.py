@@ -4,8 +4,6 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-
 ROOT = pathlib.Path(__file__).parents[1]
 
 # No flags are parsed, nothing is silenced, paths are pathlib's.
@@ -30,8 +28,6 @@ logging.warning('as before')
 """
 
 
-@pytest.mark.slow
-@pytest.mark.rotating
 def test_two_runs_in_one_process(tmp_path):
   done = subprocess.run(
     [sys.executable, '-c', CELLS, str(tmp_path)],

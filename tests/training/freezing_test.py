@@ -112,8 +112,6 @@ def _count_operations(jaxpr, counts=None):
   return counts
 
 
-@pytest.mark.slow
-@pytest.mark.rotating
 @pytest.mark.usefixtures('tiny_variant')
 def test_a_step_moves_what_is_not_frozen():
   # S0 whole; of S1 only a part, so that it is trained.

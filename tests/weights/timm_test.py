@@ -153,10 +153,9 @@ _ALWAYS = (
   'coatnet_nano_rw_224',
   'coatnet_rmlp_0_rw_224',
   'coatnext_nano_rw_224',
+  'coatnet_2_rw_224',
 )
-
-
-@pytest.mark.parametrize(
+_EVERY_NAME = pytest.mark.parametrize(
   'name',
   [
     name
@@ -165,6 +164,9 @@ _ALWAYS = (
     for name in timm_cases.NAMES
   ],
 )
+
+
+@_EVERY_NAME
 def test_logits_and_maps_are_timms(small, name):
   logits, maps, _ = run(*small(name))
   expected = expected_outputs()
@@ -176,9 +178,7 @@ def test_logits_and_maps_are_timms(small, name):
       assert_close(ours, expected[key], key, tolerance=TOLERANCE)
 
 
-@pytest.mark.slow
-@pytest.mark.rotating
-@pytest.mark.parametrize('name', timm_cases.NAMES)
+@_EVERY_NAME
 def test_running_statistics_of_a_step_are_timms(small, name):
   model, *file = small(name)
   _, _, updates = run(model, *file)
