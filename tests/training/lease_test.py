@@ -57,6 +57,7 @@ def _holder(workdir, machine=''):
     process.stdout.close()
 
 
+@pytest.mark.timeout(90)  # Who is never told waits for ever.
 @pytest.mark.parametrize('machine', ['', 'another', 'stopped'])
 def test_who_comes_second_is_told_who_came_first(tmp_path, machine):
   with _holder(tmp_path, machine.replace('stopped', '')) as process:
