@@ -127,6 +127,7 @@ ALLOWED = {
   'data': {'errors', 'paths', 'stopping', 'strict_json', 'texts', 'values'},
   'distributed': {
     'errors',
+    'ops',
     'paths',
     'stopping',
     'strict_json',

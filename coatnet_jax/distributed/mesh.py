@@ -16,12 +16,10 @@ from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from coatnet_jax.errors import UserError
+from coatnet_jax.ops.batch_sharding import BATCH_AXES, HEADS_AXIS
 from coatnet_jax.values import Range, checked
 
-# The axes that shard the batch. `replica` is outermost, because its neighbours
-# are the ones between which the network may be slow.
-BATCH_AXES = ('replica', 'data', 'fsdp')
-AXES = (*BATCH_AXES, 'tensor')
+AXES = (*BATCH_AXES, HEADS_AXIS)
 _Devices = Annotated[int, Range(at_least=1, at_most=2**20, also=(-1,))]
 
 

@@ -193,7 +193,7 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
   times faster than a sum over so many rows.
 
   Args:
-    x: input, [..., C].
+    x: activations that the biases are added to, [..., C].
     bias: biases of the channels, [C] float32.
 
   Returns:

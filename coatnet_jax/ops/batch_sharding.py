@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
-# The mesh axis that shards the heads; every other one shards the batch.
-HEADS_AXIS = 'tensor'
-# Axes of the batch: slices of a pod, and the chips of one.
+# The mesh axis of the slices of a pod. It is outermost, because its neighbours
+# are the ones between which the network may be slow.
 SLICES_AXIS = 'replica'
 WITHIN_SLICE = ('data', 'fsdp')
+# The axes that shard the batch, and the one that shards the heads.
+BATCH_AXES = (SLICES_AXIS, *WITHIN_SLICE)
+HEADS_AXIS = 'tensor'
 
 
 def list_free_axes() -> list[str]:
@@ -68,7 +70,7 @@ def has_own_images() -> bool:
   That is inside of `training.slices.exchange_once`.
   """
   names = set(jax.sharding.get_abstract_mesh().axis_names)
-  return names - set(list_free_axes()) >= {SLICES_AXIS, *WITHIN_SLICE}
+  return names - set(list_free_axes()) >= set(BATCH_AXES)
 
 
 def average_over_devices(x: jax.Array) -> jax.Array:
@@ -89,8 +91,8 @@ def average_over_devices(x: jax.Array) -> jax.Array:
   part = jax.lax.psum(part, SLICES_AXIS)
   part = jax.lax.optimization_barrier(part)
   total = jax.lax.all_gather(part, WITHIN_SLICE, tiled=True)
-  devices = chips * jax.lax.axis_size(SLICES_AXIS)
-  return (total[: x.size] / devices).reshape(x.shape)
+  total = total[: x.size].reshape(x.shape)
+  return total / jax.lax.axis_size(BATCH_AXES)
 
 
 def draw_for_batch(
@@ -106,7 +108,6 @@ def draw_for_batch(
   """
   if not has_own_images():
     return draw(batch_size)
-  axes = (SLICES_AXIS, *WITHIN_SLICE)
-  drawn = draw(batch_size * jax.lax.axis_size(axes))
-  start = batch_size * jax.lax.axis_index(axes)
+  drawn = draw(batch_size * jax.lax.axis_size(BATCH_AXES))
+  start = batch_size * jax.lax.axis_index(BATCH_AXES)
   return jax.lax.dynamic_slice_in_dim(drawn, start, batch_size)

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 
 from coatnet_jax.models.image_model import ImageModel
 from coatnet_jax.ops.batch_sharding import (
+  BATCH_AXES,
   SLICES_AXIS,
   WITHIN_SLICE,
   average_over_devices,
@@ -25,7 +26,6 @@ from coatnet_jax.training.accumulation import merge_statistics
 
 # (params, batch_stats, batch) -> (gradients, new batch_stats, measures)
 BatchGradientFn = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
-_BATCH_AXES = (SLICES_AXIS, *WITHIN_SLICE)
 
 
 def exchange_once(
@@ -61,7 +61,7 @@ def exchange_once(
   return jax.shard_map(
     compute,
     mesh=mesh,
-    in_specs=(PartitionSpec(), PartitionSpec(), PartitionSpec(_BATCH_AXES)),
+    in_specs=(PartitionSpec(), PartitionSpec(), PartitionSpec(BATCH_AXES)),
     out_specs=PartitionSpec(),
     check_vma=False,
   )
@@ -72,6 +72,6 @@ def _is_worth_it(
 ) -> bool:
   if group_size is None or mesh.empty or mesh.shape[SLICES_AXIS] == 1:
     return False
-  shards = math.prod(mesh.shape[axis] for axis in _BATCH_AXES)
+  shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
   is_whole = mesh.shape['fsdp'] == mesh.shape['tensor'] == 1
   return is_whole and not (group_size and part_size // shards % group_size)

@@ -21,8 +21,8 @@ MISTAKES = (
     ),
     (
       'fsdp_repeats_the_batch',
-      "'fsdp')\nAXES = (*BATCH_AXES, 'tensor')",
-      ")\nAXES = (*BATCH_AXES, 'fsdp', 'tensor')",
+      'AXES = (*BATCH_AXES, HEADS_AXIS)',
+      "BATCH_AXES = BATCH_AXES[:-1]\nAXES = (*BATCH_AXES, 'fsdp', HEADS_AXIS)",
       'Devices that share parameters compute the same images.',
       'distributed/mesh_test.py ops/batch_sharding_test.py',
     ),

@@ -213,7 +213,7 @@ MISTAKES = (
     ),
     (
       'devices_draw_alike',
-      'start = batch_size * jax.lax.axis_index(axes)',
+      'start = batch_size * jax.lax.axis_index(BATCH_AXES)',
       'start = 0',
       'Each device drops the branches of the first device.',
       'training/slices_test.py',
