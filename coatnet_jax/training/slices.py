@@ -50,6 +50,8 @@ def exchange_once(
     return gradient_fn
 
   def compute(params, batch_stats, batch):
+    # MixUp's images of another slice are there before a pass begins with them.
+    batch = jax.lax.optimization_barrier(batch)
     grads, stats, measures = gradient_fn(params, batch_stats, batch)
     if model.images_per_group:  # Otherwise they are the same everywhere.
       for axes in (WITHIN_SLICE, SLICES_AXIS):

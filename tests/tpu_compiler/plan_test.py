@@ -112,22 +112,19 @@ def test_weak_scaling(plans):
 
 
 @pytest.mark.rotating
-@pytest.mark.parametrize(('group', 'limit'), [(0, 1.25), (128, 1.1)])
-def test_two_slices_take_as_long_as_one(run_plan, group, limit):
-  changes = (
-    f'--config.training.global_batch_size={128 * 8}',
-    f'--config.model.batch_norm_group_size={group}',
-    f'--config.mixup.group_size={group}',
-    '--config.mixup.mixup_alpha=0.8',
-    '--config.model.stochastic_depth_rate=0.2',
-    # Of small pictures the exchange takes a larger part.
-    '--config.preprocessing.image_size=(128,128)',
+@pytest.mark.parametrize('group', [0, 128])
+def test_two_slices_take_as_long_as_one(run_python, group):
+  one, two = (
+    run_python(
+      *('-m', 'tools.plan', '--json', *slices),
+      '--config=tests/tpu_compiler/one_stage_config.py',
+      f'--config.training.global_batch_size={128 * 8}',
+      f'--config.model.batch_norm_group_size={group}',
+      f'--config.mixup.group_size={group}',
+    )
+    for slices in (['--topology=v5e-8'], ['--topology=v5e-4', '--slices=2'])
   )
-  one = run_plan('v5e-8', *changes)
-  two = run_plan('v5e-4', '--slices=2', *changes)
-  # 1.15 and 1.06 here; CoAtNet-0 has 1.11 and 1.02 (docs/pods.md). 1.7 where
-  # the compiler exchanges each gradient by itself.
-  assert two['cycles'] <= limit * one['cycles']
+  assert two['cycles'] <= 1.05 * one['cycles']
   between = [kind for kind in two['collectives'] if 'between slices' in kind]
   if group:
     # Gradients with the loss, and running statistics.
