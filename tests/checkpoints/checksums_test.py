@@ -269,6 +269,20 @@ def test_checksums_of_a_newer_version_are_no_damage(workdir, monkeypatch):
   assert directory.exists()
 
 
+@pytest.mark.parametrize(
+  'name', ['../2/progress/metadata', '{}/2/progress/metadata']
+)
+def test_checksums_of_files_outside_are_damaged(workdir, monkeypatch, name):
+  """Right ones, too: whoever writes them could ask for any file of a machine."""
+  name = name.format(workdir / 'checkpoints')
+  directory = epath.Path(workdir / 'checkpoints' / '4')
+  names = [*checksums._list_files(directory), name]
+  monkeypatch.setattr(checksums, '_list_files', lambda _: names)
+  checksums.write_checksums(directory)
+  assert name in json.loads((directory / 'checksums.json').read_text())['files']
+  assert checksums.find_damage(directory) == {'checksums.json': 'is damaged'}
+
+
 def test_a_checkpoint_under_another_number_is_none(workdir):
   directory = workdir / 'checkpoints'
   shutil.copytree(directory / '4', directory / '9')

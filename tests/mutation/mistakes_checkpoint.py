@@ -82,7 +82,7 @@ MISTAKES = (
       "    and '..' not in parts.parts\n",
       '',
       'Checksums have files compared that lie outside the checkpoint.',
-      'checkpoints/hostile_test.py',
+      'checkpoints/checksums_test.py',
     ),
     (
       'a_pipe_is_read',
