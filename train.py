@@ -311,8 +311,9 @@ def train_loop(
     return step == num_steps or step % every_steps == 0
 
   def save(step):
+    # Both raise if training diverged, before it is saved.
     log.report()
-    log.check_state(step, state)  # Raises if it diverged, too.
+    log.check_state(step, state)
     processes.begin(f'saving, step {step}')
     check_lease()
     checkpoints.save(state, step, progress.after(**log.progress))
@@ -373,8 +374,8 @@ def train_loop(
 
       evaluates, stops = is_evaluation_due(step), stop.is_due()
       saves = evaluates or stops or run.checkpoint.is_due(step)
-      if saves or log.is_due(step):
-        log.report()  # Raises if training diverged, before it is saved.
+      if log.is_due(step):
+        log.report()
         saves = saves or checkpoints.should_save(step)
       if saves:
         save(step)

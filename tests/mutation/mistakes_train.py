@@ -143,8 +143,8 @@ MISTAKES = (
     ),
     (
       'divergence_seen_late',
-      'if saves or log.is_due(step):',
-      'if log.is_due(step):',
+      '    log.report()\n    log.check_state(step, state)\n',
+      '    log.check_state(step, state)\n',
       'A step that diverged is saved before anybody looks at its loss.',
       'train_loop_test.py',
     ),
@@ -171,7 +171,7 @@ MISTAKES = (
     ),
     (
       'only_metrics_looked_at',
-      '    log.check_state(step, state)  # Raises if it diverged, too.\n',
+      '    log.check_state(step, state)\n',
       '',
       'Statistics, moments and averages that are not finite are saved.',
       'train_loop_test.py',
