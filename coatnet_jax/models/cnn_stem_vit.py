@@ -15,7 +15,12 @@ import jax.numpy as jnp
 
 from coatnet_jax.errors import UserError
 from coatnet_jax.models.image_model import ImageModel
-from coatnet_jax.models.layers import StochasticDepth, Width, drop_branch
+from coatnet_jax.models.layers import (
+  StochasticDepth,
+  Width,
+  drop_branch,
+  gelu,
+)
 from coatnet_jax.models.norms import BatchNorm, LayerNorm
 from coatnet_jax.ops.batch_sharding import shard_batch
 from coatnet_jax.values import ImageSize, Options, Range
@@ -172,7 +177,7 @@ class CNNStemViT(ImageModel):
         dtype=self.dtype,
         name=name,
       )(x)
-      x = nn.gelu(x, approximate=False)
+      x = gelu(x)
     return x
 
   def add_positions(self, x: jax.Array) -> jax.Array:
@@ -248,7 +253,7 @@ class EncoderBlock(nn.Module):
     shortcut = x
     x = _create_layer_norm(self.dtype, 'ffn_norm')(x)
     x = self.create_dense(self.mlp_ratio * width, 'ffn_expand')(x)
-    x = dropout(nn.gelu(x, approximate=False))
+    x = dropout(gelu(x))
     x = self.create_dense(width, 'ffn_shrink')(x)
     return shortcut + drop_branch(dropout(x), drop, 1)
 

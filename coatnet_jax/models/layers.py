@@ -12,14 +12,37 @@ import jax.numpy as jnp
 
 from coatnet_jax.models.norms import BatchNorm, LayerNorm
 from coatnet_jax.ops.batch_sharding import draw_for_batch
+from coatnet_jax.ops.dense import multiply_channels
 from coatnet_jax.ops.depthwise_conv import depthwise_conv
 from coatnet_jax.ops.max_pool import max_pool
 from coatnet_jax.values import OneOf, Range
 
+
+def gelu(x: jax.Array) -> jax.Array:
+  """Computes the exact GELU: x times the normal distribution's CDF at x.
+
+  `nn.gelu` takes `erfc` for the CDF, which keeps its digits far below 0, where
+  GELU is nearly 0. `erf` does not, and is faster: with it XLA:CPU keeps a third
+  as much for the backward pass.
+
+  >>> gelu(jnp.array([-10.0, 0.0, 10.0])).tolist()
+  [0.0, 0.0, 10.0]
+
+  Args:
+    x: activations of any shape and float dtype.
+
+  Returns:
+    Activations in x's shape and dtype, computed in float32.
+  """
+  wide = x.astype(jnp.float32)
+  cdf = 0.5 * (1 + jax.lax.erf(wide * 0.5**0.5))
+  return (wide * cdf).astype(x.dtype)
+
+
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = (
   types.MappingProxyType(
     {
-      'gelu': functools.partial(nn.gelu, approximate=False),
+      'gelu': gelu,
       'gelu_tanh': functools.partial(nn.gelu, approximate=True),
       'relu': nn.relu,
       'silu': nn.silu,
@@ -117,6 +140,7 @@ class LayerMaker:
       dtype=self.dtype,
       kernel_init=self.kernel_init,
       bias_init=bias_init,
+      dot_general=multiply_channels,
       name=name,
     )
 

@@ -273,7 +273,7 @@ def test_checksums_of_a_newer_version_are_no_damage(workdir, monkeypatch):
   'name', ['../2/progress/metadata', '{}/2/progress/metadata']
 )
 def test_checksums_of_files_outside_are_damaged(workdir, monkeypatch, name):
-  """Right ones, too: whoever writes them could ask for any file of a machine."""
+  """Right ones, too: who writes them could ask for any file of a machine."""
   name = name.format(workdir / 'checkpoints')
   directory = epath.Path(workdir / 'checkpoints' / '4')
   names = [*checksums._list_files(directory), name]

@@ -1,4 +1,6 @@
-"""Layers by themselves: epsilons, and what is drawn for each branch."""
+"""Layers by themselves: GELU, epsilons, and what is drawn for each branch."""
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from coatnet_jax.models.layers import (
   LayerMaker,
   StochasticDepth,
   drop_branch,
+  gelu,
 )
 from coatnet_jax.models.transformer import RelativePositionMLP
 
@@ -26,6 +29,27 @@ def _create_maker(**options):
       **options,
     }
   )
+
+
+@pytest.mark.parametrize(
+  ('dtype', 'rtol', 'atol'),
+  [(jnp.float32, 1e-6, 1e-6), (jnp.bfloat16, 2**-8, 1e-5)],
+)
+def test_gelu_is_exact(dtype, rtol, atol):
+  x = jnp.linspace(-12, 12, 4001, dtype=dtype)
+  # What bfloat16 has made of them.
+  wide = np.asarray(x, np.float64)
+  cdf = 0.5 * (1 + np.vectorize(math.erf)(wide / math.sqrt(2)))
+  density = np.exp(-(wide**2) / 2) / math.sqrt(2 * math.pi)
+  value, pullback = jax.vjp(gelu, x)
+  (gradient,) = pullback(jnp.ones_like(x))
+  assert value.dtype == gradient.dtype == dtype
+  for found, expected in (
+    (value, wide * cdf),
+    (gradient, cdf + wide * density),
+  ):
+    found = np.asarray(found, np.float64)
+    np.testing.assert_allclose(found, expected, rtol, atol)
 
 
 @pytest.mark.parametrize('epsilon', [1e-6, 1e-5, 1e-3])

@@ -156,6 +156,23 @@ MISTAKES = (
     ),
   ),
   *in_file(
+    'coatnet_jax/ops/dense.py',
+    (
+      'rows_elsewhere_too',
+      'cpu=differentiate_rows, default=differentiate_map',
+      'cpu=differentiate_map, default=differentiate_rows',
+      'On a CPU maps are transposed, and on a TPU they are laid out anew.',
+      'ops/dense_test.py',
+    ),
+    (
+      'precision_lost_backward',
+      '(((0,), (0,)), ((), ())), precision)',
+      '(((0,), (0,)), ((), ())))',
+      'A kernel of a dense layer has its gradient in the default precision.',
+      'ops/dense_test.py',
+    ),
+  ),
+  *in_file(
     'coatnet_jax/ops/depthwise_conv.py',
     (
       'gradient_by_the_kernel_itself',
