@@ -75,7 +75,7 @@ ADDED = (
   # DIR is a file's weights here, which came without a data set.
   (
     'python -m tools.evaluate --checkpoint=DIR --data.data_dir=FOLDER ',
-    ('--data.source=folder', '--data.eval_split=val'),
+    ('--data.source=folder',),
   ),
   ('python -m tools.serve *', ('--port=0', '--maps=grad_cam')),
   ('python -m tools.export *', ('--pictures=8',)),
