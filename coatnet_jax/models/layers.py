@@ -19,13 +19,11 @@ from coatnet_jax.ops.max_pool import max_pool
 from coatnet_jax.values import OneOf, Range
 
 
-@jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
   """Computes the exact GELU: x times the normal distribution's CDF at x.
 
   `nn.gelu` takes `erfc` for the CDF, which keeps its digits far below 0, where
-  GELU is nearly 0. `erf` does not, and is faster. The backward pass keeps x
-  alone. Reverse-mode differentiable; forward mode is not.
+  GELU is nearly 0. `erf` does not, and is faster.
 
   >>> gelu(jnp.array([0.0, 10.0])).tolist()
   [0.0, 10.0]
@@ -37,25 +35,8 @@ def gelu(x: jax.Array) -> jax.Array:
     Activations in x's shape and dtype, computed in float32.
   """
   wide = x.astype(jnp.float32)
-  return (wide * _compute_normal_cdf(wide)).astype(x.dtype)
-
-
-def _gelu_forward(x):
-  return gelu(x), x
-
-
-def _gelu_backward(x, grad):
-  wide = x.astype(jnp.float32)
-  density = jnp.exp(-0.5 * jnp.square(wide)) / math.sqrt(2 * math.pi)
-  slope = _compute_normal_cdf(wide) + wide * density
-  return ((grad * slope).astype(x.dtype),)
-
-
-gelu.defvjp(_gelu_forward, _gelu_backward)
-
-
-def _compute_normal_cdf(x):
-  return 0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5)))
+  cdf = 0.5 * (1 + jax.lax.erf(wide * math.sqrt(0.5)))
+  return (wide * cdf).astype(x.dtype)
 
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = (

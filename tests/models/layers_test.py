@@ -42,8 +42,6 @@ def test_gelu_is_exact(dtype, rtol, atol):
   cdf = 0.5 * (1 + np.vectorize(math.erf)(wide / math.sqrt(2)))
   density = np.exp(-(wide**2) / 2) / math.sqrt(2 * math.pi)
   value, pullback = jax.vjp(gelu, x)
-  (kept,) = jax.tree.leaves(pullback)
-  assert (kept.dtype, kept.shape) == (dtype, x.shape)
   (gradient,) = pullback(jnp.ones_like(x))
   assert value.dtype == gradient.dtype == dtype
   for found, expected in (

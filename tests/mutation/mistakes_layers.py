@@ -7,8 +7,8 @@ MISTAKES = (
     'coatnet_jax/models/layers.py',
     (
       'gelu_in_bfloat16',
-      '  wide = x.astype(jnp.float32)\n  return (wide',
-      '  wide = x\n  return (wide',
+      'wide = x.astype(jnp.float32)',
+      'wide = x',
       'The exact GELU of bfloat16 is rounded at each step.',
       'models/layers_test.py',
     ),
