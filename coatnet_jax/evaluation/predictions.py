@@ -214,6 +214,7 @@ def run_over_source(
         report_undecodable(index)
       indices = number * batch_size + np.flatnonzero(mask)
       yield indices, {name: array[mask] for name, array in output.items()}
+    terminal.begin('computing the measures')
 
   return run()
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from absl import logging
 
+from coatnet_jax import terminal
 from coatnet_jax.checkpoints.trained_model import TrainedModel
 from coatnet_jax.data.augmentation import place_evaluation_crop
 from coatnet_jax.data.decoding import decode_example
@@ -76,7 +77,10 @@ def _draw_maps(
   explainer = Explainer(trained)
   methods = ('grad_cam', 'relevance') if explainer.blocks else ('grad_cam',)
   rows = [*find_mistakes(outcomes, _NUM_MISTAKES), *find_right(outcomes)]
-  for row in rows:
+  for number, row in enumerate(rows):
+    terminal.begin(
+      'drawing maps', f'{number} of {len(rows)} pictures', number / len(rows)
+    )
     try:
       pixels, _ = decode_example(source, int(outcomes.indices[row]))
     except CorruptImageError:

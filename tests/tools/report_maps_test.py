@@ -6,17 +6,36 @@ import cv2
 import numpy as np
 import pytest
 
+from coatnet_jax import terminal
 from coatnet_jax.checkpoints.trained_model import load_trained_model
 from coatnet_jax.data.decoding import decode_example
 from coatnet_jax.reports import content, explained, pictures
 
 
 @pytest.fixture(scope='module')
-def found(workdir):
+def activities():
+  """Returns what the terminal was told while the report was made, in order."""
+  return []
+
+
+@pytest.fixture(scope='module')
+def found(workdir, activities):
   """Returns what a report says of a run, with maps."""
-  return content.create_content(
-    workdir, report=pytest.fail, galleries=explained.show_maps
-  )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(terminal, 'begin', lambda name, *_: activities.append(name))
+    return content.create_content(
+      workdir, report=pytest.fail, galleries=explained.show_maps
+    )
+
+
+@pytest.mark.usefixtures('found')
+def test_what_takes_long_is_said_under_its_own_name(activities):
+  named = list(dict.fromkeys(activities))
+  assert named[-3:] == [
+    'reading images',
+    'computing the measures',
+    'drawing maps',
+  ]
 
 
 def _decode(picture):
